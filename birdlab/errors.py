@@ -1,0 +1,105 @@
+"""The exception tree of birdlab.
+
+    BirdlabError
+    ├── SpecError        an experiment, sweep or lab file does not say something valid
+    ├── LabError         a store, a data set name or a path of the lab cannot be used
+    ├── DataError        a table does not hold what it must
+    │   └── AudioError   a recording cannot be decoded
+    ├── CellError        a cell failed while it was trained or evaluated
+    ├── OutputsError     stored outputs are missing or do not fit what is asked of them
+    ├── ResolveError     a RUN names nothing, or several things
+    ├── LedgerError      a leaderboard row cannot be added
+    ├── TrackingError    the MLflow store cannot be used
+    ├── PromotionError   an export, a parity check or a gate failed
+    └── PredictError     inference cannot start or cannot end with a valid submission
+
+Every error says what is wrong, where, what was found, what was expected, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class BirdlabError(Exception):
+    """What went wrong, in words for the person who typed the command.
+
+    `what` is a sentence; the rest is optional and printed on lines of its own:
+    `where` (file:line, field, run), `got`, `expected`, `fix` (what to type or change).
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        got: object = None,
+        expected: str | None = None,
+        fix: str | None = None,
+    ) -> None:
+        self.what, self.where, self.got, self.expected, self.fix = what, where, got, expected, fix
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        for label, value in (
+            ("where", self.where),
+            ("got", self.got),
+            ("expected", self.expected),
+            ("fix", self.fix),
+        ):
+            if value is not None:
+                lines.append(f"  {label + ':':<10}{value}")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), dict(self.__dict__)))
+
+
+def _rebuild(cls: type[BirdlabError], state: dict[str, object]) -> BirdlabError:
+    error = cls.__new__(cls)
+    Exception.__init__(error, state.get("what", ""))
+    error.__dict__.update(state)
+    return error
+
+
+class SpecError(BirdlabError):
+    """An experiment, sweep or lab file does not say something valid."""
+
+
+class LabError(BirdlabError):
+    """A store, a data set name or a path of the lab cannot be used."""
+
+
+class DataError(BirdlabError):
+    """A table does not hold what it must."""
+
+
+class AudioError(DataError):
+    """A recording cannot be decoded."""
+
+
+class CellError(BirdlabError):
+    """A cell failed while it was trained or evaluated."""
+
+
+class OutputsError(BirdlabError):
+    """Stored outputs are missing or do not fit what is asked of them."""
+
+
+class ResolveError(BirdlabError):
+    """A RUN names nothing, or several things."""
+
+
+class LedgerError(BirdlabError):
+    """A leaderboard row cannot be added."""
+
+
+class TrackingError(BirdlabError):
+    """The MLflow store cannot be used."""
+
+
+class PromotionError(BirdlabError):
+    """An export, a parity check or a gate failed."""
+
+
+class PredictError(BirdlabError):
+    """Inference cannot start or cannot end with a valid submission."""
