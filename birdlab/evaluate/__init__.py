@@ -1,0 +1,1 @@
+"""From windows to stored outputs to scores: what a cell leaves behind and how good it is."""

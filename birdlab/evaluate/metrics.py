@@ -1,0 +1,244 @@
+"""Scores of a table of probabilities against a table of labels, with numpy alone.
+
+Every function takes `targets` [N, C], 0/1 or bool, and `probs` [N, C] in [0, 1). A score of
+exactly 1.0 would tie with the padding rows of the padded cmAP and sink a column silently, so it
+is refused: pass predictions through `clamp_probs` when they are stored. Input that does not fit
+raises OutputsError and names the column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from birdlab.errors import OutputsError
+
+Floats = npt.NDArray[np.float64]
+
+HIGHEST_PROB = np.nextafter(np.float32(1), np.float32(0))
+"""The largest float32 below 1: what a saturated score becomes."""
+
+ROUNDING = 1e-6
+"""How far a blend of float32 probabilities may leave [0, 1] by rounding alone."""
+
+
+def padded_cmap(targets: npt.ArrayLike, probs: npt.ArrayLike, n_pad: int = 5) -> float:
+    """Padded class-mean average precision: the BirdCLEF metric of 2023, 0 to 1.
+
+    `n_pad` rows of ones are appended to truth and prediction, then average precision is averaged
+    over all C classes. A class without positives counts 1.0. With n_pad=0 such a class has no
+    average precision, and OutputsError is raised. Source: BirdCLEF 2023 evaluation page.
+    """
+    values = class_average_precision(targets, probs, n_pad)
+    if np.isnan(values).any():
+        raise OutputsError(
+            "average precision is undefined for a class without positives",
+            where=f"column {int(np.flatnonzero(np.isnan(values))[0])}",
+            got=f"n_pad={n_pad}",
+            fix="pad with at least one row, or use cmap_min5",
+        )
+    return float(values.mean())
+
+
+def macro_auc(targets: npt.ArrayLike, probs: npt.ArrayLike) -> float:
+    """ROC-AUC averaged over the classes with at least one positive and one negative row, 0 to 1.
+
+    The BirdCLEF metric since 2024. Raises OutputsError when no class has both.
+    """
+    values = class_auc(targets, probs)
+    defined = ~np.isnan(values)
+    if not defined.any():
+        raise OutputsError(
+            "no class has both a positive and a negative row, so there is no AUC",
+            got=f"{values.size} classes",
+            expected="at least one class with both",
+        )
+    return float(values[defined].mean())
+
+
+def cmap_min5(targets: npt.ArrayLike, probs: npt.ArrayLike) -> float:
+    """Average precision, unpadded, averaged over the classes with at least 5 positives, 0 to 1.
+
+    Raises OutputsError when no class has 5.
+    """
+    truth, scores = _check_tables(targets, probs)
+    frequent = truth.sum(axis=0) >= 5
+    if not frequent.any():
+        raise OutputsError(
+            "no class has 5 positives, so cmap_min5 is undefined",
+            got=f"at most {int(truth.sum(axis=0).max())} positives in a class",
+        )
+    return float(_average_precisions(truth[:, frequent], scores[:, frequent], 0).mean())
+
+
+def constant_floor(targets: npt.ArrayLike, n_pad: int = 5) -> float:
+    """The padded cmAP of a predictor that says the same for every row: what knowing nothing scores.
+
+    In closed form, one tie of N rows below the padding: (n_pad + n·(n_pad+n)/(n_pad+N))/(n_pad+n)
+    for a class with n positives.
+    """
+    truth = _check_targets(targets)
+    _check_padding(n_pad)
+    if n_pad == 0:
+        return padded_cmap(truth, np.zeros(truth.shape), 0)
+    positives = truth.sum(axis=0).astype(np.float64)
+    tied = positives * (n_pad + positives) / (n_pad + len(truth))
+    return float(((n_pad + tied) / (n_pad + positives)).mean())
+
+
+def class_average_precision(targets: npt.ArrayLike, probs: npt.ArrayLike, n_pad: int = 5) -> Floats:
+    """Average precision of each class after `n_pad` rows of ones were appended: [C], 0 to 1.
+
+    Ties as in sklearn: rows of equal score enter together, at the precision after the last of
+    them. A class without positives gives 1.0 with padding, NaN without.
+    Source: AP = Σ (recall_k − recall_{k−1})·precision_k, scikit-learn's average_precision_score.
+    """
+    truth, scores = _check_tables(targets, probs)
+    _check_padding(n_pad)
+    return _average_precisions(truth, scores, n_pad)
+
+
+def class_auc(targets: npt.ArrayLike, probs: npt.ArrayLike) -> Floats:
+    """ROC-AUC of each class: [C], 0 to 1, ties count one half; NaN without positives or negatives.
+
+    Source: Mann–Whitney U divided by the number of positive-negative pairs.
+    """
+    truth, scores = _check_tables(targets, probs)
+    values = np.full(truth.shape[1], np.nan)
+    for column, (positives, sizes) in enumerate(_tie_groups(truth, scores)):
+        negatives = sizes - positives
+        n_pairs = float(positives.sum()) * float(negatives.sum())
+        if n_pairs:
+            beaten = negatives.sum() - np.cumsum(negatives)
+            values[column] = float((positives * (beaten + negatives / 2)).sum()) / n_pairs
+    return values
+
+
+def top1_accuracy(primary_index: npt.ArrayLike, probs: npt.ArrayLike) -> float:
+    """Share of rows whose highest class is the primary one, 0 to 1.
+
+    `primary_index` [N] holds the column of each row's primary label. A primary class tied for the
+    highest with k−1 others counts 1/k, so a constant predictor scores 1/C.
+    """
+    scores = _check_probs(probs)
+    primary = np.asarray(primary_index)
+    if primary.shape != (len(scores),) or not np.issubdtype(primary.dtype, np.integer):
+        raise OutputsError(
+            "primary_index does not fit the scores",
+            got=f"{primary.dtype} of shape {primary.shape}",
+            expected=f"integers of shape ({len(scores)},)",
+        )
+    outside = (primary < 0) | (primary >= scores.shape[1])
+    if outside.any():
+        row = int(np.flatnonzero(outside)[0])
+        raise OutputsError(
+            "a primary label is not a class of the scores",
+            where=f"row {row}",
+            got=int(primary[row]),
+            expected=f"0 to {scores.shape[1] - 1}",
+        )
+    highest = scores == scores.max(axis=1, keepdims=True)
+    hits = highest[np.arange(len(scores)), primary]
+    return float((hits / highest.sum(axis=1)).mean())
+
+
+def clamp_probs(probs: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    """The same scores as float32 in [0, 1): 1.0 becomes the largest float32 below 1.
+
+    A float32 sigmoid reaches 1.0 at logit 17. Any shape. NaN, or a value outside [0, 1] by more
+    than rounding, is not a probability and raises OutputsError.
+    """
+    scores = np.asarray(probs)
+    fits = (scores >= -ROUNDING) & (scores <= 1 + ROUNDING)
+    if not fits.all():
+        place = tuple(int(i) for i in np.argwhere(~fits)[0])
+        raise OutputsError(
+            "a score is not a probability",
+            where=f"column {place[-1]} (index {place})" if place else None,
+            got=float(scores[place]),
+            expected="0 to 1",
+            fix="apply the sigmoid before storing; look for NaN in the training curve",
+        )
+    return np.clip(scores.astype(np.float32), np.float32(0), HIGHEST_PROB)
+
+
+def _average_precisions(
+    truth: npt.NDArray[np.bool_], scores: npt.NDArray[Any], n_pad: int
+) -> Floats:
+    values = np.full(truth.shape[1], np.nan)
+    for column, (positives, sizes) in enumerate(_tie_groups(truth, scores)):
+        n_positives = n_pad + int(positives.sum())
+        if n_positives:
+            precision = (n_pad + np.cumsum(positives)) / (n_pad + np.cumsum(sizes))
+            values[column] = (n_pad + float((positives * precision).sum())) / n_positives
+    return values
+
+
+def _tie_groups(
+    truth: npt.NDArray[np.bool_], scores: npt.NDArray[Any]
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """For each class, from the highest score down: positives and rows of each group of ties."""
+    for column in range(truth.shape[1]):
+        order = np.argsort(scores[:, column])[::-1]
+        ranked = scores[order, column]
+        first = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+        positives = np.add.reduceat(truth[order, column].astype(np.int64), first)
+        yield positives, np.diff(np.r_[first, len(ranked)])
+
+
+def _check_tables(
+    targets: npt.ArrayLike, probs: npt.ArrayLike
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[Any]]:
+    truth, scores = _check_targets(targets), _check_probs(probs)
+    if truth.shape != scores.shape:
+        raise OutputsError(
+            "targets and scores differ in shape", got=scores.shape, expected=str(truth.shape)
+        )
+    return truth, scores
+
+
+def _check_targets(targets: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    table = _check_shape(np.asarray(targets), "targets")
+    wrong = (table != 0) & (table != 1)
+    if wrong.any():
+        row, column = (int(i) for i in np.argwhere(wrong)[0])
+        raise OutputsError(
+            "a target is neither 0 nor 1",
+            where=f"column {column}, row {row}",
+            got=table[row, column],
+            fix="score against hard labels; soft labels are for training",
+        )
+    return table.astype(np.bool_)
+
+
+def _check_probs(probs: npt.ArrayLike) -> npt.NDArray[Any]:
+    table = _check_shape(np.asarray(probs), "scores")
+    wrong = ~((table >= 0) & (table < 1))
+    if wrong.any():
+        row, column = (int(i) for i in np.argwhere(wrong)[0])
+        raise OutputsError(
+            "a score lies outside [0, 1)",
+            where=f"column {column}, row {row}",
+            got=table[row, column],
+            expected="0 <= score < 1: at 1.0 it would tie with the padding rows",
+            fix="store scores through clamp_probs",
+        )
+    return table
+
+
+def _check_shape(table: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    if table.ndim != 2 or 0 in table.shape or table.dtype.kind not in "biuf":
+        raise OutputsError(
+            f"{name} are not a table of numbers",
+            got=f"{table.dtype} of shape {table.shape}",
+            expected="numbers [rows, classes], at least one of each",
+        )
+    return table
+
+
+def _check_padding(n_pad: int) -> None:
+    if n_pad < 0:
+        raise OutputsError("the padding is negative", got=n_pad, expected="0 rows or more")
