@@ -1,0 +1,66 @@
+"""The model every part of a spec is made of, and the small types its fields share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, Strict
+
+T = TypeVar("T")
+
+Tuple = Annotated[tuple[T, ...], Strict(False)]
+"""An ordered list in YAML, a tuple in Python; its items stay strict."""
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
+"""A name that is also safe as a file name and as one part of a dotted path."""
+
+
+class AddedLater:
+    """Marks a field that did not exist when older cells were made.
+
+    `as_before` is the value that behaves as birdlab did without the field. A field equal to
+    it is left out of the identity, so that ids made before stay valid.
+    """
+
+    def __init__(self, as_before: object) -> None:
+        self.as_before = as_before
+
+
+class Spec(BaseModel):
+    """A frozen piece of a spec: data only, unknown fields refused, numbers finite."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True
+    )
+
+    not_in_identity: ClassVar[frozenset[str]] = frozenset()
+    """Fields that cannot change a weight or a score (names, notes, how much evidence)."""
+
+
+def canonical(value: Any) -> Any:
+    """`value` as plain JSON data with one form per meaning.
+
+    Mappings keep string keys (sorted when they are written), sequences keep their order,
+    integral floats become integers, fields marked `AddedLater` are left out while they
+    equal their as-before value, and a spec's `not_in_identity` fields are left out.
+    """
+    if isinstance(value, Spec):
+        fields = type(value).model_fields
+        out = {}
+        for name, field in fields.items():
+            item = getattr(value, name)
+            later = next((m for m in field.metadata if isinstance(m, AddedLater)), None)
+            if name in value.not_in_identity or (later is not None and item == later.as_before):
+                continue
+            out[name] = canonical(item)
+        return out
+    if isinstance(value, Mapping):
+        return {str(key): canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [canonical(item) for item in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value
