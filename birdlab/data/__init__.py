@@ -1,0 +1,1 @@
+"""Recordings: tables, sources, cleaning, folds, labels, decoding and the waveform store."""

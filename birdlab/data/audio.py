@@ -1,0 +1,206 @@
+"""Recordings as mono waveforms at one sample rate: decoding, resampling, scaling to int16.
+
+A file is read in blocks, its channels are averaged and the result goes through soxr's HQ
+resampler; the numbers do not depend on the size of a block. `DECODE_SEMANTICS` is raised when
+the same file starts to give other samples.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+
+from birdlab.errors import AudioError
+
+DECODE_SEMANTICS = 1
+"""Part of every key under which decoded audio is stored."""
+
+FULL_SCALE = 32767
+SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
+"""File names that count as audio when a folder is listed; decoding looks at content only."""
+
+_BLOCK_FRAMES = 1 << 18
+_HELD_SAMPLES = 1 << 24  # 64 MiB of float32, about 9 minutes; longer files are decoded twice
+_MP3_SLACK_FRAMES = 2 * 1152  # players disagree on the padding frames of an encoder
+_OGG_PAGE_BYTES = 65_307
+_OGG_LAST_PAGE = 0x04
+_STREAMED_BYTES = 0x7FFFFF00  # a WAV written to a pipe declares the largest size there is
+
+Float32 = npt.NDArray[np.float32]
+Int16 = npt.NDArray[np.int16]
+
+
+@dataclass(frozen=True, eq=False)
+class Waveform:
+    """A mono recording: `samples` [n] int16 with its peak at ±32767, and the peak's true value.
+
+    `scale` is that peak on the scale of the file, where 1.0 is full scale; real files lie
+    between 0.01 and above 1.0. Silence has scale 0.0 and zero samples.
+    """
+
+    samples: Int16
+    scale: float
+    sample_rate_hz: int
+
+    @property
+    def n_samples(self) -> int:
+        """The number of samples."""
+        return int(self.samples.shape[0])
+
+    @property
+    def duration_s(self) -> float:
+        """The length in seconds."""
+        return self.n_samples / self.sample_rate_hz
+
+    def to_float(self) -> Float32:
+        """The recording at its own level, [n] float32."""
+        return to_float(self.samples, self.scale)
+
+
+def to_float(samples: Int16, scale: float) -> Float32:
+    """`samples * scale / 32767` as float32: the one way back from stored samples to a wave."""
+    return samples.astype(np.float32) * np.float32(scale / FULL_SCALE)
+
+
+def decode(path: Path, sample_rate_hz: int = 32_000) -> Waveform:
+    """The recording in `path` as a mono waveform at `sample_rate_hz`.
+
+    Memory is bounded by the result (2 bytes a sample) plus about 100 MB, whatever the length: a
+    file of more than 9 minutes is decoded a second time instead of being held as float. Raises
+    AudioError, naming file and reason, for a file that is missing, empty, a folder, no audio,
+    cut off, without frames, or that holds NaN or infinity. A cut WAV, FLAC or Ogg is always
+    noticed, a cut MP3 only when its header states a length.
+    """
+    held: list[Float32] = []
+    n_samples, peak = 0, 0.0
+    for block in _mono_blocks(path, sample_rate_hz):
+        n_samples += block.shape[0]
+        peak = max(peak, float(np.abs(block).max()))
+        if n_samples <= _HELD_SAMPLES:
+            held.append(block)
+        else:
+            held.clear()
+    if n_samples == 0:
+        raise _bad(path, "the recording is shorter than one sample")
+    blocks = held or _mono_blocks(path, sample_rate_hz)
+    samples = np.zeros(n_samples, np.int16)
+    if peak > 0:
+        start, gain = 0, FULL_SCALE / peak
+        for block in blocks:
+            samples[start : start + block.shape[0]] = np.rint(block * np.float64(gain))
+            start += block.shape[0]
+    return Waveform(samples, peak, sample_rate_hz)
+
+
+def read_duration_s(path: Path) -> float:
+    """The length in seconds that the header of `path` states; nothing is decoded.
+
+    Raises AudioError for a file that cannot be opened as audio.
+    """
+    with _opened(path) as file:
+        return float(file.frames / file.samplerate)
+
+
+def _mono_blocks(path: Path, sample_rate_hz: int) -> Iterator[Float32]:
+    """Non-empty blocks of the resampled mono wave in order."""
+    with _opened(path) as file:
+        source = _channel_means(path, file)
+        if file.samplerate == sample_rate_hz:
+            yield from source
+            return
+        resampler = soxr.ResampleStream(
+            file.samplerate, sample_rate_hz, 1, dtype="float32", quality="HQ"
+        )
+        for block in source:
+            out = resampler.resample_chunk(block)
+            if out.shape[0]:
+                yield out
+        out = resampler.resample_chunk(np.empty(0, np.float32), last=True)
+        if out.shape[0]:
+            yield out
+
+
+def _channel_means(path: Path, file: Any) -> Iterator[Float32]:
+    """The file's own blocks, channels averaged; AudioError when it ends early or is not finite."""
+    _check_end(path, file)
+    n_frames = 0
+    while True:
+        try:
+            block = file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise _bad(path, "the file is damaged or cut off", _reason(error)) from None
+        if not block.shape[0]:
+            break
+        n_frames += block.shape[0]
+        mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
+        if not np.isfinite(mono).all():
+            raise _bad(path, "the recording holds NaN or infinity")
+        yield mono
+    slack = _MP3_SLACK_FRAMES if file.format == "MP3" else 0
+    if n_frames + slack < file.frames or n_frames == 0:
+        got = f"{n_frames} of {file.frames} frames"
+        raise _bad(path, "the file is cut off" if file.frames else "the file has no frames", got)
+
+
+def _check_end(path: Path, file: Any) -> None:
+    """AudioError when the container says that the file once was longer.
+
+    libsndfile takes the length of a cut WAV or Ogg from what is left, without a word.
+    """
+    if file.format == "OGG":
+        with path.open("rb") as raw:
+            size = raw.seek(0, 2)
+            raw.seek(max(0, size - _OGG_PAGE_BYTES))
+            tail = raw.read()
+        page = tail[max(0, tail.rfind(b"OggS")) :]
+        n_segments = page[26] if len(page) > 26 else 0
+        n_bytes = 27 + n_segments + sum(page[27 : 27 + n_segments])
+        if len(page) < 27 or len(page) < n_bytes or not page[5] & _OGG_LAST_PAGE:
+            raise _bad(path, "the file is cut off", "an Ogg stream without its last page")
+    elif file.format.startswith("WAV"):
+        sizes = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
+        if sizes and int(sizes[2]) < int(sizes[1]) < _STREAMED_BYTES:
+            raise _bad(path, "the file is cut off", f"{sizes[2]} of {sizes[1]} bytes of audio")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The open SoundFile of `path`; AudioError in words when there is none."""
+    if not path.exists():
+        raise _bad(path, "there is no such file")
+    if path.is_dir():
+        raise _bad(path, "this is a folder, not a recording")
+    if not path.is_file():
+        raise _bad(path, "this is not a regular file")
+    try:
+        if path.stat().st_size == 0:
+            raise _bad(path, "the file has zero bytes")
+        file = soundfile.SoundFile(path)
+    except soundfile.LibsndfileError as error:
+        raise _bad(path, "the file is not audio that can be read", _reason(error)) from None
+    except (OSError, TypeError) as error:
+        raise _bad(path, "the file cannot be opened", str(error)) from None
+    with file:
+        yield file
+
+
+def _reason(error: Any) -> str:
+    return str(error.error_string).strip() or f"libsndfile error {error.code}"
+
+
+def _bad(path: Path, what: str, got: str | None = None) -> AudioError:
+    return AudioError(
+        what,
+        where=str(path),
+        got=got,
+        fix="replace or remove the file, or set `data.on_bad_file: skip`",
+    )
