@@ -149,10 +149,14 @@ def nearest(name: object, known: list[str]) -> str:
 
 
 class KindOf:
-    """Annotation of a field that holds any registered kind of one family."""
+    """Annotation of a field that holds any registered kind of one family.
 
-    def __init__(self, family: str) -> None:
-        self.family = family
+    A mapping without `kind` means the `default` kind, so that one field of it can be
+    changed by its dotted name (`train.optimizer.lr`) where the file names no kind.
+    """
+
+    def __init__(self, family: str, default: str | None = None) -> None:
+        self.family, self.default = family, default
 
     def parse(self, value: Any) -> Spec:
         """The kind instance for `value`: an instance, a kind name, or a mapping with `kind`."""
@@ -160,6 +164,8 @@ class KindOf:
             return value
         if isinstance(value, str):
             value = {"kind": value}
+        if isinstance(value, dict) and "kind" not in value and self.default is not None:
+            value = {"kind": self.default, **value}
         if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
             raise PydanticCustomError("kind_missing", "needs a kind; " + self._known(None))
         kind = _KINDS.get((self.family, value["kind"]))

@@ -78,7 +78,9 @@ class NamedList:
             except CoreValidationError as error:
                 errors += [
                     InitErrorDetails(
-                        type=PydanticCustomError(e["type"], e["msg"].replace("{", "{{").replace("}", "}}")),
+                        type=PydanticCustomError(
+                            e["type"], e["msg"].replace("{", "{{").replace("}", "}}")
+                        ),
                         loc=(index, *e["loc"]),
                         input=e["input"],
                     )

@@ -77,7 +77,7 @@ class DataSpec(Spec):
     base: Name
     extra: Tuple[Name] = ()
     clean: Annotated[tuple[CleanSpec, ...], NamedList("clean")] = ()
-    folds: Annotated[Spec, KindOf("folds")] = Stratified()
+    folds: Annotated[Spec, KindOf("folds", "stratified")] = Stratified()
     on_bad_file: Literal["fail", "skip"] = "fail"
 
 
@@ -134,8 +134,8 @@ class ModelSpec(Spec):
     feature_level: int = -1
     in_channels: Annotated[int, Field(ge=1, le=16)] = 1
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    frontend: Annotated[Spec, KindOf("frontend")] = LogMelSpec()
-    head: Annotated[Spec, KindOf("head")] = SedAttention()
+    frontend: Annotated[Spec, KindOf("frontend", "log_mel")] = LogMelSpec()
+    head: Annotated[Spec, KindOf("head", "sed_attention")] = SedAttention()
 
     @model_validator(mode="after")
     def _one_source(self) -> ModelSpec:
@@ -233,10 +233,10 @@ class TrainSpec(Spec):
     window_s: Annotated[float, Field(gt=0.1, le=60)] = 5.0
     length: Length = Length(epochs=50)
     batch: Annotated[int, Field(ge=1)] = 64
-    optimizer: Annotated[Spec, KindOf("optimizer")] = Adam()
-    schedule: Annotated[Spec, KindOf("schedule")] = Cosine()
-    loss: Annotated[Spec, KindOf("loss")] = Focal()
-    sampler: Annotated[Spec, KindOf("sampler")] = InversePower()
+    optimizer: Annotated[Spec, KindOf("optimizer", "adam")] = Adam()
+    schedule: Annotated[Spec, KindOf("schedule", "cosine")] = Cosine()
+    loss: Annotated[Spec, KindOf("loss", "focal")] = Focal()
+    sampler: Annotated[Spec, KindOf("sampler", "inverse_power")] = InversePower()
     secondary: Probability = 1.0
     precision: Literal["fp32", "bf16"] = "fp32"
     threads_per_cell: Annotated[int, Field(ge=1, le=256)] = 1
@@ -346,7 +346,12 @@ class OutputSpec(Spec):
 
 
 class EvaluateSpec(Spec):
-    """How stored outputs are scored: do secondary labels count as positives?"""
+    """How stored outputs are scored: do secondary labels count as positives?
+
+    `batch` is the number of windows per forward pass and changes no score.
+    """
+
+    not_in_identity: ClassVar[frozenset[str]] = frozenset({"batch"})
 
     secondary: Literal["count", "ignore"] = "count"
     batch: Annotated[int, Field(ge=1)] = 32

@@ -1,0 +1,55 @@
+"""What differs between experiments, by dotted name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from birdlab.spec.experiment import ExperimentSpec
+
+
+def flatten(spec: ExperimentSpec) -> dict[str, Any]:
+    """Every field of a spec by dotted name; of a stage only what it does not inherit."""
+    dump = spec.model_dump(mode="json")
+    flat: dict[str, Any] = {}
+    stages = dump.pop("stages")
+    _flatten("", dump, flat)
+    for stage in stages:
+        inner: dict[str, Any] = {}
+        _flatten(f"stages.{stage['name']}", stage, inner)
+        prefix = f"stages.{stage['name']}."
+        flat |= {k: v for k, v in inner.items() if flat.get(k.removeprefix(prefix), ...) != v}
+    return flat
+
+
+def diff_specs(a: ExperimentSpec, b: ExperimentSpec) -> list[tuple[str, Any, Any]]:
+    """(field, value in a, value in b) for every field that differs; absent fields are None."""
+    one, two = flatten(a), flatten(b)
+    keys = [*one, *(key for key in two if key not in one)]
+    return [(k, one.get(k), two.get(k)) for k in keys if one.get(k) != two.get(k)]
+
+
+def title_of(delta: Mapping[str, Any]) -> str:
+    """A delta as a short title: `lr=0.001`, `window_s=3`; `base` for no change."""
+    return ", ".join(f"{_short(key)}={_text(value)}" for key, value in delta.items()) or "base"
+
+
+def _short(dotted: str) -> str:
+    parts = dotted.split(".")
+    return ".".join(parts[1:]) if parts[0] in ("augment", "stages") else parts[-1]
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _flatten(dotted: str, value: Any, out: dict[str, Any]) -> None:
+    named = isinstance(value, list) and all(isinstance(v, dict) and "name" in v for v in value)
+    if isinstance(value, list) and value and named:
+        value = {item["name"]: item for item in value}
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            if key != "name" or not dotted:
+                _flatten(f"{dotted}.{key}" if dotted else key, inner, out)
+    else:
+        out[dotted] = value

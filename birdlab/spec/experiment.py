@@ -1,0 +1,163 @@
+"""The experiment spec: what to run, as data, and how it is read from YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from birdlab.errors import SpecError
+from birdlab.spec.base import Name, Spec, Tuple
+from birdlab.spec.competition import CompetitionSpec, load_competition
+from birdlab.spec.delta import merge, set_fields
+from birdlab.spec.named import NamedList, unfold
+from birdlab.spec.parts import (
+    AugmentationSpec,
+    CellsSpec,
+    DataSpec,
+    EvaluateSpec,
+    ModelSpec,
+    OutputSpec,
+    StageSpec,
+    TrainSpec,
+)
+from birdlab.spec.problems import validate
+from birdlab.spec.yamlfile import Document, load_yaml, parse_value
+
+
+class ExperimentSpec(Spec):
+    """One experiment: competition, data, model, recipe, stages, output, evidence.
+
+    `train` and `augment` are what every stage inherits; each stage holds its own complete
+    copy, so that only stages are read when something is trained.
+    """
+
+    not_in_identity: ClassVar[frozenset[str]] = frozenset(
+        {"train", "augment", "cells", "project", "name", "notes", "tags", "expect"}
+    )
+
+    competition: Annotated[CompetitionSpec, BeforeValidator(load_competition)]
+    data: DataSpec
+    model: ModelSpec
+    train: TrainSpec = TrainSpec()
+    augment: Annotated[tuple[AugmentationSpec, ...], NamedList("augmentation")] = ()
+    stages: Annotated[tuple[StageSpec, ...], NamedList(cls=StageSpec)] = ()
+    output: OutputSpec = OutputSpec()
+    evaluate: EvaluateSpec = EvaluateSpec()
+    cells: CellsSpec = CellsSpec()
+    project: Name = "default"
+    name: Annotated[str, Field(max_length=200)] = ""
+    notes: str = ""
+    tags: Tuple[str] = ()
+    expect: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _inherit(cls, raw: Any) -> Any:
+        """Every stage gets the recipe that it does not spell out itself."""
+        if not isinstance(raw, Mapping) or not isinstance(raw.get("stages", []), list | tuple):
+            return raw
+        stages = []
+        for item in raw.get("stages") or [{"train": {}}]:
+            long = unfold(item, None)
+            if isinstance(long, Spec) or not isinstance(long, dict):
+                stages.append(long)
+                continue
+            train, augment = raw.get("train", {}), raw.get("augment", [])
+            if isinstance(train, Mapping) and isinstance(long.get("train", {}), Mapping):
+                train = merge(dict(train), long.get("train", {}))
+            else:
+                train = long.get("train", train)
+            if "augment" in long:
+                augment = merge({"augment": augment}, {"augment": long["augment"]})["augment"]
+            stages.append({**long, "train": train, "augment": augment})
+        return {**raw, "stages": stages}
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> ExperimentSpec:
+        seen: list[str] = []
+        for stage in self.stages:
+            if stage.start is not None and stage.start not in seen:
+                raise ValueError(
+                    f"stage {stage.name!r} starts from {stage.start!r}, which is not an earlier "
+                    f"stage; earlier stages: {', '.join(seen) or 'none'}"
+                )
+            seen.append(stage.name)
+        if self.stages[-1].data is not None:
+            raise ValueError(
+                f"the last stage, {self.stages[-1].name!r}, trains on {self.stages[-1].data!r}; "
+                "it should train on the folds of the base table (leave out its `data`)"
+            )
+        folds, n = self.cells.folds, getattr(self.data.folds, "n", None)
+        if isinstance(folds, tuple) and n is not None and max(folds) >= n:
+            raise ValueError(f"cells.folds asks for fold {max(folds)}; data.folds makes 0..{n - 1}")
+        return self
+
+    @property
+    def fold_numbers(self) -> tuple[int, ...]:
+        """The folds asked for; empty for training on everything (`folds: none`)."""
+        if self.cells.folds == "none":
+            return ()
+        if self.cells.folds == "all":
+            return tuple(range(getattr(self.data.folds, "n", 1)))
+        return tuple(self.cells.folds)
+
+
+def load_document(path: Path) -> Document:
+    """A spec file with every `base` it stands on merged below it, base first."""
+    return _load_over(path, ())
+
+
+def _load_over(path: Path, above: tuple[Path, ...]) -> Document:
+    path = path.resolve()
+    if path in above:
+        raise SpecError(
+            "spec files stand on each other in a circle",
+            where=" -> ".join(p.name for p in (*above, path)),
+        )
+    document = load_yaml(path)
+    base = document.data.pop("base", None)
+    if base is None:
+        return document
+    if not isinstance(base, str):
+        raise SpecError("`base` is not the path of a spec file", where=document.place("base"))
+    below = _load_over(path.parent / base, (*above, path))
+    return Document(merge(below.data, document.data), {**below.places, **document.places})
+
+
+def load_spec(
+    path: str | Path, overrides: Sequence[str] | Mapping[str, Any] = ()
+) -> ExperimentSpec:
+    """The experiment in a YAML file, with `overrides` laid over it.
+
+    `overrides` is a list of `a.b=value` (values read as YAML) or a mapping of dotted names.
+    Raises SpecError that lists everything wrong, each with file, line and dotted field.
+    """
+    document = load_document(Path(path))
+    changes = parse_overrides(overrides) if not isinstance(overrides, Mapping) else overrides
+    return build_spec(document, changes)
+
+
+def build_spec(document: Document, changes: Mapping[str, Any] | None = None) -> ExperimentSpec:
+    """The experiment of a loaded document after `changes` by dotted name."""
+    raw = set_fields(document.data, changes or {})
+    places = {
+        **document.places,
+        **dict.fromkeys(changes or {}, "change " + str(dict(changes or {}))),
+    }
+    return validate(ExperimentSpec, raw, Document(raw, places))
+
+
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """`a.b=value` texts as a mapping; SpecError for one without `=`."""
+    changes: dict[str, Any] = {}
+    for text in overrides:
+        dotted, sign, value = text.partition("=")
+        if not sign or not dotted.strip():
+            raise SpecError(
+                "an override has no `=`", got=text, fix="write --set train.optimizer.lr=1e-3"
+            )
+        changes[dotted.strip()] = parse_value(value)
+    return changes

@@ -1,0 +1,116 @@
+"""Validation errors in words: file, line, dotted field, what was got, what is allowed."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticCustomError
+
+from birdlab.errors import BirdlabError, SpecError
+from birdlab.spec.base import Spec
+from birdlab.spec.kinds import KindOf, kinds, nearest
+from birdlab.spec.named import NamedList, item_name
+from birdlab.spec.yamlfile import Document
+
+M = TypeVar("M", bound=Spec)
+
+_INHERITED = (("train",), ("augment",))
+"""What a stage takes over from the experiment: an error there is told once."""
+
+
+def validate(cls: type[M], raw: dict[str, Any], document: Document) -> M:
+    """`raw` as a `cls`; one SpecError that lists every problem with its place otherwise."""
+    try:
+        return cls.model_validate(raw)
+    except ValidationError as error:
+        problems = _problems(cls, raw, document, error)
+    except PydanticCustomError as error:
+        problems = [error.message()]
+    except SpecError as error:
+        if error.where is None:
+            error.where = document.place("competition")
+        raise
+    head = "a spec does not hold" if len(problems) == 1 else f"{len(problems)} things do not hold"
+    raise SpecError(f"{head}:\n" + "\n".join("  " + p for p in problems))
+
+
+def _problems(
+    cls: type[Spec], raw: dict[str, Any], document: Document, error: ValidationError
+) -> list[str]:
+    lines: list[str] = []
+    seen: set[tuple[tuple[Any, ...], str]] = set()
+    for item in error.errors():
+        loc, message = tuple(item["loc"]), _message(cls, item)
+        inherited = loc[2:] if loc[0:1] == ("stages",) and loc[2:3] in _INHERITED else loc
+        if (inherited, message) in seen:
+            continue
+        seen |= {(loc, message), (inherited, message)}
+        dotted = _dotted(raw, loc)
+        lines.append(f"{document.place(dotted) or 'spec'}: {dotted or 'spec'}: {message}")
+    return lines
+
+
+def _message(cls: type[Spec], item: Any) -> str:
+    loc, kind, got = item["loc"], item["type"], item["input"]
+    if kind == "extra_forbidden":
+        owner = _owner(cls, loc[:-1], got)
+        known = sorted(owner.model_fields) if owner is not None else []
+        return f"unknown field {loc[-1]!r}; {nearest(loc[-1], known)}"
+    message = str(item["msg"]).removeprefix("Value error, ").replace("Input should", "should")
+    if kind == "missing":
+        return "is required and missing"
+    if kind == "value_error" or "kind" in kind or isinstance(got, dict | list | tuple | BaseModel):
+        return message
+    if kind == "string_type" and isinstance(got, int | float):
+        return f'got {got!r}, which is a number; names and species codes are text: write "{got}"'
+    return f"got {got!r}; {message}"
+
+
+def _owner(cls: type[Spec], loc: tuple[Any, ...], _got: object) -> type[Spec] | None:
+    """The class whose field list was violated: the class at `loc`, by the annotations."""
+    owner: Any = cls
+    family: str | None = None
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        field = getattr(owner, "model_fields", {}).get(part)
+        if field is None:
+            return None
+        marks = [m for m in field.metadata if isinstance(m, KindOf | NamedList)]
+        if marks:
+            family = marks[0].family
+            owner = getattr(marks[0], "cls", None) or _union_of(family)
+        else:
+            options = [field.annotation, *get_args(field.annotation)]
+            owner = next((o for o in options if isinstance(o, type) and issubclass(o, Spec)), None)
+    return owner if isinstance(owner, type) else None
+
+
+def _union_of(family: str | None) -> type[Spec] | None:
+    """A stand-in class that has the fields of every kind of a family."""
+    fields = {n for k in kinds(family or "").values() for n in k.cls.model_fields}
+    stand_in = type("Kinds", (Spec,), {})
+    stand_in.__pydantic_fields__ = dict.fromkeys(fields)  # type: ignore[attr-defined]
+    return stand_in
+
+
+def _dotted(raw: Any, loc: tuple[Any, ...]) -> str:
+    parts: list[str] = []
+    node = raw
+    for part in loc:
+        if isinstance(part, int) and isinstance(node, list | tuple) and part < len(node):
+            node = node[part]
+            name = item_name(node)
+            parts.append(name or str(part))
+            if name and isinstance(node, dict) and "kind" not in node and "name" not in node:
+                node = node.get(name)
+        else:
+            parts.append(str(part))
+            node = node.get(part) if isinstance(node, dict) else None
+    return ".".join(parts)
+
+
+def explain(error: Exception) -> str:
+    """An error as the text a command prints."""
+    return str(error) if isinstance(error, BirdlabError) else f"{type(error).__name__}: {error}"

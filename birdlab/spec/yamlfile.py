@@ -1,0 +1,125 @@
+"""YAML files as plain data plus the line every field came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedBase, CommentedMap, CommentedSeq, TaggedScalar
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from birdlab.errors import SpecError
+from birdlab.spec.named import item_name
+
+MAX_BYTES = 1_000_000
+
+
+@dataclass
+class Document:
+    """Plain data and, by dotted name, the place (`file:line`) of each field."""
+
+    data: dict[str, Any]
+    places: dict[str, str] = field(default_factory=dict)
+
+    def place(self, dotted: str) -> str | None:
+        """The place of a field, else of the nearest mapping around it."""
+        parts = dotted.split(".")
+        for end in range(len(parts), -1, -1):
+            place = self.places.get(".".join(parts[:end]))
+            if place is not None:
+                return place
+        return None
+
+
+def load_yaml(path: Path) -> Document:
+    """The mapping in a YAML 1.2 file; SpecError for anything that is not one."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise SpecError("a spec file is larger than 1 MB", where=str(path))
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SpecError(
+            "a spec file cannot be read",
+            where=str(path),
+            got=error.strerror,
+            fix="check the path; `ls experiments/` lists the ones of this lab",
+        ) from None
+    except UnicodeDecodeError as error:
+        raise SpecError("a spec file is not UTF-8 text", where=str(path), got=error) from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, origin: str) -> Document:
+    """The mapping in YAML 1.2 `text`; `origin` names it in errors."""
+    try:
+        tree = YAML(typ="rt").load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f"{origin}:{mark.line + 1}" if mark else origin
+        raise SpecError("a file is not valid YAML", where=line, got=error.problem) from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise SpecError("a file is not valid YAML", where=origin, got=str(error)) from None
+    if tree is None:
+        tree = CommentedMap()
+    if not isinstance(tree, CommentedMap):
+        raise SpecError("a spec file holds no mapping", where=origin, expected="key: value lines")
+    document = Document({}, {"": f"{origin}:1"})
+    document.data = _plain(tree, "", origin, document.places, 0)
+    return document
+
+
+def parse_value(text: str) -> Any:
+    """The YAML value in `text`, as typed after `--set a.b=`: 1e-3 is a number, no is text."""
+    return parse_yaml("value: " + text, f"--set {text}").data["value"]
+
+
+def _plain(node: Any, dotted: str, origin: str, places: dict[str, str], depth: int) -> Any:
+    if depth > 40:
+        raise SpecError("a file is nested too deeply", where=origin)
+    if isinstance(node, CommentedMap):
+        out: dict[str, Any] = {}
+        for key, value in node.items():
+            if not isinstance(key, str):
+                raise SpecError(
+                    f"the key {key!r} is not text",
+                    where=f"{origin}:{node.lc.key(key)[0] + 1}",
+                    fix=f'put it in quotes: "{key}"',
+                )
+            inner = f"{dotted}.{key}" if dotted else key
+            places[inner] = f"{origin}:{node.lc.key(key)[0] + 1}"
+            out[str(key)] = _plain(value, inner, origin, places, depth + 1)
+        return out
+    if isinstance(node, CommentedSeq):
+        items = []
+        for index, value in enumerate(node):
+            name = item_name(value) if isinstance(value, CommentedMap | str) else None
+            inner = f"{dotted}.{name or index}"
+            places[inner] = f"{origin}:{node.lc.item(index)[0] + 1}"
+            item = _plain(value, inner, origin, places, depth + 1)
+            for place in [p for p in places if name and p.startswith(f"{inner}.{name}")]:
+                places[inner + place.removeprefix(f"{inner}.{name}")] = places[place]
+            items.append(item)
+        return items
+    return _scalar(node, dotted, origin)
+
+
+def _scalar(node: Any, dotted: str, origin: str) -> Any:
+    if isinstance(node, TaggedScalar) or (
+        isinstance(node, CommentedBase) and getattr(node, "tag", None) is not None
+    ):
+        raise SpecError("YAML tags are not allowed in a spec", where=f"{origin}, field {dotted}")
+    if node is None or isinstance(node, bool):
+        return node
+    if isinstance(node, int):
+        return int(node)
+    if isinstance(node, float):
+        return float(node)
+    if isinstance(node, str):
+        return str(node)
+    raise SpecError(
+        f"the value {node!s} is not text, a number, true or false",
+        where=f"{origin}, field {dotted}",
+        fix=f'put it in quotes: "{node!s}"',
+    )
