@@ -1,0 +1,115 @@
+"""What a row of the leaderboard ledger must hold."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from birdlab.errors import LedgerError
+
+COLUMNS = (
+    "id",
+    "date",
+    "run",
+    "name",
+    "public",
+    "private",
+    "metric",
+    "source",
+    "note",
+    "weights",
+)
+SOURCES = ("add", "score", "import")
+WEIGHTS = ("", "folds", "full")
+Row = dict[str, Any]
+
+
+def check_row(row: Mapping[str, object], where: str) -> Row:
+    """The row with every field present and of its type; LedgerError for what is no row."""
+    unknown = sorted(set(row) - {*COLUMNS, "other", "tombstone_of"})
+    if unknown:
+        raise LedgerError(
+            "a ledger row has a field that does not exist",
+            where=where,
+            got=", ".join(unknown),
+            expected=", ".join(COLUMNS[1:]),
+        )
+    date = _check_date(row.get("date"), where)
+    if row.get("tombstone_of"):
+        texts = {key: _check_text(row, key, where) for key in ("tombstone_of", "note")}
+        return {"date": date, **texts}
+    checked: Row = {"date": date}
+    for key in ("run", "name", "metric", "source", "note", "weights"):
+        checked[key] = _check_text(row, key, where)
+    for key in ("run", "metric"):
+        if not checked[key]:
+            raise LedgerError(f"a ledger row needs a {key}", where=where, fix=f"say which {key}")
+    for key, allowed in (("source", SOURCES), ("weights", WEIGHTS)):
+        if checked[key] not in allowed:
+            expected = ", ".join(repr(name) for name in allowed)
+            raise LedgerError(
+                f"{key} is none of the known ones", where=where, got=checked[key], expected=expected
+            )
+    for key in ("public", "private"):
+        checked[key] = _check_score(row.get(key), key, where)
+    other = _check_other(row.get("other"), where)
+    if other:
+        checked["other"] = other
+    if checked["public"] is None and checked["private"] is None and not other:
+        raise LedgerError("a ledger row needs at least one score", where=where)
+    return {key: checked[key] for key in (*COLUMNS[1:], "other") if key in checked}
+
+
+def _check_text(row: Mapping[str, object], key: str, where: str) -> str:
+    value = row.get(key)
+    if value is not None and not isinstance(value, str):
+        raise LedgerError(f"{key} is not text", where=where, got=repr(value))
+    return (value or "").strip()
+
+
+def _check_date(value: object, where: str) -> str:
+    try:
+        return datetime.fromisoformat(str(value)).isoformat()
+    except ValueError:
+        raise LedgerError(
+            "date is not a date", where=where, got=value, expected="2025-04-01T12:00:00"
+        ) from None
+
+
+def _check_score(value: object, name: str, where: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise LedgerError(f"the {name} score is not a number", where=where, got=repr(value))
+    if math.isnan(value) or not 0 <= value <= 1:
+        raise LedgerError(
+            f"the {name} score is outside [0, 1]",
+            where=where,
+            got=value,
+            expected="0 to 1",
+            fix="write 0.84, not 84" if value > 1 else None,
+        )
+    return float(value)
+
+
+def _check_other(value: object, where: str) -> dict[str, float]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise LedgerError("other is not a set of named scores", where=where, got=repr(value))
+    checked: dict[str, float] = {}
+    for name, score in value.items():
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", str(name)) or name in (*COLUMNS, "other"):
+            raise LedgerError(
+                "a leaderboard column cannot have this name",
+                where=where,
+                got=name,
+                expected="small letters, digits and _, and no name of a ledger field",
+            )
+        number = _check_score(score, str(name), where)
+        if number is not None:
+            checked[str(name)] = number
+    return checked

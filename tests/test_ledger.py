@@ -1,0 +1,205 @@
+"""The leaderboard ledger: what it stores, refuses, survives and imports."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from birdlab.errors import LedgerError
+from birdlab.study.ledger import append_row, load_ledger, retract_row, score_columns
+from birdlab.study.submissions import import_submissions
+
+ROW = {"run": "0123456789ab", "metric": "padded_cmap", "source": "add", "public": 0.84}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "ledger.jsonl"
+
+
+def test_a_row_comes_back(path: Path) -> None:
+    assert load_ledger(path).empty and score_columns(load_ledger(path)) == []
+    stored = append_row(path, {**ROW, "name": "<script>", "note": "é\nsecond line", "private": 0})
+    append_row(path, {**ROW, "metric": "macro_auc", "other": {"late": 0.5}})
+    table = load_ledger(path)
+    assert len(path.read_text(encoding="utf-8").splitlines()) == 2
+    assert table.iloc[0].to_dict() == {**stored, "late": pytest.approx(float("nan"), nan_ok=True)}
+    assert list(table.metric) == ["padded_cmap", "macro_auc"]
+    assert score_columns(table) == ["public", "private", "late"]
+    assert pd.isna(table.private[1]) and table.late[1] == 0.5
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6, unique=True), st.text(max_size=20))
+@settings(max_examples=8, deadline=None)
+def test_scores_are_stored_exactly(scores: list[float], name: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ledger.jsonl"
+        for score in scores:
+            append_row(
+                path, {**ROW, "public": score, "name": name.encode(errors="ignore").decode()}
+            )
+        assert list(load_ledger(path).public) == scores
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"public": 84}, "write 0.84"),
+        ({"public": -0.1}, "outside"),
+        ({"public": float("nan")}, "outside"),
+        ({"public": True}, "not a number"),
+        ({"public": "0.84"}, "not a number"),
+        ({"public": None}, "at least one score"),
+        ({"metric": ""}, "needs a metric"),
+        ({"run": " "}, "needs a run"),
+        ({"source": "guess"}, "'add', 'score', 'import'"),
+        ({"weights": "both"}, "'folds', 'full'"),
+        ({"date": "yesterday"}, "not a date"),
+        ({"privat": 0.5}, "privat"),
+        ({"other": {"note": 0.5}}, "cannot have this name"),
+        ({"other": {"late": 2.0}}, "late score is outside"),
+        ({"other": 0.5}, "named scores"),
+        ({"note": 3}, "not text"),
+    ],
+)
+def test_what_is_no_score_is_refused(path: Path, change: dict[str, object], says: str) -> None:
+    with pytest.raises(LedgerError, match=says):
+        append_row(path, {**ROW, **change})
+    assert not path.exists()
+
+
+def test_the_same_score_twice_is_refused(path: Path) -> None:
+    first = append_row(path, ROW)
+    with pytest.raises(LedgerError, match=first["id"]):
+        append_row(path, ROW)
+    append_row(path, {**ROW, "note": "second submission"})
+    append_row(path, {**ROW, "metric": "macro_auc"})
+    assert len(load_ledger(path)) == 3
+
+
+def test_a_withdrawn_row_is_gone_and_may_return(path: Path) -> None:
+    first = append_row(path, ROW)
+    retract_row(path, first["id"], "typo")
+    assert load_ledger(path).empty
+    with pytest.raises(LedgerError, match="no standing"):
+        retract_row(path, first["id"])
+    again = append_row(path, ROW)
+    assert again["id"] != first["id"] and list(load_ledger(path).id) == [again["id"]]
+    assert len(path.read_text().splitlines()) == 3
+
+
+def test_a_torn_last_line_is_reported(path: Path) -> None:
+    append_row(path, ROW)
+    append_row(path, {**ROW, "public": 0.9})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-30])
+    for call in (lambda: load_ledger(path), lambda: append_row(path, {**ROW, "public": 0.7})):
+        with pytest.raises(LedgerError) as raised:
+            call()
+        assert f"{path}:2" in str(raised.value) and "delete that line" in str(raised.value)
+    assert path.read_bytes() == whole[:-30], "nothing may be glued to a torn line"
+
+
+def test_a_missing_newline_alone_is_mended_by_the_next_row(path: Path) -> None:
+    append_row(path, ROW)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert len(load_ledger(path)) == 1
+    append_row(path, {**ROW, "public": 0.9})
+    assert list(load_ledger(path).public) == [0.84, 0.9]
+    assert path.read_bytes().endswith(b"\n")
+
+
+@pytest.mark.parametrize("line", ["not json", "[1]", '{"run": "x"}', '{"id": "a", "public": 3}'])
+def test_a_line_that_is_no_row_is_named(path: Path, line: str) -> None:
+    append_row(path, ROW)
+    path.write_text(line + "\n" + path.read_text())
+    with pytest.raises(LedgerError, match=r"ledger\.jsonl:1"):
+        load_ledger(path)
+
+
+def test_a_merge_that_repeats_a_line_counts_it_once(path: Path) -> None:
+    append_row(path, ROW)
+    line = path.read_text()
+    path.write_text(line + "\n" + line)
+    assert len(load_ledger(path)) == 1
+    path.write_text(line + json.dumps({**json.loads(line), "public": 0.1}) + "\n")
+    with pytest.raises(LedgerError, match="one id"):
+        load_ledger(path)
+
+
+def test_a_full_disk_leaves_the_ledger_as_it_was(path: Path) -> None:
+    append_row(path, ROW)
+    before = path.read_bytes()
+    code = (
+        "import resource, signal, sys; from pathlib import Path\n"
+        "from birdlab.study.ledger import append_row\n"
+        "from birdlab.errors import LedgerError\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before) + 40}, {len(before) + 40}))\n"
+        "try:\n"
+        f"    append_row(Path({str(path)!r}), {dict(ROW, public=0.5)!r})\n"
+        "except LedgerError as error:\n"
+        "    sys.exit(7 if 'not stored' in str(error) else 1)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=_environment(), check=False)
+    assert done.returncode == 7
+    assert path.read_bytes() == before
+
+
+def test_writers_at_the_same_time_lose_nothing(path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from birdlab.study.ledger import append_row\n"
+        "for i in range(15):\n"
+        f"    append_row(Path({str(path)!r}), dict({ROW!r}, note=sys.argv[1] + str(i)))\n"
+    )
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code, name], env=_environment()) for name in "ab"
+    ]
+    assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
+    assert len(load_ledger(path)) == 30
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+
+
+SUBMISSIONS = """fileName,date,description,status,publicScore,privateScore
+a.csv,2025-04-01 10:00:00,"lr sweep, 0123456789ab",complete,0.84,0.76
+b.csv,2025-04-02 10:00:00,mlflow DEADBEEF00,complete,0.85,
+c.csv,2025-04-03 10:00:00,0123456789ab blended with feedfacecafe,complete,0.86,0.80
+d.csv,2025-04-04 10:00:00,by hand,complete,0.10,0.10
+e.csv,2025-04-05 10:00:00,0123456789ab,error,,
+"""
+
+
+def test_kaggle_submissions_are_matched_or_listed(path: Path, tmp_path: Path) -> None:
+    table = tmp_path / "submissions.csv"
+    table.write_text(SUBMISSIONS)
+    runs = pd.DataFrame(
+        {
+            "run": ["0123456789ab", "feedfacecafe"],
+            "name": ["one", "two"],
+            "mlflow_run_id": ["deadbeef00112233", None],
+        }
+    )
+    report = import_submissions(table, path, runs, metric="padded_cmap")
+    assert [row["run"] for row in report.added] == ["0123456789ab", "0123456789ab"]
+    assert [line.split(" ")[0] for line in report.unmatched] == ["c.csv", "d.csv", "e.csv"]
+    assert "names 2 runs" in report.unmatched[0] and "names no run" in report.unmatched[1]
+    assert "status error" in report.unmatched[2]
+    ledger = load_ledger(path)
+    assert list(ledger.public) == [0.84, 0.85] and set(ledger.source) == {"import"}
+    again = import_submissions(table, path, runs, metric="padded_cmap")
+    assert again.added == () and len(again.known) == 2
+    table.write_text("a,b\n1,2\n")
+    with pytest.raises(LedgerError, match="publicScore"):
+        import_submissions(table, path, runs, metric="padded_cmap")
