@@ -1,0 +1,8 @@
+"""The built-in demo competition: invented birds, generated from a seed."""
+
+from __future__ import annotations
+
+from birdlab.data.demo.generate import build_demo
+from birdlab.data.demo.settings import DemoSettings
+
+__all__ = ["DemoSettings", "build_demo"]

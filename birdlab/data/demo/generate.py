@@ -1,0 +1,164 @@
+"""Makes the demo competition on disk, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from birdlab.data.demo.oggfile import write_ogg
+from birdlab.data.demo.rendering import Plan, Truth, render_plan
+from birdlab.data.demo.settings import DemoSettings
+from birdlab.data.demo.tables import save_tables
+from birdlab.data.demo.world import BackgroundPlan, RecordingPlan, World, build_world
+from birdlab.errors import LabError
+
+MANIFEST = "demo.json"
+FORMAT = 1
+_STALE_S = 3600.0
+
+Task = tuple[str, DemoSettings, Plan]
+Heard = dict[str, Mapping[str, Truth]]
+
+
+def build_demo(
+    root: Path,
+    settings: DemoSettings | None = None,
+    *,
+    jobs: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """The folder of the demo competition made from `settings` (the default ones when None).
+
+    A folder that already holds it is returned as it is; one that holds a demo competition of
+    other settings is replaced. Files are made by `jobs` processes (1: in this one) in a folder
+    beside `root` that takes its name when complete. `progress` gets files done and files in all.
+    Raises LabError when `root` holds something else.
+    """
+    root, settings = Path(root), settings or DemoSettings()
+    manifest = {"format": FORMAT, "settings": settings.as_json()}
+    if _holds_demo(root, manifest):
+        return root
+    world = build_world(settings)
+    with _partial_folder(root) as partial:
+        audible = _render_all(partial, settings, world, jobs, progress)
+        save_tables(partial, settings, world, audible)
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        _replace_folder(partial, root, manifest)
+    return root
+
+
+def _holds_demo(root: Path, manifest: dict[str, object]) -> bool:
+    """Whether `root` holds the demo of this manifest; LabError when it holds no demo at all."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return False
+    try:
+        found = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LabError(
+            "the demo competition is not written over a folder that holds something else",
+            where=str(root),
+            got=f"no readable {MANIFEST} in it",
+            fix="name another folder for the demo, or move this one away",
+        ) from error
+    return bool(found == manifest)
+
+
+@contextmanager
+def _partial_folder(root: Path) -> Iterator[Path]:
+    """A new folder beside `root`, gone at the end; leftovers of killed processes go with it."""
+    root.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{root.name}-partial-"
+    for leftover in root.parent.glob(f"{prefix}*"):
+        if time.time() - leftover.stat().st_mtime > _STALE_S:
+            shutil.rmtree(leftover, ignore_errors=True)
+    partial = Path(tempfile.mkdtemp(prefix=prefix, dir=root.parent))
+    try:
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _replace_folder(partial: Path, root: Path, manifest: dict[str, object]) -> None:
+    """Give the finished folder its name, unless another process was first with an equal one."""
+    if _holds_demo(root, manifest):
+        return
+    partial.chmod(0o755)
+    if root.exists():
+        root.rename(partial.with_name(f"{partial.name}-old"))
+    partial.rename(root)
+    shutil.rmtree(partial.with_name(f"{partial.name}-old"), ignore_errors=True)
+
+
+def _path_of(plan: Plan) -> str:
+    if isinstance(plan, RecordingPlan):
+        return f"train_audio/{plan.filename}"
+    folder = "background" if isinstance(plan, BackgroundPlan) else "soundscapes"
+    return f"{folder}/{plan.filename}"
+
+
+def render_file(task: Task) -> tuple[str, Mapping[str, Truth]]:
+    """Write one file of the competition; its name and the audible frames of each species."""
+    folder, settings, plan = task
+    rendering = render_plan(settings, plan)
+    write_ogg(Path(folder) / _path_of(plan), rendering.wave)
+    return plan.filename, rendering.audible
+
+
+def _render_all(
+    partial: Path,
+    settings: DemoSettings,
+    world: World,
+    jobs: int,
+    progress: Callable[[int, int], None] | None,
+) -> Heard:
+    """Write all audio below `partial`, the longest files first, so that the jobs end together."""
+    plans: list[Plan] = [*world.recordings, *world.backgrounds, *world.soundscapes]
+    plans.sort(key=lambda plan: (-plan.duration_s, plan.filename))
+    for plan in plans:
+        (partial / _path_of(plan)).parent.mkdir(parents=True, exist_ok=True)
+    for folder in ("background", "soundscapes"):
+        (partial / folder).mkdir(exist_ok=True)
+    tasks = [(str(partial), settings, plan) for plan in plans]
+    if jobs <= 1:
+        return _collect(map(render_file, tasks), len(tasks), progress)
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_leave_with_parent)
+    try:
+        return _collect(pool.map(render_file, tasks, chunksize=4), len(tasks), progress)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _collect(
+    results: Iterable[tuple[str, Mapping[str, Truth]]],
+    total: int,
+    progress: Callable[[int, int], None] | None,
+) -> Heard:
+    audible: Heard = {}
+    for filename, heard in results:
+        audible[filename] = heard
+        if progress is not None:
+            progress(len(audible), total)
+    return audible
+
+
+def _leave_with_parent() -> None:
+    """End this worker when its parent is killed; it would wait for work for ever otherwise."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
