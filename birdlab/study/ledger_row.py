@@ -67,7 +67,10 @@ def _check_text(row: Mapping[str, object], key: str, where: str) -> str:
     value = row.get(key)
     if value is not None and not isinstance(value, str):
         raise LedgerError(f"{key} is not text", where=where, got=repr(value))
-    return (value or "").strip()
+    text = (value or "").strip()
+    if not text.isprintable() and text.encode(errors="replace").decode() != text:
+        raise LedgerError(f"{key} holds bytes that are no text", where=where, got=ascii(text))
+    return text
 
 
 def _check_date(value: object, where: str) -> str:
