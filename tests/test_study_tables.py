@@ -1,0 +1,162 @@
+"""Which runs may be compared on the leaderboard; and the tables other tests work on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from birdlab.errors import DataError
+from birdlab.study.ledger_row import COLUMNS
+from birdlab.study.tables import StudyTables, cv_columns, pair_cv_lb
+
+LEDGER_2025 = Path(__file__).parents[2] / "shared" / "data" / "birdclef2025_cv_lb_ledger.csv"
+
+
+def load_2025() -> StudyTables:
+    """The real ledger of 2025 as study tables; every run on the same rows and classes."""
+    if not LEDGER_2025.exists():
+        pytest.skip("the 2025 ledger does not lie beside this checkout")
+    table = pd.read_csv(LEDGER_2025)
+    folds = table["cv_fold_aucs"].str.split(";")
+    run = [f"{i:012x}" for i in range(len(table))]
+    runs = build_runs(run, list(table["experiment"] + " " + table["backbone"]))
+    runs["delta"] = table["recipe"]
+    runs["cv/macro_auc"] = table["cv_mean_auc"]
+    runs["cv/macro_auc_pooled"] = table["cv_pooled_oof_auc"]
+    runs["project"] = table["split"]
+    cells = build_cells(run, [[float(v) for v in row] for row in folds], "macro_auc")
+    return StudyTables(runs, cells, build_ledger(run, list(table["lb_public"]), "macro_auc"))
+
+
+def build_synthetic(n_runs: int = 24, *, agreement: float = 0.8, seed: int = 0) -> StudyTables:
+    """A sweep over learning rates and other runs, five folds each, with two leaderboard columns."""
+    rng = np.random.default_rng(seed)
+    run = [f"{i:012x}" for i in rng.choice(2**40, n_runs, replace=False)]
+    truth = rng.normal(0.75, 0.02, n_runs)
+    folds = truth[:, None] + rng.normal(0, 0.008, 5) + rng.normal(0, 0.003, (n_runs, 5))
+    public = agreement * truth + (1 - agreement) * rng.normal(0.75, 0.02, n_runs)
+    runs = build_runs(run, [f"run {i}" for i in range(n_runs)])
+    runs["cv/padded_cmap"] = folds.mean(axis=1)
+    runs["cv/padded_cmap_sd"] = folds.std(axis=1, ddof=1)
+    runs["cv/padded_cmap_pooled"] = folds.mean(axis=1) - 0.1
+    runs["cv/macro_auc"] = 0.9 + folds.mean(axis=1) / 10
+    rates = ["", *(f"train.optimizer.lr={10.0**-k:g}" for k in (2, 3, 4, 5))]
+    runs["delta"] = [*rates, *runs["delta"]][:n_runs]
+    runs["sweeps"] = [["lr"] if i < len(rates) else [] for i in range(n_runs)]
+    cells = build_cells(run, folds.tolist(), "padded_cmap")
+    cells["macro_auc"] = 0.9 + cells["padded_cmap"] / 10
+    ledger = build_ledger(run, list(public), "padded_cmap")
+    ledger["private"] = public - 0.05 + rng.normal(0, 0.01, n_runs)
+    return StudyTables(runs, cells, ledger)
+
+
+def build_runs(run: list[str], names: list[str]) -> pd.DataFrame:
+    n = len(run)
+    return pd.DataFrame(
+        {
+            "run": run,
+            "name": names,
+            "project": "demo",
+            "delta": [f"model.width={i}" for i in range(n)],
+            "sweeps": [[] for _ in range(n)],
+            "status": "finished",
+            "created_at": pd.Timestamp("2025-04-01", tz="UTC"),
+            "mlflow_run_id": [f"{value}{value[:8]}" for value in run],
+            "metric": "padded_cmap",
+            "n_folds": 5,
+            "n_seeds": 1,
+            "n_rows": 300,
+            "n_classes": 12,
+            "rows_hash": "rows",
+            "classes_hash": "classes",
+            "floor": 0.44,
+        }
+    )
+
+
+def build_cells(run: list[str], folds: list[list[float]], column: str) -> pd.DataFrame:
+    rows = [
+        {"run": r, "name": r, "fold": f, "seed": 0, "cell_id": f"{r}-{f}", column: score}
+        for r, scores in zip(run, folds, strict=True)
+        for f, score in enumerate(scores)
+    ]
+    return pd.DataFrame(rows).assign(floor=0.44, n_rows=60, seconds=10.0)
+
+
+def build_ledger(run: list[str], public: list[float], metric: str) -> pd.DataFrame:
+    table = pd.DataFrame({"run": run, "public": public, "private": np.nan, "metric": metric})
+    table["id"] = [f"row{i}" for i in range(len(run))]
+    table["date"] = "2025-04-01T12:00:00"
+    for name in ("name", "source", "note", "weights"):
+        table[name] = ""
+    return table[table["public"].notna()][list(COLUMNS)].reset_index(drop=True)
+
+
+def test_pairs_hold_both_scores() -> None:
+    tables = build_synthetic()
+    pairs = pair_cv_lb(tables, metric="padded_cmap")
+    assert len(pairs) == 24 and pairs.attrs["left_out"] == []
+    columns = ("run", "name", "cv", "cv_sd", "lb", "fold_scores", "comparable_group")
+    assert tuple(pairs.columns) == columns
+    folds = np.array(pairs["fold_scores"].tolist())
+    np.testing.assert_allclose(folds.mean(axis=1), pairs["cv"])
+    np.testing.assert_allclose(folds.std(axis=1, ddof=1), pairs["cv_sd"])
+    auc = pair_cv_lb(tables, metric="padded_cmap", cv="cv/macro_auc", lb="private")
+    assert auc["cv_sd"].notna().all() and (auc["lb"] < pairs["lb"]).mean() > 0.9
+    pooled = pair_cv_lb(tables, metric="padded_cmap", cv="cv/padded_cmap_pooled")
+    assert pooled["cv_sd"].isna().all() and all(scores == [] for scores in pooled["fold_scores"])
+    assert cv_columns(tables.runs) == ["cv/padded_cmap", "cv/padded_cmap_pooled", "cv/macro_auc"]
+
+
+def test_seeds_are_averaged_within_folds() -> None:
+    tables = build_synthetic(3)
+    again = tables.cells.assign(seed=1, padded_cmap=tables.cells["padded_cmap"] + 0.02)
+    both = replace(tables, cells=pd.concat([tables.cells, again]))
+    first, second = (pair_cv_lb(t, metric="padded_cmap") for t in (tables, both))
+    np.testing.assert_allclose(
+        np.array(second["fold_scores"].tolist()), np.array(first["fold_scores"].tolist()) + 0.01
+    )
+
+
+def test_what_cannot_be_compared_is_left_out_in_words() -> None:
+    tables = build_synthetic(12)
+    tables.runs.loc[0:2, "rows_hash"] = "other rows"
+    tables.runs.loc[3, "n_folds"] = 3
+    tables.runs.loc[4, "cv/padded_cmap"] = np.nan
+    ledger = tables.ledger
+    ledger.loc[5, "metric"] = "macro_auc"
+    ledger.loc[6, "run"] = "unknown"
+    newer = ledger.loc[[7]].assign(public=0.123, date="2025-04-01T12:00:01+00:00")
+    tables = replace(tables, ledger=pd.concat([newer, ledger], ignore_index=True))
+    pairs = pair_cv_lb(tables, metric="padded_cmap")
+    assert len(pairs) == 5 and pairs.set_index("name")["lb"]["run 7"] == 0.123
+    words = " ".join(pairs.attrs["left_out"])
+    for part in (
+        "1 leaderboard score of another metric (macro_auc)",
+        "1 older leaderboard score",
+        "1 leaderboard run not among the runs: unknown",
+        "1 run without cv/padded_cmap: run 4",
+        "4 runs scored on other rows, classes or folds than the 5 compared here: run 0, run 1",
+    ):
+        assert part in words
+    everything = pair_cv_lb(tables, metric="padded_cmap", group=None)
+    assert sorted(everything["comparable_group"]) == [0] * 5 + [1] * 3 + [2]
+    assert len(pair_cv_lb(tables, metric="padded_cmap", group=1)) == 3
+    assert len(pair_cv_lb(tables, metric="macro_auc")) == 1
+
+
+def test_empty_tables_pair_to_nothing() -> None:
+    tables = build_synthetic(3)
+    empty = StudyTables(tables.runs.iloc[:0], tables.cells.iloc[:0], tables.ledger.iloc[:0])
+    assert pair_cv_lb(empty, metric="padded_cmap").empty
+    assert pair_cv_lb(replace(tables, ledger=empty.ledger), metric="padded_cmap").empty
+
+
+@pytest.mark.parametrize("wrong", [{"lb": "privat"}, {"lb": "run"}, {"cv": "cv/nothing"}])
+def test_unknown_columns_are_refused(wrong: dict[str, str]) -> None:
+    with pytest.raises(DataError, match=r"no .* column"):
+        pair_cv_lb(build_synthetic(3), metric="padded_cmap", **wrong)
