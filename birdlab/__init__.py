@@ -1,0 +1,29 @@
+"""birdlab: experiment tracking and ablations for bird-sound detection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from birdlab.run import RunResult, run_experiment
+    from birdlab.spec import ExperimentSpec, load_spec
+
+__all__ = ["ExperimentSpec", "RunResult", "__version__", "load_spec", "run_experiment"]
+
+_HOMES = {
+    "ExperimentSpec": "birdlab.spec",
+    "load_spec": "birdlab.spec",
+    "RunResult": "birdlab.run",
+    "run_experiment": "birdlab.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The public names, imported when first used, so that `birdlab --help` stays quick."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'birdlab' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,124 @@
+"""Scores of folds and runs, recomputed from stored outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from birdlab.errors import OutputsError
+from birdlab.evaluate.metrics import (
+    class_auc,
+    class_average_precision,
+    constant_floor,
+    macro_auc,
+    padded_cmap,
+    top1_accuracy,
+)
+from birdlab.evaluate.outputs import StoredOutputs
+from birdlab.evaluate.windows import blend, pool_recordings
+from birdlab.spec.parts import EvaluateSpec, OutputSpec
+
+N_PAD = 5
+
+
+@dataclass(frozen=True)
+class FoldTable:
+    """The deployed probabilities and the truth of one fold: [recordings, classes] each."""
+
+    recordings: tuple[str, ...]
+    codes: tuple[str, ...]
+    primary: npt.NDArray[np.int64]
+    targets: npt.NDArray[np.bool_]
+    probs: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FoldScore:
+    """Scores of one (fold, seed), which only compare on equal rows, classes and floor."""
+
+    padded_cmap: float
+    macro_auc: float
+    top1: float
+    floor: float
+    n_rows: int
+    n_classes: int
+
+
+def fold_table(stored: StoredOutputs, output: OutputSpec, evaluate: EvaluateSpec) -> FoldTable:
+    """Per recording the maximum over its windows of the deployed output, and its targets."""
+    w = stored.windows
+    probs = blend(w.clip_probs, w.time_max, output.clip, output.time_max)
+    classes = stored.classes
+    secondary = 1.0 if evaluate.secondary == "count" else 0.0
+    targets = classes.encode(
+        list(stored.labels["primary_label"]),
+        list(stored.labels["secondary_labels"]),
+        secondary_weight=secondary,
+    )
+    return FoldTable(
+        w.recordings,
+        w.codes,
+        np.asarray([classes.index[code] for code in stored.labels["primary_label"]]),
+        targets > 0,
+        pool_recordings(probs, w.recording_index),
+    )
+
+
+def score_fold(table: FoldTable) -> FoldScore:
+    """The scores of one fold. Source: padded cmAP as in BirdCLEF 2023, macro AUC as in 2024."""
+    return FoldScore(
+        padded_cmap(table.targets, table.probs, N_PAD),
+        macro_auc(table.targets, table.probs),
+        top1_accuracy(table.primary, table.probs),
+        constant_floor(table.targets, N_PAD),
+        *table.targets.shape,
+    )
+
+
+def score_classes(tables: Sequence[FoldTable]) -> pd.DataFrame:
+    """One row per class over pooled folds: code, support, ap (padded), auc (NaN without both)."""
+    targets = np.concatenate([t.targets for t in tables])
+    probs = np.concatenate([t.probs for t in tables])
+    return pd.DataFrame(
+        {
+            "code": tables[0].codes,
+            "support": targets.sum(axis=0),
+            "ap": class_average_precision(targets, probs, N_PAD),
+            "auc": class_auc(targets, probs),
+        }
+    )
+
+
+def score_run(tables: Mapping[tuple[int, int], FoldTable]) -> dict[str, float]:
+    """The scores of a run from its (fold, seed) tables: means over folds, never pooled.
+
+    Seeds are averaged within a fold first; `_sd` is the spread between folds (NaN for one).
+    `cv/padded_cmap_pooled` scores all folds of a seed as one table, then averages seeds.
+    Raises OutputsError when seeds do not cover the same folds.
+    """
+    folds = sorted({fold for fold, _ in tables})
+    seeds = sorted({seed for _, seed in tables})
+    missing = [(f, s) for f in folds for s in seeds if (f, s) not in tables]
+    if missing:
+        raise OutputsError("a run lacks cells, so it has no score", got=f"(fold, seed) {missing}")
+    scores = {key: score_fold(table) for key, table in tables.items()}
+    out: dict[str, float] = {}
+    for name in ("padded_cmap", "macro_auc", "top1"):
+        per_fold = [np.mean([getattr(scores[f, s], name) for s in seeds]) for f in folds]
+        out[f"cv/{name}"] = float(np.mean(per_fold))
+        out[f"cv/{name}_sd"] = float(np.std(per_fold, ddof=1)) if len(folds) > 1 else float("nan")
+    pooled = [
+        padded_cmap(
+            np.concatenate([tables[f, s].targets for f in folds]),
+            np.concatenate([tables[f, s].probs for f in folds]),
+            N_PAD,
+        )
+        for s in seeds
+    ]
+    out["cv/padded_cmap_pooled"] = float(np.mean(pooled))
+    out["cv/floor"] = float(np.mean([scores[f, seeds[0]].floor for f in folds]))
+    return out

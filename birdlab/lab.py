@@ -1,0 +1,162 @@
+"""WHERE things lie: the lab file, the stores, names of data sets and weights as paths."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from birdlab.errors import LabError
+from birdlab.spec.base import Name, Spec, Tuple
+from birdlab.spec.kinds import load_extension, nearest
+from birdlab.spec.problems import validate
+from birdlab.spec.yamlfile import Document
+
+LAB_FILE = "birdlab.toml"
+LOCAL_FILE = "birdlab.local.toml"
+BUILT_IN_DATA = ("demo", "demo-abroad")
+"""Data sets that birdlab generates by itself on first use."""
+
+
+class LabFile(Spec):
+    """What `birdlab.toml` may say; `birdlab.local.toml` overrides it on one machine.
+
+    Paths are relative to the file. `data` and `weights` give names to folders and files;
+    `jobs` is the number of cells trained at once; `stores` is the folder of all stores.
+    """
+
+    data: dict[Name, str] = Field(default_factory=dict)
+    weights: dict[Name, str] = Field(default_factory=dict)
+    extensions: Tuple[str] = ()
+    jobs: int | None = Field(default=None, ge=1)
+    stores: str = "mlruns"
+    tracking_uri: str = ""
+    notify_url: str = ""
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A lab folder and what its file says."""
+
+    root: Path
+    file: LabFile = LabFile()
+
+    @property
+    def stores(self) -> Path:
+        """The folder that holds every store (`mlruns/`)."""
+        return self.root / self.file.stores
+
+    @property
+    def cells(self) -> Path:
+        """Finished cells: weights and stored outputs, by cell id."""
+        return self.stores / "cells"
+
+    @property
+    def runs(self) -> Path:
+        """One record per recipe that was run, by spec id."""
+        return self.stores / "runs"
+
+    @property
+    def waves(self) -> Path:
+        """The waveform store."""
+        return self.stores / "store"
+
+    @property
+    def models(self) -> Path:
+        """Promoted models, so that predict needs no MLflow."""
+        return self.stores / "models"
+
+    @property
+    def ledger(self) -> Path:
+        """The append-only leaderboard ledger."""
+        return self.stores / "ledger.jsonl"
+
+    @property
+    def artifacts(self) -> Path:
+        """MLflow's artifact folder."""
+        return self.stores / "artifacts"
+
+    @property
+    def tracking_uri(self) -> str:
+        """The MLflow tracking URI: the user's server, else SQLite in the lab."""
+        given = self.file.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+        return given or f"sqlite:///{(self.stores / 'mlflow.db').resolve()}"
+
+    @property
+    def jobs(self) -> int:
+        """Cells trained at once unless the caller says otherwise."""
+        return self.file.jobs or len(os.sched_getaffinity(0))
+
+    def dataset_root(self, name: str) -> Path:
+        """The folder of a data set; LabError with the known names when there is none."""
+        if name in self.file.data:
+            return (self.root / self.file.data[name]).resolve()
+        if name in BUILT_IN_DATA:
+            return self.stores / "demo" / name
+        raise LabError(
+            f"the lab knows no data set {name!r}",
+            where=str(self.root / LAB_FILE),
+            expected=nearest(name, [*self.file.data, *BUILT_IN_DATA]),
+            fix=f'add it under [data]: {name} = "path/to/folder"',
+        )
+
+    def weights_path(self, name: str) -> Path:
+        """The file of named weights; LabError when the name or the file is missing."""
+        if name not in self.file.weights:
+            raise LabError(
+                f"the lab knows no weights {name!r}",
+                where=str(self.root / LAB_FILE),
+                expected=nearest(name, list(self.file.weights)),
+                fix=f'add them under [weights]: {name} = "path/to/file"',
+            )
+        path = (self.root / self.file.weights[name]).resolve()
+        if not path.is_file():
+            raise LabError(f"the weights {name!r} are not there", where=str(path))
+        return path
+
+    def load_extensions(self) -> None:
+        """Register the kinds of every extension file that the lab file names."""
+        for extension in self.file.extensions:
+            load_extension((self.root / extension).resolve())
+
+
+def open_lab(explicit: str | Path | None = None) -> Lab:
+    """The lab: `explicit`, else BIRDLAB_HOME, else the nearest parent with a lab file, else here.
+
+    Its extensions are loaded. Raises LabError when the folder or its file cannot be read.
+    """
+    named = explicit or os.environ.get("BIRDLAB_HOME")
+    if named:
+        root = Path(named).resolve()
+        if not root.is_dir():
+            raise LabError("the lab is not a folder", where=str(root), fix=f"birdlab init {named}")
+    else:
+        here = Path.cwd()
+        root = next((p for p in (here, *here.parents) if (p / LAB_FILE).is_file()), here)
+    raw: dict[str, Any] = {}
+    for name in (LAB_FILE, LOCAL_FILE):
+        raw = _overlay(raw, _load_toml(root / name))
+    lab = Lab(root, validate(LabFile, raw, Document(raw, {"": str(root / LAB_FILE)})))
+    lab.load_extensions()
+    return lab
+
+
+def _load_toml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise LabError("the lab file cannot be read", where=str(path), got=str(error)) from None
+
+
+def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    out = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = {**out[key], **value} if both else value
+    return out

@@ -1,0 +1,39 @@
+"""How long a stage trains, in optimiser steps. No torch, so that plans need none."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from birdlab.spec.parts import Length
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Optimiser steps in all, steps per epoch, clips per step."""
+
+    total: int
+    per_epoch: int
+    batch: int
+
+    @property
+    def epochs(self) -> int:
+        """Epochs begun, the last one possibly cut short."""
+        return math.ceil(self.total / self.per_epoch)
+
+
+def count_steps(length: Length, batch: int, n_rows: int) -> Steps:
+    """The steps of a stage over `n_rows` training rows.
+
+    An epoch draws floor(n_rows / batch) full batches, at least one; a table smaller than a
+    batch makes batches of its own size. `steps` and `clips` fix the total whatever the table.
+    """
+    batch = min(batch, n_rows)
+    per_epoch = max(1, n_rows // batch)
+    if length.epochs is not None:
+        total = length.epochs * per_epoch
+    elif length.steps is not None:
+        total = length.steps
+    else:
+        total = math.ceil((length.clips or 0) / batch)
+    return Steps(total, per_epoch, batch)
