@@ -30,7 +30,7 @@ SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
 
 _BLOCK_FRAMES = 1 << 18
 _HELD_SAMPLES = 1 << 24  # 64 MiB of float32, about 9 minutes; longer files are decoded twice
-_MP3_SLACK_FRAMES = 2 * 1152  # players disagree on the padding frames of an encoder
+_MP3_SLACK_FRAMES = 1152  # players disagree on the padding frames of an encoder
 _OGG_PAGE_BYTES = 65_307
 _OGG_LAST_PAGE = 0x04
 _STREAMED_BYTES = 0x7FFFFF00  # a WAV written to a pipe declares the largest size there is
@@ -132,6 +132,9 @@ def _mono_blocks(path: Path, sample_rate_hz: int) -> Iterator[Float32]:
 def _channel_means(path: Path, file: Any) -> Iterator[Float32]:
     """The file's own blocks, channels averaged; AudioError when it ends early or is not finite."""
     _check_end(path, file)
+    # After each read of a seekable file soundfile seeks to where it is already. In an MP3 that
+    # drops the bits the next frame borrows from the last one, and spoils its start.
+    file.seekable = lambda: False
     n_frames = 0
     while True:
         try:

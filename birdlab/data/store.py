@@ -1,0 +1,221 @@
+"""The waveform store: every recording decoded once, read back crop by crop.
+
+Content-addressed: a key names the content of a file, the decoding and the sample rate, so one
+store serves any number of tables, and adding a table decodes only its new files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock
+
+from birdlab.data.audio import DECODE_SEMANTICS, Waveform, decode, read_duration_s, to_float
+from birdlab.data.shards import SHARD_BYTES, ShardWriter, list_shards, load_rows, map_samples
+from birdlab.errors import AudioError, DataError, LabError
+
+_IN_FLIGHT_BYTES = 160 << 20  # decoded samples that wait for their turn to be written
+_LEAST_COST_BYTES = 1 << 20
+_SPARE_BYTES = 64 << 20
+
+A = TypeVar("A")
+B = TypeVar("B")
+Item = tuple[str, Path]
+Progress = Callable[[int, int], None]
+"""Called with the recordings done and all of them."""
+
+
+@dataclass(frozen=True)
+class BadFile:
+    """A file that could not be decoded, and why."""
+
+    path: Path
+    reason: str
+
+
+class WaveStore:
+    """Decoded recordings at one sample rate below `root`; made on first use.
+
+    Any number of processes may read while one builds. A store travels to worker processes as
+    its path only. In memory it is its index: about 100 bytes a recording.
+    """
+
+    def __init__(
+        self, root: Path, sample_rate_hz: int = 32_000, *, shard_bytes: int = SHARD_BYTES
+    ) -> None:
+        self.root, self.sample_rate_hz, self.shard_bytes = root, sample_rate_hz, shard_bytes
+        self._shards: list[int] | None = None
+        self._rows = load_rows(root, [])
+        self._keys = self._rows["key"].copy()
+        self._maps: dict[int, npt.NDArray[np.int16]] = {}
+
+    def __reduce__(self) -> tuple[object, ...]:
+        make = partial(type(self), shard_bytes=self.shard_bytes)
+        return make, (self.root, self.sample_rate_hz)
+
+    def key(self, file_hash: str) -> str:
+        """The key of a file's content at this store's rate, 32 hex digits."""
+        text = f"{file_hash}|{DECODE_SEMANTICS}|{self.sample_rate_hz}"
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        """The distinct keys the store does not hold, in the order given."""
+        self._refresh()
+        return [key for key in dict.fromkeys(keys) if self._find(key) is None]
+
+    def n_samples(self, key: str) -> int:
+        """The length of a recording in samples; DataError when the store does not hold it."""
+        row = self._row(key)  # first: it may take in new shards
+        return int(self._rows["n_samples"][row])
+
+    def read(self, key: str, start: int, n: int) -> npt.NDArray[np.float32]:
+        """Samples start..start+n of a recording at its own level, [n] float32.
+
+        Only the crop is read. Raises DataError for a key the store does not hold and for a crop
+        that leaves the recording.
+        """
+        place = self._row(key)  # first: it may take in new shards
+        row = self._rows[place]
+        length, shard = int(row["n_samples"]), int(row["shard"])
+        if start < 0 or n < 0 or start + n > length:
+            raise DataError(
+                "a crop leaves its recording",
+                where=key,
+                got=f"samples {start}..{start + n}",
+                expected=f"within 0..{length}",
+            )
+        if shard not in self._maps:
+            self._maps[shard] = map_samples(self.root, shard)
+        first = int(row["start"]) + start
+        return to_float(self._maps[shard][first : first + n], float(row["scale"]))
+
+    def read_all(self, key: str) -> npt.NDArray[np.float32]:
+        """The whole recording at its own level, [n_samples] float32; equals decode().to_float()."""
+        return self.read(key, 0, self.n_samples(key))
+
+    def build(
+        self, items: Sequence[Item], *, jobs: int = 1, progress: Progress | None = None
+    ) -> list[BadFile]:
+        """The files of (key, path) pairs that could not be decoded; all others are stored.
+
+        Decodes what is missing in `jobs` threads and writes in the order given, so an
+        interrupted build that is run again ends with the same bytes; it loses at most the
+        shard it was writing. A second process waits for the first. Raises LabError when the
+        disk has no room for what is missing.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        bad: list[BadFile] = []
+        with FileLock(self.root / "lock"), ThreadPoolExecutor(max(1, jobs)) as pool:
+            first = dict(reversed(items))  # of two files with one content the first is read
+            todo = [(key, first[key]) for key in self.missing(key for key, _ in items)]
+            n_bytes = self._expected_bytes(pool, [path for _, path in todo])
+            self._check_space(int(n_bytes.sum()))
+            with ShardWriter(self.root, self.shard_bytes) as writer:
+                paths, costs = [path for _, path in todo], np.maximum(n_bytes, _LEAST_COST_BYTES)
+                waves = in_order(pool, self._decode, paths, costs, _IN_FLIGHT_BYTES)
+                for done, ((key, _), wave) in enumerate(zip(todo, waves, strict=True), start=1):
+                    if isinstance(wave, BadFile):
+                        bad.append(wave)
+                    else:
+                        writer.add(key, wave)
+                    if progress is not None:
+                        progress(done, len(todo))
+        self._refresh()
+        return bad
+
+    def _decode(self, path: Path) -> Waveform | BadFile:
+        try:
+            return decode(path, self.sample_rate_hz)
+        except AudioError as error:
+            reason = error.what if error.got is None else f"{error.what}: {error.got}"
+            return BadFile(path, reason)
+
+    def _expected_bytes(self, pool: ThreadPoolExecutor, paths: list[Path]) -> npt.NDArray[np.int64]:
+        """What each file will take as int16, from its header; 0 for a file without one."""
+
+        def expect(path: Path) -> int:
+            try:
+                return int(read_duration_s(path) * self.sample_rate_hz) * 2
+            except AudioError:
+                return 0
+
+        costs = np.ones(len(paths), np.int64)
+        return np.fromiter(in_order(pool, expect, paths, costs, 64), np.int64, len(paths))
+
+    def _check_space(self, n_bytes: int) -> None:
+        free = shutil.disk_usage(self.root).free
+        if n_bytes and free < n_bytes + _SPARE_BYTES:
+            raise LabError(
+                "the disk has no room for the waveforms",
+                where=str(self.root),
+                got=f"{free / 1e9:.2f} GB free",
+                expected=f"{(n_bytes + _SPARE_BYTES) / 1e9:.2f} GB",
+                fix="free some space, or move the store in birdlab.toml",
+            )
+
+    def _refresh(self) -> None:
+        """Take in the shards that have appeared since."""
+        shards = list_shards(self.root)
+        if shards != self._shards:
+            self._rows = load_rows(self.root, shards)
+            self._keys = self._rows["key"].copy()
+            self._shards, self._maps = shards, {}
+
+    def _find(self, key: str) -> int | None:
+        code = key.encode()
+        place = int(np.searchsorted(self._keys, np.bytes_(code)))
+        return place if place < len(self._keys) and self._keys[place] == code else None
+
+    def _row(self, key: str) -> int:
+        place = self._find(key)
+        if place is None:
+            self._refresh()
+            place = self._find(key)
+        if place is None:
+            raise DataError(
+                "the waveform store does not hold a recording",
+                where=str(self.root),
+                got=key,
+                fix="build the store for this table first",
+            )
+        return place
+
+
+def in_order(
+    pool: ThreadPoolExecutor,
+    function: Callable[[A], B],
+    items: Sequence[A],
+    costs: npt.NDArray[np.int64],
+    budget: int,
+) -> Iterator[B]:
+    """`function` of each item, computed in the pool and given back in order.
+
+    Items wait to start while the costs of those started and not yet given back exceed `budget`;
+    one item is always let through, however large.
+    """
+    started: deque[tuple[Future[B], int]] = deque()
+    spent = 0
+    try:
+        for item, cost in zip(items, costs.tolist(), strict=True):
+            while started and spent + cost > budget:
+                future, freed = started.popleft()
+                yield future.result()
+                del future
+                spent -= freed
+            started.append((pool.submit(function, item), cost))
+            spent += cost
+        while started:
+            yield started.popleft()[0].result()
+    finally:
+        for future, _ in started:
+            future.cancel()
