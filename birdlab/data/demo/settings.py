@@ -39,7 +39,7 @@ class DemoSettings:
     soundscape_s: int = 60
     recording_s: tuple[float, float] = (1.0, 30.0)
     background_s: tuple[float, float] = (20.0, 30.0)
-    song_snr_db: float = 9.0
+    song_snr_db: float = 16.0
     recording_m: tuple[float, float] = (6.0, 45.0)
     soundscape_m: tuple[float, float] = (10.0, 70.0)
     individuality: float = 1.0

@@ -145,7 +145,7 @@ def draw_grammar(rng: Random, family: str) -> Grammar:
     orders = [whole, (0, *whole)]
     if len(whole) > 1:
         orders.append(whole[:-1])
-    return Grammar(phrases, tuple(orders), _between(rng, 0.8, 2.5))
+    return Grammar(phrases, tuple(orders), _between(rng, 0.4, 1.4))
 
 
 def draw_lookalike(rng: Random, grammar: Grammar, likeness: float) -> Grammar:
