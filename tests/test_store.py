@@ -1,0 +1,293 @@
+"""The waveform store: what is read back, interrupted builds, bad files, memory."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from birdlab.data import store as store_module
+from birdlab.data.audio import decode
+from birdlab.data.hashes import hash_files
+from birdlab.data.shards import ROW, list_shards
+from birdlab.data.store import BadFile, WaveStore, in_order
+from birdlab.errors import DataError, LabError
+
+REPOSITORY = Path(__file__).parents[1]
+SHARD_BYTES = 40_000
+
+
+def write_waves(folder: Path, n: int, rate_hz: int = 44_100) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for index in range(n):
+        rng = np.random.default_rng(index)
+        wave = rng.standard_normal(2_000 + 500 * index) * rng.choice([0.001, 0.05, 0.2])
+        paths.append(folder / f"{index:03d}.wav")
+        soundfile.write(paths[-1], wave.clip(-1, 1), rate_hz, subtype="FLOAT")
+    return paths
+
+
+def items_of(store: WaveStore, paths: list[Path], cache: Path) -> list[tuple[str, Path]]:
+    hashes = hash_files(paths, cache)
+    return [(store.key(h or "none"), path) for h, path in zip(hashes, paths, strict=True)]
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> tuple[WaveStore, list[tuple[str, Path]]]:
+    store = WaveStore(tmp_path / "store", shard_bytes=SHARD_BYTES)
+    items = items_of(store, write_waves(tmp_path / "audio", 12), tmp_path / "hashes.db")
+    assert store.build(items, jobs=2) == []
+    return store, items
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(root.glob("*.[in]*"))}
+
+
+def test_the_store_gives_what_decode_gives(built: tuple[WaveStore, list[tuple[str, Path]]]) -> None:
+    store, items = built
+    assert len(list_shards(store.root)) > 2
+    assert store.missing(key for key, _ in items) == []
+    for key, path in items:
+        wave = decode(path).to_float()
+        assert store.n_samples(key) == len(wave)
+        np.testing.assert_array_equal(store.read_all(key), wave)
+        np.testing.assert_array_equal(store.read(key, 700, 301), wave[700:1001])
+        assert store.read(key, len(wave), 0).shape == (0,)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_a_crop_lies_within_its_recording(
+    built: tuple[WaveStore, list[tuple[str, Path]]], data: st.DataObject
+) -> None:
+    store, items = built
+    key, _ = data.draw(st.sampled_from(items))
+    whole = store.read_all(key)
+    start = data.draw(st.integers(-2, len(whole) + 2))
+    n = data.draw(st.integers(-2, len(whole) + 2))
+    if start >= 0 and n >= 0 and start + n <= len(whole):
+        np.testing.assert_array_equal(store.read(key, start, n), whole[start : start + n])
+    else:
+        with pytest.raises(DataError, match="leaves its recording"):
+            store.read(key, start, n)
+
+
+def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
+    store = WaveStore(tmp_path / "absent")
+    assert store.missing(["b", "a", "b"]) == ["b", "a"]
+    with pytest.raises(DataError, match="does not hold"):
+        store.read("a", 0, 1)
+    with pytest.raises(DataError, match="does not hold"):
+        store.n_samples("a")
+
+
+def test_keys_name_content_and_rate(tmp_path: Path) -> None:
+    keys = {WaveStore(tmp_path, rate).key(h) for rate in (16_000, 32_000) for h in ("a", "b")}
+    assert len(keys) == 4
+    assert all(len(key) == 32 for key in keys)
+
+
+def test_only_new_content_is_decoded(
+    built: tuple[WaveStore, list[tuple[str, Path]]], tmp_path: Path
+) -> None:
+    store, items = built
+    before = contents(store.root)
+    copy = tmp_path / "copy.wav"
+    copy.write_bytes(items[3][1].read_bytes())
+    more = write_waves(tmp_path / "more", 13)[12:]
+    steps: list[tuple[int, int]] = []
+    wanted = items_of(store, [copy, *more], tmp_path / "hashes.db")
+    assert store.build([*items, *wanted], progress=lambda *step: steps.append(step)) == []
+    assert steps == [(1, 1)]
+    assert contents(store.root).items() > before.items()
+    np.testing.assert_array_equal(store.read_all(wanted[0][0]), store.read_all(items[3][0]))
+    assert store.build(items) == []
+
+
+def test_jobs_do_not_change_a_byte(tmp_path: Path) -> None:
+    paths = write_waves(tmp_path / "audio", 12)
+    for jobs in (1, 4):
+        store = WaveStore(tmp_path / str(jobs), shard_bytes=SHARD_BYTES)
+        store.build(items_of(store, paths, tmp_path / "hashes.db"), jobs=jobs)
+    assert contents(tmp_path / "1") == contents(tmp_path / "4")
+
+
+def test_bad_files_are_listed_and_nothing_else_is_lost(tmp_path: Path) -> None:
+    store = WaveStore(tmp_path / "store", shard_bytes=SHARD_BYTES)
+    paths = write_waves(tmp_path / "audio", 6)
+    paths[1].write_bytes(b"")
+    paths[2].write_text("no audio")
+    paths[4].write_bytes(paths[4].read_bytes()[:-4000])
+    paths.append(tmp_path / "audio" / "absent.wav")
+    items = [(store.key(path.name), path) for path in paths]
+    bad = store.build(items, jobs=2)
+    assert [file.path for file in bad] == [paths[1], paths[2], paths[4], paths[6]]
+    assert all(isinstance(file, BadFile) for file in bad)
+    for file, said in zip(bad, ("zero bytes", "not audio", "cut off", "no such file"), strict=True):
+        assert said in file.reason
+    assert store.missing(key for key, _ in items) == [items[n][0] for n in (1, 2, 4, 6)]
+    np.testing.assert_array_equal(store.read_all(items[5][0]), decode(paths[5]).to_float())
+
+
+BUILD = """
+import sys, time
+from pathlib import Path
+from birdlab.data.hashes import hash_files
+from birdlab.data.store import WaveStore
+root, stop = Path(sys.argv[1]), int(sys.argv[2])
+paths = sorted((root / "audio").iterdir())
+store = WaveStore(root / sys.argv[3], shard_bytes=int(sys.argv[4]))
+keys = [store.key(h) for h in hash_files(paths, root / "hashes.db")]
+def progress(done, total):
+    if done == stop:
+        print("here", flush=True)
+        time.sleep(600)
+bad = store.build(list(zip(keys, paths)), jobs=2, progress=progress)
+print(len(bad), len(store.missing(keys)))
+"""
+
+
+def start_build(root: Path, stop: int, name: str = "store") -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", BUILD, str(root), str(stop), name, str(SHARD_BYTES)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=REPOSITORY,
+    )
+
+
+def test_a_killed_build_resumes_to_the_same_bytes(tmp_path: Path) -> None:
+    write_waves(tmp_path / "audio", 12)
+    whole = start_build(tmp_path, -1, "whole").communicate(timeout=60)[0]
+    assert whole.split() == ["0", "0"]
+    kept = []
+    for stop in (4, 9, 5):
+        run = start_build(tmp_path, stop)
+        assert run.stdout is not None
+        assert run.stdout.readline().strip() == "here"
+        os.kill(run.pid, signal.SIGKILL)
+        run.communicate(timeout=60)
+        kept.append(len(list_shards(tmp_path / "store")))
+    assert kept == [0, 1, 2]
+    assert start_build(tmp_path, -1).communicate(timeout=60)[0].split() == ["0", "0"]
+    assert contents(tmp_path / "store") == contents(tmp_path / "whole")
+
+
+def test_samples_without_an_index_are_overwritten(
+    built: tuple[WaveStore, list[tuple[str, Path]]],
+) -> None:
+    store, items = built
+    wanted = contents(store.root)
+    last = list_shards(store.root)[-1]
+    (store.root / f"{last:05d}.npy").unlink()
+    again = WaveStore(store.root, shard_bytes=SHARD_BYTES)
+    assert again.missing(key for key, _ in items)
+    assert again.build(items) == []
+    assert contents(store.root) == wanted
+
+
+def test_two_processes_build_once(tmp_path: Path) -> None:
+    write_waves(tmp_path / "audio", 12)
+    runs = [start_build(tmp_path, -1) for _ in range(2)]
+    for run in runs:
+        assert run.communicate(timeout=60)[0].split() == ["0", "0"]
+    rows = sum(len(np.load(path)) for path in (tmp_path / "store").glob("*.npy"))
+    assert rows == 12
+
+
+def test_a_reader_sees_what_another_store_built(
+    built: tuple[WaveStore, list[tuple[str, Path]]],
+) -> None:
+    store, items = built
+    reader = pickle.loads(pickle.dumps(WaveStore(store.root)))  # noqa: S301
+    assert len(pickle.dumps(store)) < 500
+    np.testing.assert_array_equal(reader.read_all(items[0][0]), store.read_all(items[0][0]))
+
+
+@pytest.mark.parametrize("name", ["00000.i16", "00000.npy"])
+def test_a_damaged_store_is_refused(
+    built: tuple[WaveStore, list[tuple[str, Path]]], name: str
+) -> None:
+    store, items = built
+    path = store.root / name
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(LabError, match="damaged") as caught:
+        WaveStore(store.root).missing([items[0][0]])
+    assert name in str(caught.value.where)
+
+
+def test_a_full_disk_is_refused_before_anything_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = WaveStore(tmp_path / "store")
+    items = [(store.key(path.name), path) for path in write_waves(tmp_path / "audio", 2)]
+    monkeypatch.setattr(store_module, "_SPARE_BYTES", 1 << 60)
+    with pytest.raises(LabError, match="no room"):
+        store.build(items)
+    assert contents(tmp_path / "store") == {}
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 50), max_size=30), st.integers(1, 60))
+def test_work_is_given_back_in_order_within_its_budget(costs: list[int], budget: int) -> None:
+    running: dict[int, int] = {}
+    most = 0
+
+    def work(index: int) -> int:
+        time.sleep(0.0001 * (index % 3))
+        return index
+
+    class Watched(ThreadPoolExecutor):
+        def submit(self, function, index):  # type: ignore[no-untyped-def, override]
+            running[index] = costs[index]
+            return super().submit(function, index)
+
+    with Watched(3) as pool:
+        got = []
+        for index in in_order(pool, work, range(len(costs)), np.array(costs, np.int64), budget):
+            most = max(most, sum(running.values()) if len(running) > 1 else 0)
+            got.append(index)
+            del running[index]
+    assert got == list(range(len(costs)))
+    assert most <= budget
+
+
+def test_the_index_takes_under_200_bytes_a_recording() -> None:
+    assert ROW.itemsize + 32 <= 100
+
+
+def test_the_memory_of_a_build_does_not_grow_with_a_long_file(tmp_path: Path) -> None:
+    folder = tmp_path / "audio"
+    write_waves(folder, 3)
+    with soundfile.SoundFile(folder / "long.wav", "w", 8_000, 1, "PCM_U8") as file:
+        minute = np.random.default_rng(0).standard_normal(8_000 * 60) * 0.1
+        for _ in range(40):
+            file.write(minute)
+    program = BUILD + (
+        "import resource\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)\n"
+        "print(store.n_samples(keys[-1]))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path), "-1", "store", str(1 << 29)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=REPOSITORY,
+    )
+    n_bad, n_missing, peak_bytes, n_samples = map(int, run.stdout.split())
+    assert (n_bad, n_missing, n_samples) == (0, 0, 40 * 60 * 32_000)
+    assert peak_bytes < 500e6
