@@ -1,0 +1,254 @@
+"""Figures of a study: `get_..._info` returns plain data, `plot_...` draws it.
+
+Names of runs and species are text: they are escaped where Plotly would read tags in them.
+Backgrounds are transparent, and page.css colours text and grid for dark and light pages. The
+palette is that of Okabe and Ito, which colour-blind readers can tell apart; markers differ in
+shape as well.
+"""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from birdlab.study.ranking import Ranking
+
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#888888"
+VERDICT_STYLE = {
+    "better": (GREEN, "triangle-up"),
+    "worse": (ORANGE, "triangle-down"),
+    "within noise": (BLUE, "circle"),
+    "undecided": (PURPLE, "diamond"),
+    "no verdict": (GREY, "x"),
+    "base": (GREY, "square"),
+}
+
+
+@dataclass(frozen=True)
+class CvLbInfo:
+    """A point per run: CV with the lowest and highest fold, and the leaderboard score."""
+
+    names: list[str]
+    cv: list[float]
+    fold_low: list[float]
+    fold_high: list[float]
+    lb: list[float]
+    cv_label: str
+    lb_label: str
+
+
+@dataclass(frozen=True)
+class RankingInfo:
+    """A line per arm, best last (so that it is drawn on top): difference, interval, verdict."""
+
+    arms: list[str]
+    deltas: list[float]
+    low: list[float]
+    high: list[float]
+    verdicts: list[str]
+    base: str
+    smallest_effect: float
+
+
+@dataclass(frozen=True)
+class ResponseInfo:
+    """The mean score over one setting, and the fold means behind it, x in rising order."""
+
+    setting: str
+    x: list[float]
+    mean: list[float]
+    fold_x: list[float]
+    fold_scores: list[float]
+    log_x: bool
+    metric: str
+
+
+def get_cv_lb_info(pairs: pd.DataFrame, *, cv_label: str, lb_label: str) -> CvLbInfo:
+    """The points of a CV-against-leaderboard scatter from what `pair_cv_lb` returns.
+
+    The bar of a run goes from its lowest to its highest fold; where no folds are stored, one SD
+    to both sides; where that is not known either, there is none.
+    """
+    low: list[float] = []
+    high: list[float] = []
+    for folds, cv, sd in zip(pairs["fold_scores"], pairs["cv"], pairs["cv_sd"], strict=True):
+        spread = 0.0 if np.isnan(sd) else float(sd)
+        low.append(min(folds) if folds else cv - spread)
+        high.append(max(folds) if folds else cv + spread)
+    return CvLbInfo(
+        [str(name) for name in pairs["name"]],
+        [float(v) for v in pairs["cv"]],
+        low,
+        high,
+        [float(v) for v in pairs["lb"]],
+        cv_label,
+        lb_label,
+    )
+
+
+def plot_cv_lb(info: CvLbInfo) -> go.Figure:
+    """CV to the right, leaderboard up, a bar from the lowest to the highest fold."""
+    cv = np.array(info.cv)
+    figure = go.Figure(
+        go.Scatter(
+            x=info.cv,
+            y=info.lb,
+            mode="markers",
+            text=_escaped(info.names),
+            marker={"color": BLUE, "size": 9, "opacity": 0.85, "line": {"width": 0}},
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": np.maximum(np.array(info.fold_high) - cv, 0).tolist(),
+                "arrayminus": np.maximum(cv - np.array(info.fold_low), 0).tolist(),
+                "color": "rgba(0,114,178,.3)",
+                "thickness": 1,
+                "width": 0,
+            },
+            hovertemplate="%{text}<br>CV %{x:.4f}<br>LB %{y:.4f}<extra></extra>",
+        )
+    )
+    figure.update_xaxes(title=html.escape(info.cv_label))
+    figure.update_yaxes(title=html.escape(info.lb_label))
+    return finish_figure(figure, height=440)
+
+
+def get_ranking_info(ranking: Ranking, *, smallest_effect: float = 0.005) -> RankingInfo:
+    """The lines of a forest plot; an arm that shares no cell with the base is left out."""
+    table = ranking.table[ranking.table["delta"].notna()].iloc[::-1]
+    return RankingInfo(
+        arms=list(table["arm"]),
+        deltas=list(table["delta"]),
+        low=list(table["low"]),
+        high=list(table["high"]),
+        verdicts=list(table["verdict"]),
+        base=ranking.base,
+        smallest_effect=smallest_effect,
+    )
+
+
+def plot_ranking(info: RankingInfo) -> go.Figure:
+    """Differences to the base with their intervals; the band is the smallest effect of interest."""
+    figure = go.Figure()
+    effect = info.smallest_effect
+    figure.add_vrect(-effect, effect, fillcolor=GREY, opacity=0.15, line_width=0)
+    figure.add_vline(0, line={"color": GREY, "width": 1})
+    labels = _short_labels(info.arms)
+    for verdict, (colour, symbol) in VERDICT_STYLE.items():
+        chosen = [i for i, v in enumerate(info.verdicts) if v == verdict]
+        if not chosen:
+            continue
+        delta, low, high = (
+            np.array([values[i] for i in chosen]) for values in (info.deltas, info.low, info.high)
+        )
+        figure.add_scatter(
+            x=delta.tolist(),
+            y=[labels[i] for i in chosen],
+            mode="markers",
+            name=verdict,
+            text=_escaped([info.arms[i] for i in chosen]),
+            marker={"color": colour, "symbol": symbol, "size": 10},
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": np.nan_to_num(high - delta).tolist(),
+                "arrayminus": np.nan_to_num(delta - low).tolist(),
+                "color": colour,
+                "thickness": 1.5,
+            },
+            hovertemplate="%{text}<br>%{x:+.4f}<extra></extra>",
+        )
+    figure.update_xaxes(title=f"difference to {html.escape(_shorten(info.base))}")
+    figure.update_yaxes(categoryorder="array", categoryarray=labels)
+    return finish_figure(figure, height=150 + 32 * len(info.arms))
+
+
+def get_response_info(
+    scores: pd.DataFrame, values: dict[str, float], *, setting: str, metric: str
+) -> ResponseInfo:
+    """The response of the score to one numeric setting.
+
+    `scores` has arm, fold, seed, score; `values` gives the setting of each arm, others are left
+    out. The x axis is logarithmic when all values are positive and span a factor of 10 or more.
+    """
+    inside = scores[scores["arm"].isin(list(values))]
+    folds = inside.groupby(["arm", "fold"])["score"].mean()
+    arms = sorted(set(inside["arm"]), key=lambda arm: values[arm])
+    x = [values[arm] for arm in arms]
+    return ResponseInfo(
+        setting,
+        x,
+        [float(folds[arm].mean()) for arm in arms],
+        [values[arm] for arm in arms for _ in folds[arm]],
+        [float(score) for arm in arms for score in folds[arm]],
+        bool(x) and min(x) > 0 and max(x) >= 10 * min(x),
+        metric,
+    )
+
+
+def plot_response(info: ResponseInfo) -> go.Figure:
+    """The mean as a line over the setting, the fold means as points."""
+    figure = go.Figure()
+    figure.add_scatter(
+        x=info.fold_x,
+        y=info.fold_scores,
+        mode="markers",
+        name="fold mean",
+        marker={"color": BLUE, "size": 7, "symbol": "circle-open"},
+    )
+    figure.add_scatter(
+        x=info.x,
+        y=info.mean,
+        mode="lines+markers",
+        name="mean over folds",
+        line={"color": ORANGE, "width": 2},
+        marker={"symbol": "diamond", "size": 9},
+    )
+    figure.update_xaxes(title=html.escape(info.setting), type="log" if info.log_x else "linear")
+    if info.log_x:
+        figure.update_xaxes(
+            tickvals=sorted(set(info.x)), ticktext=[f"{v:g}" for v in sorted(set(info.x))]
+        )
+    figure.update_yaxes(title=html.escape(info.metric))
+    return finish_figure(figure, height=380)
+
+
+def _escaped(names: list[str]) -> list[str]:
+    return [html.escape(name) for name in names]
+
+
+def _shorten(name: str, most: int = 28) -> str:
+    return name if len(name) <= most else f"…{name[1 - most :]}"
+
+
+def _short_labels(names: list[str]) -> list[str]:
+    """Escaped names that fit beside a plot and still differ: zero-width spaces keep twins apart."""
+    labels: list[str] = []
+    for name in names:
+        label = html.escape(_shorten(name))
+        while label in labels:
+            label += "\u200b"
+        labels.append(label)
+    return labels
+
+
+def finish_figure(figure: go.Figure, height: int) -> go.Figure:
+    """The figure on a transparent ground, its grid and font fit for dark and light pages."""
+    figure.update_layout(
+        height=height,
+        margin={"l": 8, "r": 8, "t": 28, "b": 8},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": "system-ui, sans-serif", "size": 13, "color": GREY},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0},
+        hoverlabel={"namelength": -1},
+        template="none",
+    )
+    grid = {"gridcolor": "rgba(128,128,128,.25)", "zeroline": False, "automargin": True}
+    figure.update_xaxes(**grid)
+    figure.update_yaxes(**grid)
+    return figure

@@ -1,0 +1,1 @@
+"""A Dash app over the study: one page file per question."""
