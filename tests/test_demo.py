@@ -69,7 +69,7 @@ def test_equal_settings_give_equal_bytes_whatever_the_number_of_jobs(
 
 
 def test_another_seed_gives_another_competition(tmp_path: Path, demo: Path) -> None:
-    other = build_demo(tmp_path / "other", replace(SMALL, seed=2), jobs=1)
+    other = build_demo(tmp_path / "other", replace(SMALL, seed=2, soundscape_s=5), jobs=1)
     assert build_world(replace(SMALL, seed=2)).codes != build_world(SMALL).codes
     assert set(hash_folder(other).values()).isdisjoint(hash_folder(demo).values())
 
@@ -235,9 +235,10 @@ def test_an_interrupted_generation_leaves_nothing(tmp_path: Path) -> None:
         if done == 3:
             raise KeyboardInterrupt
 
+    tiny = replace(SMALL, n_recordings=8, soundscape_s=5)
     for jobs in (1, 2):
         with pytest.raises(KeyboardInterrupt):
-            build_demo(tmp_path / "demo", SMALL, jobs=jobs, progress=stop)
+            build_demo(tmp_path / "demo", tiny, jobs=jobs, progress=stop)
         assert list(tmp_path.iterdir()) == []
 
 

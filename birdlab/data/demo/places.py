@@ -81,10 +81,26 @@ def _frequencies(n_fft: int) -> Wave:
     return np.asarray(np.arange(n_fft // 2 + 1) * (SAMPLE_RATE_HZ / n_fft), dtype=np.float32)
 
 
-def _slow_curve(rng: Random, n: int, per_s: float) -> Wave:
-    points = rng.normal(size=int(n / SAMPLE_RATE_HZ * per_s) + 3)
-    grid = np.linspace(0, len(points) - 1, n, dtype=np.float32)
+def _draw_gusts(rng: Random, n: int, depth: float) -> Wave:
+    """A slow change of loudness, about three turns in two seconds, by `depth` in octaves."""
+    points = np.exp2(depth * rng.normal(size=int(n / SAMPLE_RATE_HZ * 1.5) + 3))
+    grid = np.linspace(0, len(points) - 1, n)
     return np.interp(grid, np.arange(len(points)), points).astype(np.float32)
+
+
+def _render_tones(place: Place, n: int) -> Wave:
+    """Hum and insects of a place: [n] float32, one second that is repeated."""
+    time_s = np.arange(SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
+    second = np.zeros(SAMPLE_RATE_HZ)
+    if place.hum_hz:
+        for k, weight in ((1, 1.0), (2, 0.5), (3, 0.3), (5, 0.1)):
+            tone = np.sin(2 * np.pi * k * round(place.hum_hz) * time_s)
+            second += 10 ** (place.hum_db / 20) * weight * tone
+    if place.insect_hz:
+        chirps = 1 + np.sin(2 * np.pi * (12 + round(place.insect_hz) % 9) * time_s)
+        tone = np.sin(2 * np.pi * round(place.insect_hz) * time_s)
+        second += 0.7 * 10 ** (place.insect_db / 20) * chirps * tone
+    return np.resize(second.astype(np.float32), n)
 
 
 def render_noise(place: Place, n: int, rng: Random) -> Wave:
@@ -97,24 +113,14 @@ def render_noise(place: Place, n: int, rng: Random) -> Wave:
     hz = _frequencies(n_fft)
     slope = np.float32(place.slope_db_oct / 20 / np.log10(2))
     shape = (np.maximum(hz, 60.0) / np.float32(1000)) ** slope
-    n_bins = len(hz)
-    bins = rng.standard_normal(2 * n_bins, dtype=np.float32).view(np.complex64) * shape
+    bins = rng.standard_normal(2 * len(hz), dtype=np.float32).view(np.complex64)
+    bins *= shape
+    first, last = np.searchsorted(hz, BAND_HZ)
+    band = bins[first:last]
+    power = 2 * float(np.sum(band.real**2 + band.imag**2)) / n_fft**2
     noise = fft.irfft(bins, n_fft)[:n]
-    in_band = (hz >= BAND_HZ[0]) & (hz <= BAND_HZ[1])
-    power = 2 * float(np.sum(np.abs(bins[in_band]) ** 2)) / n_fft**2
-    noise /= np.float32(np.sqrt(power))
-    noise *= np.exp2(np.float32(place.gusts) * _slow_curve(rng, n, 1.5))
-    time_s = np.arange(n, dtype=np.float64) / SAMPLE_RATE_HZ
-    if place.hum_hz:
-        loud = 10 ** (place.hum_db / 20)
-        for k, weight in ((1, 1.0), (2, 0.5), (3, 0.3), (5, 0.1)):
-            noise += np.float32(loud * weight) * np.sin(2 * np.pi * k * place.hum_hz * time_s)
-    if place.insect_hz:
-        loud = 10 ** (place.insect_db / 20)
-        beat = 1 + np.sin(2 * np.pi * (12 + place.insect_hz % 9) * time_s)
-        phase = 2 * np.pi * place.insect_hz * time_s + 0.8 * np.cumsum(rng.normal(0, 0.02, n))
-        noise += np.float32(0.7 * loud) * (beat * np.sin(phase)).astype(np.float32)
-    return np.asarray(noise, dtype=np.float32)
+    noise *= _draw_gusts(rng, n, place.gusts) / np.float32(np.sqrt(power))
+    return np.asarray(noise + _render_tones(place, n), dtype=np.float32)
 
 
 def carry_song(song: Wave, distance_m: float, place: Place, snr_db: float, rng: Random) -> Wave:
@@ -146,11 +152,12 @@ def record_wave(wave: Wave, place: Place) -> Wave:
     """
     n_fft = fft.next_fast_len(len(wave), real=True)
     hz = _frequencies(n_fft)
-    position = np.log2(np.maximum(hz, 100.0) / 100) / np.log2(160)
-    points = np.linspace(0, 1, len(place.eq_db))
-    gain = 10 ** (np.interp(position, points, place.eq_db) / 20)
-    gain *= 1 / np.sqrt(1 + (place.low_cut_hz / np.maximum(hz, 1.0)) ** 4)
-    spectrum = fft.rfft(wave, n_fft) * gain.astype(np.float32)
+    grid_hz = np.geomspace(20, SAMPLE_RATE_HZ / 2, 400)
+    points_hz = np.geomspace(100, SAMPLE_RATE_HZ / 2, len(place.eq_db))
+    gain = 10 ** (np.interp(np.log(grid_hz), np.log(points_hz), place.eq_db) / 20)
+    gain /= np.sqrt(1 + (place.low_cut_hz / grid_hz) ** 4)
+    spectrum = fft.rfft(wave, n_fft)
+    spectrum *= np.interp(hz, grid_hz, gain).astype(np.float32)
     heard = fft.irfft(spectrum, n_fft)[: len(wave)]
     peak = float(np.max(np.abs(heard))) or 1.0
     heard = np.clip(heard, -place.clip * peak, place.clip * peak) / (place.clip * peak)
