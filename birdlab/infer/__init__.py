@@ -1,0 +1,1 @@
+"""Inference without torch: an ONNX session, soundscapes, a submission."""

@@ -1,0 +1,1 @@
+"""From finished cells to one ONNX file: export, ensemble, parity, registry."""
