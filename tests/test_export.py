@@ -194,7 +194,7 @@ def test_registered_model_gives_the_same_numbers(exported: ExportInfo, tmp_path:
     ]
     assert [r.version for r in registered] == ["1", "2"]
     version = client.get_model_version_by_alias("demo", "champion")
-    assert version.version == "2"
+    assert str(version.version) == "2"
     assert version.tags["spec_id"] == "abc"
     assert version.run_id == run.info.run_id
     assert mlflow.get_tracking_uri() == before

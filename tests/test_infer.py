@@ -128,7 +128,7 @@ def test_a_bad_file_is_filled_and_listed(
     mean = clean[list(CLASSES)].mean() if policy == "prior" else np.zeros(3)
     for _, row in result.table[made_up].iterrows():
         np.testing.assert_allclose(row[list(CLASSES)].astype(float), mean, atol=1e-6)
-    assert list(result.table.index[made_up]) == list(range(11, 14))  # in its place
+    assert list(result.table.index[made_up]) == [9, 10, 11]  # in its place
 
 
 def test_no_file_can_be_decoded(model: Path, tmp_path: Path) -> None:
