@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from dash import Dash, Input, Output, dcc, html
+from dash import Dash, Input, Output, dcc, html, set_props
 from flask import Response, request
 
 from birdlab.errors import BirdlabError, LabError
@@ -43,6 +43,7 @@ def build_app(
         update_title="",
         serve_locally=True,
         suppress_callback_exceptions=True,
+        on_error=_say_error,
         index_string=INDEX.replace("PAGE_CSS", PAGE_CSS),
     )
     app.server.before_request(lambda: _refuse_foreign_host(hosts))
@@ -51,17 +52,14 @@ def build_app(
         [
             dcc.Location(id="url", refresh=False),
             html.Header([html.Strong("birdlab"), *links], className="top"),
-            html.Main(id="page"),
+            html.Main([html.Pre(id="problem", role="alert"), html.Div(id="page")]),
         ]
     )
     tables = _hold(load_tables)
 
     @app.callback(Output("page", "children"), Input("url", "pathname"))  # type: ignore[untyped-decorator]
     def show_page(path: str | None) -> html.Div | html.P:
-        try:
-            tables()
-        except BirdlabError as error:
-            return html.P(str(error), className="answer", style={"whiteSpace": "pre-wrap"})
+        tables()
         for page in PAGES:
             if path == page.PATH:
                 return page.build_layout()
@@ -111,6 +109,13 @@ def _refuse_foreign_host(hosts: frozenset[str]) -> Response | None:
     name = request.host.lower()
     name = name[1 : name.index("]")] if name.startswith("[") and "]" in name else name.split(":")[0]
     return None if name in hosts else Response("This host is not served.\n", 403)
+
+
+def _say_error(error: Exception) -> None:
+    """Show an error of birdlab in its words above the page; anything else is a bug and raised."""
+    if not isinstance(error, BirdlabError):
+        raise error
+    set_props("problem", {"children": str(error)})
 
 
 def _hold(load_tables: Callable[[], StudyTables]) -> Callable[[], StudyTables]:

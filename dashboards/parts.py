@@ -8,17 +8,20 @@ from urllib.parse import parse_qs, urlencode
 import pandas as pd
 from dash import dcc, html
 
-from birdlab.study.report import cell_text
+from birdlab.study.report import cell_text, is_long
 
 
 def table_part(table: pd.DataFrame) -> html.Div:
     """A table that scrolls inside its own box; every cell is text."""
     head = html.Thead(html.Tr([html.Th(str(name)) for name in table.columns]))
     rows = [
-        html.Tr([html.Td(cell_text(value)) for value in row])
-        for row in table.itertuples(index=False)
+        html.Tr([_cell(cell_text(value)) for value in row]) for row in table.itertuples(index=False)
     ]
     return html.Div(html.Table([head, html.Tbody(rows)]), className="scroll", tabIndex="0")
+
+
+def _cell(text: str) -> html.Td:
+    return html.Td(text, className="long" if is_long(text) else None)
 
 
 def list_part(title: str, sentences: Sequence[str]) -> list[html.H2 | html.Ul]:
@@ -36,7 +39,7 @@ def choice_part(label: str, name: str) -> html.Div:
 
 def graph_part(figure: object, name: str) -> dcc.Graph:
     """A figure that follows the width of the page."""
-    return dcc.Graph(id=name, figure=figure, config={"displaylogo": False}, responsive=True)
+    return dcc.Graph(id=name, figure=figure, config={"displayModeBar": False}, responsive=True)
 
 
 def read_query(search: str | None) -> dict[str, str]:

@@ -201,9 +201,11 @@ def _word_verdict(n: int, rho: Correlation, resolution: Resolution, metric: str)
     found = f"Spearman {rho.value:+.2f} (95 % {ends}) over {n} runs, {metric}"
     if np.isnan(resolution.gap):
         gap = "No CV gap orders the leaderboard rightly in 80 % of the pairs."
+    elif resolution.gap < 0.00005:
+        gap = f"Any two runs are in the right order in {100 * resolution.share:.0f} % of the cases."
     else:
         gap = (
-            f"From a CV gap of {resolution.gap:.4f} on, {RIGHT_SHARE:.0%} of the pairs or more "
-            "are in the right order on the leaderboard."
+            f"From a CV gap of {resolution.gap:.4f} on, {100 * RIGHT_SHARE:.0f} % of the pairs or "
+            "more are in the right order on the leaderboard."
         )
     return f"{meaning}: {found}. {gap}"

@@ -2,8 +2,8 @@
 
 Names of runs and species are text: they are escaped where Plotly would read tags in them.
 Backgrounds are transparent, and page.css colours text and grid for dark and light pages. The
-palette is that of Okabe and Ito, which colour-blind readers can tell apart; markers differ in
-shape as well.
+palette follows Okabe and Ito, with a blue that shows on dark and light; markers differ in shape
+as well.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import plotly.graph_objects as go
 
 from birdlab.study.ranking import Ranking
 
-BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#888888"
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#2E86C9", "#D55E00", "#009E73", "#CC79A7", "#888888"
 VERDICT_STYLE = {
     "better": (GREEN, "triangle-up"),
     "worse": (ORANGE, "triangle-down"),
@@ -105,7 +105,7 @@ def plot_cv_lb(info: CvLbInfo) -> go.Figure:
                 "symmetric": False,
                 "array": np.maximum(np.array(info.fold_high) - cv, 0).tolist(),
                 "arrayminus": np.maximum(cv - np.array(info.fold_low), 0).tolist(),
-                "color": "rgba(0,114,178,.3)",
+                "color": "rgba(46,134,201,.35)",
                 "thickness": 1,
                 "width": 0,
             },
@@ -162,7 +162,7 @@ def plot_ranking(info: RankingInfo) -> go.Figure:
             },
             hovertemplate="%{text}<br>%{x:+.4f}<extra></extra>",
         )
-    figure.update_xaxes(title=f"difference to {html.escape(_shorten(info.base))}")
+    figure.update_xaxes(title="difference to the base")
     figure.update_yaxes(categoryorder="array", categoryarray=labels)
     return finish_figure(figure, height=150 + 32 * len(info.arms))
 

@@ -177,7 +177,7 @@ def _noise_share(c: Contrast) -> str:
     share = (c.se / c.delta) ** 2
     if share >= 1:
         return "all of it may be noise"
-    return f"about {share:.0%} is noise" if share >= 0.01 else "under 1 % is noise"
+    return f"about {100 * share:.0f} % is noise" if share >= 0.01 else "under 1 % is noise"
 
 
 def _arm_sentences(table: pd.DataFrame, contrasts: dict[str, Contrast], base: str) -> list[str]:
@@ -194,7 +194,7 @@ def _arm_sentences(table: pd.DataFrame, contrasts: dict[str, Contrast], base: st
             folds = "1 common fold" if c.n_folds == 1 else f"{c.n_folds} common folds"
             sentences.append(f"{text} on {folds}: no verdict under {MIN_FOLDS} folds.")
         else:
-            interval = f"({row['low']:+.4f} to {row['high']:+.4f}), p {_p_text(row['p'])}"
+            interval = f"({row['low']:+.4f} to {row['high']:+.4f}), p {p_text(row['p'])}"
             sentences.append(f"{text} {interval}: {row['verdict']}, {row['noise_share']}.")
     return sentences
 
@@ -223,5 +223,6 @@ def _method_sentences(
     return sentences
 
 
-def _p_text(p: float) -> str:
+def p_text(p: float) -> str:
+    """A p value as shown: three digits, or that it is below them."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"

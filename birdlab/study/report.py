@@ -13,8 +13,9 @@ import plotly.graph_objects as go
 import plotly.offline
 
 from birdlab.study import figures, run_figures
-from birdlab.study.ranking import Ranking
+from birdlab.study.ranking import Ranking, p_text
 
+LONG_TEXT = 30
 PAGE_CSS = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 
 
@@ -127,9 +128,12 @@ def ranking_words(ranking: Ranking) -> pd.DataFrame:
             "sd over folds": ["" if math.isnan(sd) else f"{sd:.4f}" for sd in table["sd"]],
             "folds": table["n_folds"],
             "seeds": table["n_seeds"],
-            "difference": ["" if math.isnan(d) else f"{d:+.4f}" for d in table["delta"]],
+            "difference": [
+                "" if math.isnan(delta) or verdict == "base" else f"{delta:+.4f}"
+                for delta, verdict in zip(table["delta"], table["verdict"], strict=True)
+            ],
             "95 % interval": interval,
-            "p": [f"{p:.3g}" if ok else "" for p, ok in zip(table["p"], judged, strict=True)],
+            "p": [p_text(p) if ok else "" for p, ok in zip(table["p"], judged, strict=True)],
             "verdict": table["verdict"],
             "noise": table["noise_share"],
         }
@@ -150,7 +154,7 @@ def page_html(title: str, parts: Sequence[str]) -> str:
 
 def figure_html(figure: go.Figure) -> str:
     """A figure as HTML that needs the plotly.js of its page."""
-    config = {"displaylogo": False, "responsive": True}
+    config = {"displayModeBar": False, "responsive": True}
     return str(figure.to_html(full_html=False, include_plotlyjs=False, config=config))
 
 
@@ -158,7 +162,7 @@ def table_html(table: pd.DataFrame) -> str:
     """A table as HTML: every cell is text, floats have four digits, NaN is empty."""
     head = "".join(f"<th>{escape(name)}</th>" for name in table.columns)
     rows = (
-        "<tr>" + "".join(f"<td>{escape(cell_text(v))}</td>" for v in row) + "</tr>"
+        "<tr>" + "".join(_cell_html(cell_text(value)) for value in row) + "</tr>"
         for row in table.itertuples(index=False)
     )
     return (
@@ -178,6 +182,15 @@ def cell_text(value: object) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def is_long(text: str) -> bool:
+    """Whether a cell wraps instead of widening its column."""
+    return len(text) > LONG_TEXT
+
+
+def _cell_html(text: str) -> str:
+    return f"<td class='long'>{escape(text)}</td>" if is_long(text) else f"<td>{escape(text)}</td>"
 
 
 def _section(title: str, inside: str) -> str:

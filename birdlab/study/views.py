@@ -20,6 +20,7 @@ from birdlab.study.ledger import score_columns
 from birdlab.study.ranking import Ranking, rank_arms
 from birdlab.study.tables import StudyTables, cv_columns, pair_cv_lb
 
+FLOOR_OF = "cv/padded_cmap"
 CUT_WARNING = (
     "A choice of runs made after seeing the leaderboard can find correlation in pure noise, "
     "or hide it."
@@ -97,18 +98,19 @@ def build_cv_lb_view(tables: StudyTables, wanted: CvLbChoice) -> CvLbView:
     )
     shown = pairs.merge(tables.runs[["run", "delta", "n_seeds", "floor"]], on="run", how="left")
     shown = shown.sort_values("lb", ascending=False, kind="stable")
-    runs = pd.DataFrame(
-        {
-            "name": shown["name"],
-            "run": shown["run"],
-            choice.lb: shown["lb"],
-            choice.cv: shown["cv"],
-            "sd over folds": shown["cv_sd"],
-            "floor": shown["floor"],
-            "seeds": shown["n_seeds"],
-            "delta": shown["delta"],
-        }
-    )
+    columns = {
+        "name": shown["name"],
+        choice.lb: shown["lb"],
+        choice.cv: shown["cv"],
+        "sd over folds": shown["cv_sd"],
+        "floor": shown["floor"],
+        "seeds": shown["n_seeds"],
+        "run": shown["run"],
+        "delta": shown["delta"],
+    }
+    if choice.cv != FLOOR_OF:
+        del columns["floor"]
+    runs = pd.DataFrame(columns)
     return CvLbView(
         choice,
         lbs,
@@ -143,7 +145,8 @@ def build_ablation_view(tables: StudyTables, sweep: str = "", metric: str = "") 
     sentences = []
     if (cells["n_rows"] != usual).any():
         n_odd = int((cells["n_rows"] != usual).sum())
-        sentences.append(f"Left out, since scored on other rows: {n_odd} cells.")
+        odd = "1 cell" if n_odd == 1 else f"{n_odd} cells"
+        sentences.append(f"Left out: {odd} scored on other rows than the other arms.")
         cells = cells[cells["n_rows"] == usual]
     scores = cells[["fold", "seed"]].assign(arm=cells["run"].map(arms), score=cells[metric])
     if scores["arm"].nunique() < 2:

@@ -1,0 +1,241 @@
+"""Figures say what the tables say; reports are whole pages in which every name is text."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_study_ranking import build_scores
+from test_study_tables import build_synthetic
+
+from birdlab.study import figures, run_figures
+from birdlab.study.ranking import rank_arms
+from birdlab.study.report import (
+    RunReportInfo,
+    SweepReportInfo,
+    run_report_html,
+    sweep_report_html,
+    table_html,
+)
+from birdlab.study.tables import StudyTables, pair_cv_lb
+from birdlab.study.views import (
+    CvLbChoice,
+    build_ablation_view,
+    build_cv_lb_view,
+    csv_text,
+    parse_setting,
+)
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+
+
+class _Page(HTMLParser):
+    """The tags of a page, and what stands in it outside scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.sources: list[str] = []
+        self.words = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.sources += [v or "" for k, v in attrs if k in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        if self.tags[-1:] != ["script"]:
+            self.words += data
+
+
+def test_scatter_info_holds_the_fold_spread() -> None:
+    pairs = pair_cv_lb(build_synthetic(6), metric="padded_cmap")
+    info = figures.get_cv_lb_info(pairs, cv_label="CV", lb_label="LB")
+    for low, cv, high, folds in zip(
+        info.fold_low, info.cv, info.fold_high, pairs["fold_scores"], strict=True
+    ):
+        assert low == min(folds) <= cv <= high == max(folds)
+    trace = figures.plot_cv_lb(info).data[0]
+    np.testing.assert_allclose(np.array(trace.error_x.array) + trace.x, info.fold_high)
+    np.testing.assert_allclose(np.array(trace.x) - trace.error_x.arrayminus, info.fold_low)
+    bare = pairs.assign(fold_scores=[[] for _ in pairs.index], cv_sd=[0.01] * 3 + [np.nan] * 3)
+    info = figures.get_cv_lb_info(bare, cv_label="CV", lb_label="LB")
+    np.testing.assert_allclose(np.subtract(info.fold_high, info.cv), [0.01] * 3 + [0.0] * 3)
+
+
+def test_forest_draws_each_arm_once_with_its_interval() -> None:
+    ranking = rank_arms(build_scores({"base": 0.0, HOSTILE: 0.03, "worse": -0.03}), base="base")
+    info = figures.get_ranking_info(ranking)
+    assert info.arms == ["worse", "base", HOSTILE] and info.verdicts == ["worse", "base", "better"]
+    figure = figures.plot_ranking(info)
+    drawn = {trace.name: trace for trace in figure.data}
+    assert set(drawn) == {"better", "worse", "base"}
+    row = ranking.table.iloc[0]
+    assert drawn["better"].x[0] + drawn["better"].error_x.array[0] == pytest.approx(row.high)
+    assert "<" not in drawn["better"].text[0] and "<script" not in drawn["better"].y[0]
+    twins = [f"{'x' * 40}{i}" * 2 for i in range(3)]
+    again = rank_arms(build_scores({"base": 0.0, **dict.fromkeys(twins, 0.0)}), base="base")
+    labels = figures.plot_ranking(figures.get_ranking_info(again)).layout.yaxis.categoryarray
+    assert len(set(labels)) == 4
+
+
+def test_response_is_sorted_and_logarithmic_where_due() -> None:
+    scores = build_scores({"a": 0.0, "b": 0.01, "c": 0.02, "base": 0.0}, n_seeds=2)
+    values = {"b": 1e-3, "a": 1e-4, "c": 1e-2}
+    info = figures.get_response_info(scores, values, setting="lr", metric="padded_cmap")
+    assert info.x == [1e-4, 1e-3, 1e-2] and info.log_x and len(info.fold_x) == 15
+    assert info.mean[0] == pytest.approx(scores[scores.arm == "a"].score.mean())
+    assert figures.plot_response(info).layout.xaxis.type == "log"
+    near = figures.get_response_info(scores, {"a": 0.0, "b": 5.0}, setting="p", metric="m")
+    assert not near.log_x and figures.plot_response(near).layout.xaxis.type == "linear"
+
+
+def test_settings_are_read_from_deltas_only_when_one_number_changes() -> None:
+    found = parse_setting({"base": "", "a": "train.lr=1e-3", "b": "train.lr=0.01"})
+    assert found == ("train.lr", {"a": 1e-3, "b": 0.01})
+    for deltas in (
+        {"a": "train.lr=1e-3", "b": "train.epochs=5"},
+        {"a": "loss=focal", "b": "loss=bce"},
+        {"a": "lr=nan", "b": "lr=1"},
+        {"a": "lr=1"},
+        {"a": "lr=1, epochs=2", "b": "lr=2, epochs=2"},
+    ):
+        assert parse_setting(deltas) == ("", {})
+
+
+def test_curves_and_classes() -> None:
+    curves = pd.DataFrame(
+        {"fold": [0, 0, 1], "seed": 0, "step": [2, 1, 1], "key": "loss", "value": [0.2, 0.4, 0.3]}
+    )
+    (info,) = run_figures.get_curves_info(curves)
+    assert info.lines == {
+        "fold 0, seed 0": ([1.0, 2.0], [0.4, 0.2]),
+        "fold 1, seed 0": ([1.0], [0.3]),
+    }
+    assert len(run_figures.plot_curves(info).data) == 2
+    classes = pd.DataFrame(
+        {"class": ["a", "b", "c"], "support": [0, 3, 4], "ap": [1.0, 0.5, np.nan]}
+    )
+    found = run_figures.get_class_info(classes, score_label="AP")
+    assert found.names == ["a", "b"] and run_figures.plot_class_scores(found).data[0].x[0] == 0.5
+
+
+def build_run_report(name: str = HOSTILE) -> str:
+    return run_report_html(
+        RunReportInfo(
+            name=name,
+            run="0123456789ab",
+            delta=name,
+            metric="padded_cmap",
+            scores={"cv/padded_cmap": 0.81234567},
+            floor=0.44,
+            n_rows=300,
+            n_classes=2,
+            n_folds=1,
+            n_seeds=2,
+            folds=pd.DataFrame({"fold": [0, 1], "padded_cmap": [0.8, np.nan]}),
+            classes=pd.DataFrame({"class": [name, "b"], "support": [3, 7], "ap": [0.5, 0.9]}),
+            curves=pd.DataFrame(
+                {"fold": 0, "seed": 0, "step": [1, 2], "key": name, "value": [0.4, 0.2]}
+            ),
+            notes=(name,),
+        )
+    )
+
+
+def build_sweep_report(arm: str = HOSTILE) -> str:
+    scores = build_scores({"base": 0.0, arm: 0.03, "c": 0.0})
+    info = SweepReportInfo(
+        name=arm,
+        question=arm,
+        metric="padded_cmap",
+        ranking=rank_arms(scores, base="base"),
+        scores=scores,
+        expect=arm,
+        setting=arm,
+        values={arm: 1.0, "c": 2.0},
+    )
+    return sweep_report_html(info)
+
+
+@pytest.mark.parametrize("build", [build_run_report, build_sweep_report])
+def test_reports_are_self_contained_and_names_are_text(build) -> None:  # type: ignore[no-untyped-def]
+    text = build()
+    hostile, plain = _Page(text), _Page(build("plain"))
+    assert hostile.tags == plain.tags, "a name may not add a tag"
+    assert "img" not in hostile.tags and HOSTILE in hostile.words
+    assert hostile.sources == ["data:,"], "nothing is fetched"
+    assert len(re.findall(r"plotly\.js v\d", text)) == 1
+    assert text.count('class="plotly-graph-div"') == 2
+
+
+def test_run_report_shows_the_evidence() -> None:
+    words = _Page(build_run_report("plain")).words
+    for part in ("1 fold and 2 seeds", "300 recordings, 2 classes", "scores 0.4400", "0.8123"):
+        assert part in words
+    assert "nan" not in words.lower().replace("plotly", "")
+
+
+def test_sweep_report_shows_verdicts() -> None:
+    words = _Page(build_sweep_report("lr=1")).words
+    for part in ("lr=1: +0.0", "better", "undecided", "A true difference of"):
+        assert part in words
+
+
+def test_table_cells_are_rounded_and_escaped() -> None:
+    text = table_html(
+        pd.DataFrame({"<b>": [0.123456, np.nan], "n": [1, 2], "long": ["x" * 40, None]})
+    )
+    assert "<th>&lt;b&gt;</th>" in text and "<td>0.1235</td>" in text and "<td></td>" in text
+    assert "<td>1</td>" in text and f"<td class='long'>{'x' * 40}</td>" in text
+
+
+def test_the_view_answers_and_counts_what_the_filter_takes() -> None:
+    tables = build_synthetic(24)
+    view = build_cv_lb_view(tables, CvLbChoice())
+    assert view.choice == CvLbChoice("public", "padded_cmap", "cv/padded_cmap", "")
+    assert view.lb_options == ["public", "private"] and view.result is not None
+    assert view.answer == view.result.verdict and len(view.runs) == 24 and view.left_out == []
+    assert "floor" in view.runs
+    assert "floor" not in build_cv_lb_view(tables, CvLbChoice(cv="cv/macro_auc")).runs
+    assert list(view.statistics["statistic"]) == ["Spearman", "Kendall tau-b", "Pearson"]
+    few = build_cv_lb_view(tables, CvLbChoice(runs=" RUN 23 "))
+    assert set(few.runs["name"]) == {"run 23"}
+    eleven = build_cv_lb_view(tables, CvLbChoice(runs="run 1"))
+    assert len(eleven.runs) == 11 and "13 of 24 runs by the filter" in eleven.left_out[0]
+    assert "pure noise" in eleven.left_out[0]
+    none = build_cv_lb_view(tables, CvLbChoice(runs="no such run"))
+    assert none.answer.startswith("No verdict: 0 runs") and none.runs.empty
+    odd = build_cv_lb_view(tables, CvLbChoice(lb="x", metric="y", cv="z"))
+    assert odd.choice == view.choice
+
+
+def test_views_without_scores_say_what_to_do() -> None:
+    tables = build_synthetic(3)
+    no_lb = StudyTables(tables.runs, tables.cells, tables.ledger.iloc[:0])
+    assert "birdlab lb add" in build_cv_lb_view(no_lb, CvLbChoice()).answer
+    nothing = StudyTables(tables.runs.iloc[:0], tables.cells.iloc[:0], tables.ledger.iloc[:0])
+    assert "birdlab run" in build_cv_lb_view(nothing, CvLbChoice()).answer
+    assert "birdlab sweep" in build_ablation_view(nothing).answer
+
+
+def test_the_ablation_view_ranks_against_the_run_without_delta() -> None:
+    tables = build_synthetic(24)
+    view = build_ablation_view(tables, "lr")
+    assert view.ranking is not None and view.ranking.base == "run 0 (base)"
+    assert view.response is not None and view.response.setting == "train.optimizer.lr"
+    assert len(view.ranking.table) == 5 and view.metric_options == ["padded_cmap", "macro_auc"]
+    first_fold = tables.cells["run"].eq(tables.runs["run"][2]) & tables.cells["fold"].eq(0)
+    tables.cells.loc[first_fold, "n_rows"] = 59
+    odd = build_ablation_view(tables, "lr")
+    assert "1 cell scored on other rows" in odd.sentences[-1]
+    tables.runs.loc[0, "delta"] = "train.optimizer.lr=1"
+    assert "all pairs are allowed for" in " ".join(build_ablation_view(tables, "lr").sentences)
+
+
+def test_csv_is_no_formula() -> None:
+    table = pd.DataFrame({"name": ["=1+1", "@x", "fine"], "lb": [-0.5, 0.1, 0.2]})
+    assert csv_text(table).splitlines()[1:] == ["'=1+1,-0.5", "'@x,0.1", "fine,0.2"]
