@@ -223,7 +223,7 @@ def _store_outputs(plan: Plan, cell: CellPlan, lab: Lab, folder: Path) -> None:
 
     assert cell.validation is not None
     torch.set_num_threads(cell.stage.train.threads_per_cell)
-    model = load_model(lab, plan.spec.model, len(cell.classes), folder / WEIGHTS)
+    model = load_model(plan.spec.model, len(cell.classes), folder / WEIGHTS)
     columns = plan.data.classes.positions_in(cell.classes)
     predictor = TorchPredictor(model, columns, pick_device())
     table = cell.rows.table.iloc[cell.validation].reset_index(drop=True)
@@ -242,7 +242,7 @@ def _store_outputs(plan: Plan, cell: CellPlan, lab: Lab, folder: Path) -> None:
     save_outputs(folder / f"outputs-{cell.eval_id}", StoredOutputs(windows, labels))
 
 
-def load_model(lab: Lab, spec: Any, n_classes: int, weights: Path) -> Any:
+def load_model(spec: Any, n_classes: int, weights: Path) -> Any:
     """The trained network in a weights file, strict, in evaluation mode."""
     from safetensors.torch import load_file
 

@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import subprocess
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -119,40 +120,51 @@ class InProcess:
         """See Executor."""
         failed: dict[str, BirdlabError] = {}
         for task in tasks:
-            if task.after in failed:
-                failed[task.cell_id] = _skipped(task)
-                continue
-            try:
-                finish_task(task, emit)
-            except BirdlabError as error:
+            error = skipped(task) if task.after in failed else finish_task(task, emit)
+            if error is not None:
                 failed[task.cell_id] = error
                 emit(Event("failed", task.cell_id, {"error": str(error)}))
         return failed
 
 
-def _skipped(task: CellTask) -> CellError:
+def skipped(task: CellTask) -> CellError:
+    """The error of a cell whose start failed."""
     return CellError(f"{task.title} was skipped: the cell it starts from failed")
 
 
 _plans: dict[str, Plan] = {}
 
 
-def finish_task(task: CellTask, emit: Callable[[Event], None]) -> None:
-    """Finish one cell from its task; plans are kept, so a child plans each spec once."""
+def finish_task(task: CellTask, emit: Callable[[Event], None]) -> BirdlabError | None:
+    """None when the cell is finished, else what went wrong.
+
+    Plans are kept, so a process plans each spec once. An error that is not birdlab's own is
+    stored with its traceback in the lab's `failed` folder.
+    """
     lab = open_lab(task.lab_root)
-    plan = _plans.get(task.spec_json)
-    if plan is None:
-        plan = plan_experiment(ExperimentSpec.model_validate_json(task.spec_json), lab)
-        _plans[task.spec_json] = plan
-    cell = next((c for c in plan.cells if c.cell_id == task.cell_id), None)
-    if cell is None:
-        raise CellError(
-            "the data changed while the experiment ran",
-            where=task.title,
-            fix="run the command again: finished cells are kept",
+    try:
+        plan = _plans.get(task.spec_json)
+        if plan is None:
+            plan = plan_experiment(ExperimentSpec.model_validate_json(task.spec_json), lab)
+            _plans[task.spec_json] = plan
+        cell = next((c for c in plan.cells if c.cell_id == task.cell_id), None)
+        if cell is None:
+            return CellError(
+                "the data changed while the experiment ran",
+                where=task.title,
+                fix="run the command again: finished cells are kept",
+            )
+        finish_cell(plan, cell, lab, lambda kind, values: emit(Event(kind, task.cell_id, values)))
+    except BirdlabError as error:
+        return error
+    except Exception as error:
+        path = lab.stores / "failed" / f"{task.cell_id}.txt"
+        write_whole(path, traceback.format_exc())
+        return CellError(
+            f"{type(error).__name__}: {error}", where=task.title, got=f"traceback in {path}"
         )
-    finish_cell(plan, cell, lab, lambda kind, values: emit(Event(kind, task.cell_id, values)))
     emit(Event("done", task.cell_id))
+    return None
 
 
 def run_experiment(

@@ -14,6 +14,7 @@ from birdlab.errors import SpecError
 from birdlab.spec.base import Name, Positive, Spec
 from birdlab.spec.diff import title_of
 from birdlab.spec.experiment import ExperimentSpec, build_spec, load_document
+from birdlab.spec.identity import canonical_json
 from birdlab.spec.parts import CellsSpec
 from birdlab.spec.problems import validate
 from birdlab.spec.yamlfile import Document, load_yaml
@@ -71,8 +72,8 @@ class SweepSpec(Spec):
     name: Name
     base: str | None = None
     project: Name | None = None
-    set: dict[str, Any] = {}
-    grid: dict[str, Any] = {}
+    set: dict[str, Any] = Field(default_factory=dict)
+    grid: dict[str, Any] = Field(default_factory=dict)
     optuna: OptunaSpec | None = None
     cells: CellsSpec | None = None
     then: ThenSpec | None = None
@@ -179,7 +180,7 @@ def grid_arms(sweep: Sweep) -> list[Arm]:
 def _refuse_twins(arms: list[Arm]) -> None:
     seen: dict[str, str] = {}
     for arm in arms:
-        key = arm.spec.model_copy(update={"name": ""}).model_dump_json()
+        key = canonical_json(arm.spec)
         if key in seen:
             raise SpecError(
                 "two arms of the sweep are the same experiment",

@@ -1,0 +1,1 @@
+"""The `birdlab` command: each file holds the commands of one noun."""

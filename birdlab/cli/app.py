@@ -1,0 +1,62 @@
+"""The entry point: one Typer app, its options for all commands, and how errors are shown."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birdlab.errors import BirdlabError
+
+app = typer.Typer(
+    name="birdlab",
+    help="Experiments and ablations for bird-sound detection: run, sweep, study, promote, predict.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+INTERRUPTED = 130
+
+
+@app.callback()
+def _options(
+    lab: Annotated[
+        Path | None,
+        typer.Option(help="The lab folder; else BIRDLAB_HOME, else the nearest birdlab.toml."),
+    ] = None,
+) -> None:
+    if lab is not None:
+        os.environ["BIRDLAB_HOME"] = str(lab)
+
+
+def _register() -> None:
+    """Add the commands of every noun; their heavy imports happen when they are called."""
+    from birdlab.cli import board, labs, models, runs, studies, training
+
+    for module in (labs, training, runs, board, studies, models):
+        module.register(app)
+
+
+def main() -> None:
+    """Run the command line; errors are printed without a traceback, exit code 1 (Ctrl-C: 130)."""
+    _register()
+    try:
+        app(standalone_mode=True)
+    except BirdlabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("\nstopped; finished cells are kept, the same command continues", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Options that several commands share, and what they open."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from birdlab.lab import Lab
+    from birdlab.run import RunResult, Sink
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a field: --set train.optimizer.lr=3e-4 (repeatable)."),
+]
+JobsOption = Annotated[
+    int | None, typer.Option("--jobs", "-j", min=1, help="Cells trained at once.")
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything, print the plan, train nothing.")
+]
+TrackOption = Annotated[
+    bool, typer.Option("--mlflow/--no-mlflow", help="Log to MLflow (default) or not.")
+]
+RunArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="A spec id's start, a name, an MLflow run id, SWEEP:best, @champion, or -1 (newest).",
+    ),
+]
+
+
+def build_sinks(lab: Lab, track: bool) -> list[Sink]:
+    """The trackers of a command: MLflow with the run's report, or none."""
+    if not track:
+        return []
+    from birdlab.tracking.mlflow_sink import MlflowSink
+
+    return [MlflowSink(lab, report_artifacts)]
+
+
+def report_artifacts(result: RunResult) -> dict[str, str]:
+    """The files that go with a run in MLflow: its report as a page."""
+    from birdlab.cli.reports import run_report_info
+    from birdlab.study.report import run_report_html
+
+    return {"report.html": run_report_html(run_report_info(result))}
+
+
+def load_result_spec(record: dict[str, Any]) -> Any:
+    """The experiment spec that a record stores."""
+    from birdlab.spec.experiment import ExperimentSpec
+
+    return ExperimentSpec.model_validate_json(_json(record["spec"]))
+
+
+def _json(value: Any) -> str:
+    import json
+
+    return json.dumps(value)

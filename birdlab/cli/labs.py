@@ -1,0 +1,68 @@
+"""`birdlab init` and `birdlab ui`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birdlab.errors import LabError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.command("init")(init)
+    app.command("ui")(ui)
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="The folder to make a lab of.")] = Path(),
+) -> None:
+    """Make a lab: birdlab.toml, experiments to start from, .gitignore. Nothing is overwritten.
+
+    Example: birdlab init ~/birdclef && cd ~/birdclef && birdlab sweep experiments/lr.yaml
+    """
+    from birdlab.scaffold import init_lab
+
+    made = init_lab(folder)
+    for path in made:
+        typer.echo(f"made {path}")
+    if not made:
+        typer.echo("everything is there already")
+    inside = "" if folder == Path() else f"cd {folder} && "
+    typer.echo(f"next: {inside}birdlab sweep experiments/lr.yaml")
+
+
+def ui(
+    port: Annotated[int, typer.Option(help="The port to listen on.")] = 5000,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Open MLflow's own UI on this lab's store, until Ctrl-C.
+
+    Example: birdlab ui --port 5001
+    """
+    import subprocess
+    import sys
+
+    from birdlab.lab import open_lab
+    from birdlab.tracking.mlflow_sink import connect
+
+    lab = open_lab()
+    if lab.tracking_uri.startswith("http"):
+        typer.echo(f"this lab logs to a server; its UI is at {lab.tracking_uri}")
+        return
+    connect(lab)
+    command = [
+        *(sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", lab.tracking_uri),
+        *("--default-artifact-root", lab.artifacts.resolve().as_uri()),
+        *("--host", host, "--port", str(port)),
+    ]
+    typer.echo(f"MLflow UI on http://{host}:{port}  (Ctrl-C ends it)")
+    ended = subprocess.run(command, check=False)
+    if ended.returncode not in (0, 130, -2):
+        raise LabError(
+            "the MLflow UI did not start",
+            got=f"exit code {ended.returncode}",
+            fix="choose another port: birdlab ui --port 5001",
+        )

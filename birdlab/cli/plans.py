@@ -1,0 +1,145 @@
+"""A plan in words: what would run, on what, for how long, what is there already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from birdlab.cell import is_finished
+from birdlab.evaluate.metrics import constant_floor
+from birdlab.lab import Lab
+from birdlab.plan import CellPlan, Plan
+from birdlab.sed.sampler import row_weights
+from birdlab.spec.diff import title_of
+from birdlab.spec.parts import InversePower, StageSpec
+from birdlab.sweep.driver import SweepPlan
+
+
+def describe_plan(plan: Plan, lab: Lab) -> str:
+    """The plan of one experiment, for `--dry-run`."""
+    spec, rows = plan.spec, plan.rows.table
+    base = rows[rows["dataset"] == spec.data.base]
+    lines = [
+        f"{spec.name or 'experiment'}  spec {plan.spec_id}  competition {spec.competition.name}",
+        f"rows      {len(rows):,} ({len(base):,} base, {len(rows) - len(base):,} extra), "
+        f"{len(plan.data.classes)} classes",
+        "waterfall " + _waterfall(plan),
+        f"metric    padded cmAP over folds, floor {_floor(plan)} "
+        f"(leaderboard: {spec.competition.metric})",
+        f"folds     {_folds(plan)}",
+    ]
+    lines += [f"weights   {_weights(stage, plan)}" for stage in spec.stages[-1:]]
+    lines += ["", "stages"]
+    lines += [_stage_line(stage, plan) for stage in spec.stages]
+    done = sum(is_finished(lab, cell) for cell in plan.cells)
+    if plan.unknown_stages:
+        lines += ["", f"cells     {len(plan.cells)}; their ids wait for the unknown rows"]
+    else:
+        lines += ["", f"cells     {len(plan.cells)}, {done} of them cached"]
+        lines += [f"  {c.cell_id}  {c.title}  {_cached(c, lab)}" for c in plan.cells]
+    lines += [f"missing   {text}" for text in plan.missing]
+    expected = spec.competition.n_classes
+    if expected is not None and expected != len(plan.data.classes):
+        lines.append(
+            f"notice    {spec.competition.name} scores {expected} classes, "
+            f"this table has {len(plan.data.classes)}"
+        )
+    return "\n".join(lines)
+
+
+def describe_sweep(plan: SweepPlan) -> str:
+    """The plan of a sweep, for `--dry-run`: arms, cells, steps, what is cached."""
+    cells = plan.cells
+    first_arm, first = plan.arms[0]
+    width = max(len(arm.title) for arm, _ in plan.arms)
+    lines = [
+        f"{len(plan.arms)} arms, {len(cells)} distinct cells, {len(plan.cached)} cached",
+        f"rows {len(first.rows.table):,}, {len(first.data.classes)} classes, floor {_floor(first)}",
+        "",
+    ]
+    usual = _steps(first)
+    for arm, arm_plan in plan.arms:
+        cached = sum(c.cell_id in plan.cached for c in arm_plan.cells)
+        steps = _steps(arm_plan)
+        note = "" if steps == usual else f"  <- steps differ from {first_arm.title}"
+        lines.append(
+            f"  {arm.title:<{width}}  {arm_plan.spec_id}  {len(arm_plan.cells)} cells "
+            f"({cached} cached)  {'+'.join(map(str, steps))} steps{note}"
+        )
+        if arm.delta and title_of(arm.delta) != arm.title:
+            lines.append(f"  {'':<{width}}  {title_of(arm.delta)}")
+    lines += [f"missing {text}" for text in sorted({m for _, p in plan.arms for m in p.missing})]
+    return "\n".join(lines)
+
+
+def _steps(plan: Plan) -> list[int]:
+    per_stage = {c.stage.name: c.steps.total for c in reversed(plan.cells)}
+    return [per_stage[stage.name] for stage in plan.spec.stages]
+
+
+def _cached(cell: CellPlan, lab: Lab) -> str:
+    return "cached" if is_finished(lab, cell) else f"{cell.steps.total:,} steps"
+
+
+def _waterfall(plan: Plan) -> str:
+    parts = [f"{r['rule']}: {r['rows_after']:,}" for r in plan.data.waterfall.to_dict("records")]
+    return " -> ".join(parts)
+
+
+def _targets(plan: Plan, rows: Sequence[int]) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    table = plan.rows.table.iloc[list(rows)]
+    weight = 1.0 if plan.spec.evaluate.secondary == "count" else 0.0
+    encoded = plan.data.classes.encode(
+        list(table["primary_label"]), list(table["secondary_labels"]), secondary_weight=weight
+    )
+    return np.asarray(encoded > 0)
+
+
+def _floor(plan: Plan) -> str:
+    scored = {c.fold: c.validation for c in plan.final_cells if c.validation is not None}
+    if not scored:
+        return "none (no validation)"
+    floors = [constant_floor(_targets(plan, list(v))) for v in scored.values()]
+    return f"{np.mean(floors):.4f}"
+
+
+def _folds(plan: Plan) -> str:
+    folds = plan.rows.table["fold"].to_numpy()
+    asked = plan.spec.fold_numbers
+    sizes = [f"{int((folds == f).sum()):,}" for f in range(int(folds.max()) + 1)]
+    kind = getattr(plan.spec.data.folds, "kind", "")
+    extra = int((folds < 0).sum())
+    return (
+        f"{kind}, validation rows {', '.join(sizes)}; asked for {list(asked) or 'none (all data)'}"
+        + (f"; {extra:,} rows in every training fold" if extra else "")
+    )
+
+
+def _weights(stage: StageSpec, plan: Plan) -> str:
+    cell = plan.final_cells[0]
+    labels = list(cell.rows.table["primary_label"].iloc[cell.chosen])
+    if not isinstance(stage.train.sampler, InversePower) or not labels:
+        return f"{getattr(stage.train.sampler, 'kind', '')} sampling of {len(labels):,} rows"
+    weights = row_weights(labels, stage.train.sampler.power)
+    rare, common = int(weights.argmax()), int(weights.argmin())
+    return (
+        f"inverse power {stage.train.sampler.power:g}: {weights[rare]:.2f} ({labels[rare]}, "
+        f"{labels.count(labels[rare])} rows) to {weights[common]:.2f} ({labels[common]}, "
+        f"{labels.count(labels[common]):,} rows)"
+    )
+
+
+def _stage_line(stage: StageSpec, plan: Plan) -> str:
+    cells = [c for c in plan.cells if c.stage is stage]
+    start = f", starts from {stage.start} ({stage.transfer})" if stage.start else ""
+    shared = ", shared by all seeds: hides their variance" if stage.seeds == "shared" else ""
+    if stage in plan.unknown_stages:
+        return f"  {stage.name}: {stage.data}: unknown rows, steps unknown{start}{shared}"
+    cell = cells[0]
+    return (
+        f"  {stage.name}: {stage.data or 'folds of ' + plan.spec.data.base}, "
+        f"{len(cell.chosen):,} rows, {len(cell.classes)} classes, {cell.steps.epochs} epochs x "
+        f"{cell.steps.per_epoch} steps = {cell.steps.total:,} steps of {cell.steps.batch}"
+        f"{start}{shared}"
+    )

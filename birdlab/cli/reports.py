@@ -1,0 +1,58 @@
+"""Results in the form that the study's reports take."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from birdlab.run import RunResult
+from birdlab.spec.diff import title_of
+from birdlab.study.report import RunReportInfo, SweepReportInfo
+from birdlab.study.views import parse_setting
+from birdlab.sweep.driver import SweepResult
+
+
+def run_report_info(result: RunResult) -> RunReportInfo:
+    """What the report of one run shows."""
+    cells = result.cells
+    columns = [c for c in ("fold", "seed", "padded_cmap", "macro_auc", "top1", "floor", "n_rows", "cell_id") if c in cells]
+    validated = cells.dropna(subset=["fold"])
+    curves = result.curves.melt(
+        ["fold", "seed", "stage", "epoch"], ["loss", "lr"], var_name="key"
+    ).rename(columns={"epoch": "step"})
+    if curves["stage"].nunique() > 1:
+        curves["key"] = curves["stage"] + " " + curves["key"]
+    return RunReportInfo(
+        name=result.spec.name or result.note.title or result.spec_id,
+        run=result.spec_id,
+        delta=title_of(result.note.delta),
+        metric="padded cmAP",
+        scores=result.scores,
+        floor=result.scores.get("cv/floor", float("nan")),
+        n_rows=int(validated.drop_duplicates("fold")["n_rows"].sum()) if len(validated) else 0,
+        n_classes=int(validated["n_classes"].iloc[0]) if len(validated) else 0,
+        n_folds=int(validated["fold"].nunique()),
+        n_seeds=int(cells["seed"].nunique()),
+        folds=cells[columns],
+        classes=result.classes.rename(columns={"code": "class"}),
+        curves=curves[["fold", "seed", "step", "key", "value"]],
+        notes=tuple(n for n in (result.spec.notes, result.spec.expect) if n),
+    )
+
+
+def sweep_report_info(result: SweepResult) -> SweepReportInfo | None:
+    """What the report of a sweep shows; None when too few arms have a score."""
+    if result.ranking is None:
+        return None
+    spec = result.sweep.spec
+    setting, values = parse_setting({arm.title: title_of(arm.delta) for arm, _ in result.scored})
+    return SweepReportInfo(
+        name=spec.name,
+        question=spec.notes or f"Which of {', '.join(spec.grid) or 'the searched values'} is best?",
+        metric="padded cmAP",
+        ranking=result.ranking,
+        scores=pd.DataFrame(result.scores),
+        expect=spec.expect,
+        setting=setting,
+        values=values,
+        smallest_effect=spec.smallest_effect,
+    )

@@ -1,0 +1,239 @@
+"""`birdlab run` and `birdlab sweep`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from birdlab.cli.common import DryRunOption, JobsOption, SetOption, TrackOption, build_sinks
+from birdlab.errors import SpecError
+
+if TYPE_CHECKING:
+    from birdlab.lab import Lab
+    from birdlab.run import RunResult
+    from birdlab.spec.sweep import Sweep
+    from birdlab.sweep.driver import SweepResult
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.command("run")(run)
+    app.command("sweep")(sweep)
+
+
+def run(
+    spec: Annotated[Path, typer.Argument(help="An experiment file.")],
+    set_: SetOption = None,
+    jobs: JobsOption = None,
+    dry_run: DryRunOption = False,
+    smoke: Annotated[
+        int | None,
+        typer.Option(min=1, help="Take N steps per stage through validation, export and predict."),
+    ] = None,
+    mlflow: TrackOption = True,
+) -> None:
+    """Run one experiment: train what is missing, score it, log it.
+
+    Example: birdlab run experiments/baseline.yaml --set train.optimizer.lr=3e-4
+    """
+    from birdlab.cli.progress import CellProgress, print_lines
+    from birdlab.lab import open_lab
+    from birdlab.spec.experiment import load_spec
+
+    lab = open_lab()
+    experiment = load_spec(spec, set_ or [])
+    if not experiment.name:
+        experiment = experiment.model_copy(update={"name": spec.stem})
+    if dry_run:
+        from birdlab.cli.plans import describe_plan
+        from birdlab.plan import plan_experiment
+
+        with CellProgress() as shown:
+            plan = plan_experiment(experiment, lab, strict=False, progress=shown.step)
+        print_lines(describe_plan(plan, lab))
+        return
+    if smoke is not None:
+        from birdlab.promote.smoke import smoke_test
+
+        with CellProgress() as shown:
+            report = smoke_test(experiment, lab, smoke, progress=shown.step, emit=shown.event)
+        print_lines("\n".join(report.lines()))
+        return
+    from birdlab.run import RunNote, run_experiment
+    from birdlab.spec.experiment import parse_overrides
+    from birdlab.sweep.executors import build_executor
+
+    note = RunNote(title=experiment.name, delta=parse_overrides(set_ or []))
+    with CellProgress() as shown:
+        result = run_experiment(
+            experiment,
+            lab=lab,
+            executor=build_executor(jobs or lab.jobs),
+            sinks=build_sinks(lab, mlflow),
+            note=note,
+            emit=shown.event,
+            progress=shown.step,
+        )
+    print_lines(_run_summary(result))
+
+
+def _run_summary(result: RunResult) -> str:
+    trained = (
+        "nothing was trained: every cell is in the cache"
+        if result.trained == 0
+        else f"{result.trained} cells trained, {result.cached} from the cache"
+    )
+    lines = [f"{result.spec.name}  spec {result.spec_id}  ({trained})"]
+    if not result.scores:
+        lines.append("trained on all data: no validation, no score")
+        return "\n".join(lines)
+    s = result.scores
+    folds, seeds = result.cells["fold"].nunique(), result.cells["seed"].nunique()
+    rows, classes = result.cells["n_rows"].iloc[0], result.cells["n_classes"].iloc[0]
+    lines += [
+        f"  padded cmAP  {s['cv/padded_cmap']:.4f}  (sd over folds {s['cv/padded_cmap_sd']:.4f}, "
+        f"pooled {s['cv/padded_cmap_pooled']:.4f}, floor {s['cv/floor']:.4f})",
+        f"  macro AUC    {s['cv/macro_auc']:.4f}  (sd {s['cv/macro_auc_sd']:.4f})",
+        f"  top-1        {s['cv/top1']:.4f}",
+        f"  over {folds} folds, {seeds} seeds, about {int(rows)} recordings a fold, "
+        f"{int(classes)} classes",
+        "",
+        "next: birdlab ui | birdlab lb score " + result.spec_id + " | birdlab promote " + result.spec_id,
+    ]
+    return "\n".join(lines)
+
+
+def sweep(
+    spec: Annotated[Path, typer.Argument(help="A sweep file, or an experiment with --grid.")],
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(help="Over an experiment file: --grid train.optimizer.lr=1e-4,1e-3"),
+    ] = None,
+    jobs: JobsOption = None,
+    dry_run: DryRunOption = False,
+    mlflow: TrackOption = True,
+) -> None:
+    """Run every arm of a sweep and rank them.
+
+    Example: birdlab sweep experiments/lr.yaml --dry-run
+    """
+    from birdlab.cli.progress import CellProgress, print_lines
+    from birdlab.lab import open_lab
+    from birdlab.spec.sweep import load_sweep
+
+    lab = open_lab()
+    loaded = load_sweep(spec, _grid_values(grid or []))
+    if dry_run:
+        from birdlab.cli.plans import describe_sweep
+        from birdlab.sweep.driver import plan_sweep
+
+        if loaded.spec.optuna is not None:
+            print_lines(f"{loaded.spec.optuna.trials} trials, asked for as results come in")
+            return
+        with CellProgress() as shown:
+            plan = plan_sweep(loaded, lab, shown.step)
+        print_lines(describe_sweep(plan))
+        return
+    from birdlab.sweep.driver import run_sweep
+    from birdlab.sweep.executors import build_executor
+
+    sinks = build_sinks(lab, mlflow)
+    with CellProgress() as shown:
+        result = run_sweep(
+            loaded,
+            lab,
+            build_executor(jobs or lab.jobs),
+            sinks=sinks,
+            emit=shown.event,
+            progress=shown.step,
+        )
+    print_lines(_sweep_summary(result))
+    if sinks:
+        _log_summary(lab, loaded, result, sinks[0])
+    if result.failed:
+        again = f"birdlab sweep {spec}" + "".join(f" --grid {g}" for g in grid or [])
+        print_lines(f"\n{len(result.failed)} arms failed; run only them again: {again}")
+        raise typer.Exit(1)
+    best = result.scored[0][1].spec_id if result.scored else ""
+    print_lines(
+        f"\nnext: birdlab ui | birdlab lb score {loaded.spec.name}:best | "
+        f"birdlab promote {loaded.spec.name}:best   ({best})"
+    )
+
+
+def _grid_values(grid: list[str]) -> dict[str, list[Any]]:
+    from birdlab.spec.yamlfile import parse_value
+
+    values: dict[str, list[Any]] = {}
+    for text in grid:
+        dotted, sign, listed = text.partition("=")
+        if not sign or not listed:
+            raise SpecError(
+                "a grid axis has no values", got=text, fix="write --grid train.optimizer.lr=1e-4,1e-3"
+            )
+        values[dotted] = parse_value(listed if listed.startswith("[") else f"[{listed}]")
+    return values
+
+
+def _sweep_summary(result: SweepResult) -> str:
+    trained = sum(r.trained for _, r in result.scored)
+    floor = result.scored[0][1].scores["cv/floor"] if result.scored else float("nan")
+    head = (
+        "nothing was trained: every cell is in the cache"
+        if trained == 0
+        else f"{trained} cells trained"
+    )
+    lines = ["", f"sweep {result.sweep.spec.name}: {head}"]
+    if result.ranking is None:
+        lines += [f"  {a.title}  {r.cv:.4f}" for a, r in result.scored]
+        return "\n".join(lines)
+    table = result.ranking.table
+    width = max(len("arm"), *(len(str(arm)) for arm in table["arm"]))
+    lines += [
+        f"padded cmAP, mean over folds; floor {floor:.4f}; differences to {result.ranking.base}",
+        "",
+        f"  {'arm':<{width}}  {'mean':>7} {'sd':>7}  {'delta':>8}  {'interval':<19}  verdict",
+    ]
+    for row in table.sort_values("mean", ascending=False).to_dict("records"):
+        interval = (
+            "" if row["low"] != row["low"] else f"{row['low']:+.4f} .. {row['high']:+.4f}"
+        )
+        delta = "" if row["arm"] == result.ranking.base else f"{row['delta']:+.4f}"
+        lines.append(
+            f"  {row['arm']:<{width}}  {row['mean']:7.4f} {row['sd']:7.4f}  {delta:>8}  "
+            f"{interval:<19}  {row['verdict']}"
+        )
+    lines += ["", *(f"  {sentence}" for sentence in result.ranking.sentences)]
+    if result.sweep.spec.expect:
+        lines.append(f"  expected: {result.sweep.spec.expect}")
+    return "\n".join(lines)
+
+
+def _log_summary(lab: Lab, loaded: Sweep, result: SweepResult, sink: Any) -> None:
+    """The summary run of a sweep: only written when the sweep says something new."""
+    from birdlab.cli.reports import sweep_report_info
+    from birdlab.spec.identity import digest
+    from birdlab.study.report import sweep_report_html
+    from birdlab.sweep.driver import note_mlflow_run
+    from birdlab.tracking.index import load_sweeps
+
+    info, record = sweep_report_info(result), load_sweeps(lab)[loaded.spec.name]
+    content = digest({k: v for k, v in record.items() if k not in ("updated_at", "mlflow_run_id", "logged")})
+    if info is None or record.get("logged") == content:
+        return
+    best = result.scored[0]
+    run_id = sink.log_sweep(
+        loaded.spec.name,
+        best[0].spec.project,
+        record.get("mlflow_run_id"),
+        {"cv/best_padded_cmap": best[1].cv, "n_arms": len(result.arms)},
+        {"best": best[0].title, "mlflow.note.content": "\n\n".join(result.ranking.sentences)},
+        {
+            "report.html": sweep_report_html(info),
+            "ranking.csv": result.ranking.table.to_csv(index=False),
+            "scores.csv": result.scores.to_csv(index=False),
+        },
+    )
+    note_mlflow_run(lab, loaded.spec.name, run_id, content)

@@ -1,0 +1,1 @@
+"""Many experiments at once: drivers that choose them, executors that run their cells."""

@@ -1,0 +1,181 @@
+"""Drivers: which arms a sweep runs, in what order, and what it says at the end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+
+from birdlab.cell import is_finished
+from birdlab.errors import BirdlabError
+from birdlab.lab import Lab
+from birdlab.plan import Plan, Progress, plan_experiment, silent
+from birdlab.run import Event, Executor, RunNote, RunResult, Sink, run_experiments, write_whole
+from birdlab.spec.diff import title_of
+from birdlab.spec.sweep import Arm, Sweep, grid_arms
+from birdlab.study.ranking import Ranking, rank_arms
+from birdlab.tracking.index import sweep_path
+
+
+@dataclass(frozen=True, eq=False)
+class SweepResult:
+    """A sweep that ran: every arm with its result, and the ranking of those that have a score.
+
+    `ranking` is None with fewer than two scored arms.
+    """
+
+    sweep: Sweep
+    arms: tuple[tuple[Arm, RunResult | BirdlabError], ...]
+    ranking: Ranking | None
+
+    @property
+    def scored(self) -> list[tuple[Arm, RunResult]]:
+        """The arms that have a score, the best first."""
+        pairs = [(arm, r) for arm, r in self.arms if isinstance(r, RunResult) and r.scores]
+        return sorted(pairs, key=lambda pair: -pair[1].cv)
+
+    @property
+    def failed(self) -> list[tuple[Arm, BirdlabError]]:
+        """The arms that have none."""
+        return [(arm, r) for arm, r in self.arms if isinstance(r, BirdlabError)]
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """arm, fold, seed, score of every scored cell."""
+        rows = [
+            {"arm": arm.title, "fold": int(c["fold"]), "seed": c["seed"], "score": c["padded_cmap"]}
+            for arm, result in self.scored
+            for c in result.cells.to_dict("records")
+        ]
+        return pd.DataFrame(rows, columns=["arm", "fold", "seed", "score"])
+
+
+@dataclass(frozen=True, eq=False)
+class SweepPlan:
+    """What a sweep would do: its arms with their plans, and which cells are there already."""
+
+    arms: tuple[tuple[Arm, Plan], ...]
+    cached: frozenset[str]
+
+    @property
+    def cells(self) -> dict[str, tuple[Arm, Any]]:
+        """Every distinct cell with the first arm that needs it."""
+        return {c.cell_id: (arm, c) for arm, plan in reversed(self.arms) for c in plan.cells}
+
+
+def plan_sweep(sweep: Sweep, lab: Lab, progress: Progress = silent) -> SweepPlan:
+    """The plan of a grid sweep; data that the lab lacks is noted in the plans, not raised."""
+    arms = grid_arms(sweep)
+    plans = [plan_experiment(a.spec, lab, strict=False, progress=progress) for a in arms]
+    cached = {c.cell_id for p in plans for c in p.cells if is_finished(lab, c)}
+    return SweepPlan(tuple(zip(arms, plans, strict=True)), frozenset(cached))
+
+
+def run_sweep(
+    sweep: Sweep,
+    lab: Lab,
+    executor: Executor,
+    *,
+    sinks: Sequence[Sink] = (),
+    emit: Callable[[Event], None] = lambda _: None,
+    progress: Progress = silent,
+) -> SweepResult:
+    """The sweep's result after every arm ran: a grid in one go, a search batch by batch.
+
+    A failed arm is listed and costs the others nothing. Writes the record of the sweep.
+    """
+
+    def run(arms: Sequence[Arm]) -> list[tuple[Arm, RunResult | BirdlabError]]:
+        name = sweep.spec.name
+        specs = [(a.spec, RunNote(title=a.title, sweep=name, delta=a.delta)) for a in arms]
+        results = run_experiments(
+            specs, lab=lab, executor=executor, sinks=sinks, emit=emit, progress=progress
+        )
+        return list(zip(arms, results, strict=True))
+
+    done = run(grid_arms(sweep)) if sweep.spec.optuna is None else _search(sweep, lab, run)
+    result = _ranked(sweep, done)
+    if sweep.spec.then is not None and result.scored:
+        cells = sweep.spec.then.cells.model_dump(mode="json")
+        finalists = [arm for arm, _ in result.scored[: sweep.spec.then.top]]
+        more = run([_with_cells(sweep, arm, cells) for arm in finalists])
+        titles = {arm.title for arm, _ in more}
+        result = _ranked(sweep, [pair for pair in done if pair[0].title not in titles] + more)
+    save_sweep(lab, result)
+    return result
+
+
+def _with_cells(sweep: Sweep, arm: Arm, cells: dict[str, Any]) -> Arm:
+    spec = arm.spec.model_copy(update={"cells": type(arm.spec.cells).model_validate(cells)})
+    return Arm(arm.title, arm.delta, spec)
+
+
+def _search(
+    sweep: Sweep,
+    lab: Lab,
+    run: Callable[[Sequence[Arm]], list[tuple[Arm, RunResult | BirdlabError]]],
+) -> list[tuple[Arm, RunResult | BirdlabError]]:
+    from birdlab.sweep.search import search
+
+    assert sweep.spec.optuna is not None
+    done: dict[str, tuple[Arm, RunResult | BirdlabError]] = {}
+
+    def run_batch(points: Sequence[dict[str, Any]]) -> list[float | None]:
+        arms = [sweep.build_arm(title_of(point), point) for point in points]
+        pairs = run(list({arm.title: arm for arm in arms}.values()))
+        done.update({arm.title: (arm, result) for arm, result in pairs})
+        results = [done[arm.title][1] for arm in arms]
+        return [r.cv if isinstance(r, RunResult) else None for r in results]
+
+    journal = sweep_path(lab, sweep.spec.name).with_suffix(".asked.jsonl")
+    search(sweep.spec.optuna, journal, run_batch)
+    return list(done.values())
+
+
+def _ranked(
+    sweep: Sweep, pairs: Sequence[tuple[Arm, RunResult | BirdlabError]]
+) -> SweepResult:
+    result = SweepResult(sweep, tuple(pairs), None)
+    if len(result.scored) < 2:
+        return result
+    control = sweep.spec.control
+    known = control in {arm.title for arm, _ in result.scored}
+    ranking = rank_arms(
+        result.scores,
+        base=control if known else None,
+        smallest_effect=sweep.spec.smallest_effect,
+    )
+    return SweepResult(sweep, tuple(pairs), ranking)
+
+
+def save_sweep(lab: Lab, result: SweepResult) -> None:
+    """Write the record of a sweep: its spec, arms, ranking; keeps what a tracker noted."""
+    path = sweep_path(lab, result.sweep.spec.name)
+    before = json.loads(path.read_text()) if path.is_file() else {}
+    ranking = result.ranking
+    record = {
+        "name": result.sweep.spec.name,
+        "mlflow_run_id": before.get("mlflow_run_id"),
+        "logged": before.get("logged"),
+        "updated_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "spec": result.sweep.spec.model_dump(mode="json"),
+        "arms": [
+            {"title": arm.title, "delta": arm.delta, "spec_id": r.spec_id}
+            for arm, r in result.scored
+        ],
+        "failed": [{"title": arm.title, "error": str(e)} for arm, e in result.failed],
+        "ranking": None if ranking is None else json.loads(ranking.table.to_json(orient="records")),
+        "sentences": [] if ranking is None else list(ranking.sentences),
+    }
+    write_whole(path, json.dumps(record, indent=1))
+
+
+def note_mlflow_run(lab: Lab, name: str, run_id: str, content: str) -> None:
+    """Keep in a sweep's record the id of its summary run and what it was written from."""
+    path = sweep_path(lab, name)
+    record = json.loads(path.read_text())
+    write_whole(path, json.dumps({**record, "mlflow_run_id": run_id, "logged": content}, indent=1))

@@ -1,0 +1,137 @@
+"""The lab's index of runs: records beside the cells, read back as tables. No MLflow here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from birdlab.errors import TrackingError
+from birdlab.lab import Lab
+from birdlab.spec.diff import title_of
+
+RUN_COLUMNS = (
+    "run",
+    "name",
+    "project",
+    "delta",
+    "sweeps",
+    "status",
+    "created_at",
+    "updated_at",
+    "mlflow_run_id",
+    "metric",
+    "n_folds",
+    "n_seeds",
+    "n_rows",
+    "n_classes",
+    "rows_hash",
+    "classes_hash",
+    "floor",
+    "cv/padded_cmap",
+    "cv/padded_cmap_sd",
+    "cv/padded_cmap_pooled",
+    "cv/macro_auc",
+)
+CELL_COLUMNS = (
+    "run",
+    "name",
+    "fold",
+    "seed",
+    "cell_id",
+    "padded_cmap",
+    "macro_auc",
+    "top1",
+    "floor",
+    "n_rows",
+    "seconds",
+)
+
+
+def load_records(lab: Lab) -> list[dict[str, Any]]:
+    """Every run's record, the oldest first."""
+    records = [_load_json(path) for path in sorted(lab.runs.glob("*.json")) if _is_record(path)]
+    return sorted(records, key=lambda r: (r["created_at"], r["spec_id"]))
+
+
+def load_record(lab: Lab, spec_id: str) -> dict[str, Any]:
+    """The record of one run; TrackingError when it is not there."""
+    return _load_json(lab.runs / f"{spec_id}.json")
+
+
+def link_path(lab: Lab, spec_id: str) -> Path:
+    """Where the MLflow run ids of a run are kept."""
+    return lab.runs / f"{spec_id}.mlflow.json"
+
+
+def load_link(lab: Lab, spec_id: str) -> dict[str, Any]:
+    """The MLflow run ids of a run: `parent`, `children` by `fold-seed`; empty before logging."""
+    path = link_path(lab, spec_id)
+    return _load_json(path) if path.is_file() else {}
+
+
+def load_runs(lab: Lab) -> pd.DataFrame:
+    """One row per run, newest last, with RUN_COLUMNS; scores are NaN where there are none."""
+    rows = []
+    for record in load_records(lab):
+        evaluation, scores = record["evaluation"], record["scores"]
+        row = {
+            "run": record["spec_id"],
+            "name": record["name"],
+            "project": record["project"],
+            "delta": title_of(record["delta"]),
+            "sweeps": sorted(record["sweeps"]),
+            "status": "finished",
+            "created_at": record["created_at"],
+            "updated_at": record["updated_at"],
+            "mlflow_run_id": load_link(lab, record["spec_id"]).get("parent", ""),
+            "metric": evaluation["metric"],
+            "n_folds": len(evaluation["folds"]),
+            "n_seeds": len(evaluation["seeds"]),
+            "floor": scores.get("cv/floor", float("nan")),
+        }
+        row |= {k: evaluation[k] for k in ("n_rows", "n_classes", "rows_hash", "classes_hash")}
+        row |= {k: scores.get(k, float("nan")) for k in RUN_COLUMNS if k.startswith("cv/")}
+        rows.append(row)
+    return pd.DataFrame(rows, columns=list(RUN_COLUMNS))
+
+
+def load_cells(lab: Lab) -> pd.DataFrame:
+    """One row per scored (run, fold, seed) with CELL_COLUMNS."""
+    rows = [
+        {"run": record["spec_id"], "name": record["name"], **cell}
+        for record in load_records(lab)
+        for cell in record["cells"]
+        if cell["fold"] is not None
+    ]
+    return pd.DataFrame(rows, columns=list(CELL_COLUMNS))
+
+
+def sweep_path(lab: Lab, name: str) -> Path:
+    """Where the record of a sweep is kept."""
+    return lab.stores / "sweeps" / f"{name}.json"
+
+
+def load_sweeps(lab: Lab) -> dict[str, dict[str, Any]]:
+    """The record of every sweep by name."""
+    paths = sorted((lab.stores / "sweeps").glob("*.json"))
+    return {path.stem: _load_json(path) for path in paths}
+
+
+def _is_record(path: Path) -> bool:
+    return not path.name.startswith(".") and not path.name.endswith(".mlflow.json")
+
+
+def _load_json(path: Path) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrackingError(
+            "a record of the lab cannot be read",
+            where=str(path),
+            got=str(error),
+            fix="run its experiment again: cells are kept, the record is written anew",
+        ) from None
+    return value

@@ -1,0 +1,85 @@
+"""What a RUN on the command line names."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from birdlab.errors import ResolveError
+from birdlab.lab import Lab
+from birdlab.tracking.index import load_link, load_records, load_sweeps
+
+
+def resolve_run(lab: Lab, text: str) -> dict[str, Any]:
+    """The record of the run that `text` names.
+
+    An MLflow run id (parent or child), the start of a spec id, a run name or the title of a
+    sweep's arm, `<sweep>:best`, `<sweep>:<arm>`, `@alias` of a promoted model, or `-1` for the
+    newest (-2 the one before). Raises ResolveError that lists the candidates when it names
+    none or several.
+    """
+    records = load_records(lab)
+    if not records:
+        raise ResolveError("the lab has no runs yet", fix="birdlab run experiments/baseline.yaml")
+    found = _candidates(lab, records, text)
+    unique = {record["spec_id"]: record for record in found}
+    if len(unique) == 1:
+        return next(iter(unique.values()))
+    shown = list(unique.values()) or records[-8:]
+    lines = "".join(f"\n    {r['spec_id']}  {r['name'] or '-'}" for r in shown[-20:])
+    raise ResolveError(
+        f"{text!r} names {len(unique) or 'no'} runs" if unique else f"{text!r} names no run",
+        expected=("one of" if unique else "for example one of the newest") + lines,
+        fix="give more of the spec id; `birdlab runs` lists all",
+    )
+
+
+def _candidates(lab: Lab, records: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
+    if text.startswith("-") and text[1:].isdigit():
+        newest = sorted(records, key=lambda r: r["updated_at"])
+        return newest[-int(text[1:]) :][:1] if 0 < int(text[1:]) <= len(newest) else []
+    if text.startswith("@"):
+        return _by_alias(lab, records, text[1:])
+    if ":" in text:
+        return _by_arm(lab, records, *text.split(":", 1))
+    named = [
+        r
+        for r in records
+        if r["name"] == text or any(s["title"] == text for s in r["sweeps"].values())
+    ]
+    if named:
+        return named
+    if len(text) == 32:
+        linked = [r for r in records if text in _mlflow_ids(lab, r["spec_id"])]
+        if linked:
+            return linked
+    return [r for r in records if len(text) >= 4 and r["spec_id"].startswith(text.lower())]
+
+
+def _mlflow_ids(lab: Lab, spec_id: str) -> list[str]:
+    link = load_link(lab, spec_id)
+    return [link.get("parent", ""), *link.get("children", {}).values()]
+
+
+def _by_arm(
+    lab: Lab, records: list[dict[str, Any]], sweep: str, arm: str
+) -> list[dict[str, Any]]:
+    if sweep not in load_sweeps(lab):
+        return []
+    arms = [r for r in records if sweep in r["sweeps"]]
+    if arm == "best":
+        scored = [r for r in arms if r["scores"].get("cv/padded_cmap") is not None]
+        return sorted(scored, key=lambda r: r["scores"]["cv/padded_cmap"])[-1:]
+    return [r for r in arms if r["sweeps"][sweep]["title"] == arm]
+
+
+def _by_alias(lab: Lab, records: list[dict[str, Any]], alias: str) -> list[dict[str, Any]]:
+    path = lab.models / "aliases.json"
+    if not path.is_file():
+        return []
+    model = json.loads(path.read_text()).get(alias)
+    card = lab.models / str(model) / "card.json"
+    if model is None or not card.is_file():
+        return []
+    promoted = json.loads(card.read_text())["spec_ids"]
+    return [r for r in records if r["spec_id"] in promoted]
