@@ -1,0 +1,56 @@
+# birdlab: set-up, checks and the demo. `make` lists what there is.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.birdlab-ready
+SHELL := /bin/sh
+
+# Sweeps on the demo competition, the shortest first.
+DEMO_SWEEPS := lr augmentations chunk_length pretraining
+
+# Some machines switch bytecode off; importing torch and mlflow then takes seconds more each time.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help demo demo-all test lint bench browser
+.NOTPARALLEL:
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(READY) ## install once, then sweep the learning rate on the demo competition
+	$(BIN)/birdlab sweep experiments/lr.yaml
+
+demo-all: $(READY) ## every sweep on the demo competition, one after the other
+	@set -e; for sweep in $(DEMO_SWEEPS); do \
+		echo "$(BIN)/birdlab sweep experiments/$$sweep.yaml"; \
+		$(BIN)/birdlab sweep experiments/$$sweep.yaml; \
+	done
+
+test: $(READY) ## run the tests
+	@$(MAKE) --no-print-directory browser || echo "no browser: its tests are skipped, or fail under BIRDLAB_REQUIRE_BROWSER=1"
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## formatting, lint rules, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(READY) ## benchmarks: each a ratio to a peer measured in the same run
+	$(BIN)/python -m pytest tests/benchmarks -o addopts="--strict-markers -p no:dash" --benchmark-only --benchmark-group-by=group --benchmark-columns=min,median,rounds
+
+# Compiled once, on all cores, instead of by the first command that imports each package.
+# A file that some package ships for another Python cannot be compiled and is no error.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "birdlab needs Python 3.11 or newer: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev]'
+	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+	touch $@
+
+browser: ## Chromium for the dashboard tests (installed by apt-get, as root)
+	@if command -v chromedriver >/dev/null && { command -v chromium || command -v chromium-browser; } >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium chromium-driver </dev/null >/dev/null; \
+	else echo "install chromium and chromedriver to run the browser tests"; exit 1; fi
