@@ -30,7 +30,7 @@ from birdlab.spec.parts import LogMelSpec, ModelSpec, SedAttention
 REAL = Path(__file__).parents[2] / "shared" / "data" / "realbirds"
 CLASSES = ("wren", "rook", "kite")
 SPEC = ModelSpec(
-    backbone="resnet10t", frontend=LogMelSpec(n_mels=32, hop=640), head=SedAttention(hidden=16)
+    backbone="test_resnet", frontend=LogMelSpec(n_mels=32, hop=640), head=SedAttention(hidden=16)
 )
 
 

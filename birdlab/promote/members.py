@@ -1,0 +1,95 @@
+"""What a promoted model is made of: the trained cells of runs, and real windows to try it on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from birdlab.cell import WEIGHTS, is_trained
+from birdlab.data.audio import decode
+from birdlab.data.store import WaveStore
+from birdlab.errors import PromotionError
+from birdlab.evaluate.windows import cut_windows
+from birdlab.lab import Lab
+from birdlab.plan import Plan, plan_experiment
+from birdlab.promote.export import Member
+from birdlab.spec.experiment import ExperimentSpec
+
+N_REAL_WINDOWS = 16
+"""Real windows in the parity check, of recordings spread over the table."""
+
+Floats = npt.NDArray[np.float32]
+
+
+def plan_of(lab: Lab, record: Mapping[str, Any]) -> Plan:
+    """The plan of a recorded run, all of whose scored cells are trained."""
+    spec = ExperimentSpec.model_validate_json(json.dumps(record["spec"]))
+    plan = plan_experiment(spec, lab)
+    title = record["name"] or record["spec_id"]
+    if plan.spec_id != record["spec_id"]:
+        raise PromotionError(
+            "the data changed after the run was made",
+            where=title,
+            got=f"spec id {plan.spec_id}",
+            expected=record["spec_id"],
+            fix="run the experiment again on the data as it is now",
+        )
+    missing = [cell.title for cell in plan.final_cells if not is_trained(lab, cell)]
+    if missing:
+        raise PromotionError(
+            "models of the run are not in the lab",
+            where=title,
+            got="; ".join(missing),
+            fix="run the experiment again: only these are trained",
+        )
+    return plan
+
+
+def collect_members(
+    lab: Lab, plans: Sequence[Plan], weights: Sequence[float] | None
+) -> tuple[list[Member], list[float]]:
+    """The fold and seed models of all runs, with shares; a run's weight is split evenly."""
+    members, shares = [], []
+    for i, plan in enumerate(plans):
+        cells, spec = plan.final_cells, plan.spec
+        for cell in cells:
+            members.append(
+                Member(
+                    spec=spec.model,
+                    classes=cell.classes.codes,
+                    weights=lab.cells / cell.cell_id / WEIGHTS,
+                    window_s=spec.competition.window_s,
+                    clip=spec.output.clip,
+                    time_max=spec.output.time_max,
+                    name=cell.cell_id,
+                )
+            )
+            shares.append(1.0 if weights is None else weights[i] / len(cells))
+    return members, shares
+
+
+def real_windows(lab: Lab, plan: Plan, window_samples: int) -> Floats:
+    """The first windows of recordings spread evenly over the table: [n, window_samples].
+
+    Recordings whose audio is not there are passed over.
+    """
+    keys = [key for key in plan.rows.keys if key is not None]
+    chosen = np.unique(np.linspace(0, len(keys) - 1, min(N_REAL_WINDOWS, len(keys))).astype(int))
+    store = WaveStore(lab.waves, plan.sample_rate_hz)
+    absent = set(store.missing([keys[i] for i in chosen]))
+    windows = []
+    for key in (keys[i] for i in chosen):
+        if key in absent:
+            wave = decode(plan.paths[key], plan.sample_rate_hz).to_float()
+        else:
+            wave = store.read_all(key)
+        windows.append(cut_windows(wave[:window_samples], window_samples)[0])
+    if not windows:
+        raise PromotionError(
+            "there is no audio to check the export on", fix="correct [data] in birdlab.toml"
+        )
+    return np.stack(windows)

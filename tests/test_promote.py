@@ -1,0 +1,168 @@
+"""Promotion: from a trained run to a file that predicts what validation stored."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from birdlab.cell import outputs_folder
+from birdlab.errors import PredictError, PromotionError
+from birdlab.evaluate.outputs import load_outputs
+from birdlab.evaluate.windows import blend
+from birdlab.infer.models import find_model, load_aliases
+from birdlab.infer.predict import predict_soundscapes
+from birdlab.lab import Lab, open_lab
+from birdlab.plan import plan_experiment
+from birdlab.promote.members import collect_members
+from birdlab.promote.promote import Promotion, predict_minutes, promote_runs
+from birdlab.run import run_experiment
+from birdlab.spec.competition import PROFILES
+from birdlab.spec.experiment import ExperimentSpec
+from birdlab.tracking.mlflow_sink import MlflowSink
+
+RATE = 8_000
+PEEP, NOLOAD = "ignore:The ``noload`` loader strategy", "ignore:.*Any type hint"
+pytestmark = [pytest.mark.filterwarnings(PEEP), pytest.mark.filterwarnings(NOLOAD)]
+
+
+def write_recordings(root: Path) -> None:
+    """A competition folder: three species that whistle at their own pitch, four files each."""
+    rng, rows = np.random.default_rng(0), []
+    for species, hz in (("rook", 400), ("wren", 1200), ("kite", 2600)):
+        (root / "train_audio" / species).mkdir(parents=True)
+        for i in range(4):
+            n = int(RATE * rng.uniform(0.6, 2.4))
+            wave = np.sin(2 * np.pi * hz * np.arange(n) / RATE) * 0.5
+            wave += 0.1 * rng.standard_normal(n)
+            soundfile.write(root / "train_audio" / species / f"{i}.wav", wave, RATE)
+            rows.append({"primary_label": species, "filename": f"{species}/{i}.wav"})
+    pd.DataFrame(rows).to_csv(root / "train_metadata.csv", index=False)
+
+
+@dataclass
+class Promoted:
+    """A lab with a run of two folds, the model of fold 0 promoted."""
+
+    lab: Lab
+    spec: ExperimentSpec
+    record: dict[str, object]
+    promotion: Promotion
+
+
+@pytest.fixture(scope="module")
+def promoted(tmp_path_factory: pytest.TempPathFactory) -> Promoted:
+    root = tmp_path_factory.mktemp("lab")
+    write_recordings(root / "peeps")
+    (root / "birdlab.toml").write_text('[data]\npeeps = "peeps"\n')
+    lab = open_lab(root)
+    spec = ExperimentSpec.model_validate_json(json.dumps({
+        "competition": {"name": "peeps", "window_s": 1.0, "n_soundscapes": 3,
+                        "soundscape_s": 4.0, "cpu_minutes": 1.0},
+        "data": {"base": "peeps", "folds": {"kind": "stratified", "n": 2}},
+        "model": {"backbone": "test_resnet", "head": {"kind": "sed_attention", "hidden": 16},
+                  "frontend": {"kind": "log_mel", "sample_rate_hz": RATE, "n_fft": 512,
+                               "hop": 128, "n_mels": 32, "f_max_hz": 4000.0}},
+        "train": {"window_s": 1.0, "length": {"steps": 3}, "batch": 4},
+                "name": "tiny",
+    }))  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        result = run_experiment(spec, lab=lab, sinks=[MlflowSink(lab)])
+        record = json.loads(result.record.read_text())
+        record["spec"]["cells"]["folds"] = [0]  # so that the file is the model of one fold
+        return Promoted(lab, spec, record, promote_runs(lab, [record]))
+
+
+def test_the_file_says_what_validation_stored(promoted: Promoted) -> None:
+    """From the files on disk through ONNX, against torch through the waveform store."""
+    lab = promoted.lab
+    cell = plan_experiment(promoted.spec, lab).final_cells[0]
+    stored = load_outputs(outputs_folder(lab, cell)).windows
+    expected = blend(stored.clip_probs, stored.time_max, 0.75, 0.25)
+    audio = lab.root / "peeps" / "train_audio"
+    for i, name in enumerate(stored.recordings):
+        table = predict_soundscapes(find_model(lab.models), [audio / name]).table
+        assert list(table.columns[1:]) == list(stored.codes)
+        rows = stored.recording_index == i
+        assert list(table["row_id"]) == [f"{Path(name).stem}_{end:g}" for end in stored.end_s[rows]]
+        assert np.abs(table.drop(columns="row_id").to_numpy() - expected[rows]).max() < 1e-4
+    assert len(stored.recordings) == 6
+
+
+def test_promotion_is_proven_timed_and_registered(promoted: Promoted) -> None:
+    promotion = promoted.promotion
+    assert promotion.export.n_members == 1
+    assert promotion.parity.largest < 1e-4
+    assert promotion.parity.by_case["real"] < 1e-4
+    assert 0 < promotion.seconds_per_window < 5
+    assert promotion.registered == ("models:/peeps@champion", "1")
+    card = json.loads((promotion.path.parent / "card.json").read_text())
+    assert card["spec_ids"] == [promoted.record["spec_id"]]
+    assert load_aliases(promoted.lab.models) == {"champion": promotion.name}
+    assert not [p for p in promoted.lab.models.iterdir() if p.name.startswith(".")]
+
+
+def test_the_same_run_gets_the_same_name_and_another_alias(promoted: Promoted) -> None:
+    again = promote_runs(promoted.lab, [promoted.record], alias="shadow", register=False)
+    assert (again.name, again.registered) == (promoted.promotion.name, None)
+    assert load_aliases(promoted.lab.models)["shadow"] == again.name
+    assert find_model(promoted.lab.models, "@shadow") == again.path
+
+
+def test_a_runs_weight_is_split_over_its_models(promoted: Promoted) -> None:
+    plan = plan_experiment(promoted.spec, promoted.lab)
+    members, shares = collect_members(promoted.lab, [plan], [3.0])
+    assert [m.name for m in members] == [c.cell_id for c in plan.final_cells]
+    assert shares == [1.5, 1.5]
+    assert all(m.weights.is_file() for m in members)
+
+
+def test_requests_that_make_no_sense_are_refused(promoted: Promoted) -> None:
+    lab, record = promoted.lab, promoted.record
+    for arguments, message in (
+        (([],), "no run"),
+        (([record, record],), "named twice"),
+    ):
+        with pytest.raises(PromotionError, match=message):
+            promote_runs(lab, *arguments)
+    with pytest.raises(PromotionError, match="one weight per run"):
+        promote_runs(lab, [record], weights=[1.0, 2.0])
+    with pytest.raises(PromotionError, match="no alias"):
+        promote_runs(lab, [record], alias="../champion")
+    with pytest.raises(PromotionError, match="data changed"):
+        promote_runs(lab, [{**record, "spec_id": "0" * 12}])
+
+
+def test_missing_weights_are_named(promoted: Promoted) -> None:
+    lab = promoted.lab
+    cell = plan_experiment(promoted.spec, lab).final_cells[0]
+    folder, away = lab.cells / cell.cell_id, lab.cells / "away"
+    folder.rename(away)
+    try:
+        with pytest.raises(PromotionError, match="fold 0, seed 0"):
+            promote_runs(lab, [promoted.record])
+    finally:
+        away.rename(folder)
+
+
+def test_models_are_found_by_alias_name_or_path(promoted: Promoted, tmp_path: Path) -> None:
+    models, promotion = promoted.lab.models, promoted.promotion
+    assert find_model(models) == find_model(models, promotion.name) == promotion.path
+    assert find_model(models, "some/where.onnx") == Path("some/where.onnx")
+    for name in ("@absent", "absent", "../models", ""):
+        with pytest.raises(PredictError, match="@champion"):
+            find_model(models, name)
+    (tmp_path / "aliases.json").write_text('{"champion": "../../elsewhere"}')
+    with pytest.raises(PredictError, match="not names"):
+        find_model(tmp_path)
+
+
+def test_predicted_minutes_of_a_competition() -> None:
+    """200 files of 10 minutes are 24,000 windows; at .3 s each they fill the 120 minutes."""
+    assert predict_minutes(0.3, PROFILES["birdclef-2023"]) == pytest.approx(120)
