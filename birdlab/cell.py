@@ -100,7 +100,7 @@ def _train(plan: Plan, cell: CellPlan, lab: Lab, report: Report) -> None:
         names=list(cell.rows.table["recording"].iloc[cell.chosen]),
         report=on_epoch,
     )
-    model.cpu()
+    model.to("cpu", memory_format=torch.contiguous_format)
     save_model(model, str(folder / WEIGHTS))
     pd.DataFrame(curves).to_parquet(folder / CURVES, index=False)
     if cell.eval_id is not None:
@@ -205,7 +205,9 @@ def clip_source(plan: Plan, cell: CellPlan, lab: Lab) -> Any:
 
 def _known_keys(cell: CellPlan, chosen: Any) -> list[str]:
     keys = [cell.rows.keys[i] for i in chosen]
-    missing = [cell.rows.table["recording"].iloc[i] for i, k in zip(chosen, keys, strict=True) if k is None]
+    missing = [
+        cell.rows.table["recording"].iloc[i] for i, k in zip(chosen, keys, strict=True) if k is None
+    ]
     if missing:
         raise CellError(
             f"the audio of {len(missing)} recordings is missing",
@@ -251,5 +253,3 @@ def load_model(spec: Any, n_classes: int, weights: Path) -> Any:
     model = SEDModel(spec.model_copy(update={"pretrained": False}), n_classes)
     model.load_state_dict(load_file(weights), strict=True)
     return model.eval()
-
-

@@ -39,7 +39,11 @@ class HeldOutScore:
 
 
 def score_soundscapes(
-    plan: Plan, lab: Lab, *, splits: tuple[str, ...] = ("public", "private"), progress: Progress = silent
+    plan: Plan,
+    lab: Lab,
+    *,
+    splits: tuple[str, ...] = ("public", "private"),
+    progress: Progress = silent,
 ) -> list[HeldOutScore]:
     """The competition's metric on each split that has labels, from the mean of all fold models.
 
@@ -118,7 +122,9 @@ def _outputs(plan: Plan, cell: CellPlan, lab: Lab, scapes: pd.DataFrame) -> Stor
         gone = [p.name for p, h in zip(paths, hashes, strict=True) if h is None]
         raise DataError("soundscapes are missing", got=", ".join(gone[:5]))
     window_s = plan.spec.competition.window_s
-    which = digest({"soundscapes": hashes, "window_s": window_s, "classes": plan.data.classes.digest}, 12)
+    which = digest(
+        {"soundscapes": hashes, "window_s": window_s, "classes": plan.data.classes.digest}, 12
+    )
     folder = lab.cells / cell.cell_id / f"soundscapes-{which}"
     if not folder.is_dir():
         finish_cell(plan, cell, lab, lambda *_: None)
@@ -129,8 +135,11 @@ def _outputs(plan: Plan, cell: CellPlan, lab: Lab, scapes: pd.DataFrame) -> Stor
 def _store(
     plan: Plan, cell: CellPlan, lab: Lab, folder: Path, paths: list[Path], scapes: pd.DataFrame
 ) -> None:
+    import torch
+
     from birdlab.sed.fit import TorchPredictor
 
+    torch.set_num_threads(cell.stage.train.threads_per_cell)
     model = load_model(plan.spec.model, len(cell.classes), lab.cells / cell.cell_id / WEIGHTS)
     columns = plan.data.classes.positions_in(cell.classes)
     windows = predict_recordings(
@@ -142,5 +151,11 @@ def _store(
         sample_rate_hz=plan.sample_rate_hz,
         batch=plan.spec.evaluate.batch,
     )
-    labels = pd.DataFrame({"recording": windows.recordings, "primary_label": "", "secondary_labels": [()] * len(windows.recordings)})
+    labels = pd.DataFrame(
+        {
+            "recording": windows.recordings,
+            "primary_label": "",
+            "secondary_labels": [()] * len(windows.recordings),
+        }
+    )
     save_outputs(folder, StoredOutputs(windows, labels))

@@ -40,10 +40,11 @@ class LabFile(Spec):
 
 @dataclass(frozen=True)
 class Lab:
-    """A lab folder and what its file says."""
+    """A lab folder and what its file says; `cells_folder` puts cells elsewhere (a smoke test)."""
 
     root: Path
     file: LabFile = LabFile()
+    cells_folder: Path | None = None
 
     @property
     def stores(self) -> Path:
@@ -53,7 +54,7 @@ class Lab:
     @property
     def cells(self) -> Path:
         """Finished cells: weights and stored outputs, by cell id."""
-        return self.stores / "cells"
+        return self.cells_folder or self.stores / "cells"
 
     @property
     def runs(self) -> Path:
@@ -124,10 +125,10 @@ class Lab:
             load_extension((self.root / extension).resolve())
 
 
-def open_lab(explicit: str | Path | None = None) -> Lab:
+def open_lab(explicit: str | Path | None = None, *, extensions: bool = True) -> Lab:
     """The lab: `explicit`, else BIRDLAB_HOME, else the nearest parent with a lab file, else here.
 
-    Its extensions are loaded. Raises LabError when the folder or its file cannot be read.
+    Its extensions are loaded, which may import torch, unless the caller needs none. Raises LabError when the folder or its file cannot be read.
     """
     named = explicit or os.environ.get("BIRDLAB_HOME")
     if named:
@@ -141,7 +142,8 @@ def open_lab(explicit: str | Path | None = None) -> Lab:
     for name in (LAB_FILE, LOCAL_FILE):
         raw = _overlay(raw, _load_toml(root / name))
     lab = Lab(root, validate(LabFile, raw, Document(raw, {"": str(root / LAB_FILE)})))
-    lab.load_extensions()
+    if extensions:
+        lab.load_extensions()
     return lab
 
 

@@ -185,7 +185,9 @@ class _Planner:
         keys = self.keys([Path(p) for p in table["path"]])
         kept = [i for i, key in enumerate(keys) if key not in self.skipped]
         if len(kept) < len(keys):
-            self.missing.append(f"{len(keys) - len(kept)} recordings that cannot be decoded: skipped")
+            self.missing.append(
+                f"{len(keys) - len(kept)} recordings that cannot be decoded: skipped"
+            )
         return Rows(table.iloc[kept].reset_index(drop=True), tuple(keys[i] for i in kept))
 
     def noise(self, augment: Sequence[AugmentationSpec]) -> dict[str, tuple[str | None, ...]]:
@@ -230,7 +232,9 @@ def plan_experiment(
     builder = _CellBuilder(spec, lab, data, rows, stage_rows, tables, noise)
     folds = rows.table["fold"].to_numpy(np.int64)
     everything = rows.digest(np.arange(len(folds)))
-    data_digest = digest([everything, hashlib.sha256(folds.tobytes()).hexdigest(), data.classes.digest])
+    data_digest = digest(
+        [everything, hashlib.sha256(folds.tobytes()).hexdigest(), data.classes.digest]
+    )
     unknown = tuple(s for s in spec.stages if s.data is not None and tables[s.data] is None)
     return Plan(
         spec,
@@ -279,9 +283,7 @@ class _CellBuilder:
                 self.made[key] = self._build(stage, *key[1:])
                 yield self.made[key]
 
-    def _key(
-        self, stage: StageSpec, fold: int | None, seed: int
-    ) -> tuple[str, int | None, int]:
+    def _key(self, stage: StageSpec, fold: int | None, seed: int) -> tuple[str, int | None, int]:
         return (
             stage.name,
             fold if stage.data is None else None,

@@ -26,7 +26,15 @@ from birdlab.errors import AudioError, BirdlabError, CellError
 from birdlab.evaluate.outputs import load_outputs
 from birdlab.evaluate.score import FoldTable, fold_table, score_classes, score_fold, score_run
 from birdlab.lab import Lab, open_lab
-from birdlab.plan import QUARANTINE, CellPlan, Plan, Progress, load_quarantine, plan_experiment, silent
+from birdlab.plan import (
+    QUARANTINE,
+    CellPlan,
+    Plan,
+    Progress,
+    load_quarantine,
+    plan_experiment,
+    silent,
+)
 from birdlab.spec.experiment import ExperimentSpec
 
 
@@ -238,7 +246,9 @@ def run_experiments(
 def _ready(spec: ExperimentSpec, lab: Lab, progress: Progress) -> Plan:
     """The plan of an experiment with its waveforms in the store, if anything is to be trained."""
     plan = plan_experiment(spec, lab, progress=progress)
-    if any(not is_finished(lab, cell) for cell in plan.cells) and not build_store(lab, plan, progress):
+    if any(not is_finished(lab, cell) for cell in plan.cells) and not build_store(
+        lab, plan, progress
+    ):
         plan = plan_experiment(spec, lab, progress=progress)
     return plan
 
@@ -376,7 +386,9 @@ def save_record(plan: Plan, result: RunResult) -> None:
             "metric": "padded_cmap",
             "folds": sorted({int(f) for f in validated["fold"]}),
             "seeds": list(plan.spec.cells.seeds),
-            "n_rows": int(validated.drop_duplicates("fold")["n_rows"].sum()) if len(validated) else 0,
+            "n_rows": int(validated.drop_duplicates("fold")["n_rows"].sum())
+            if len(validated)
+            else 0,
             "n_classes": len(plan.data.classes),
             "rows_hash": "-".join(sorted(set(validated["eval_id"]))) if len(validated) else "",
             "classes_hash": plan.data.classes.digest,
@@ -392,7 +404,9 @@ def environment() -> dict[str, str]:
     out = {"python": platform.python_version(), "machine": platform.machine()}
     try:
         git = ["git", "-C", str(Path(__file__).parent)]
-        commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+        commit = subprocess.run(
+            [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+        )
         dirty = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True)
     except OSError:
         return out

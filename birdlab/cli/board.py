@@ -13,7 +13,9 @@ from birdlab.errors import LedgerError
 if TYPE_CHECKING:
     from birdlab.lab import Lab
 
-board = typer.Typer(help="Leaderboard scores: add, score, list, remove, import.", no_args_is_help=True)
+board = typer.Typer(
+    help="Leaderboard scores: add, score, list, remove, import.", no_args_is_help=True
+)
 
 
 def register(app: typer.Typer) -> None:

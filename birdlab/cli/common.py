@@ -32,6 +32,15 @@ RunArgument = Annotated[
 ]
 
 
+def check_choice(option: str, value: str, allowed: tuple[str, ...]) -> Any:
+    """`value` when it is one of `allowed`; SpecError that lists them otherwise."""
+    if value not in allowed:
+        from birdlab.errors import SpecError
+
+        raise SpecError(f"unknown value of {option}", got=value, expected=", ".join(allowed))
+    return value
+
+
 def build_sinks(lab: Lab, track: bool) -> list[Sink]:
     """The trackers of a command: MLflow with the run's report, or none."""
     if not track:

@@ -105,7 +105,11 @@ class CellProgress:
         if not 0.02 < share < 1:
             return ""
         seconds = (time.monotonic() - self._began) * (1 - share) / share
-        return f" about {seconds / 60:.0f} min left" if seconds > 90 else f" about {seconds:.0f} s left"
+        return (
+            f" about {seconds / 60:.0f} min left"
+            if seconds > 90
+            else f" about {seconds:.0f} s left"
+        )
 
     def _share(self) -> float:
         begun = [(1.0 if c in self._done else e / n) for c, (e, n) in self._epochs.items()]
@@ -128,7 +132,10 @@ class CellProgress:
             text = f"{text}  {self._epoch_line(event.cell_id, event)}"
         total = float(len(self._titles))
         self._bars.update(
-            self._cells, completed=round(self._share() * total, 2), total=total, description=text[:96]
+            self._cells,
+            completed=round(self._share() * total, 2),
+            total=total,
+            description=text[:96],
         )
 
     def _print(self, text: str) -> None:

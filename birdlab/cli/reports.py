@@ -14,7 +14,11 @@ from birdlab.sweep.driver import SweepResult
 def run_report_info(result: RunResult) -> RunReportInfo:
     """What the report of one run shows."""
     cells = result.cells
-    columns = [c for c in ("fold", "seed", "padded_cmap", "macro_auc", "top1", "floor", "n_rows", "cell_id") if c in cells]
+    columns = [
+        c
+        for c in ("fold", "seed", "padded_cmap", "macro_auc", "top1", "floor", "n_rows", "cell_id")
+        if c in cells
+    ]
     validated = cells.dropna(subset=["fold"])
     curves = result.curves.melt(
         ["fold", "seed", "stage", "epoch"], ["loss", "lr"], var_name="key"

@@ -79,7 +79,9 @@ def show(run: RunArgument) -> None:
     spec = load_result_spec(record)
     cells = pd.DataFrame(record["cells"]).drop(columns=["eval_id"], errors="ignore")
     lines = [f"{record['name']}  {record['spec_id']}  {title_of(record['delta'])}"]
-    lines += [f"  {key:<24} {value:.4f}" for key, value in record["scores"].items() if value is not None]
+    lines += [
+        f"  {key:<24} {value:.4f}" for key, value in record["scores"].items() if value is not None
+    ]
     lines += ["", cells.to_string(index=False), ""]
     lines += [f"  {key:<32} {value}" for key, value in flatten(spec).items()]
     print_lines("\n".join(lines))

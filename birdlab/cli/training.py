@@ -89,7 +89,7 @@ def _run_summary(result: RunResult) -> str:
     if not result.scores:
         lines.append("trained on all data: no validation, no score")
         return "\n".join(lines)
-    s = result.scores
+    s = {"cv/padded_cmap_sd": float("nan"), "cv/macro_auc_sd": float("nan"), **result.scores}
     folds, seeds = result.cells["fold"].nunique(), result.cells["seed"].nunique()
     rows, classes = result.cells["n_rows"].iloc[0], result.cells["n_classes"].iloc[0]
     lines += [
@@ -100,7 +100,10 @@ def _run_summary(result: RunResult) -> str:
         f"  over {folds} folds, {seeds} seeds, about {int(rows)} recordings a fold, "
         f"{int(classes)} classes",
         "",
-        "next: birdlab ui | birdlab lb score " + result.spec_id + " | birdlab promote " + result.spec_id,
+        "next: birdlab ui | birdlab lb score "
+        + result.spec_id
+        + " | birdlab promote "
+        + result.spec_id,
     ]
     return "\n".join(lines)
 
@@ -171,7 +174,9 @@ def _grid_values(grid: list[str]) -> dict[str, list[Any]]:
         dotted, sign, listed = text.partition("=")
         if not sign or not listed:
             raise SpecError(
-                "a grid axis has no values", got=text, fix="write --grid train.optimizer.lr=1e-4,1e-3"
+                "a grid axis has no values",
+                got=text,
+                fix="write --grid train.optimizer.lr=1e-4,1e-3",
             )
         values[dotted] = parse_value(listed if listed.startswith("[") else f"[{listed}]")
     return values
@@ -197,9 +202,7 @@ def _sweep_summary(result: SweepResult) -> str:
         f"  {'arm':<{width}}  {'mean':>7} {'sd':>7}  {'delta':>8}  {'interval':<19}  verdict",
     ]
     for row in table.sort_values("mean", ascending=False).to_dict("records"):
-        interval = (
-            "" if row["low"] != row["low"] else f"{row['low']:+.4f} .. {row['high']:+.4f}"
-        )
+        interval = "" if row["low"] != row["low"] else f"{row['low']:+.4f} .. {row['high']:+.4f}"
         delta = "" if row["arm"] == result.ranking.base else f"{row['delta']:+.4f}"
         lines.append(
             f"  {row['arm']:<{width}}  {row['mean']:7.4f} {row['sd']:7.4f}  {delta:>8}  "
@@ -220,7 +223,9 @@ def _log_summary(lab: Lab, loaded: Sweep, result: SweepResult, sink: Any) -> Non
     from birdlab.tracking.index import load_sweeps
 
     info, record = sweep_report_info(result), load_sweeps(lab)[loaded.spec.name]
-    content = digest({k: v for k, v in record.items() if k not in ("updated_at", "mlflow_run_id", "logged")})
+    content = digest(
+        {k: v for k, v in record.items() if k not in ("updated_at", "mlflow_run_id", "logged")}
+    )
     if info is None or record.get("logged") == content:
         return
     best = result.scored[0]

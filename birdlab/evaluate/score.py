@@ -96,7 +96,7 @@ def score_classes(tables: Sequence[FoldTable]) -> pd.DataFrame:
 def score_run(tables: Mapping[tuple[int, int], FoldTable]) -> dict[str, float]:
     """The scores of a run from its (fold, seed) tables: means over folds, never pooled.
 
-    Seeds are averaged within a fold first; `_sd` is the spread between folds (NaN for one).
+    Seeds are averaged within a fold first; `_sd` is the spread between folds (left out for one).
     `cv/padded_cmap_pooled` scores all folds of a seed as one table, then averages seeds.
     Raises OutputsError when seeds do not cover the same folds.
     """
@@ -110,7 +110,8 @@ def score_run(tables: Mapping[tuple[int, int], FoldTable]) -> dict[str, float]:
     for name in ("padded_cmap", "macro_auc", "top1"):
         per_fold = [np.mean([getattr(scores[f, s], name) for s in seeds]) for f in folds]
         out[f"cv/{name}"] = float(np.mean(per_fold))
-        out[f"cv/{name}_sd"] = float(np.std(per_fold, ddof=1)) if len(folds) > 1 else float("nan")
+        if len(folds) > 1:
+            out[f"cv/{name}_sd"] = float(np.std(per_fold, ddof=1))
     pooled = [
         padded_cmap(
             np.concatenate([tables[f, s].targets for f in folds]),

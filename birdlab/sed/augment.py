@@ -180,4 +180,3 @@ def mask_spectrogram(spec: SpecMask, mel: torch.Tensor, draws: Draws) -> torch.T
         shape[axis] = size
         mel.masked_fill_(torch.from_numpy(masked.reshape(shape)).to(mel.device), 0.0)
     return mel
-

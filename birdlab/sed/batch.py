@@ -37,4 +37,3 @@ class ClipBatch:
 def peak_normalise(wave: torch.Tensor) -> torch.Tensor:
     """Each clip of [B, S] divided by its largest absolute sample; silence stays silent."""
     return wave / wave.abs().amax(dim=-1, keepdim=True).clamp(min=PEAK_EPS)
-

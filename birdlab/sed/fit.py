@@ -55,7 +55,8 @@ def fit(
     optimizer = build_optimizer(train.optimizer, list(model.parameters()))
     base_lr = float(optimizer.param_groups[0]["lr"])
     loss_of = function_of(train.loss)
-    model.to(device).train()
+    layout = torch.channels_last if train.channels_last else torch.contiguous_format
+    model.to(device, memory_format=layout).train()
     done = 0
     for epoch in range(steps.epochs):
         n_steps = min(steps.per_epoch, steps.total - done)
@@ -72,7 +73,7 @@ def fit(
             clips = augment_wave(augment, clips.to(device), draws, positions)
             with torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bf16"):
                 mel = augment_mel(augment, model.frontend(clips.wave), draws, positions)
-                output = model.classify(mel)
+                output = model.classify(mel.to(memory_format=layout))
             loss = loss_of(train.loss, output.logits.float(), clips.targets)
             value = loss.item()
             if not math.isfinite(value):

@@ -29,14 +29,18 @@ def build_optimizer(spec: Spec, parameters: list[torch.nn.Parameter]) -> torch.o
     return optimizer
 
 
-def learning_rate(spec: Spec, base_lr: float, step: int, n_steps: int, steps_per_epoch: int) -> float:
+def learning_rate(
+    spec: Spec, base_lr: float, step: int, n_steps: int, steps_per_epoch: int
+) -> float:
     """The learning rate at optimiser step `step` of `n_steps`, both counted from 0."""
     rate: float = function_of(spec)(spec, base_lr, step, n_steps, steps_per_epoch)
     return rate
 
 
 @implements(Cosine)
-def cosine_rate(spec: Cosine, base_lr: float, step: int, n_steps: int, steps_per_epoch: int) -> float:
+def cosine_rate(
+    spec: Cosine, base_lr: float, step: int, n_steps: int, steps_per_epoch: int
+) -> float:
     """min + (base - min) * (1 + cos(pi * t / T)) / 2, t in epochs or steps.
 
     Source: Loshchilov and Hutter 2017, equation 5, without restarts.

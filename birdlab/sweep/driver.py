@@ -136,9 +136,7 @@ def _search(
     return list(done.values())
 
 
-def _ranked(
-    sweep: Sweep, pairs: Sequence[tuple[Arm, RunResult | BirdlabError]]
-) -> SweepResult:
+def _ranked(sweep: Sweep, pairs: Sequence[tuple[Arm, RunResult | BirdlabError]]) -> SweepResult:
     result = SweepResult(sweep, tuple(pairs), None)
     if len(result.scored) < 2:
         return result

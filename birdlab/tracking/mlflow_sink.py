@@ -6,6 +6,7 @@ a stopped server kept from MLflow is written by the next command that passes the
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import socket
@@ -48,6 +49,8 @@ def connect(lab: Lab) -> Any:
     from mlflow.tracking import MlflowClient
 
     lab.stores.mkdir(parents=True, exist_ok=True)
+    for name in ("mlflow", "alembic"):  # migrations are told at INFO; they are no news
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         client = MlflowClient(tracking_uri=lab.tracking_uri, registry_uri=lab.tracking_uri)
         client.search_experiments(max_results=1)
@@ -90,7 +93,9 @@ class MlflowSink:
     def finished(self, result: RunResult) -> None:
         """Log everything of a scored run, unless exactly that is in MLflow already."""
         record = load_record(self.lab, result.spec_id)
-        content = digest({k: v for k, v in record.items() if k != "updated_at" and k != "environment"})
+        content = digest(
+            {k: v for k, v in record.items() if k != "updated_at" and k != "environment"}
+        )
         link = load_link(self.lab, result.spec_id)
         if link.get("logged") == content:
             return
@@ -112,14 +117,21 @@ class MlflowSink:
             link_path(self.lab, plan.spec_id).unlink()
 
     def log_sweep(
-        self, name: str, project: str, run_id: str | None, metrics: Mapping[str, float],
-        tags: Mapping[str, str], artifacts: Mapping[str, str],
+        self,
+        name: str,
+        project: str,
+        run_id: str | None,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        artifacts: Mapping[str, str],
     ) -> str:
         """The id of the summary run of a sweep, which carries its tables and figures."""
         if run_id is None or not self._exists(run_id):
             base = {"birdlab.kind": "sweep", "birdlab.sweep": name}
             experiment = self.experiment(project)
-            run_id = str(self.client.create_run(experiment, run_name=f"sweep {name}", tags=base).info.run_id)
+            run_id = str(
+                self.client.create_run(experiment, run_name=f"sweep {name}", tags=base).info.run_id
+            )
         self._log(run_id, metrics, {}, tags)
         for file, text in artifacts.items():
             self.client.log_text(run_id, text, file)
@@ -139,7 +151,9 @@ class MlflowSink:
         if project not in self._experiments:
             found = self.client.get_experiment_by_name(project)
             if found is None:
-                place = None if self.lab.file.tracking_uri else self.lab.artifacts.resolve().as_uri()
+                place = (
+                    None if self.lab.file.tracking_uri else self.lab.artifacts.resolve().as_uri()
+                )
                 identifier = self.client.create_experiment(project, artifact_location=place)
             else:
                 identifier = found.experiment_id
@@ -150,7 +164,7 @@ class MlflowSink:
         evaluation, delta = record["evaluation"], record["delta"]
         flat = flatten(result.spec)
         shown = {key: flat.get(key) for key in [*delta, *_SHOWN] if flat.get(key) is not None}
-        params = {k: str(v)[:500] for k, v in list(shown.items())[: MAX_PARAMS]}
+        params = {k: str(v)[:500] for k, v in list(shown.items())[:MAX_PARAMS]}
         folds = ",".join(map(str, evaluation["folds"])) or "none"
         tags = {
             "mlflow.runName": record["name"] or result.spec_id,
@@ -295,5 +309,3 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-

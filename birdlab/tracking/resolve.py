@@ -61,9 +61,7 @@ def _mlflow_ids(lab: Lab, spec_id: str) -> list[str]:
     return [link.get("parent", ""), *link.get("children", {}).values()]
 
 
-def _by_arm(
-    lab: Lab, records: list[dict[str, Any]], sweep: str, arm: str
-) -> list[dict[str, Any]]:
+def _by_arm(lab: Lab, records: list[dict[str, Any]], sweep: str, arm: str) -> list[dict[str, Any]]:
     if sweep not in load_sweeps(lab):
         return []
     arms = [r for r in records if sweep in r["sweeps"]]
