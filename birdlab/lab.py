@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class Lab:
     """A lab folder and what its file says; `cells_folder` puts cells elsewhere (a smoke test)."""
 
     root: Path
-    file: LabFile = LabFile()
+    file: LabFile = field(default_factory=LabFile)
     cells_folder: Path | None = None
 
     @property
@@ -128,7 +128,8 @@ class Lab:
 def open_lab(explicit: str | Path | None = None, *, extensions: bool = True) -> Lab:
     """The lab: `explicit`, else BIRDLAB_HOME, else the nearest parent with a lab file, else here.
 
-    Its extensions are loaded, which may import torch, unless the caller needs none. Raises LabError when the folder or its file cannot be read.
+    Its extensions are loaded, which may import torch, unless the caller needs none. Raises
+    LabError when the folder or its file cannot be read.
     """
     named = explicit or os.environ.get("BIRDLAB_HOME")
     if named:

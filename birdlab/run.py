@@ -236,7 +236,7 @@ def run_experiments(
                 sink.failed(plan, error)
             results.append(error)
             continue
-        result = collect(plan, lab, note, trained={c for c in missing})
+        result = collect(plan, lab, note, trained=set(missing))
         for sink in sinks:
             sink.finished(result)
         results.append(result)

@@ -94,7 +94,7 @@ def list_(json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = Fals
     from birdlab.lab import open_lab
     from birdlab.study.ledger import load_ledger
 
-    table = load_ledger(open_lab().ledger)
+    table = load_ledger(open_lab(extensions=False).ledger)
     if json_:
         typer.echo(table.to_json(orient="records", indent=1))
     elif table.empty:
@@ -113,7 +113,7 @@ def remove(row: Annotated[str, typer.Argument(help="The id of a row, from `lb li
     from birdlab.lab import open_lab
     from birdlab.study.ledger import retract_row
 
-    retract_row(open_lab().ledger, row)
+    retract_row(open_lab(extensions=False).ledger, row)
     typer.echo(f"withdrawn: {row}")
 
 

@@ -48,7 +48,7 @@ def ui(
     from birdlab.lab import open_lab
     from birdlab.tracking.mlflow_sink import connect
 
-    lab = open_lab()
+    lab = open_lab(extensions=False)
     if lab.tracking_uri.startswith("http"):
         typer.echo(f"this lab logs to a server; its UI is at {lab.tracking_uri}")
         return

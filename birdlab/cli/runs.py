@@ -32,7 +32,7 @@ def runs(
 
     if sort not in ("date", "score"):
         raise SpecError("unknown order", got=sort, expected="date or score")
-    table = load_runs(open_lab())
+    table = load_runs(open_lab(extensions=False))
     if sweep:
         table = table[[sweep in sweeps for sweeps in table["sweeps"]]]
     if sort == "score":

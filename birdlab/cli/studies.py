@@ -30,7 +30,7 @@ def dashboard(
     from birdlab.tracking.index import load_cells, load_runs
     from dashboards.app import export_static, serve
 
-    lab = open_lab()
+    lab = open_lab(extensions=False)
 
     def load_tables() -> StudyTables:
         return StudyTables(load_runs(lab), load_cells(lab), load_ledger(lab.ledger))

@@ -228,16 +228,17 @@ def _log_summary(lab: Lab, loaded: Sweep, result: SweepResult, sink: Any) -> Non
     )
     if info is None or record.get("logged") == content:
         return
+    ranking = info.ranking
     best = result.scored[0]
     run_id = sink.log_sweep(
         loaded.spec.name,
         best[0].spec.project,
         record.get("mlflow_run_id"),
         {"cv/best_padded_cmap": best[1].cv, "n_arms": len(result.arms)},
-        {"best": best[0].title, "mlflow.note.content": "\n\n".join(result.ranking.sentences)},
+        {"best": best[0].title, "mlflow.note.content": "\n\n".join(ranking.sentences)},
         {
             "report.html": sweep_report_html(info),
-            "ranking.csv": result.ranking.table.to_csv(index=False),
+            "ranking.csv": ranking.table.to_csv(index=False),
             "scores.csv": result.scores.to_csv(index=False),
         },
     )

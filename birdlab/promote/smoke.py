@@ -75,7 +75,7 @@ def smoke_test(
     """
     plan = plan_experiment(spec, lab, progress=progress)
     chain = _chain(plan.final_cells[0])
-    small = {}
+    small: dict[str, CellPlan] = {}
     for cell in chain:
         small[cell.cell_id] = _shortened(cell, n_steps, small)
     cells = list(small.values())

@@ -175,8 +175,9 @@ def mask_spectrogram(spec: SpecMask, mel: torch.Tensor, draws: Draws) -> torch.T
         active = np.arange(spec.max_masks)[None] < count[:, None]
         place = np.arange(size)[None, None]
         first, last = start.astype(int)[..., None], (start + width).astype(int)[..., None]
-        masked = ((place >= first) & (place < last) & active[..., None]).any(axis=1)
-        shape = [len(masked), 1, 1, 1]
+        covered = (place >= first) & (place < last) & active[..., None]
+        masked: npt.NDArray[np.bool_] = np.any(covered, axis=1)
+        shape = [len(draws), 1, 1, 1]
         shape[axis] = size
         mel.masked_fill_(torch.from_numpy(masked.reshape(shape)).to(mel.device), 0.0)
     return mel

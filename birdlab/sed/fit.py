@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from birdlab.errors import CellError
-from birdlab.sed import losses as _losses  # registers focal, bce
 from birdlab.sed.augment import augment_mel, augment_wave
 from birdlab.sed.draws import EpochDraws, torch_seed
 from birdlab.sed.loader import ClipSource, epoch_batches
@@ -56,7 +55,7 @@ def fit(
     base_lr = float(optimizer.param_groups[0]["lr"])
     loss_of = function_of(train.loss)
     layout = torch.channels_last if train.channels_last else torch.contiguous_format
-    model.to(device, memory_format=layout).train()
+    model.to(device).to(memory_format=layout).train()
     done = 0
     for epoch in range(steps.epochs):
         n_steps = min(steps.per_epoch, steps.total - done)
@@ -111,7 +110,7 @@ def _lost(value: float, epoch: int, step: int, recordings: list[str]) -> CellErr
 class TorchPredictor:
     """A trained model as a Predictor; `columns` picks the scored classes from its own."""
 
-    def __init__(self, model: nn.Module, columns: Sequence[int], device: torch.device) -> None:
+    def __init__(self, model: nn.Module, columns: Iterable[int], device: torch.device) -> None:
         self.model = model.to(device).eval()
         self.columns = torch.as_tensor(list(columns), device=device)
         self.device = device

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 
 from birdlab.data.store import WaveStore
-from birdlab.sed.augment import fetch_all
 from birdlab.evaluate.windows import peak_normalise
+from birdlab.sed.augment import fetch_all
 from birdlab.sed.batch import ClipBatch
 from birdlab.sed.draws import EpochDraws
 from birdlab.sed.sampler import draw_rows

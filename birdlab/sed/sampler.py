@@ -38,9 +38,8 @@ def draw_inverse_power(
 ) -> npt.NDArray[np.int64]:
     """Rows drawn with replacement: without it an epoch is a permutation and nothing is balanced."""
     cumulative = np.cumsum(row_weights(labels, spec.power))
-    return np.searchsorted(cumulative, rng.random(n_draws) * cumulative[-1], side="right").clip(
-        max=len(labels) - 1
-    )
+    rows = np.searchsorted(cumulative, rng.random(n_draws) * cumulative[-1], side="right")
+    return np.minimum(rows, len(labels) - 1)
 
 
 @implements(Plain)

@@ -76,7 +76,7 @@ def register(family: str, *, semantics: int = 1) -> Callable[[S], S]:
         raise SpecError(f"unknown family of kinds {family!r}", expected=", ".join(FAMILIES))
 
     def add(cls: S) -> S:
-        field = cls.model_fields.get("kind")
+        field = cls.__pydantic_fields__.get("kind")
         name = field.default if field is not None else None
         if not isinstance(name, str):
             raise SpecError(
