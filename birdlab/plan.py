@@ -231,14 +231,18 @@ def plan_experiment(
     stage_rows = {n: planner.rows(d.recordings) for n, d in tables.items() if d is not None}
     builder = _CellBuilder(spec, lab, data, rows, stage_rows, tables, noise)
     folds = rows.table["fold"].to_numpy(np.int64)
-    everything = rows.digest(np.arange(len(folds)))
-    data_digest = digest(
-        [everything, hashlib.sha256(folds.tobytes()).hexdigest(), data.classes.digest]
-    )
+    content = {
+        "rows": rows.digest(np.arange(len(folds))),
+        "folds": hashlib.sha256(folds.tobytes()).hexdigest(),
+        "classes": data.classes.digest,
+        "stages": {n: r.digest(np.arange(len(r.keys))) for n, r in stage_rows.items()},
+        "noise": noise,
+        "weights": builder.weights_hash,
+    }
     unknown = tuple(s for s in spec.stages if s.data is not None and tables[s.data] is None)
     return Plan(
         spec,
-        spec_id(spec, data_digest),
+        spec_id(spec, digest(content)),
         base,
         data,
         rows,

@@ -79,8 +79,8 @@ class Sink(Protocol):
         """A run is scored and its record is written."""
         ...
 
-    def failed(self, plan: Plan, error: BirdlabError) -> None:
-        """A run has no score, since a cell of it failed."""
+    def failed(self, plan: Plan, error: BirdlabError, *, stopped: bool = False) -> None:
+        """A run has no score, since a cell of it failed or someone stopped it."""
         ...
 
 
@@ -226,7 +226,14 @@ def run_experiments(
     tasks = [_task(plan, cell, lab, missing) for plan, cell in _seed_major(missing.values())]
     for task in tasks:
         emit(Event("queued", task.cell_id, {"title": task.title}))
-    failed = executor.execute(tasks, emit) if tasks else {}
+    try:
+        failed = executor.execute(tasks, emit) if tasks else {}
+    except KeyboardInterrupt:
+        unfinished = [p for p in plans if any(not is_finished(lab, c) for c in p.cells)]
+        for sink in sinks:
+            for plan in unfinished:
+                sink.failed(plan, CellError("stopped by Ctrl-C"), stopped=True)
+        raise
     results: list[RunResult | BirdlabError] = []
     for plan, (_, note) in zip(plans, specs, strict=True):
         wrong = [(c, failed[c.cell_id]) for c in plan.cells if c.cell_id in failed]

@@ -20,8 +20,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-INTERRUPTED = 130
-
 
 @app.callback()
 def _options(
@@ -43,16 +41,16 @@ def _register() -> None:
 
 
 def main() -> None:
-    """Run the command line; errors are printed without a traceback, exit code 1 (Ctrl-C: 130)."""
+    """Run the command line; errors are printed without a traceback, exit code 1.
+
+    Wrong usage exits with 2, Ctrl-C while cells run with 130.
+    """
     _register()
     try:
-        app(standalone_mode=True)
+        app()
     except BirdlabError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("\nstopped; finished cells are kept, the same command continues", file=sys.stderr)
-        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -17,6 +18,8 @@ from rich.progress import (
 )
 
 from birdlab.run import Event
+
+INTERRUPTED = 130
 
 console = Console()
 
@@ -64,6 +67,9 @@ class CellProgress:
         trace: TracebackType | None,
     ) -> None:
         self._bars.stop()
+        if kind is KeyboardInterrupt:
+            self._print("stopped; finished cells are kept, the same command continues")
+            raise typer.Exit(INTERRUPTED) from None
 
     def step(self, what: str, done: int, total: int) -> None:
         """A long step of planning: generating data, decoding audio."""

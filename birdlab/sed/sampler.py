@@ -38,8 +38,9 @@ def draw_inverse_power(
 ) -> npt.NDArray[np.int64]:
     """Rows drawn with replacement: without it an epoch is a permutation and nothing is balanced."""
     cumulative = np.cumsum(row_weights(labels, spec.power))
-    rows = np.searchsorted(cumulative, rng.random(n_draws) * cumulative[-1], side="right")
-    return np.minimum(rows, len(labels) - 1)
+    places = np.searchsorted(cumulative, rng.random(n_draws) * cumulative[-1], side="right")
+    rows: npt.NDArray[np.int64] = np.minimum(places, len(labels) - 1)
+    return rows
 
 
 @implements(Plain)

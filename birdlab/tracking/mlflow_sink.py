@@ -108,12 +108,12 @@ class MlflowSink:
         self.client.set_terminated(parent, "FINISHED")
         self._save_link(result.spec_id, {**link, "logged": content})
 
-    def failed(self, plan: Plan, error: BirdlabError) -> None:
-        """End the parent run of a recipe as FAILED, with the error as its note."""
+    def failed(self, plan: Plan, error: BirdlabError, *, stopped: bool = False) -> None:
+        """End the parent run of a recipe as FAILED or KILLED, with the error as its note."""
         link = load_link(self.lab, plan.spec_id)
         if link and not link.get("logged"):
             self.client.set_tag(link["parent"], "mlflow.note.content", f"```\n{error}\n```")
-            self.client.set_terminated(link["parent"], "FAILED")
+            self.client.set_terminated(link["parent"], "KILLED" if stopped else "FAILED")
             link_path(self.lab, plan.spec_id).unlink()
 
     def log_sweep(
