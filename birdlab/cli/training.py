@@ -183,8 +183,10 @@ def _grid_values(grid: list[str]) -> dict[str, list[Any]]:
 
 
 def _sweep_summary(result: SweepResult) -> str:
+    if not result.scored:
+        return f"\nsweep {result.sweep.spec.name}: no arm has a score"
     trained = sum(r.trained for _, r in result.scored)
-    floor = result.scored[0][1].scores["cv/floor"] if result.scored else float("nan")
+    floor = result.scored[0][1].scores["cv/floor"]
     head = (
         "nothing was trained: every cell is in the cache"
         if trained == 0

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from birdlab.errors import CellError
+from birdlab.sed import losses as _losses  # noqa: F401 (registers the losses)
 from birdlab.sed.augment import augment_mel, augment_wave
 from birdlab.sed.draws import EpochDraws, torch_seed
 from birdlab.sed.loader import ClipSource, epoch_batches
