@@ -1,0 +1,274 @@
+"""The house rules that imports and calls can prove: room order, owners, what may not be used."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+ROOMS = (
+    ("errors", ("birdlab.errors",)),
+    ("spec", ("birdlab.spec",)),
+    ("lab", ("birdlab.lab",)),
+    ("data", ("birdlab.data",)),
+    ("evaluate", ("birdlab.evaluate",)),
+    ("sed", ("birdlab.sed",)),
+    (
+        "run",
+        (
+            "birdlab.run",
+            "birdlab.plan",
+            "birdlab.cell",
+            "birdlab.heldout",
+            "birdlab.scaffold",
+        ),
+    ),
+    ("tracking", ("birdlab.tracking",)),
+    ("study", ("birdlab.study",)),
+    ("sweep", ("birdlab.sweep",)),
+    ("infer", ("birdlab.infer",)),
+    ("promote", ("birdlab.promote",)),
+    ("cli", ("birdlab.cli",)),
+)
+"""The rooms from the top down; a room imports only itself and rooms above it."""
+
+ORDER = {room: place for place, (room, _) in enumerate(ROOMS)}
+
+ALLOWED = {
+    "infer": (
+        "birdlab.errors",
+        "birdlab.data.audio",
+        "birdlab.evaluate.metrics",
+        "birdlab.evaluate.windows",
+    ),
+    "dashboards": ("birdlab.errors", "birdlab.lab", "birdlab.study", "dashboards"),
+}
+"""Rooms that may import less than everything above them."""
+
+OWNERS = {
+    "torch": ("birdlab.sed", "birdlab.cell", "birdlab.heldout", "birdlab.run", "birdlab.promote"),
+    "torchaudio": (),
+    "timm": ("birdlab.sed", "birdlab.promote"),
+    "mlflow": ("birdlab.tracking", "birdlab.promote.registry"),
+    "optuna": ("birdlab.sweep",),
+    "dask": ("birdlab.sweep",),
+    "distributed": ("birdlab.sweep",),
+    "onnxruntime": ("birdlab.infer",),
+    "onnx": ("birdlab.promote",),
+    "plotly": ("birdlab.study",),
+    "dash": ("dashboards",),
+    "typer": ("birdlab.cli",),
+    "rich": ("birdlab.cli",),
+    "sklearn": ("birdlab.data.folds",),
+}
+"""Who may import each heavy package."""
+
+INFER_PACKAGES = {"numpy", "pandas", "soundfile", "soxr", "onnxruntime"}
+
+Import = tuple[int, str]
+
+
+def module_files() -> dict[str, Path]:
+    """Every module of the two packages by dotted name."""
+    found = {}
+    for package in ("birdlab", "dashboards"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = module_files()
+
+
+def imports_of(tree: ast.AST, module: str, is_package: bool = False) -> Iterator[Import]:
+    """(line, dotted name) of every import, wherever it stands.
+
+    `from a import b` gives `a.b` where that is a module of ours, else `a`. What stands under
+    `if TYPE_CHECKING` counts too: an arrow that only types need is still an arrow.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            target = node.module or ""
+            if node.level:
+                parents = module.split(".")
+                kept = len(parents) - node.level + is_package
+                target = ".".join([*parents[:kept], *filter(None, [target])])
+            for alias in node.names:
+                inner = f"{target}.{alias.name}"
+                yield node.lineno, inner if inner in MODULES else target
+        elif (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func) in ("importlib.import_module", "__import__")
+            and node.args
+            and isinstance(node.args[0], ast.Constant)
+        ):
+            yield node.lineno, str(node.args[0].value)
+
+
+def is_within(name: str, prefixes: tuple[str, ...]) -> bool:
+    """Whether a dotted name is one of the prefixes or below one."""
+    return any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes)
+
+
+def room_of(module: str) -> str | None:
+    """The room of a module; None for the package `birdlab` itself and other packages."""
+    if is_within(module, ("dashboards",)):
+        return "dashboards"
+    return next((room for room, prefixes in ROOMS if is_within(module, prefixes)), None)
+
+
+def forbidden_arrows(module: str, imports: list[Import]) -> list[str]:
+    """What `module` imports of ours and may not."""
+    room = room_of(module)
+    wrong = []
+    for line, target in imports:
+        theirs = room_of(target)
+        if theirs is None or room is None or theirs == room:
+            continue
+        if theirs == "dashboards":  # only the command that serves them asks for them
+            allowed = room == "cli"
+        elif room in ALLOWED:
+            allowed = is_within(target, ALLOWED[room])
+        else:
+            allowed = ORDER[theirs] < ORDER[room]
+        if not allowed:
+            wrong.append(f"{module}:{line} ({room}) imports {target} ({theirs})")
+    return wrong
+
+
+def foreign_heavy(module: str, imports: list[Import]) -> list[str]:
+    """The heavy packages that `module` imports without owning them."""
+    wrong = []
+    for line, target in imports:
+        package = target.split(".")[0]
+        if package in OWNERS and not is_within(module, OWNERS[package]):
+            wrong.append(f"{module}:{line} imports {target}")
+    return wrong
+
+
+def dangerous_calls(tree: ast.AST, module: str) -> list[str]:
+    """Calls that run or unpack foreign content: eval, exec, pickles, unsafe YAML, torch.load."""
+    wrong = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        safe_load = any(
+            k.arg == "weights_only" and isinstance(k.value, ast.Constant) and k.value.value is True
+            for k in node.keywords
+        )
+        allow_pickle = any(
+            k.arg == "allow_pickle"
+            and not (isinstance(k.value, ast.Constant) and not k.value.value)
+            for k in node.keywords
+        )
+        is_bad = (
+            name in ("eval", "exec", "compile", "os.system")
+            or name.startswith(("pickle.load", "pickle.dump", "dill.", "joblib.load", "marshal."))
+            or name in ("yaml.load", "yaml.full_load", "yaml.unsafe_load", "pd.read_pickle")
+            or name.endswith(".to_pickle")
+            or (name == "torch.load" and not safe_load)
+            or allow_pickle
+            or (
+                name.endswith("YAML")
+                and any(
+                    isinstance(k.value, ast.Constant) and k.value.value == "unsafe"
+                    for k in node.keywords
+                )
+            )
+            or any(k.arg == "shell" and ast.unparse(k.value) == "True" for k in node.keywords)
+        )
+        if is_bad:
+            wrong.append(f"{module}:{node.lineno} calls {ast.unparse(node)[:80]}")
+    return wrong
+
+
+def parsed(module: str) -> tuple[ast.AST, list[Import]]:
+    path = MODULES[module]
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    return tree, list(imports_of(tree, module, path.name == "__init__.py"))
+
+
+def test_every_module_lies_in_a_room() -> None:
+    homeless = [m for m in MODULES if room_of(m) is None and m != "birdlab"]
+    assert homeless == []
+    assert len(MODULES) > 60
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_room_imports_only_rooms_above_it(module: str) -> None:
+    assert forbidden_arrows(module, parsed(module)[1]) == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_heavy_packages_have_one_owner(module: str) -> None:
+    assert foreign_heavy(module, parsed(module)[1]) == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_unpacks_or_runs_foreign_content(module: str) -> None:
+    assert dangerous_calls(parsed(module)[0], module) == []
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if room_of(m) == "infer"])
+def test_inference_needs_few_packages(module: str) -> None:
+    packages = {target.split(".")[0] for _, target in parsed(module)[1]}
+    foreign = packages - INFER_PACKAGES - {"birdlab"} - set(sys.stdlib_module_names)
+    assert foreign == set()
+
+
+def test_the_rules_can_fail() -> None:
+    code = (
+        "import torch\nfrom birdlab.cli import app\nfrom . import fold\nfrom ..run import x\n"
+        "def f():\n    import plotly.io\n    torch.load(p)\n    torch.load(p, weights_only=True)\n"
+        "    np.load(p, allow_pickle=True)\n    eval('1')\n"
+    )
+    tree = ast.parse(code)
+    found = list(imports_of(tree, "birdlab.data.folds"))
+    assert (3, "birdlab.data") in found and (4, "birdlab.run") in found
+    assert [w.split(" imports ")[1] for w in forbidden_arrows("birdlab.data.folds", found)] == [
+        "birdlab.cli.app (cli)",
+        "birdlab.run (run)",
+    ]
+    assert [w.split(" imports ")[1] for w in foreign_heavy("birdlab.data.folds", found)] == [
+        "torch",
+        "plotly.io",
+    ]
+    assert [w.split(":")[1].split(" ")[0] for w in dangerous_calls(tree, "m")] == ["7", "9", "10"]
+
+
+LIGHT = {
+    "birdlab.plan": ("torch", "mlflow", "plotly", "optuna", "onnxruntime", "dash"),
+    "birdlab.sed.steps": ("torch", "mlflow"),
+    "birdlab.sed.sampler": ("torch", "mlflow"),
+    "birdlab.sed.draws": ("torch", "mlflow"),
+    "birdlab.run": ("torch", "mlflow", "plotly"),
+    "birdlab.sweep.driver": ("torch", "mlflow", "optuna", "plotly"),
+    "birdlab.infer.predict": ("torch", "mlflow", "plotly", "sklearn", "scipy", "pydantic"),
+    "birdlab.cli.app": ("torch", "mlflow", "pandas", "numpy", "plotly", "pydantic"),
+    "dashboards.app": ("torch", "mlflow", "optuna"),
+}
+"""What importing a module may not bring along."""
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_light_modules_stay_light(module: str) -> None:
+    code = (
+        f"import sys, {module}\n"
+        "if sys.argv[1] == 'cli':\n    birdlab.cli.app._register()\n"
+        f"print(*(p for p in {LIGHT[module]!r} if p in sys.modules))"
+    )
+    role = "cli" if module == "birdlab.cli.app" else ""
+    done = subprocess.run(
+        [sys.executable, "-c", code, role], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout.strip(), done.returncode) == ("", 0), done.stderr
