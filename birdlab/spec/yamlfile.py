@@ -14,6 +14,8 @@ from birdlab.errors import SpecError
 from birdlab.spec.named import item_name
 
 MAX_BYTES = 1_000_000
+MAX_NODES = 100_000
+MAX_DEPTH = 40
 
 
 @dataclass
@@ -66,7 +68,7 @@ def parse_yaml(text: str, origin: str) -> Document:
     if not isinstance(tree, CommentedMap):
         raise SpecError("a spec file holds no mapping", where=origin, expected="key: value lines")
     document = Document({}, {"": f"{origin}:1"})
-    document.data = _plain(tree, "", origin, document.places, 0)
+    document.data = _Reader(origin, document.places).read(tree, "", 0)
     return document
 
 
@@ -75,34 +77,50 @@ def parse_value(text: str) -> Any:
     return parse_yaml("value: " + text, f"--set {text}").data["value"]
 
 
-def _plain(node: Any, dotted: str, origin: str, places: dict[str, str], depth: int) -> Any:
-    if depth > 40:
-        raise SpecError("a file is nested too deeply", where=origin)
-    if isinstance(node, CommentedMap):
+class _Reader:
+    """Turns ruamel's tree into plain data, noting places; aliases may not blow it up."""
+
+    def __init__(self, origin: str, places: dict[str, str]) -> None:
+        self.origin, self.places, self.nodes = origin, places, 0
+
+    def read(self, node: Any, dotted: str, depth: int) -> Any:
+        self.nodes += 1
+        if depth > MAX_DEPTH or self.nodes > MAX_NODES:
+            raise SpecError(
+                "a file is nested too deeply or holds too much",
+                where=self.origin,
+                expected=f"at most {MAX_DEPTH} levels and {MAX_NODES:,} values, aliases counted",
+            )
+        if isinstance(node, CommentedMap):
+            return self._mapping(node, dotted, depth)
+        if isinstance(node, CommentedSeq):
+            return [self._item(node, i, dotted, depth) for i in range(len(node))]
+        return _scalar(node, dotted, self.origin)
+
+    def _mapping(self, node: CommentedMap, dotted: str, depth: int) -> dict[str, Any]:
         out: dict[str, Any] = {}
         for key, value in node.items():
+            line = node.lc.key(key)[0] + 1
             if not isinstance(key, str):
                 raise SpecError(
                     f"the key {key!r} is not text",
-                    where=f"{origin}:{node.lc.key(key)[0] + 1}",
+                    where=f"{self.origin}:{line}",
                     fix=f'put it in quotes: "{key}"',
                 )
             inner = f"{dotted}.{key}" if dotted else key
-            places[inner] = f"{origin}:{node.lc.key(key)[0] + 1}"
-            out[str(key)] = _plain(value, inner, origin, places, depth + 1)
+            self.places[inner] = f"{self.origin}:{line}"
+            out[str(key)] = self.read(value, inner, depth + 1)
         return out
-    if isinstance(node, CommentedSeq):
-        items = []
-        for index, value in enumerate(node):
-            name = item_name(value) if isinstance(value, CommentedMap | str) else None
-            inner = f"{dotted}.{name or index}"
-            places[inner] = f"{origin}:{node.lc.item(index)[0] + 1}"
-            item = _plain(value, inner, origin, places, depth + 1)
-            for place in [p for p in places if name and p.startswith(f"{inner}.{name}")]:
-                places[inner + place.removeprefix(f"{inner}.{name}")] = places[place]
-            items.append(item)
-        return items
-    return _scalar(node, dotted, origin)
+
+    def _item(self, node: CommentedSeq, index: int, dotted: str, depth: int) -> Any:
+        """A list item; one of the form `name: body` is placed under its name."""
+        value = node[index]
+        name = item_name(value) if isinstance(value, CommentedMap | str) else None
+        inner = f"{dotted}.{name or index}"
+        self.places[inner] = f"{self.origin}:{node.lc.item(index)[0] + 1}"
+        if isinstance(value, CommentedMap) and list(value) == [name] and name is not None:
+            return {str(name): self.read(value[name], inner, depth + 1)}
+        return self.read(value, inner, depth + 1)
 
 
 def _scalar(node: Any, dotted: str, origin: str) -> Any:
