@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedBase, CommentedMap, CommentedSeq, TaggedScalar
+from ruamel.yaml.comments import (
+    CommentedBase,
+    CommentedMap,
+    CommentedOrderedMap,
+    CommentedSeq,
+    TaggedScalar,
+)
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from birdlab.errors import SpecError
@@ -91,11 +97,26 @@ class _Reader:
                 where=self.origin,
                 expected=f"at most {MAX_DEPTH} levels and {MAX_NODES:,} values, aliases counted",
             )
+        if isinstance(node, CommentedMap | CommentedSeq):
+            self._refuse_extras(node, dotted)
         if isinstance(node, CommentedMap):
             return self._mapping(node, dotted, depth)
         if isinstance(node, CommentedSeq):
             return [self._item(node, i, dotted, depth) for i in range(len(node))]
         return _scalar(node, dotted, self.origin)
+
+    def _refuse_extras(self, node: Any, dotted: str) -> None:
+        """Raise for a tag, and for a merge key, which YAML 1.2 does not have."""
+        if node.tag.value is not None or isinstance(node, CommentedOrderedMap):
+            raise SpecError(
+                "YAML tags are not allowed in a spec", where=f"{self.origin}, field {dotted}"
+            )
+        if getattr(node, "merge", None):
+            raise SpecError(
+                "YAML merge keys (<<) are not allowed in a spec",
+                where=f"{self.origin}, field {dotted}",
+                fix="write the fields out, or put them into a base file: `base: common.yaml`",
+            )
 
     def _mapping(self, node: CommentedMap, dotted: str, depth: int) -> dict[str, Any]:
         out: dict[str, Any] = {}
