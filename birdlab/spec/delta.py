@@ -128,11 +128,12 @@ def _without(items: list[Any], index: int) -> list[Any]:
     start = body.get("start") if isinstance(body, dict) else None
     kept: list[Any] = []
     for item in items[:index] + items[index + 1 :]:
-        inner = _body(item, item_name(item) or "")
+        own = item_name(item)
+        inner = None if own is None else _body(item, own)
         if isinstance(inner, dict) and inner.get("start") == name and name is not None:
             inner = {k: v for k, v in inner.items() if k != "start"}
             if start is not None:
                 inner["start"] = start
-            item = {item_name(item): inner}
+            item = {own: inner}
         kept.append(item)
     return kept
