@@ -111,7 +111,12 @@ def load_document(path: Path) -> Document:
 
 
 def _load_over(path: Path, above: tuple[Path, ...]) -> Document:
-    path = path.resolve()
+    try:
+        path = path.resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise SpecError(
+            "a path cannot be that of a spec file", got=f"{path!s:.80}: {error}"
+        ) from None
     if path in above:
         raise SpecError(
             "spec files stand on each other in a circle",
