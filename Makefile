@@ -39,7 +39,7 @@ lint: $(READY) ## formatting, lint rules, types
 
 bench: $(READY) ## benchmarks: each a ratio to a peer measured in the same run
 	$(BIN)/python -m pytest tests/benchmarks -o addopts="-q --strict-markers -p no:dash" \
-		--benchmark-only --benchmark-columns=min,median,rounds --benchmark-group-by=group
+		--benchmark-only --benchmark-quiet --capture=no
 
 # The first import compiles what birdlab needs of each package, about a quarter of their files:
 # quicker than to compile everything, and done before the processes of a sweep start side by side.
