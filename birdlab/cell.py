@@ -163,7 +163,7 @@ def build_model(plan: Plan, cell: CellPlan, lab: Lab) -> Any:
     from birdlab.sed.weights import load_backbone_weights
 
     spec = plan.spec.model
-    torch.manual_seed(torch_seed(cell.seed, cell.fold, cell.stage.name, "init"))
+    torch.manual_seed(torch_seed(cell.seed, cell.fold, "train", "init"))
     if cell.start is not None:
         spec = spec.model_copy(update={"pretrained": False})
     model = SEDModel(spec, len(cell.classes))
