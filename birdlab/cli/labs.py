@@ -56,7 +56,7 @@ def ui(
     command = [
         *(sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", lab.tracking_uri),
         *("--default-artifact-root", lab.artifacts.resolve().as_uri()),
-        *("--host", host, "--port", str(port)),
+        *("--host", host, "--port", str(port), "--workers", "1"),
     ]
     typer.echo(f"MLflow UI on http://{host}:{port}  (Ctrl-C ends it)")
     ended = subprocess.run(command, check=False)

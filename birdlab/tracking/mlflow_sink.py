@@ -87,6 +87,7 @@ class MlflowSink:
         experiment = self.experiment(plan.spec.project)
         name = note.title or plan.spec.name or plan.spec_id
         tags = {"birdlab.kind": "run", "spec_id": plan.spec_id, "birdlab.driver": _driver()}
+        tags["mlflow.source.name"] = "birdlab"
         run = self.client.create_run(experiment, run_name=name, tags=tags)
         self._save_link(plan.spec_id, {"parent": run.info.run_id, "children": {}, "logged": ""})
 
@@ -154,7 +155,8 @@ class MlflowSink:
                 place = (
                     None if self.lab.file.tracking_uri else self.lab.artifacts.resolve().as_uri()
                 )
-                identifier = self.client.create_experiment(project, artifact_location=place)
+                kind = {"mlflow.experimentKind": "custom_model_development"}
+                identifier = self.client.create_experiment(project, place, tags=kind)
             else:
                 identifier = found.experiment_id
             self._experiments[project] = str(identifier)
