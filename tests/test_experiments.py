@@ -135,14 +135,14 @@ def test_pretraining_has_a_fair_opponent(make_demo_lab: MakeLab) -> None:
     lab = make_demo_lab()
     sweep = load_sweep(lab.root / "experiments" / "pretraining.yaml")
     plans = {arm.title: plan for arm, plan in plan_sweep(sweep, lab).arms}
-    for title in ("with", "with, tuned at 1e-3"):
+    for title in ("with", "with, tuned at 3e-3"):
         first, *tuned = plans[title].cells
         assert (first.stage.name, first.fold, len(tuned)) == ("pretrain", None, 3)
         assert all(cell.start is first for cell in tuned)
         assert list(first.classes) != list(tuned[0].classes)
     epochs = [plans[t].spec.stages[-1].train.length.epochs for t in ("without", "twice as long")]
     assert epochs[0] is not None and epochs[1] == 2 * epochs[0]
-    with_lower_rate = plans["with, tuned at 1e-3"].cells[0]
+    with_lower_rate = plans["with, tuned at 3e-3"].cells[0]
     assert with_lower_rate.cell_id == plans["with"].cells[0].cell_id
 
 
