@@ -84,7 +84,7 @@ def register(family: str, *, semantics: int = 1) -> Callable[[S], S]:
                 fix='add: kind: Literal["its_name"] = "its_name"',
             )
         taken = _KINDS.get((family, name))
-        if taken is not None and taken.cls.__qualname__ != cls.__qualname__:
+        if taken is not None and _home(taken.cls) != _home(cls):
             raise SpecError(
                 f"the {family} kind {name!r} is registered twice",
                 where=f"{taken.cls.__module__} and {cls.__module__}",
@@ -95,6 +95,11 @@ def register(family: str, *, semantics: int = 1) -> Callable[[S], S]:
         return cls
 
     return add
+
+
+def _home(cls: type[Spec]) -> tuple[str, str]:
+    """Where a class was written: a file that is loaded again gives the same."""
+    return cls.__module__, cls.__qualname__
 
 
 def implements(cls: type[Spec], **extra: Callable[..., Any]) -> Callable[[F], F]:
