@@ -15,6 +15,7 @@ from birdlab.spec.base import Name, Positive, Spec
 from birdlab.spec.diff import title_of
 from birdlab.spec.experiment import ExperimentSpec, build_spec, load_document
 from birdlab.spec.identity import canonical_json
+from birdlab.spec.kinds import nearest
 from birdlab.spec.parts import CellsSpec
 from birdlab.spec.problems import validate
 from birdlab.spec.yamlfile import Document, load_yaml
@@ -116,9 +117,11 @@ class Sweep:
     spec: SweepSpec
     base: Document
 
-    def build_arm(self, title: str, delta: Mapping[str, Any]) -> Arm:
-        """The arm whose changes to the base are `delta`."""
-        cells = self.spec.cells
+    def build_arm(
+        self, title: str, delta: Mapping[str, Any], cells: CellsSpec | None = None
+    ) -> Arm:
+        """The arm whose changes to the base are `delta`, on the sweep's evidence or on `cells`."""
+        cells = cells or self.spec.cells
         changes: dict[str, Any] = {**self.spec.set, **delta}
         if cells is not None:
             changes["cells"] = cells.model_dump(mode="json")
@@ -174,7 +177,23 @@ def grid_arms(sweep: Sweep) -> list[Arm]:
             delta |= changes
         arms.append(sweep.build_arm(", ".join(title for title, _ in point), delta))
     _refuse_twins(arms)
+    _check_plans(sweep, arms)
     return arms
+
+
+def _check_plans(sweep: Sweep, arms: list[Arm]) -> None:
+    """Raise now for a control that is no arm and finalists' cells that no arm can have."""
+    titles = [arm.title for arm in arms]
+    if sweep.spec.control is not None and sweep.spec.control not in titles:
+        raise SpecError(
+            "the control of the sweep is none of its arms",
+            where="control",
+            got=sweep.spec.control,
+            expected=nearest(sweep.spec.control, titles),
+        )
+    if sweep.spec.then is not None:
+        for arm in arms:
+            sweep.build_arm(arm.title, arm.delta, sweep.spec.then.cells)
 
 
 def _refuse_twins(arms: list[Arm]) -> None:

@@ -100,18 +100,13 @@ def run_sweep(
     done = run(grid_arms(sweep)) if sweep.spec.optuna is None else _search(sweep, lab, run)
     result = _ranked(sweep, done)
     if sweep.spec.then is not None and result.scored:
-        cells = sweep.spec.then.cells.model_dump(mode="json")
+        cells = sweep.spec.then.cells
         finalists = [arm for arm, _ in result.scored[: sweep.spec.then.top]]
-        more = run([_with_cells(sweep, arm, cells) for arm in finalists])
+        more = run([sweep.build_arm(arm.title, arm.delta, cells) for arm in finalists])
         titles = {arm.title for arm, _ in more}
         result = _ranked(sweep, [pair for pair in done if pair[0].title not in titles] + more)
     save_sweep(lab, result)
     return result
-
-
-def _with_cells(sweep: Sweep, arm: Arm, cells: dict[str, Any]) -> Arm:
-    spec = arm.spec.model_copy(update={"cells": type(arm.spec.cells).model_validate(cells)})
-    return Arm(arm.title, arm.delta, spec)
 
 
 def _search(
