@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import TINY_SPEC
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,6 @@ from birdlab.spec import ExperimentSpec, load_spec
 from birdlab.spec.experiment import build_spec
 from birdlab.spec.parts import Adam, AdamW, Background, Cosine, OrMixup
 from birdlab.spec.yamlfile import Document, parse_value, parse_yaml
-from tests.conftest import TINY_SPEC
 
 SMALLEST = "competition: demo\ndata: {base: tiny}\nmodel: {backbone: resnet18}\n"
 
@@ -291,7 +291,7 @@ def test_a_spec_survives_its_own_dump() -> None:
 def test_a_spec_is_frozen() -> None:
     spec = build(SMALLEST)
     with pytest.raises(Exception, match="frozen"):
-        spec.train.batch = 3  # type: ignore[misc]
+        spec.train.batch = 3
 
 
 # ---------------------------------------------------------------- anything a person may type
