@@ -1,0 +1,398 @@
+"""Augmentations and the loader, against plain NumPy over thousands of draws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import soundfile
+import torch
+from scipy import signal, stats
+
+from birdlab.data.store import WaveStore
+from birdlab.sed.augment import augment_mel, augment_wave, fetch_all
+from birdlab.sed.batch import ClipBatch, peak_normalise
+from birdlab.sed.draws import EpochDraws
+from birdlab.sed.loader import ClipSource, epoch_batches
+from birdlab.spec.parts import (
+    AugmentationSpec,
+    Background,
+    InversePower,
+    OrMixup,
+    Plain,
+    RandomFiltering,
+    SpecMask,
+)
+
+RATE = 8_000
+CROP = 64
+LENGTHS = (200, 40, 64, 500, 65)
+N = 4_000
+PLACES = np.arange(N)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> ClipSource:
+    """Five recordings of noise with known lengths and two noise sets, in a real store."""
+    folder = tmp_path_factory.mktemp("waves")
+    store = WaveStore(folder / "store", RATE)
+    rng = np.random.default_rng(0)
+    items: list[tuple[str, Path]] = []
+    for i, n in enumerate((*LENGTHS, 300, 20, 100)):
+        path = folder / f"{i}.wav"
+        soundfile.write(path, rng.uniform(-0.5, 0.5, n), RATE, subtype="FLOAT")
+        items.append((store.key(str(i)), path))
+    assert store.build(items) == []
+    keys = [key for key, _ in items]
+    targets = np.zeros((5, 3), np.float32)
+    targets[range(5), [0, 1, 2, 0, 1]] = 1
+    targets[0, 2] = 0.5
+    return ClipSource(
+        store, keys[:5], targets, list("abcab"), {"x": keys[5:7], "y": keys[7:]}, CROP
+    )
+
+
+def batch_of(source: ClipSource, draws: EpochDraws, specs: list[Any], n: int = N) -> ClipBatch:
+    places = np.arange(n)
+    rows = places % 5
+    u = draws.at(places, "crop").uniform(1)[:, 0]
+    fetched = fetch_all(specs, draws, places, source)
+    return ClipBatch(
+        torch.from_numpy(source.read_crops(rows, u)),
+        torch.from_numpy(source.targets[rows]),
+        fetched,
+    )
+
+
+def uniform(values: npt.NDArray[np.float64], low: float, high: float) -> float:
+    """The p-value of `values` being uniform in low..high."""
+    return float(stats.kstest(values, "uniform", (low, high - low)).pvalue)
+
+
+# ---------------------------------------------------------------- crops
+
+
+def test_crops_are_peak_normalised_and_padded_on_the_left(source: ClipSource) -> None:
+    crops = source.read_crops(np.array([1, 0]), np.array([0.9, 0.5]))
+    short = source.store.read_all(source.keys[1])
+    assert crops.shape == (2, CROP)
+    assert not crops[0, : CROP - 40].any()
+    assert np.allclose(crops[0, CROP - 40 :], short / np.abs(short).max(), atol=1e-6)
+    assert np.abs(crops).max(axis=1) == pytest.approx([1, 1])
+
+
+def test_starts_are_uniform_over_all_legal_ones(source: ClipSource) -> None:
+    whole = source.store.read_all(source.keys[0])
+    u = EpochDraws(0, 0, 0, N).at(PLACES, "crop").uniform(1)[:, 0]
+    crops = source.read_crops(np.zeros(N, np.int64), u)
+    known = {
+        (piece / np.abs(piece).max()).astype(np.float32).round(4).tobytes(): start
+        for start in range(137)
+        for piece in [whole[start : start + CROP]]
+    }
+    starts = np.array([known[crop.round(4).tobytes()] for crop in crops])
+    counts = np.bincount(starts, minlength=137)
+    assert len(counts) == 137
+    assert counts.min() > 0
+    assert stats.chisquare(counts).pvalue > 1e-3
+    edge = source.read_crops(np.zeros(2, np.int64), np.array([0.0, 1 - 2**-53]))
+    assert [known[c.round(4).tobytes()] for c in edge] == [0, 136]
+
+
+def test_noise_comes_from_each_set_alike_and_is_repeated_when_short(source: ClipSource) -> None:
+    u = EpochDraws(0, 0, 0, N).at(PLACES, "n").uniform(3)
+    u[:3] = [[0.0, 0.6, 0.5], [0.7, 0.9, 0.0], [0.3, 0.2, 0.99]]
+    noise = source.read_noise(["x", "y"], u[:3])
+    short = source.store.read_all(source.noise["x"][1])
+    repeated = np.tile(short, 4)[:CROP]
+    assert np.allclose(noise[0], repeated / np.abs(repeated).max(), atol=1e-6)
+    long = source.store.read_all(source.noise["y"][0])
+    assert np.allclose(noise[1], long[:CROP] / np.abs(long[:CROP]).max(), atol=1e-6)
+    sets = np.floor(u[:, 0] * 2)
+    assert abs(sets.mean() - 0.5) < 0.04
+
+
+# ---------------------------------------------------------------- or-mixup
+
+
+def test_or_mixup_is_the_mean_of_two_and_the_union_of_labels(source: ClipSource) -> None:
+    spec = OrMixup(name="or_mixup", p=1.0)
+    draws = EpochDraws(0, 0, 0, N)
+    before = batch_of(source, draws, [spec])
+    after = augment_wave([spec], before, draws, PLACES)
+    got = before.fetched["or_mixup"]
+    assert np.array_equal(got["index"], PLACES)
+    a, b = before.wave.numpy(), got["wave"]
+    mixed = (a + b) / 2
+    expected = mixed / np.maximum(np.abs(mixed).max(axis=1, keepdims=True), 1e-6)
+    assert np.allclose(after.wave.numpy(), expected, atol=1e-6)
+    union = np.clip(before.targets.numpy() + got["targets"], 0, 1)
+    assert np.array_equal(after.targets.numpy(), union)
+    assert np.abs(b).max(axis=1) == pytest.approx(np.ones(N))
+
+
+def test_or_mixup_partners_are_uniform_over_rows(source: ClipSource) -> None:
+    spec = OrMixup(name="or_mixup", p=0.5)
+    draws = EpochDraws(1, 0, 0, N)
+    before = batch_of(source, draws, [spec])
+    after = augment_wave([spec], before, draws, PLACES)
+    got = before.fetched["or_mixup"]
+    share = len(got["index"]) / N
+    assert abs(share - 0.5) < 4 * np.sqrt(0.25 / N)
+    partners = [
+        next(i for i in range(5) if np.array_equal(t, source.targets[i])) for t in got["targets"]
+    ]
+    expected = np.array([1, 2, 1, 1, 0]) * len(partners) / 5  # rows 1 and 4 have equal labels
+    counts = np.bincount(partners, minlength=5)
+    assert stats.chisquare(counts[:4], expected[:4]).pvalue > 1e-3
+    others = np.setdiff1d(PLACES, got["index"])
+    assert torch.equal(after.wave[others], before.wave[others])
+    assert torch.equal(after.targets[others], before.targets[others])
+
+
+# ---------------------------------------------------------------- background
+
+
+def test_background_is_the_weighted_sum_with_uniform_weights(source: ClipSource) -> None:
+    spec = Background(name="background", p=0.6, noise=("x", "y"), level=(0.25, 0.75))
+    draws = EpochDraws(0, 0, 0, N)
+    before = batch_of(source, draws, [spec])
+    after = augment_wave([spec], before, draws, PLACES)
+    got = before.fetched["background"]
+    assert abs(len(got["index"]) / N - 0.6) < 4 * np.sqrt(0.24 / N)
+    levels = []
+    for x, noise, out in zip(
+        before.wave.numpy()[got["index"]],
+        got["noise"],
+        after.wave.numpy()[got["index"]],
+        strict=True,
+    ):
+        parts = np.stack([x, noise], axis=1).astype(np.float64)
+        (a, b), rest, *_ = np.linalg.lstsq(parts, out.astype(np.float64), rcond=None)
+        levels.append(b / (a + b))
+        assert float(rest[0]) < 1e-9, "nothing but the two is in it"
+    assert uniform(np.array(levels), 0.25, 0.75) > 1e-3
+    assert min(levels) >= 0.25 - 1e-5
+    assert max(levels) <= 0.75 + 1e-5
+    assert after.wave.abs().amax(dim=1).numpy() == pytest.approx(np.ones(N), abs=1e-6)
+    assert torch.equal(after.targets, before.targets)
+    assert np.abs(got["noise"]).max(axis=1) == pytest.approx(np.ones(len(got["index"])))
+
+
+# ---------------------------------------------------------------- random filtering
+
+
+def test_random_filtering_keeps_the_length_and_is_the_filter_that_was_drawn() -> None:
+    n, seconds = 8, 16_000
+    rng = np.random.default_rng(1)
+    wave = torch.from_numpy(rng.normal(size=(n, seconds)).astype(np.float32))
+    spec = RandomFiltering(name="f", points=4, gain_db=(-20.0, 0.0))
+    draws, places = EpochDraws(0, 0, 0, n), np.arange(n)
+    before = ClipBatch(peak_normalise(wave), torch.zeros(n, 1))
+    after = augment_wave([spec], before, draws, places).wave.numpy()
+    assert after.shape == (n, seconds)
+    gains_db = -20 + 20 * draws.at(places, "f").uniform(4, tag="gains")
+    for x, out, gain_db in zip(before.wave.numpy(), after, gains_db, strict=True):
+        curve = 10 ** (np.interp(np.linspace(0, 3, 513), range(4), gain_db) / 20)
+        _, _, z = signal.stft(x, window="hann", nperseg=1024, noverlap=512)
+        _, filtered = signal.istft(z * curve[:, None], window="hann", nperseg=1024, noverlap=512)
+        inner = slice(1024, seconds - 1024)
+        scale = np.dot(out[inner], filtered[inner]) / np.dot(filtered[inner], filtered[inner])
+        assert np.allclose(out[inner], scale * filtered[inner], atol=1e-5)
+        assert np.abs(out).max() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("length", [160_000, 63_999, 1_025, 600])
+def test_random_filtering_keeps_odd_lengths_and_silence(length: int) -> None:
+    wave = torch.randn(2, length, generator=torch.Generator().manual_seed(0))
+    wave[1] = 0
+    spec = RandomFiltering(name="f")
+    out = augment_wave(
+        [spec], ClipBatch(wave, torch.zeros(2, 1)), EpochDraws(0, 0, 0, 2), np.arange(2)
+    )
+    assert out.wave.shape == (2, length)
+    assert torch.isfinite(out.wave).all()
+    assert not out.wave[1].any()
+
+
+def test_filter_gains_lie_in_range_and_are_uniform() -> None:
+    n, length = 2_000, 4_096
+    impulse = torch.zeros(n, length)
+    impulse[:, length // 2] = 1
+    spec = RandomFiltering(name="f", points=2, gain_db=(-12.0, -3.0), p=0.5)
+    draws, places = EpochDraws(2, 1, 3, n), np.arange(n)
+    out = augment_wave([spec], ClipBatch(impulse, torch.zeros(n, 1)), draws, places).wave.numpy()
+    changed = draws.at(places, "f").happens(0.5)
+    assert abs(changed.mean() - 0.5) < 4 * np.sqrt(0.25 / n)
+    assert np.array_equal(out[~changed], impulse.numpy()[~changed])
+    response = np.abs(np.fft.rfft(out[changed], axis=1))
+    tilt_db = 20 * np.log10(response[:, -1] / response[:, 0])
+    assert np.abs(tilt_db).max() <= 9 + 1e-3
+    triangular = stats.kstest(
+        tilt_db / 9, lambda x: np.where(x < 0, (1 + x) ** 2 / 2, 1 - (1 - x) ** 2 / 2)
+    )
+    assert triangular.pvalue > 1e-3, "the difference of two uniform gains"
+
+
+# ---------------------------------------------------------------- spec mask
+
+
+def masked_widths(spec: SpecMask, n: int = N, seed: int = 0) -> tuple[Any, Any]:
+    """How many bins and frames of each clip are masked."""
+    mel = torch.ones(n, 2, 40, 60)
+    out = augment_mel([spec], mel, EpochDraws(seed, 0, 0, n), np.arange(n)).numpy()
+    assert set(np.unique(out)) <= {0.0, 1.0}
+    assert np.array_equal(out[:, 0], out[:, 1]), "all channels alike"
+    assert mel.min() == 1, "the spectrogram it was given stays as it was"
+    bins = (out[:, 0].max(axis=2) == 0).sum(axis=1)
+    frames = (out[:, 0].max(axis=1) == 0).sum(axis=1)
+    return bins, frames
+
+
+def test_mask_widths_are_uniform() -> None:
+    spec = SpecMask(name="m", p=1.0, max_masks=1, max_bins=10, max_frames=20)
+    bins, frames = masked_widths(spec)
+    for found, limit in ((bins, 10), (frames, 20)):
+        # A width uniform in 0..limit covers whole cells: the two ends half as often.
+        expected = np.full(limit + 1, N / limit)
+        expected[[0, -1]] /= 2
+        assert stats.chisquare(np.bincount(found, minlength=limit + 1), expected).pvalue > 1e-3
+    assert abs(np.corrcoef(bins, frames)[0, 1]) < 0.06
+
+
+def test_each_axis_is_masked_with_its_own_probability() -> None:
+    bins, frames = masked_widths(SpecMask(name="m", p=0.3, max_masks=1))
+    # One mask in 2 * max_width covers no whole cell.
+    for found, limit in ((bins, 10), (frames, 20)):
+        share = 0.3 * (1 - 0.5 / limit)
+        assert abs((found > 0).mean() - share) < 4 * np.sqrt(share * (1 - share) / N)
+    both = ((bins > 0) & (frames > 0)).mean()
+    assert both == pytest.approx((bins > 0).mean() * (frames > 0).mean(), abs=0.02)
+
+
+def test_one_to_max_masks_fall_anywhere_like_in_plain_numpy() -> None:
+    spec = SpecMask(name="m", p=1.0, max_masks=3, max_bins=10, max_frames=20)
+    bins, _ = masked_widths(spec)
+    rng = np.random.default_rng(5)
+    simulated = []
+    for _ in range(N):
+        covered = np.zeros(40, bool)
+        for _ in range(rng.integers(1, 4)):
+            width = rng.uniform(0, 10)
+            start = rng.uniform(0, 40 - width)
+            covered[int(start) : int(start + width)] = True
+        simulated.append(covered.sum())
+    assert stats.ks_2samp(bins, simulated).pvalue > 1e-3
+    assert bins.mean() == pytest.approx(np.mean(simulated), abs=0.35)
+
+
+def test_probabilities_0_and_1_are_exact(source: ClipSource) -> None:
+    n = 2_000
+    draws, places = EpochDraws(0, 0, 0, n), np.arange(n)
+    off: list[AugmentationSpec] = [
+        OrMixup(name="a", p=0.0),
+        Background(name="b", p=0.0, noise=("x",)),
+        RandomFiltering(name="c", p=0.0),
+        SpecMask(name="d", p=0.0),
+    ]
+    before = batch_of(source, draws, off, n)
+    after = augment_wave(off, before, draws, places)
+    assert torch.equal(after.wave, before.wave)
+    assert torch.equal(after.targets, before.targets)
+    mel = torch.ones(n, 1, 40, 60)
+    assert torch.equal(augment_mel(off, mel, draws, places), mel)
+    assert (masked_widths(SpecMask(name="d", p=1.0, max_bins=40, max_masks=16), 200)[0] > 0).all()
+
+
+def test_masks_may_be_wider_than_the_spectrogram() -> None:
+    bins, frames = masked_widths(SpecMask(name="m", p=1.0, max_bins=500, max_frames=500), 200)
+    assert bins.max() <= 40
+    assert frames.max() <= 60
+    none, _ = masked_widths(SpecMask(name="m", p=1.0, max_bins=0), 200)
+    assert not none.any()
+
+
+# ---------------------------------------------------------------- independence and repetition
+
+ALL: tuple[AugmentationSpec, ...] = (
+    OrMixup(name="or_mixup"),
+    Background(name="background", noise=("x", "y")),
+    RandomFiltering(name="random_filtering", p=0.5),
+    SpecMask(name="spec_mask"),
+)
+
+
+def epoch_of(source: ClipSource, augment: Any, epoch: int = 0, seed: int = 0) -> list[Any]:
+    draws = EpochDraws(seed, 0, epoch, 24)
+    return list(epoch_batches(source, InversePower(), augment, draws, 6, 4))
+
+
+def test_the_loader_gives_identical_batches_twice(source: ClipSource) -> None:
+    for one, two in zip(epoch_of(source, ALL), epoch_of(source, ALL), strict=True):
+        assert np.array_equal(one[0], two[0])
+        assert np.array_equal(one[1], two[1])
+        assert torch.equal(one[2].wave, two[2].wave)
+        assert torch.equal(one[2].targets, two[2].targets)
+        for name in ("or_mixup", "background"):
+            for key, array in one[2].fetched[name].items():
+                assert np.array_equal(array, two[2].fetched[name][key])
+
+
+def test_two_epochs_and_two_seeds_never_give_equal_batches(source: ClipSource) -> None:
+    seen = [
+        torch.cat([clips.wave for _, _, clips in epoch_of(source, (), epoch, seed)])
+        for epoch, seed in ((0, 0), (1, 0), (0, 1))
+    ]
+    assert not torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[0], seen[2])
+    rows = [np.concatenate([r for _, r, _ in epoch_of(source, (), e)]).tolist() for e in (0, 1)]
+    assert rows[0] != rows[1]
+
+
+def test_a_row_drawn_twice_in_an_epoch_gets_two_crops(source: ClipSource) -> None:
+    crops = [
+        clips.wave[i].numpy().tobytes()
+        for _, rows, clips in epoch_of(source, ())
+        for i, row in enumerate(rows)
+        if row == 3
+    ]
+    assert len(crops) >= 2
+    assert len(set(crops)) == len(crops)
+
+
+@pytest.mark.parametrize("off", ["or_mixup", "background", "random_filtering", "spec_mask"])
+def test_switching_one_augmentation_off_leaves_the_other_draws(
+    source: ClipSource, off: str
+) -> None:
+    rest = tuple(a for a in ALL if a.name != off)
+    draws = EpochDraws(0, 0, 0, 24)
+    for one, two in zip(epoch_of(source, ALL), epoch_of(source, rest), strict=True):
+        assert np.array_equal(one[1], two[1]), "the same rows"
+        assert torch.equal(one[2].wave, two[2].wave), "the same crops"
+        assert set(one[2].fetched) - {off} == set(two[2].fetched)
+        for name, arrays in two[2].fetched.items():
+            for key, array in arrays.items():
+                assert np.array_equal(array, one[2].fetched[name][key])
+    mel = torch.ones(24, 1, 40, 60)
+    masks = [augment_mel(specs, mel, draws, np.arange(24)) for specs in (ALL, rest)]
+    assert torch.equal(*masks) == (off != "spec_mask")
+
+
+def test_the_batch_size_changes_no_clip(source: ClipSource) -> None:
+    plain = Plain()
+    waves = []
+    for n_steps, batch in ((6, 4), (3, 8), (1, 24)):
+        draws = EpochDraws(0, 0, 0, 24)
+        parts = list(epoch_batches(source, plain, (), draws, n_steps, batch))
+        waves.append(torch.cat([clips.wave for _, _, clips in parts]))
+    assert torch.equal(waves[0], waves[1])
+    assert torch.equal(waves[0], waves[2])
+
+
+def test_a_broken_loader_fails_the_epoch(source: ClipSource) -> None:
+    lost = ClipSource(source.store, ["nothing"] * 5, source.targets, source.labels, {}, CROP)
+    with pytest.raises(Exception, match="does not hold"):
+        epoch_of(lost, ())
