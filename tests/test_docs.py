@@ -1,0 +1,93 @@
+"""The documents say what is there: commands, files, targets, specs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from birdlab.cli import app as cli
+from birdlab.data.demo import DemoSettings
+from birdlab.data.demo.world import split_sizes
+from birdlab.spec import load_spec
+from birdlab.spec.sweep import grid_arms, load_sweep
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md", "docs/demo.md"]
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def commands() -> dict[str, object]:
+    if not cli.app.registered_commands:
+        cli._register()
+    return dict(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
+
+
+def test_the_first_two_commands_are_demo_and_test() -> None:
+    first = re.findall(r"^    (\S.*?)(?: {2,}#.*)?$", text_of("README.md"), re.MULTILINE)
+    assert first[:2] == ["make demo", "make test"]
+
+
+def test_every_command_is_on_the_map(commands: dict[str, object]) -> None:
+    section = text_of("README.md").split("## Commands")[1].split("\n## ")[0]
+    shown = set(re.findall(r"`birdlab ([a-z]+)", section))
+    assert shown == {name for name in commands if name != "cell"}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_named_commands_and_targets_exist(name: str, commands: dict[str, object]) -> None:
+    text = text_of(name)
+    for command in re.findall(r"(?:`|\$ |^    |&& )birdlab ([a-z]+)", text, re.MULTILINE):
+        assert command in commands, command
+    targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
+    for target in re.findall(r"(?:`|^    )make ([a-z-]+)", text, re.MULTILINE):
+        assert target in targets, target
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_and_named_files_exist(name: str) -> None:
+    text = text_of(name)
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", text)
+    files = re.findall(r"`((?:birdlab|experiments|tests|dashboards|docs)/[\w/]+\.\w+)`", text)
+    for link in links:
+        assert ((ROOT / name).parent / link).exists(), link
+    for file in files:
+        assert (ROOT / file).exists() or file == "experiments/first.yaml", file
+
+
+@pytest.mark.parametrize("name", ["init", "run", "sweep", "runs", "lb", "promote", "predict"])
+def test_a_command_explains_itself(name: str, commands: dict[str, object]) -> None:
+    shown = CliRunner().invoke(cli.app, [name, "--help"])
+    assert shown.exit_code == 0
+    assert len(shown.stdout.splitlines()) > 4
+
+
+def test_the_specs_of_the_readme_load(tmp_path: Path) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", text_of("README.md"), re.DOTALL)
+    assert len(blocks) == 2
+    (tmp_path / "first.yaml").write_text(blocks[0])
+    (tmp_path / "loss.yaml").write_text(blocks[1])
+    assert load_spec(tmp_path / "first.yaml").competition.name == "birdclef-2023"
+    assert len(grid_arms(load_sweep(tmp_path / "loss.yaml"))) == 3
+
+
+def test_the_sizes_of_the_demo_are_those_of_its_settings() -> None:
+    text, s = text_of("docs/demo.md"), DemoSettings()
+    sizes = split_sizes(s.n_soundscapes)
+    for said in (
+        f"| species | {s.n_species},",
+        f"| recordings | {s.n_recordings} of {s.recording_s[0]:g} to {s.recording_s[1]:g} s",
+        f"the rarest species has {s.rarest} |",
+        f"| recordists | {s.n_recordists}; {100 * s.unknown_author_share:g} %",
+        f"| background | {s.n_backgrounds} recordings",
+        f"| soundscapes | {s.n_soundscapes} of {s.soundscape_s} s: {sizes['public']} public, "
+        f"{sizes['private']} private, {sizes['unlabelled']} unlabelled |",
+    ):
+        assert said in text, said
