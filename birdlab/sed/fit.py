@@ -103,8 +103,7 @@ def _lost(value: float, epoch: int, step: int, recordings: list[str]) -> CellErr
         f"the loss became {value}",
         where=f"epoch {epoch}, step {step}",
         got=f"a batch of {len(recordings)}: {shown}",
-        fix="lower train.optimizer.lr, or use train.precision: fp32; "
-        "`birdlab data` lists broken recordings",
+        fix="lower train.optimizer.lr, use train.precision: fp32, or listen to these recordings",
     )
 
 
