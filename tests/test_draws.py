@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -29,8 +31,8 @@ def test_equal_names_give_equal_numbers_on_every_machine() -> None:
 @pytest.mark.parametrize(
     "other", [{"seed": 1}, {"fold": 1}, {"fold": None}, {"epoch": 1}, {"name": "noise"}]
 )
-def test_another_seed_fold_epoch_or_name_gives_unrelated_numbers(other: dict[str, object]) -> None:
-    here, there = np.array(numbers()), np.array(numbers(**other))  # type: ignore[arg-type]
+def test_another_seed_fold_epoch_or_name_gives_unrelated_numbers(other: dict[str, Any]) -> None:
+    here, there = np.array(numbers()), np.array(numbers(**other))
     assert not np.isin(here, there).any()
     assert abs(np.corrcoef(here, there)[0, 1]) < 0.4
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 
 import pytest
@@ -24,7 +25,7 @@ def test_a_cosine_starts_at_the_rate_and_falls_towards_the_floor() -> None:
     rates = [learning_rate(spec, 1e-2, step, 100, 10) for step in range(100)]
     assert rates[0] == pytest.approx(1e-2)
     assert rates[50] == pytest.approx((1e-2 + 1e-5) / 2)
-    assert all(a > b for a, b in zip(rates, rates[1:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(rates))
     assert 1e-5 < rates[-1] < 2e-5
 
 
