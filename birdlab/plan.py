@@ -221,7 +221,7 @@ def plan_experiment(
     rows = planner.rows(data.rows)
     absent = sum(key is None for key in rows.keys)
     if absent:
-        planner.missing.append(f"audio of {absent} of {len(rows.keys)} recordings: not checked")
+        planner.missing.append(f"audio of {absent:,} of {len(rows.keys):,} recordings: not checked")
     noise = planner.noise([a for stage in spec.stages for a in stage.augment])
     tables = {
         stage.data: planner.dataset(stage.data, "stage " + stage.name)

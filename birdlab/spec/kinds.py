@@ -91,10 +91,18 @@ def register(family: str, *, semantics: int = 1) -> Callable[[S], S]:
                 fix="give one of them another kind",
             )
         source = _loading[-1] if _loading else None
+        if taken is not None and taken.source_hash != source:
+            _forget(taken.source_hash)
         _KINDS[family, name] = Kind(family, name, cls, semantics, source)
         return cls
 
     return add
+
+
+def _forget(source_hash: str | None) -> None:
+    """An extension whose kind was replaced is to be loaded again when its lab is opened."""
+    for path in [path for path, loaded in _loaded.items() if loaded == source_hash]:
+        del _loaded[path]
 
 
 def _home(cls: type[Spec]) -> tuple[str, str]:
@@ -125,8 +133,14 @@ def function_of(spec: Spec) -> Callable[..., Any]:
 
 
 def kind_of(spec: Spec) -> Kind:
-    """The registration of the kind of `spec`."""
-    return next(kind for kind in _KINDS.values() if kind.cls is type(spec))
+    """The registration of the kind of `spec`; SpecError when another file replaced it since."""
+    for kind in _KINDS.values():
+        if kind.cls is type(spec):
+            return kind
+    raise SpecError(
+        f"the kind {getattr(spec, 'kind', type(spec).__name__)!r} is no longer registered",
+        fix="load the spec again: its extension was replaced by another lab's",
+    )
 
 
 def kinds(family: str) -> dict[str, Kind]:
