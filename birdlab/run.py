@@ -22,7 +22,7 @@ import pandas as pd
 
 from birdlab.cell import finish_cell, is_finished, load_card, outputs_folder
 from birdlab.data.store import WaveStore
-from birdlab.errors import AudioError, BirdlabError, CellError
+from birdlab.errors import AudioError, BirdlabError, CellError, DataError
 from birdlab.evaluate.outputs import load_outputs
 from birdlab.evaluate.score import FoldTable, fold_table, score_classes, score_fold, score_run
 from birdlab.lab import Lab, open_lab
@@ -140,21 +140,31 @@ def skipped(task: CellTask) -> CellError:
     return CellError(f"{task.title} was skipped: the cell it starts from failed")
 
 
-_plans: dict[str, Plan] = {}
+_KEPT_PLANS = 4
+_plans: dict[tuple[str, str], Plan] = {}
+
+
+def _plan_of(task: CellTask, lab: Lab) -> Plan:
+    """The plan that holds the task's cell, made anew when the data changed since."""
+    key = (task.lab_root, task.spec_json)
+    plan = _plans.pop(key, None)
+    if plan is None or all(cell.cell_id != task.cell_id for cell in plan.cells):
+        plan = plan_experiment(ExperimentSpec.model_validate_json(task.spec_json), lab)
+    _plans[key] = plan
+    while len(_plans) > _KEPT_PLANS:  # a plan holds a table; a long sweep has many
+        _plans.pop(next(iter(_plans)))
+    return plan
 
 
 def finish_task(task: CellTask, emit: Callable[[Event], None]) -> BirdlabError | None:
     """None when the cell is finished, else what went wrong.
 
-    Plans are kept, so a process plans each spec once. An error that is not birdlab's own is
-    stored with its traceback in the lab's `failed` folder.
+    The last plans are kept, so that a process does not plan anew for every cell. An error
+    that is not birdlab's own is stored with its traceback in the lab's `failed` folder.
     """
     lab = open_lab(task.lab_root)
     try:
-        plan = _plans.get(task.spec_json)
-        if plan is None:
-            plan = plan_experiment(ExperimentSpec.model_validate_json(task.spec_json), lab)
-            _plans[task.spec_json] = plan
+        plan = _plan_of(task, lab)
         cell = next((c for c in plan.cells if c.cell_id == task.cell_id), None)
         if cell is None:
             return CellError(
@@ -253,11 +263,28 @@ def run_experiments(
 def _ready(spec: ExperimentSpec, lab: Lab, progress: Progress) -> Plan:
     """The plan of an experiment with its waveforms in the store, if anything is to be trained."""
     plan = plan_experiment(spec, lab, progress=progress)
-    if any(not is_finished(lab, cell) for cell in plan.cells) and not build_store(
-        lab, plan, progress
-    ):
+    if all(is_finished(lab, cell) for cell in plan.cells):
+        return plan
+    _refuse_missing(plan)
+    if not build_store(lab, plan, progress):
         plan = plan_experiment(spec, lab, progress=progress)
     return plan
+
+
+def _refuse_missing(plan: Plan) -> None:
+    """Raise DataError for audio that is not there: a cell may need it only after hours."""
+    gone: list[str] = []
+    for rows in {id(cell.rows): cell.rows for cell in plan.cells}.values():
+        names = zip(rows.table["recording"], rows.keys, strict=True)
+        gone += [name for name, key in names if key is None]
+    for name, keys in plan.noise.items():
+        gone += [f"a background recording of {name}"] * keys.count(None)
+    if gone:
+        raise DataError(
+            f"the audio of {len(gone)} recordings is missing",
+            got=", ".join(gone[:8]) + (" ..." if len(gone) > 8 else ""),
+            fix="correct the path of the data set in birdlab.toml, or exclude them",
+        )
 
 
 def _seed_major(
@@ -292,6 +319,7 @@ def _failure(plan: Plan, wrong: Sequence[tuple[CellPlan, BirdlabError]]) -> Cell
         where=f"{plan.spec.name or plan.spec_id}: {cell.title}"
         + (f", {first.where}" if first.where else ""),
         got=first.got,
+        expected=first.expected,
         fix=first.fix or "run the same command again: finished cells are kept",
     )
 
