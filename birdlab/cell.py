@@ -15,12 +15,13 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
+from birdlab.cellplan import CellPlan
 from birdlab.data.store import WaveStore
 from birdlab.errors import CellError
 from birdlab.evaluate.outputs import StoredOutputs, save_outputs
 from birdlab.evaluate.predictor import predict_recordings
 from birdlab.lab import Lab
-from birdlab.plan import CellPlan, Plan
+from birdlab.plan import Plan
 
 WEIGHTS = "weights.safetensors"
 CARD = "cell.json"

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from birdlab.cell import WEIGHTS, finish_cell, load_model, pick_device
+from birdlab.cellplan import CellPlan
 from birdlab.data.audio import decode
 from birdlab.data.hashes import hash_files
 from birdlab.errors import DataError
@@ -19,7 +20,7 @@ from birdlab.evaluate.predictor import predict_recordings
 from birdlab.evaluate.score import N_PAD
 from birdlab.evaluate.windows import blend
 from birdlab.lab import Lab
-from birdlab.plan import CellPlan, Plan, Progress, silent
+from birdlab.plan import Plan, Progress, silent
 from birdlab.spec.identity import digest
 
 METRICS = {"padded_cmap": padded_cmap, "macro_auc": macro_auc}

@@ -24,6 +24,7 @@ ROOMS = (
         (
             "birdlab.run",
             "birdlab.plan",
+            "birdlab.cellplan",
             "birdlab.cell",
             "birdlab.heldout",
             "birdlab.scaffold",

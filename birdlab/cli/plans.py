@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from birdlab.cell import is_finished
+from birdlab.cellplan import CellPlan
 from birdlab.evaluate.metrics import constant_floor
 from birdlab.lab import Lab
-from birdlab.plan import CellPlan, Plan
+from birdlab.plan import Plan
 from birdlab.sed.sampler import row_weights
 from birdlab.spec.diff import title_of
 from birdlab.spec.parts import InversePower, StageSpec
