@@ -47,6 +47,7 @@ def connect(lab: Lab) -> Any:
     """An MLflow client on the lab's store, whose database is migrated; TrackingError if not."""
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
+    from sqlalchemy.exc import SQLAlchemyError
 
     lab.stores.mkdir(parents=True, exist_ok=True)
     for name in ("mlflow", "alembic"):  # migrations are told at INFO; they are no news
@@ -54,7 +55,7 @@ def connect(lab: Lab) -> Any:
     try:
         client = MlflowClient(tracking_uri=lab.tracking_uri, registry_uri=lab.tracking_uri)
         client.search_experiments(max_results=1)
-    except (MlflowException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError) as error:
         raise TrackingError(
             "the MLflow store cannot be used",
             where=lab.tracking_uri.split("@")[-1],
@@ -81,15 +82,10 @@ class MlflowSink:
         return self._client
 
     def started(self, plan: Plan, note: RunNote) -> None:
-        """Open the parent run of a recipe that was never logged, as RUNNING."""
-        if load_link(self.lab, plan.spec_id):
-            return
-        experiment = self.experiment(plan.spec.project)
-        name = note.title or plan.spec.name or plan.spec_id
-        tags = {"birdlab.kind": "run", "spec_id": plan.spec_id, "birdlab.driver": _driver()}
-        tags["mlflow.source.name"] = "birdlab"
-        run = self.client.create_run(experiment, run_name=name, tags=tags)
-        self._save_link(plan.spec_id, {"parent": run.info.run_id, "children": {}, "logged": ""})
+        """Open the parent run of a recipe that was never logged here, as RUNNING."""
+        if not self._link(plan.spec_id):
+            name = note.title or plan.spec.name or plan.spec_id
+            self._open(plan.spec_id, plan.spec.project, name)
 
     def finished(self, result: RunResult) -> None:
         """Log everything of a scored run, unless exactly that is in MLflow already."""
@@ -97,9 +93,12 @@ class MlflowSink:
         content = digest(
             {k: v for k, v in record.items() if k != "updated_at" and k != "environment"}
         )
-        link = load_link(self.lab, result.spec_id)
+        link = self._link(result.spec_id)
         if link.get("logged") == content:
             return
+        if not link or not self._exists(link["parent"]):
+            name = record["name"] or result.spec_id
+            link = self._open(result.spec_id, result.spec.project, name)
         parent = link["parent"]
         self._log_parent(parent, result, record)
         for row in result.cells.to_dict("records"):
@@ -111,7 +110,7 @@ class MlflowSink:
 
     def failed(self, plan: Plan, error: BirdlabError, *, stopped: bool = False) -> None:
         """End the parent run of a recipe as FAILED or KILLED, with the error as its note."""
-        link = load_link(self.lab, plan.spec_id)
+        link = self._link(plan.spec_id)
         if link and not link.get("logged"):
             self.client.set_tag(link["parent"], "mlflow.note.content", f"```\n{error}\n```")
             self.client.set_terminated(link["parent"], "KILLED" if stopped else "FAILED")
@@ -143,8 +142,8 @@ class MlflowSink:
         self, spec_id: str, metrics: Mapping[str, float], tags: Mapping[str, str]
     ) -> None:
         """Copy metrics (leaderboard scores) to the parent run of a recipe."""
-        link = load_link(self.lab, spec_id)
-        if link:
+        link = self._link(spec_id)
+        if link and self._exists(link["parent"]):
             self._log(link["parent"], metrics, {}, tags)
 
     def experiment(self, project: str) -> str:
@@ -263,6 +262,26 @@ class MlflowSink:
             return str(self.client.get_run(run_id).info.lifecycle_stage) == "active"
         except MlflowException:
             return False
+
+    def _open(self, spec_id: str, project: str, name: str) -> dict[str, Any]:
+        """The link to a new parent run, RUNNING under this driver."""
+        tags = {"birdlab.kind": "run", "spec_id": spec_id, "birdlab.driver": _driver()}
+        tags["mlflow.source.name"] = "birdlab"
+        run = self.client.create_run(self.experiment(project), run_name=name, tags=tags)
+        link = {"parent": str(run.info.run_id), "children": {}, "logged": "", "store": self._store}
+        self._save_link(spec_id, link)
+        return link
+
+    def _link(self, spec_id: str) -> dict[str, Any]:
+        """The link of a recipe into the store in use; empty when that is another or is gone."""
+        link = load_link(self.lab, spec_id)
+        lost = not self._store and not (self.lab.stores / "mlflow.db").is_file()
+        return {} if lost or link.get("store", "") != self._store else link
+
+    @property
+    def _store(self) -> str:
+        """What tells this store from others: the address of a server, "" for the lab's own."""
+        return self.lab.file.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
 
     def _save_link(self, spec_id: str, link: Mapping[str, Any]) -> None:
         write_whole(link_path(self.lab, spec_id), canonical_json(dict(link)))

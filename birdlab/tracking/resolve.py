@@ -40,8 +40,6 @@ def _candidates(lab: Lab, records: list[dict[str, Any]], text: str) -> list[dict
         return newest[-int(text[1:]) :][:1] if 0 < int(text[1:]) <= len(newest) else []
     if text.startswith("@"):
         return _by_alias(lab, records, text[1:])
-    if ":" in text:
-        return _by_arm(lab, records, *text.split(":", 1))
     named = [
         r
         for r in records
@@ -49,6 +47,8 @@ def _candidates(lab: Lab, records: list[dict[str, Any]], text: str) -> list[dict
     ]
     if named:
         return named
+    if ":" in text:
+        return _by_arm(lab, records, *text.split(":", 1))
     if len(text) == 32:
         linked = [r for r in records if text in _mlflow_ids(lab, r["spec_id"])]
         if linked:
