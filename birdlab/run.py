@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from birdlab.cell import finish_cell, is_finished, load_card, outputs_folder
+from birdlab.cellplan import CellPlan
 from birdlab.data.store import WaveStore
 from birdlab.errors import AudioError, BirdlabError, CellError, DataError
 from birdlab.evaluate.outputs import load_outputs
@@ -28,7 +29,6 @@ from birdlab.evaluate.score import FoldTable, fold_table, score_classes, score_f
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import (
     QUARANTINE,
-    CellPlan,
     Plan,
     Progress,
     load_quarantine,
@@ -401,7 +401,7 @@ def save_record(plan: Plan, result: RunResult) -> None:
     before: dict[str, Any] = {}
     if result.record.is_file():
         before = json.loads(result.record.read_text())
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
     note = result.note
     sweeps = dict(before.get("sweeps", {}))
     if note.sweep:
