@@ -16,7 +16,9 @@ from typing import Any
 import optuna
 
 from birdlab.errors import SpecError
+from birdlab.run import write_whole
 from birdlab.sed.draws import key_of
+from birdlab.spec.identity import digest
 from birdlab.spec.sweep import OptunaSpec, Range
 
 Score = float | None
@@ -27,7 +29,8 @@ def search(spec: OptunaSpec, journal: Path, run_batch: RunBatch) -> list[dict[st
     """The changes of every trial in order, after `run_batch` scored them.
 
     `run_batch` gets the changes of one batch and gives back their scores (higher is better;
-    None for a run that failed, which is told as failed).
+    None for a run that failed, which is told as failed). Raises SpecError when the journal
+    is that of another search; only `trials` may grow.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=_sampler(spec, 0))
@@ -38,11 +41,12 @@ def search(spec: OptunaSpec, journal: Path, run_batch: RunBatch) -> list[dict[st
         for number in range(len(changes), min(len(changes) + spec.batch, spec.trials)):
             study.sampler = _sampler(spec, number)
             if number < len(asked):
-                study.enqueue_trial(asked[number])
+                known = asked[number]
+                study.enqueue_trial({k: _told(r, known[k]) for k, r in spec.space.items()})
             trial = study.ask()
             trials.append((trial, {k: _suggest(trial, k, r) for k, r in spec.space.items()}))
             if number >= len(asked):
-                _append_journal(journal, number, trials[-1][1])
+                _append_journal(journal, number, trials[-1][1], spec)
         scores = run_batch([point for _, point in trials])
         for (trial, _), score in zip(trials, scores, strict=True):
             if score is None:
@@ -63,35 +67,55 @@ def _sampler(spec: OptunaSpec, number: int) -> optuna.samplers.BaseSampler:
 
 
 def _suggest(trial: optuna.Trial, name: str, field: Range) -> Any:
-    if field.kind == "choice":
-        return trial.suggest_categorical(name, field.choices)
+    if field.kind == "choice":  # by place, since a choice may be a mapping or a list
+        return field.choices[trial.suggest_categorical(name, range(len(field.choices)))]
     assert field.low is not None and field.high is not None
     if field.kind == "int":
         return trial.suggest_int(name, int(field.low), int(field.high))
     return trial.suggest_float(name, field.low, field.high, log=field.kind == "log_uniform")
 
 
+def _told(field: Range, value: Any) -> Any:
+    """A value of the journal as Optuna knows it."""
+    return field.choices.index(value) if field.kind == "choice" else value
+
+
 def _load_journal(path: Path, spec: OptunaSpec) -> list[dict[str, Any]]:
+    """The points asked before, in order; a torn last line, whose trial never ran, is cut off."""
     if not path.is_file():
         return []
-    points = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    text = path.read_text(encoding="utf-8")
+    points, whole = [], ""
+    for line in text.splitlines(keepends=True):
+        if not line.endswith("\n"):
+            break
         try:
-            points.append(json.loads(line)["changes"])
+            row = json.loads(line)
+            points.append(row["changes"])
         except (ValueError, KeyError, TypeError):
-            break  # a torn last line: its trial was never run
-    if any(set(point) != set(spec.space) for point in points):
-        raise SpecError(
-            "the search space changed since this sweep began",
-            where=str(path),
-            fix="give the sweep another `name`, or delete its journal to begin anew",
-        )
+            break
+        if row.get("search") != _search_id(spec):
+            raise SpecError(
+                "the search changed since this sweep began",
+                where=str(path),
+                expected="the space, sampler, batch and seed it began with",
+                fix="give the sweep another `name`, or delete its journal to begin anew",
+            )
+        whole += line
+    if whole != text:
+        write_whole(path, whole)
     return points
 
 
-def _append_journal(path: Path, number: int, changes: dict[str, Any]) -> None:
+def _search_id(spec: OptunaSpec) -> str:
+    """A name for what decides which points are asked."""
+    return digest(spec.model_dump(mode="json", exclude={"trials"}), 12)
+
+
+def _append_journal(path: Path, number: int, changes: dict[str, Any], spec: OptunaSpec) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    row = {"trial": number, "changes": changes, "search": _search_id(spec)}
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"trial": number, "changes": changes}) + "\n")
+        file.write(json.dumps(row) + "\n")
         file.flush()
         os.fsync(file.fileno())
