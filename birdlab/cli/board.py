@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -133,6 +134,8 @@ def import_(
 
     lab = open_lab()
     report = import_submissions(file, lab.ledger, load_runs(lab), metric=metric)
+    if report.added:
+        _copy_to_mlflow(lab, report.added)
     lines = [f"{len(report.added)} entered, {len(report.known)} known already"]
     lines += [f"  entered    {row['name']}: {row['note']}" for row in report.added]
     lines += [f"  unmatched  {text}" for text in report.unmatched]
@@ -152,7 +155,6 @@ def _enter(
     note: str,
 ) -> None:
     from birdlab.study.ledger import append_row
-    from birdlab.tracking.mlflow_sink import MlflowSink
 
     row = {
         "run": record["spec_id"],
@@ -165,6 +167,16 @@ def _enter(
         "weights": "folds",
     }
     stored = append_row(lab.ledger, row)
-    metrics = {f"lb/{k}": v for k, v in (("public", public), ("private", private)) if v is not None}
-    MlflowSink(lab).log_metrics(record["spec_id"], metrics, {"lb/metric": metric})
+    _copy_to_mlflow(lab, [stored])
     typer.echo(f"entered as {stored['id']}; next: birdlab dashboard")
+
+
+def _copy_to_mlflow(lab: Lab, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Put the scores of ledger rows beside the CV scores of their runs, as `lb/*` metrics."""
+    from birdlab.tracking.mlflow_sink import MlflowSink
+
+    sink = MlflowSink(lab)
+    for row in rows:
+        scores = {f"lb/{k}": row.get(k) for k in ("public", "private")}
+        given = {name: float(score) for name, score in scores.items() if score is not None}
+        sink.log_metrics(row["run"], given, {"lb/metric": row["metric"]})
