@@ -86,7 +86,7 @@ def train(source: ClipSource, changes: dict[str, Any] | None = None, **given: An
 def test_a_golden_tiny_cell(source: ClipSource) -> None:
     """Three steps through every part: when this fails, a part gives other numbers.
 
-    Then raise the part's semantics number (in its `@register`, or in plan.SEMANTICS), so that
+    Then raise the part's semantics number (in its `@register`, or in cellplan.SEMANTICS), so that
     no lab takes old cells for new ones, and write the golden file with
     BIRDLAB_UPDATE_GOLDEN=1. The tolerance leaves room for other processors, whose sums round
     elsewhere; a rate of 1e-5 keeps Adam's first steps, which follow the sign of a gradient,

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from conftest import TINY_SPEC
 
-from birdlab import plan as plan_module
+from birdlab import cellplan
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import Plan, plan_experiment
 from birdlab.spec import kinds as kinds_module
@@ -272,7 +272,7 @@ def test_a_semantics_number_moves_the_cells_that_use_it(
     assert not set(ids(before)) & set(ids(after))
     assert before.spec_id != after.spec_id
     assert ids(make_plan({"augment": []})) == ids(plain)
-    monkeypatch.setitem(plan_module.SEMANTICS, "crop", 99)
+    monkeypatch.setitem(cellplan.SEMANTICS, "crop", 99)
     assert not set(ids(plain)) & set(ids(make_plan({"augment": []})))
 
 

@@ -21,9 +21,11 @@ from birdlab.errors import AudioError, BirdlabError, CellError, DataError, SpecE
 from birdlab.evaluate.outputs import load_outputs
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import load_quarantine, plan_experiment
-from birdlab.run import Event, RunResult, run_experiment
+from birdlab.record import RunResult
+from birdlab.run import run_experiment
 from birdlab.spec import ExperimentSpec, load_spec
 from birdlab.sweep.executors import ProcessExecutor, build_executor
+from birdlab.tasks import Event
 
 REPOSITORY = Path(__file__).parents[1]
 

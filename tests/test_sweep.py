@@ -13,11 +13,12 @@ from conftest import MakeLab
 
 from birdlab.errors import CellError, SpecError
 from birdlab.lab import Lab
-from birdlab.run import Event, RunResult
+from birdlab.record import RunResult
 from birdlab.spec.sweep import OptunaSpec, Range, load_sweep
 from birdlab.sweep.driver import SweepResult, plan_sweep, run_sweep
 from birdlab.sweep.executors import ProcessExecutor, build_executor
 from birdlab.sweep.search import search
+from birdlab.tasks import Event
 from birdlab.tracking.index import load_runs, load_sweeps
 from birdlab.tracking.resolve import resolve_run
 

@@ -18,7 +18,8 @@ from conftest import MakeLab
 from birdlab.errors import CellError, ResolveError, TrackingError
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import plan_experiment
-from birdlab.run import RunNote, RunResult, run_experiment
+from birdlab.record import RunNote, RunResult
+from birdlab.run import run_experiment
 from birdlab.spec import load_spec
 from birdlab.tracking.index import (
     CELL_COLUMNS,
