@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from birdlab.run import RunResult, run_experiment
+    from birdlab.record import RunResult
+    from birdlab.run import run_experiment
     from birdlab.spec import ExperimentSpec, load_spec
 
 __all__ = ["ExperimentSpec", "RunResult", "__version__", "load_spec", "run_experiment"]
@@ -15,7 +16,7 @@ __all__ = ["ExperimentSpec", "RunResult", "__version__", "load_spec", "run_exper
 _HOMES = {
     "ExperimentSpec": "birdlab.spec",
     "load_spec": "birdlab.spec",
-    "RunResult": "birdlab.run",
+    "RunResult": "birdlab.record",
     "run_experiment": "birdlab.run",
 }
 

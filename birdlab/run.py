@@ -8,25 +8,14 @@ executor and trains a cell that several of them need once.
 from __future__ import annotations
 
 import json
-import os
-import platform
-import subprocess
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import pandas as pd
-
-from birdlab.cell import finish_cell, is_finished, load_card, outputs_folder
+from birdlab.cell import is_finished
 from birdlab.cellplan import CellPlan
 from birdlab.data.store import WaveStore
 from birdlab.errors import AudioError, BirdlabError, CellError, DataError
-from birdlab.evaluate.outputs import load_outputs
-from birdlab.evaluate.score import FoldTable, fold_table, score_classes, score_fold, score_run
-from birdlab.lab import Lab, open_lab
+from birdlab.lab import Lab, open_lab, write_whole
 from birdlab.plan import (
     QUARANTINE,
     Plan,
@@ -35,37 +24,9 @@ from birdlab.plan import (
     plan_experiment,
     silent,
 )
+from birdlab.record import RunNote, RunResult, collect
 from birdlab.spec.experiment import ExperimentSpec
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that happened to a cell: queued, start, epoch, evaluate, done, failed."""
-
-    kind: str
-    cell_id: str
-    values: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class CellTask:
-    """A cell to finish, in a form that crosses process borders: spec, lab folder, ids."""
-
-    cell_id: str
-    title: str
-    after: str | None
-    spec_json: str
-    lab_root: str
-
-
-class Executor(Protocol):
-    """Finishes cells; returns the error text of each that failed, by cell id."""
-
-    def execute(
-        self, tasks: Sequence[CellTask], emit: Callable[[Event], None]
-    ) -> dict[str, BirdlabError]:
-        """Finish every task, a task after the one it names in `after`; go on past failures."""
-        ...
+from birdlab.tasks import CellTask, Event, Executor, InProcess
 
 
 class Sink(Protocol):
@@ -82,107 +43,6 @@ class Sink(Protocol):
     def failed(self, plan: Plan, error: BirdlabError, *, stopped: bool = False) -> None:
         """A run has no score, since a cell of it failed or someone stopped it."""
         ...
-
-
-@dataclass(frozen=True)
-class RunNote:
-    """What a caller knows of a run that its spec does not say: sweep, title, delta."""
-
-    title: str = ""
-    sweep: str = ""
-    delta: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class RunResult:
-    """A scored run.
-
-    scores: `cv/...` means over folds, their spread, the pooled value and the floor (empty
-    when nothing was validated); cells: one row per (fold, seed) with its scores;
-    classes: one row per species; trained and cached: how many cells were computed and found.
-    """
-
-    spec: ExperimentSpec
-    spec_id: str
-    note: RunNote
-    scores: dict[str, float]
-    cells: pd.DataFrame
-    classes: pd.DataFrame
-    curves: pd.DataFrame
-    trained: int
-    cached: int
-    record: Path
-
-    @property
-    def cv(self) -> float:
-        """The fold-averaged padded cmAP; NaN when nothing was validated."""
-        return self.scores.get("cv/padded_cmap", float("nan"))
-
-
-class InProcess:
-    """Finishes cells one after another in this process."""
-
-    def execute(
-        self, tasks: Sequence[CellTask], emit: Callable[[Event], None]
-    ) -> dict[str, BirdlabError]:
-        """See Executor."""
-        failed: dict[str, BirdlabError] = {}
-        for task in tasks:
-            error = skipped(task) if task.after in failed else finish_task(task, emit)
-            if error is not None:
-                failed[task.cell_id] = error
-                emit(Event("failed", task.cell_id, {"error": str(error)}))
-        return failed
-
-
-def skipped(task: CellTask) -> CellError:
-    """The error of a cell whose start failed."""
-    return CellError(f"{task.title} was skipped: the cell it starts from failed")
-
-
-_KEPT_PLANS = 4
-_plans: dict[tuple[str, str], Plan] = {}
-
-
-def _plan_of(task: CellTask, lab: Lab) -> Plan:
-    """The plan that holds the task's cell, made anew when the data changed since."""
-    key = (task.lab_root, task.spec_json)
-    plan = _plans.pop(key, None)
-    if plan is None or all(cell.cell_id != task.cell_id for cell in plan.cells):
-        plan = plan_experiment(ExperimentSpec.model_validate_json(task.spec_json), lab)
-    _plans[key] = plan
-    while len(_plans) > _KEPT_PLANS:  # a plan holds a table; a long sweep has many
-        _plans.pop(next(iter(_plans)))
-    return plan
-
-
-def finish_task(task: CellTask, emit: Callable[[Event], None]) -> BirdlabError | None:
-    """None when the cell is finished, else what went wrong.
-
-    The last plans are kept, so that a process does not plan anew for every cell. An error
-    that is not birdlab's own is stored with its traceback in the lab's `failed` folder.
-    """
-    lab = open_lab(task.lab_root)
-    try:
-        plan = _plan_of(task, lab)
-        cell = next((c for c in plan.cells if c.cell_id == task.cell_id), None)
-        if cell is None:
-            return CellError(
-                "the data changed while the experiment ran",
-                where=task.title,
-                fix="run the command again: finished cells are kept",
-            )
-        finish_cell(plan, cell, lab, lambda kind, values: emit(Event(kind, task.cell_id, values)))
-    except BirdlabError as error:
-        return error
-    except Exception as error:
-        path = lab.stores / "failed" / f"{task.cell_id}.txt"
-        write_whole(path, traceback.format_exc())
-        return CellError(
-            f"{type(error).__name__}: {error}", where=task.title, got=f"traceback in {path}"
-        )
-    emit(Event("done", task.cell_id))
-    return None
 
 
 def run_experiment(
@@ -352,99 +212,3 @@ def build_store(lab: Lab, plan: Plan, progress: Progress = silent) -> bool:
             fix="replace them, exclude them, or write `data: {on_bad_file: skip}`",
         )
     return False
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a small file so that a reader sees the old content or all of the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
-def collect(plan: Plan, lab: Lab, note: RunNote, trained: set[str]) -> RunResult:
-    """The result of a run whose cells are all finished; writes its record."""
-    tables: dict[tuple[int, int], FoldTable] = {}
-    rows, curves = [], []
-    for cell in plan.final_cells:
-        card = load_card(lab, cell.cell_id)
-        row: dict[str, Any] = {"fold": cell.fold, "seed": cell.seed, "cell_id": cell.cell_id}
-        if cell.fold is not None:
-            stored = load_outputs(outputs_folder(lab, cell))
-            table = fold_table(stored, plan.spec.output, plan.spec.evaluate)
-            tables[cell.fold, cell.seed] = table
-            row |= {"eval_id": cell.eval_id, **asdict(score_fold(table))}
-        rows.append({**row, "seconds": card["seconds"], "device": card["device"]})
-    for cell in plan.cells:
-        curve = pd.read_parquet(lab.cells / cell.cell_id / "curves.parquet")
-        curves.append(curve.assign(stage=cell.stage.name, fold=cell.fold, seed=cell.seed))
-    first_seed = plan.spec.cells.seeds[0]
-    pooled = [table for (_, seed), table in sorted(tables.items()) if seed == first_seed]
-    result = RunResult(
-        plan.spec,
-        plan.spec_id,
-        note,
-        score_run(tables) if tables else {},
-        pd.DataFrame(rows),
-        score_classes(pooled) if pooled else pd.DataFrame(),
-        pd.concat(curves, ignore_index=True),
-        trained=sum(c.cell_id in trained for c in plan.cells),
-        cached=sum(c.cell_id not in trained for c in plan.cells),
-        record=lab.runs / f"{plan.spec_id}.json",
-    )
-    save_record(plan, result)
-    return result
-
-
-def save_record(plan: Plan, result: RunResult) -> None:
-    """Write or update the record of a run: `runs/<spec_id>.json`, whole or not at all."""
-    before: dict[str, Any] = {}
-    if result.record.is_file():
-        before = json.loads(result.record.read_text())
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    note = result.note
-    sweeps = dict(before.get("sweeps", {}))
-    if note.sweep:
-        sweeps[note.sweep] = {"title": note.title, "delta": dict(note.delta)}
-    validated = result.cells.dropna(subset=["fold"])
-    record = {
-        "spec_id": result.spec_id,
-        "name": result.spec.name or note.title or before.get("name", ""),
-        "project": result.spec.project,
-        "delta": dict(note.delta) or before.get("delta", {}),
-        "sweeps": sweeps,
-        "created_at": before.get("created_at", now),
-        "updated_at": now,
-        "scores": result.scores,
-        "cells": json.loads(result.cells.to_json(orient="records", double_precision=15)),
-        "evaluation": {
-            "metric": "padded_cmap",
-            "folds": sorted({int(f) for f in validated["fold"]}),
-            "seeds": list(plan.spec.cells.seeds),
-            "n_rows": int(validated.drop_duplicates("fold")["n_rows"].sum())
-            if len(validated)
-            else 0,
-            "n_classes": len(plan.data.classes),
-            "rows_hash": "-".join(sorted(set(validated["eval_id"]))) if len(validated) else "",
-            "classes_hash": plan.data.classes.digest,
-        },
-        "spec": result.spec.model_dump(mode="json"),
-        "environment": environment(),
-    }
-    write_whole(result.record, json.dumps(record, indent=1))
-
-
-def environment() -> dict[str, str]:
-    """Tags of where a run was made: git commit and dirty flag, Python, host processor."""
-    out = {"python": platform.python_version(), "machine": platform.machine()}
-    try:
-        git = ["git", "-C", str(Path(__file__).parent)]
-        commit = subprocess.run(
-            [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-        )
-        dirty = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True)
-    except OSError:
-        return out
-    if commit.returncode == 0:
-        out |= {"git_commit": commit.stdout.strip(), "git_dirty": str(bool(dirty.stdout.strip()))}
-    return out

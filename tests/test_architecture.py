@@ -23,6 +23,8 @@ ROOMS = (
         "run",
         (
             "birdlab.run",
+            "birdlab.tasks",
+            "birdlab.record",
             "birdlab.plan",
             "birdlab.cellplan",
             "birdlab.cell",

@@ -8,7 +8,8 @@ import typer
 
 if TYPE_CHECKING:
     from birdlab.lab import Lab
-    from birdlab.run import RunResult, Sink
+    from birdlab.record import RunResult
+    from birdlab.run import Sink
 
 SetOption = Annotated[
     list[str] | None,

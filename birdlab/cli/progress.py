@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from birdlab.run import Event
+from birdlab.tasks import Event
 
 INTERRUPTED = 130
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from birdlab.run import RunResult
+from birdlab.record import RunResult
 from birdlab.spec.diff import title_of
 from birdlab.study.report import RunReportInfo, SweepReportInfo
 from birdlab.study.views import parse_setting

@@ -12,7 +12,7 @@ from birdlab.errors import SpecError
 
 if TYPE_CHECKING:
     from birdlab.lab import Lab
-    from birdlab.run import RunResult
+    from birdlab.record import RunResult
     from birdlab.spec.sweep import Sweep
     from birdlab.sweep.driver import SweepResult
 
@@ -61,7 +61,8 @@ def run(
             report = smoke_test(experiment, lab, smoke, progress=shown.step, emit=shown.event)
         print_lines("\n".join(report.lines()))
         return
-    from birdlab.run import RunNote, run_experiment
+    from birdlab.record import RunNote
+    from birdlab.run import run_experiment
     from birdlab.spec.experiment import parse_overrides
     from birdlab.sweep.executors import build_executor
 

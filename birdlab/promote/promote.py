@@ -17,13 +17,13 @@ import numpy.typing as npt
 from birdlab.errors import PromotionError
 from birdlab.infer.models import ALIASES_FILE, CARD_FILE, MODEL_FILE, load_aliases
 from birdlab.infer.session import OnnxPredictor
-from birdlab.lab import Lab
+from birdlab.lab import Lab, write_whole
 from birdlab.plan import Plan
 from birdlab.promote.export import ExportInfo, build_reference, export_ensemble
 from birdlab.promote.members import collect_members, plan_of, real_windows
 from birdlab.promote.parity import ParityReport, check_parity
 from birdlab.promote.reduction import Reduction
-from birdlab.run import environment, write_whole
+from birdlab.record import environment
 from birdlab.spec.competition import CompetitionSpec
 from birdlab.spec.identity import digest
 from birdlab.tracking.index import load_link

@@ -23,9 +23,10 @@ from birdlab.plan import Plan, Progress, plan_experiment, silent
 from birdlab.promote.export import Member, build_reference, export_ensemble
 from birdlab.promote.members import real_windows
 from birdlab.promote.parity import check_parity
-from birdlab.run import Event, build_store
+from birdlab.run import build_store
 from birdlab.sed.steps import Steps
 from birdlab.spec.experiment import ExperimentSpec
+from birdlab.tasks import Event
 
 N_VALIDATED = 32
 """Recordings that a smoke test validates on."""

@@ -12,12 +12,14 @@ import pandas as pd
 
 from birdlab.cell import is_finished
 from birdlab.errors import BirdlabError
-from birdlab.lab import Lab
+from birdlab.lab import Lab, write_whole
 from birdlab.plan import Plan, Progress, plan_experiment, silent
-from birdlab.run import Event, Executor, RunNote, RunResult, Sink, run_experiments, write_whole
+from birdlab.record import RunNote, RunResult
+from birdlab.run import Sink, run_experiments
 from birdlab.spec.diff import title_of
 from birdlab.spec.sweep import Arm, Sweep, grid_arms
 from birdlab.study.ranking import Ranking, rank_arms
+from birdlab.tasks import Event, Executor
 from birdlab.tracking.index import sweep_path
 
 

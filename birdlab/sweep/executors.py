@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from birdlab.errors import BirdlabError, CellError
-from birdlab.run import CellTask, Event, InProcess, finish_task, skipped
+from birdlab.tasks import CellTask, Event, InProcess, finish_task, skipped
 
 _PR_SET_PDEATHSIG = 1
 _RESTARTS = 3

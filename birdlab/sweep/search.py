@@ -16,7 +16,7 @@ from typing import Any
 import optuna
 
 from birdlab.errors import SpecError
-from birdlab.run import write_whole
+from birdlab.lab import write_whole
 from birdlab.sed.draws import key_of
 from birdlab.spec.identity import digest
 from birdlab.spec.sweep import OptunaSpec, Range

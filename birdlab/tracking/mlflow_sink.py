@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from birdlab.errors import BirdlabError, TrackingError
-from birdlab.lab import Lab
+from birdlab.lab import Lab, write_whole
 from birdlab.plan import Plan
-from birdlab.run import RunNote, RunResult, environment, write_whole
+from birdlab.record import RunNote, RunResult, environment
 from birdlab.spec.diff import flatten, title_of
 from birdlab.spec.identity import canonical_json, digest
 from birdlab.tracking.index import link_path, load_link, load_record

@@ -1,0 +1,110 @@
+"""Tasks: one cell to finish, in a form that crosses process borders, and who finishes it."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from birdlab.cell import finish_cell
+from birdlab.errors import BirdlabError, CellError
+from birdlab.lab import Lab, open_lab, write_whole
+from birdlab.plan import Plan, plan_experiment
+from birdlab.spec.experiment import ExperimentSpec
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a cell: queued, start, epoch, evaluate, done, failed."""
+
+    kind: str
+    cell_id: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CellTask:
+    """A cell to finish, in a form that crosses process borders: spec, lab folder, ids."""
+
+    cell_id: str
+    title: str
+    after: str | None
+    spec_json: str
+    lab_root: str
+
+
+class Executor(Protocol):
+    """Finishes cells; returns the error text of each that failed, by cell id."""
+
+    def execute(
+        self, tasks: Sequence[CellTask], emit: Callable[[Event], None]
+    ) -> dict[str, BirdlabError]:
+        """Finish every task, a task after the one it names in `after`; go on past failures."""
+        ...
+
+
+class InProcess:
+    """Finishes cells one after another in this process."""
+
+    def execute(
+        self, tasks: Sequence[CellTask], emit: Callable[[Event], None]
+    ) -> dict[str, BirdlabError]:
+        """See Executor."""
+        failed: dict[str, BirdlabError] = {}
+        for task in tasks:
+            error = skipped(task) if task.after in failed else finish_task(task, emit)
+            if error is not None:
+                failed[task.cell_id] = error
+                emit(Event("failed", task.cell_id, {"error": str(error)}))
+        return failed
+
+
+def skipped(task: CellTask) -> CellError:
+    """The error of a cell whose start failed."""
+    return CellError(f"{task.title} was skipped: the cell it starts from failed")
+
+
+_KEPT_PLANS = 4
+_plans: dict[tuple[str, str], Plan] = {}
+
+
+def _plan_of(task: CellTask, lab: Lab) -> Plan:
+    """The plan that holds the task's cell, made anew when the data changed since."""
+    key = (task.lab_root, task.spec_json)
+    plan = _plans.pop(key, None)
+    if plan is None or all(cell.cell_id != task.cell_id for cell in plan.cells):
+        plan = plan_experiment(ExperimentSpec.model_validate_json(task.spec_json), lab)
+    _plans[key] = plan
+    while len(_plans) > _KEPT_PLANS:  # a plan holds a table; a long sweep has many
+        _plans.pop(next(iter(_plans)))
+    return plan
+
+
+def finish_task(task: CellTask, emit: Callable[[Event], None]) -> BirdlabError | None:
+    """None when the cell is finished, else what went wrong.
+
+    The last plans are kept, so that a process does not plan anew for every cell. An error
+    that is not birdlab's own is stored with its traceback in the lab's `failed` folder.
+    """
+    lab = open_lab(task.lab_root)
+    try:
+        plan = _plan_of(task, lab)
+        cell = next((c for c in plan.cells if c.cell_id == task.cell_id), None)
+        if cell is None:
+            return CellError(
+                "the data changed while the experiment ran",
+                where=task.title,
+                fix="run the command again: finished cells are kept",
+            )
+        finish_cell(plan, cell, lab, lambda kind, values: emit(Event(kind, task.cell_id, values)))
+    except BirdlabError as error:
+        return error
+    except Exception as error:
+        path = lab.stores / "failed" / f"{task.cell_id}.txt"
+        write_whole(path, traceback.format_exc())
+        return CellError(
+            f"{type(error).__name__}: {error}", where=task.title, got=f"traceback in {path}"
+        )
+    emit(Event("done", task.cell_id))
+    return None
