@@ -103,7 +103,7 @@ def save_record(plan: Plan, result: RunResult) -> None:
     validated = result.cells.dropna(subset=["fold"])
     record = {
         "spec_id": result.spec_id,
-        "name": result.spec.name or note.title or before.get("name", ""),
+        "name": before.get("name") or result.spec.name or note.title,
         "project": result.spec.project,
         "delta": dict(note.delta) or before.get("delta", {}),
         "sweeps": sweeps,

@@ -115,6 +115,8 @@ def test_a_number_with_exponent_is_a_number_and_no_is_text() -> None:
         ("a: [1\n", "not valid YAML"),
         ("a: 'x\n", "not valid YAML"),
         ("a: 1\n---\nb: 2\n", "not valid YAML"),
+        ("? {a: 1}\n: 2\n", ""),
+        ("a:\n  ? {a: {b: 1}}\n", "not valid YAML"),
         ("a: \x07\n", "not valid YAML"),
         ("a: " + "[" * 50 + "]" * 50 + "\n", "nested too deeply"),
         ("a: " + "[" * 600 + "]" * 600 + "\n", ""),

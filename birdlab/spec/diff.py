@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from birdlab.spec.experiment import ExperimentSpec
+from birdlab.spec.named import item_name
 
 
 def flatten(spec: ExperimentSpec) -> dict[str, Any]:
@@ -36,11 +37,17 @@ def title_of(delta: Mapping[str, Any]) -> str:
 
 def _short(dotted: str) -> str:
     parts = dotted.split(".")
-    return ".".join(parts[1:]) if parts[0] in ("augment", "stages") else parts[-1]
+    return ".".join(parts[1:] or parts) if parts[0] in ("augment", "stages") else parts[-1]
 
 
 def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k}: {_text(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(item_name(v) or _text(v) for v in value) + "]"
+    return str(value)
 
 
 def _flatten(dotted: str, value: Any, out: dict[str, Any]) -> None:

@@ -19,6 +19,17 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from birdlab.errors import SpecError
 from birdlab.spec.named import item_name
 
+_PARSER_FAULTS = (
+    ValueError,
+    TypeError,  # `? {a: 1}`: a mapping as a key
+    LookupError,
+    AttributeError,
+    AssertionError,
+    NotImplementedError,
+    RecursionError,
+)
+"""What ruamel.yaml raises, beside its own errors, for text that is no sensible YAML."""
+
 MAX_BYTES = 1_000_000
 MAX_NODES = 100_000
 MAX_DEPTH = 40
@@ -67,7 +78,7 @@ def parse_yaml(text: str, origin: str) -> Document:
         mark = error.problem_mark or error.context_mark
         line = f"{origin}:{mark.line + 1}" if mark else origin
         raise SpecError("a file is not valid YAML", where=line, got=error.problem) from None
-    except (YAMLError, ValueError, RecursionError) as error:
+    except (YAMLError, *_PARSER_FAULTS) as error:
         raise SpecError("a file is not valid YAML", where=origin, got=str(error)) from None
     if tree is None:
         tree = CommentedMap()
