@@ -91,7 +91,10 @@ def collect(plan: Plan, lab: Lab, note: RunNote, trained: set[str]) -> RunResult
 
 
 def save_record(plan: Plan, result: RunResult) -> None:
-    """Write or update the record of a run: `runs/<spec_id>.json`, whole or not at all."""
+    """Write or update the record of a run: `runs/<spec_id>.json`, whole or not at all.
+
+    The scores of a run that was asked for with more folds and seeds before stay.
+    """
     before: dict[str, Any] = {}
     if result.record.is_file():
         before = json.loads(result.record.read_text())
@@ -125,7 +128,14 @@ def save_record(plan: Plan, result: RunResult) -> None:
         "spec": result.spec.model_dump(mode="json"),
         "environment": environment(),
     }
+    if _evidence(before) > _evidence(record):
+        record |= {key: before[key] for key in ("scores", "cells", "evaluation", "spec")}
     write_whole(result.record, json.dumps(record, indent=1))
+
+
+def _evidence(record: Mapping[str, Any]) -> set[tuple[Any, Any]]:
+    """The (fold, seed) pairs of a record; one set is greater than another when it holds it."""
+    return {(cell["fold"], cell["seed"]) for cell in record.get("cells", ())}
 
 
 def environment() -> dict[str, str]:

@@ -116,6 +116,9 @@ def test_more_folds_and_seeds_train_only_what_is_new(make_lab: MakeLab) -> None:
     assert (with_seed.trained, with_seed.cached) == (1, 1)
     a, b = with_seed.cells["padded_cmap"]
     assert a != b
+    run(lab, {"cells.folds": [0]})
+    kept = json.loads(with_seed.record.read_text())["cells"]
+    assert [cell["seed"] for cell in kept] == [0, 1], "less evidence does not replace more"
 
 
 def test_two_labs_and_two_processes_give_equal_bits(make_lab: MakeLab) -> None:

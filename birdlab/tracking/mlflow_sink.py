@@ -181,7 +181,7 @@ class MlflowSink:
             **environment(),
         }
         counts = {"n_rows": evaluation["n_rows"], "n_classes": evaluation["n_classes"]}
-        self._log(run_id, {**result.scores, **counts}, params, tags)
+        self._log(run_id, {**record["scores"], **counts}, params, tags)
         self.client.log_dict(run_id, result.spec.model_dump(mode="json"), "spec.yaml")
         self.client.log_dict(run_id, _links(self.lab, result), "stored_outputs.json")
         if len(result.classes):
