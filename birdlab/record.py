@@ -93,20 +93,21 @@ def collect(plan: Plan, lab: Lab, note: RunNote, trained: set[str]) -> RunResult
 def save_record(plan: Plan, result: RunResult) -> None:
     """Write or update the record of a run: `runs/<spec_id>.json`, whole or not at all.
 
-    The scores of a run that was asked for with more folds and seeds before stay.
+    The scores of a run that was asked for with more folds and seeds before stay, and so does
+    its name when a sweep comes across it.
     """
     before: dict[str, Any] = {}
     if result.record.is_file():
         before = json.loads(result.record.read_text())
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     note = result.note
-    sweeps = dict(before.get("sweeps", {}))
+    sweeps, known = dict(before.get("sweeps", {})), before.get("name", "")
     if note.sweep:
         sweeps[note.sweep] = {"title": note.title, "delta": dict(note.delta)}
     validated = result.cells.dropna(subset=["fold"])
     record = {
         "spec_id": result.spec_id,
-        "name": before.get("name") or result.spec.name or note.title,
+        "name": known if note.sweep and known else result.spec.name or note.title or known,
         "project": result.spec.project,
         "delta": dict(note.delta) or before.get("delta", {}),
         "sweeps": sweeps,

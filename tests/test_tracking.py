@@ -229,7 +229,7 @@ def test_runs_and_cells_come_as_tables(lab: Lab) -> None:
     assert tuple(runs.columns) == RUN_COLUMNS
     assert tuple(cells.columns) == CELL_COLUMNS
     row = runs.set_index("run").loc[result.spec_id]
-    assert (row["name"], row["delta"], row["sweeps"]) == ("one", "batch=4", ["s"])
+    assert (row["name"], row["delta"], row["sweeps"]) == ("tiny", "batch=4", ["s"])
     assert (row["n_folds"], row["n_seeds"], row["n_rows"], row["n_classes"]) == (2, 1, 24, 4)
     assert row["cv/padded_cmap"] == pytest.approx(result.cv)
     assert row["mlflow_run_id"] == load_link(lab, result.spec_id)["parent"]
