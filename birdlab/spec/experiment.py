@@ -148,10 +148,8 @@ def load_spec(
 def build_spec(document: Document, changes: Mapping[str, Any] | None = None) -> ExperimentSpec:
     """The experiment of a loaded document after `changes` by dotted name."""
     raw = set_fields(document.data, changes or {})
-    places = {
-        **document.places,
-        **dict.fromkeys(changes or {}, "change " + str(dict(changes or {}))),
-    }
+    changed = {key: f"change {key}={value}" for key, value in (changes or {}).items()}
+    places = {**document.places, **changed}
     return validate(ExperimentSpec, raw, Document(raw, places))
 
 
