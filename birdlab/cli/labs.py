@@ -52,13 +52,16 @@ def ui(
     if lab.tracking_uri.startswith("http"):
         typer.echo(f"this lab logs to a server; its UI is at {lab.tracking_uri}")
         return
-    connect(lab)
+    experiments = connect(lab).search_experiments()
     command = [
         *(sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", lab.tracking_uri),
         *("--default-artifact-root", lab.artifacts.resolve().as_uri()),
         *("--host", host, "--port", str(port), "--workers", "1"),
     ]
     typer.echo(f"MLflow UI on http://{host}:{port}  (Ctrl-C ends it)")
+    for experiment in experiments:  # the start page shows traces, which birdlab does not write
+        place = f"http://{host}:{port}/#/experiments/{experiment.experiment_id}/runs"
+        typer.echo(f"  runs of {experiment.name:<20} {place}")
     ended = subprocess.run(command, check=False)
     if ended.returncode not in (0, 130, -2):
         raise LabError(

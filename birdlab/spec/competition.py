@@ -61,7 +61,6 @@ PROFILES: dict[str, CompetitionSpec] = {
         CompetitionSpec(
             name="birdclef-2022",
             metric="macro_f1",
-            n_classes=152,
             cpu_minutes=540.0,
             n_soundscapes=5500,
             soundscape_s=60.0,

@@ -154,8 +154,7 @@ class MlflowSink:
                 place = (
                     None if self.lab.file.tracking_uri else self.lab.artifacts.resolve().as_uri()
                 )
-                kind = {"mlflow.experimentKind": "custom_model_development"}
-                identifier = self.client.create_experiment(project, place, tags=kind)
+                identifier = self.client.create_experiment(project, artifact_location=place)
             else:
                 identifier = found.experiment_id
             self._experiments[project] = str(identifier)
