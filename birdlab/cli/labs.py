@@ -42,6 +42,7 @@ def ui(
 
     Example: birdlab ui --port 5001
     """
+    import os
     import subprocess
     import sys
 
@@ -62,7 +63,9 @@ def ui(
     for experiment in experiments:  # the start page shows traces, which birdlab does not write
         place = f"http://{host}:{port}/#/experiments/{experiment.experiment_id}/runs"
         typer.echo(f"  runs of {experiment.name:<20} {place}")
-    ended = subprocess.run(command, check=False)
+    # Its background jobs serve features that birdlab does not use, and do not end quietly.
+    quiet = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    ended = subprocess.run(command, check=False, env=quiet)
     if ended.returncode not in (0, 130, -2):
         raise LabError(
             "the MLflow UI did not start",
