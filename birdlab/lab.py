@@ -6,7 +6,7 @@ import os
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 from pydantic import Field
 
@@ -14,12 +14,13 @@ from birdlab.errors import LabError
 from birdlab.spec.base import Name, Spec, Tuple
 from birdlab.spec.kinds import load_extension, nearest
 from birdlab.spec.problems import validate
+from birdlab.spec.sources import DemoSource, Source, SourceSpec
 from birdlab.spec.yamlfile import Document
 
 LAB_FILE = "birdlab.toml"
 LOCAL_FILE = "birdlab.local.toml"
-BUILT_IN_DATA = ("demo", "demo-abroad")
-"""Data sets that birdlab generates by itself on first use."""
+BUILT_IN_DATA = {"demo": 0, "demo-abroad": 1}
+"""Data sets that birdlab generates by itself on first use, and their seeds."""
 
 
 class LabFile(Spec):
@@ -27,13 +28,15 @@ class LabFile(Spec):
 
     Paths are relative to the file. `data` and `weights` give names to folders and files;
     `jobs` is the number of cells trained at once; `stores` is the folder of all stores.
+    `waveforms: decode` keeps no decoded audio and reads crops from the files themselves.
     """
 
-    data: dict[Name, str] = Field(default_factory=dict)
+    data: dict[Name, Source] = Field(default_factory=dict)
     weights: dict[Name, str] = Field(default_factory=dict)
     extensions: Tuple[str] = ()
     jobs: int | None = Field(default=None, ge=1)
     stores: str = "mlruns"
+    waveforms: Literal["store", "decode"] = "store"
     tracking_uri: str = ""
     notify_url: str = ""
 
@@ -92,18 +95,23 @@ class Lab:
         """Cells trained at once unless the caller says otherwise."""
         return self.file.jobs or len(os.sched_getaffinity(0))
 
-    def dataset_root(self, name: str) -> Path:
-        """The folder of a data set; LabError with the known names when there is none."""
+    def source(self, name: str) -> SourceSpec:
+        """What the lab file says of a data set; LabError with the known names when nothing."""
         if name in self.file.data:
-            return (self.root / self.file.data[name]).resolve()
+            return cast(SourceSpec, self.file.data[name])
         if name in BUILT_IN_DATA:
-            return self.stores / "demo" / name
+            folder = Path(self.file.stores) / "demo" / name
+            return DemoSource(path=str(folder), seed=BUILT_IN_DATA[name])
         raise LabError(
             f"the lab knows no data set {name!r}",
             where=str(self.root / LAB_FILE),
             expected=nearest(name, [*self.file.data, *BUILT_IN_DATA]),
             fix=f'add it under [data]: {name} = "path/to/folder"',
         )
+
+    def dataset_root(self, name: str) -> Path:
+        """The folder of a data set; LabError with the known names when there is none."""
+        return (self.root / self.source(name).path).resolve()
 
     def weights_path(self, name: str) -> Path:
         """The file of named weights; LabError when the name or the file is missing."""

@@ -25,10 +25,9 @@ from birdlab.lab import Lab
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.identity import digest, spec_id
 from birdlab.spec.parts import AugmentationSpec, StageSpec
+from birdlab.spec.sources import DemoSource
 
 QUARANTINE = "quarantine.json"
-
-DEMO_SEEDS = {"demo": 0, "demo-abroad": 1}
 
 Progress = Callable[[str, int, int], None]
 
@@ -88,11 +87,11 @@ def open_dataset(lab: Lab, name: str, progress: Progress = silent) -> Dataset:
 
 def _folder(lab: Lab, name: str, progress: Progress) -> Path:
     root = lab.dataset_root(name)
-    if name in DEMO_SEEDS and name not in lab.file.data:
-        settings = DemoSettings(seed=DEMO_SEEDS[name])
+    source = lab.source(name)
+    if isinstance(source, DemoSource):
         build_demo(
             root,
-            settings,
+            DemoSettings(seed=source.seed),
             jobs=lab.jobs,
             progress=lambda done, total: progress(f"generating {name}", done, total),
         )

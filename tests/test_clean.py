@@ -16,7 +16,7 @@ from birdlab.data.classes import ClassList
 from birdlab.data.clean import apply_rules
 from birdlab.data.table import DataTable, build_table
 from birdlab.errors import DataError
-from birdlab.spec.parts import DataSpec
+from birdlab.spec.data import DataSpec
 
 TABLE = Path(__file__).parents[2] / "shared" / "data" / "birdclef2023_train_metadata.csv"
 ROWS = st.lists(

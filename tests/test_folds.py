@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedKFold
 from birdlab.data.catalog import load_dataset
 from birdlab.data.folds import assign_folds, build_folds, overlap_share
 from birdlab.errors import DataError
-from birdlab.spec.parts import Stratified, StratifiedGroup
+from birdlab.spec.data import Stratified, StratifiedGroup
 
 TABLE = Path(__file__).parents[2] / "shared" / "data" / "birdclef2023_train_metadata.csv"
 TABLES = st.lists(

@@ -11,8 +11,8 @@ import pandas as pd
 
 from birdlab.data.csvfile import read_text_table, text_column
 from birdlab.errors import DataError
+from birdlab.spec.data import CleanSpec, Dedupe, Exclude, MinRecordings
 from birdlab.spec.kinds import function_of, implements, nearest
-from birdlab.spec.parts import CleanSpec, Dedupe, Exclude, MinRecordings
 
 ALIASES = {"recording_id": "xc_id", "species": "primary_label"}
 """Words of the field for columns of the table."""

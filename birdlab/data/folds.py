@@ -13,8 +13,8 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from birdlab.errors import DataError
 from birdlab.spec.base import Spec
+from birdlab.spec.data import Stratified, StratifiedGroup
 from birdlab.spec.kinds import function_of, implements, nearest
-from birdlab.spec.parts import Stratified, StratifiedGroup
 
 ALWAYS_TRAINING = -1
 """The fold of a row that no fold validates on."""

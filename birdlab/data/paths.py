@@ -77,6 +77,25 @@ def refuse_leaving(names: Sequence[str], folder: Path) -> None:
         )
 
 
+def lab_file(lab_root: Path, name: str, where: str) -> Path:
+    """The path of a file that a spec or the lab file names, below the folder of the lab.
+
+    `where` is the field that names it. Raises DataError when it lies outside or is no file.
+    """
+    root = lab_root.resolve()
+    path = (root / name).resolve()
+    if not path.is_relative_to(root):
+        raise DataError(
+            "a file lies outside the lab",
+            where=where,
+            got=name,
+            expected="a file below the folder of birdlab.toml",
+        )
+    if not path.is_file():
+        raise DataError("a file is not there", where=where, got=str(path))
+    return path
+
+
 def first_folder(root: Path, names: Iterable[str]) -> Path | None:
     """The first of the named folders of `root` that exists."""
     return next((root / name for name in names if (root / name).is_dir()), None)

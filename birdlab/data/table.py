@@ -13,7 +13,7 @@ from birdlab.data.classes import ClassList
 from birdlab.data.clean import WATERFALL, apply_rules, waterfall_line
 from birdlab.data.folds import ALWAYS_TRAINING, build_folds
 from birdlab.errors import DataError
-from birdlab.spec.parts import DataSpec
+from birdlab.spec.data import DataSpec
 
 
 @dataclass(frozen=True, eq=False)

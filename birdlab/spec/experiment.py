@@ -11,12 +11,12 @@ from pydantic import BeforeValidator, Field, model_validator
 from birdlab.errors import SpecError
 from birdlab.spec.base import Name, Spec, Tuple
 from birdlab.spec.competition import CompetitionSpec, load_competition
+from birdlab.spec.data import DataSpec
 from birdlab.spec.delta import merge, set_fields
 from birdlab.spec.named import NamedList, unfold
 from birdlab.spec.parts import (
     AugmentationSpec,
     CellsSpec,
-    DataSpec,
     EvaluateSpec,
     ModelSpec,
     OutputSpec,

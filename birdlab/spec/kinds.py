@@ -46,6 +46,7 @@ FAMILIES = (
     "schedule",
     "clean",
     "folds",
+    "source",
 )
 
 

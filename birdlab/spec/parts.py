@@ -1,4 +1,4 @@
-"""The parts of an experiment: data, model, recipe, augmentations, output, evidence."""
+"""The parts of an experiment: model, recipe, augmentations, stages, output, evidence."""
 
 from __future__ import annotations
 
@@ -9,77 +9,6 @@ from pydantic import Field, field_validator, model_validator
 from birdlab.spec.base import AddedLater, Name, Positive, Probability, Spec, Tuple
 from birdlab.spec.kinds import KindOf, register
 from birdlab.spec.named import NamedList
-
-# ---------------------------------------------------------------- data
-
-
-class CleanSpec(Spec):
-    """A cleaning rule; each subclass is one kind."""
-
-    name: Name
-    kind: str
-    main_field: ClassVar[str | None] = None
-
-
-@register("clean")
-class Dedupe(CleanSpec):
-    """Keep the first of the rows that agree in every column of `by`."""
-
-    kind: Literal["dedupe"] = "dedupe"
-    by: Tuple[str] = ("xc_id",)
-    main_field: ClassVar[str | None] = "by"
-
-    @field_validator("by", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
-
-
-@register("clean")
-class Exclude(CleanSpec):
-    """Drop the recordings named in the `filename` column of a CSV file of the lab."""
-
-    kind: Literal["exclude"] = "exclude"
-    list: str
-    main_field: ClassVar[str | None] = "list"
-
-
-@register("clean")
-class MinRecordings(CleanSpec):
-    """Keep species with at least `n` recordings in the table."""
-
-    kind: Literal["min_recordings"] = "min_recordings"
-    n: Annotated[int, Field(ge=1)]
-    main_field: ClassVar[str | None] = "n"
-
-
-@register("folds")
-class Stratified(Spec):
-    """Folds with equal shares of every species."""
-
-    kind: Literal["stratified"] = "stratified"
-    n: Annotated[int, Field(ge=2, le=50)] = 5
-    seed: Annotated[int, Field(ge=0)] = 42
-
-
-@register("folds")
-class StratifiedGroup(Spec):
-    """Folds with near-equal shares of every species and no recordist in two of them."""
-
-    kind: Literal["stratified_group"] = "stratified_group"
-    n: Annotated[int, Field(ge=2, le=50)] = 5
-    seed: Annotated[int, Field(ge=0)] = 42
-
-
-class DataSpec(Spec):
-    """Which recordings are used: data sets by name, cleaning rules in order, folds."""
-
-    base: Name
-    extra: Tuple[Name] = ()
-    clean: Annotated[tuple[CleanSpec, ...], NamedList("clean")] = ()
-    folds: Annotated[Spec, KindOf("folds", "stratified")] = Stratified()
-    on_bad_file: Literal["fail", "skip"] = "fail"
-
 
 # ---------------------------------------------------------------- model
 

@@ -1,0 +1,9 @@
+"""`birdlab data nocall`."""
+
+from __future__ import annotations
+
+import typer
+
+
+def register(group: typer.Typer) -> None:
+    """Add the commands to the noun."""

@@ -1,0 +1,259 @@
+"""The data of an experiment: data sets by name, cleaning rules in order, folds."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from birdlab.spec.base import AddedLater, Name, Positive, Spec, Tuple
+from birdlab.spec.kinds import KindOf, register
+from birdlab.spec.named import NamedList
+
+Needs = Literal["table", "headers", "audio"]
+Texts = Annotated[Tuple[str], AddedLater(as_before=())]
+
+
+class CleanSpec(Spec):
+    """A cleaning rule; each subclass is one kind.
+
+    `tables` limits it to roles (`base`, `extra`, `pretrain`) or data sets by name; empty means
+    every table. `needs` says what it looks at: `table` the metadata alone, `headers` also the
+    headers of the files, `audio` decoded waveforms.
+    """
+
+    name: Name
+    kind: str
+    tables: Texts = ()
+    main_field: ClassVar[str | None] = None
+
+    @property
+    def needs(self) -> Needs:
+        """What the rule has to read."""
+        return "table"
+
+
+def _one_or_many(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+@register("clean")
+class Dedupe(CleanSpec):
+    """Keep the first of the rows that agree in every column of `by`.
+
+    `by` takes columns and the words recording_id, species and content (equal audio after
+    decoding). With `against: base` rows of other tables go when they agree with a base row.
+    """
+
+    kind: Literal["dedupe"] = "dedupe"
+    by: Tuple[str] = ("xc_id",)
+    against: Annotated[Literal["table", "base"], AddedLater(as_before="table")] = "table"
+    main_field: ClassVar[str | None] = "by"
+
+    _by = field_validator("by", mode="before")(_one_or_many)
+
+    @property
+    def needs(self) -> Needs:
+        return "audio" if "content" in self.by else "table"
+
+
+@register("clean")
+class NearDuplicates(CleanSpec):
+    """Keep the first of the recordings that share at least `overlap_s` of audio.
+
+    Found by acoustic fingerprints: copies in another format, louder or quieter, or cut.
+    """
+
+    kind: Literal["near_duplicates"] = "near_duplicates"
+    overlap_s: Positive = 3.0
+    against: Literal["table", "base"] = "table"
+    main_field: ClassVar[str | None] = "overlap_s"
+
+    @property
+    def needs(self) -> Needs:
+        return "audio"
+
+
+@register("clean")
+class Exclude(CleanSpec):
+    """Drop the recordings named in the `filename` column of a CSV file of the lab."""
+
+    kind: Literal["exclude"] = "exclude"
+    list: str
+    main_field: ClassVar[str | None] = "list"
+
+
+@register("clean")
+class KeepRanges(CleanSpec):
+    """Keep only the listed time ranges: a CSV file with filename, start_s, end_s.
+
+    A recording that is not listed stays whole. Each range becomes a row of its own; all rows
+    of a recording share a fold.
+    """
+
+    kind: Literal["keep_ranges"] = "keep_ranges"
+    list: str
+    main_field: ClassVar[str | None] = "list"
+
+
+@register("clean")
+class Duration(CleanSpec):
+    """Keep recordings of `min_s` to `max_s`, by the table, else by the header of the file."""
+
+    kind: Literal["duration"] = "duration"
+    min_s: Annotated[float, Field(ge=0)] = 0.0
+    max_s: Positive | None = None
+
+    @property
+    def needs(self) -> Needs:
+        return "headers"
+
+
+@register("clean")
+class Rating(CleanSpec):
+    """Keep recordings rated `min` or better; `unrated` says what is done with rating 0 or none."""
+
+    kind: Literal["rating"] = "rating"
+    min: Annotated[float, Field(ge=0, le=5)]
+    unrated: Literal["keep", "drop"] = "keep"
+    main_field: ClassVar[str | None] = "min"
+
+
+@register("clean")
+class License(CleanSpec):
+    """Keep recordings whose licence contains one of `allow` and none of `deny`, without case."""
+
+    kind: Literal["license"] = "license"
+    allow: Tuple[str] = ()
+    deny: Tuple[str] = ()
+
+
+@register("clean")
+class SampleRate(CleanSpec):
+    """Keep recordings made at `min_hz` or more, by the header of the file."""
+
+    kind: Literal["sample_rate"] = "sample_rate"
+    min_hz: Annotated[int, Field(ge=1)]
+    main_field: ClassVar[str | None] = "min_hz"
+
+    @property
+    def needs(self) -> Needs:
+        return "headers"
+
+
+@register("clean")
+class Species(CleanSpec):
+    """Keep the species of `keep` (and of the `species` column of the CSV `list`), never `drop`."""
+
+    kind: Literal["species"] = "species"
+    keep: Tuple[str] = ()
+    drop: Tuple[str] = ()
+    list: str | None = None
+
+
+@register("clean")
+class MinRecordings(CleanSpec):
+    """Keep species with at least `n` recordings in the table."""
+
+    kind: Literal["min_recordings"] = "min_recordings"
+    n: Annotated[int, Field(ge=1)]
+    main_field: ClassVar[str | None] = "n"
+
+
+@register("clean")
+class Cap(CleanSpec):
+    """Keep at most `n` recordings of a species, chosen by `seed`."""
+
+    kind: Literal["cap"] = "cap"
+    n: Annotated[int, Field(ge=1)]
+    seed: Annotated[int, Field(ge=0)] = 0
+    main_field: ClassVar[str | None] = "n"
+
+
+@register("clean")
+class Upsample(CleanSpec):
+    """Train on rare species more often: copies of their rows up to `n` rows a species.
+
+    Copies are made after the folds, so none is ever validated on or lies in another fold.
+    """
+
+    kind: Literal["upsample"] = "upsample"
+    n: Annotated[int, Field(ge=1)]
+    main_field: ClassVar[str | None] = "n"
+
+
+@register("clean")
+class Trim(CleanSpec):
+    """Cut off silence at both ends: what is more than `top_db` below the loudest moment."""
+
+    kind: Literal["trim"] = "trim"
+    top_db: Positive = 40.0
+    margin_s: Annotated[float, Field(ge=0)] = 0.2
+    main_field: ClassVar[str | None] = "top_db"
+
+    @property
+    def needs(self) -> Needs:
+        return "audio"
+
+
+class _Rare(Spec):
+    """What both kinds of stratified folds do with species of fewer than `rare_below` rows.
+
+    `leave` spreads them like others, so that some folds lack them; `train` puts them in every
+    training fold and never validates on them; `halves` cuts a species' single recording in two
+    that lie in different folds: a leak, which the audit lists and the score leaves apart.
+    """
+
+    n: Annotated[int, Field(ge=2, le=50)] = 5
+    seed: Annotated[int, Field(ge=0)] = 42
+    rare: Annotated[Literal["leave", "train", "halves"], AddedLater(as_before="leave")] = "leave"
+    rare_below: Annotated[int | None, Field(ge=2), AddedLater(as_before=None)] = None
+    """None: the number of folds for `train`, 2 for `halves`."""
+
+
+@register("folds")
+class Stratified(_Rare):
+    """Folds with equal shares of every species."""
+
+    kind: Literal["stratified"] = "stratified"
+
+
+@register("folds")
+class StratifiedGroup(_Rare):
+    """Folds with near-equal shares of every species and no recordist in two of them."""
+
+    kind: Literal["stratified_group"] = "stratified_group"
+
+
+@register("folds")
+class Predefined(Spec):
+    """Folds from a column of the base table: 0 to n - 1; empty or -1 is always in training."""
+
+    kind: Literal["predefined"] = "predefined"
+    column: str = "fold"
+    n: Annotated[int, Field(ge=1, le=50)]
+
+
+class DataSpec(Spec):
+    """Which recordings are used: data sets by name, cleaning rules in order, folds.
+
+    `base` is split into folds, `extra` joins every training fold. `soundscapes` names the data
+    sets whose labelled soundscapes `birdlab lb score` uses instead of the base's own.
+    """
+
+    not_in_identity: ClassVar[frozenset[str]] = frozenset({"soundscapes"})
+
+    base: Name
+    extra: Tuple[Name] = ()
+    clean: Annotated[tuple[CleanSpec, ...], NamedList("clean")] = ()
+    folds: Annotated[Spec, KindOf("folds", "stratified")] = Stratified()
+    on_bad_file: Literal["fail", "skip"] = "fail"
+    soundscapes: Tuple[Name] = ()
+
+    @model_validator(mode="after")
+    def _each_once(self) -> DataSpec:
+        names = [self.base, *self.extra]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"the data set {', '.join(twice)} is named twice in base and extra")
+        return self
