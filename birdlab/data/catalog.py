@@ -6,8 +6,9 @@ the audio. Audio need not be there: tables are planned with before they are deco
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -51,6 +52,22 @@ COLUMNS = (
 )
 
 
+ANNOTATIONS = ("filename", "path", "start_s", "end_s", "label")
+
+
+class NoiseClip(NamedTuple):
+    """A stretch of a background recording in seconds; NaN = from its start, to its end."""
+
+    path: Path
+    start_s: float
+    end_s: float
+
+
+def no_annotations() -> pd.DataFrame:
+    """ANNOTATIONS without a row."""
+    return pd.DataFrame({column: [] for column in ANNOTATIONS})
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """One named data set.
@@ -58,7 +75,8 @@ class Dataset:
     `recordings` has COLUMNS, a row per file in table order; unknown text is "", an unknown
     number NaN. `classes` is the list the folder states, or None. `soundscapes` has filename,
     path, split (public, private, unlabelled) and duration_s; `soundscape_labels` has row_id
-    and a float32 column per class. Both are empty where the folder has none.
+    and a float32 column per class; `annotations` has ANNOTATIONS, a row per label and stretch of
+    time. All are empty where the folder has none.
     """
 
     name: str
@@ -67,6 +85,7 @@ class Dataset:
     classes: ClassList | None
     soundscapes: pd.DataFrame
     soundscape_labels: pd.DataFrame
+    annotations: pd.DataFrame = field(default_factory=no_annotations)
 
     @property
     def class_list(self) -> ClassList:
