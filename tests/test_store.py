@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from birdlab.data import store as store_module
 from birdlab.data.audio import decode
 from birdlab.data.hashes import hash_files
+from birdlab.data.index import KeyIndex
 from birdlab.data.shards import ROW, list_shards
 from birdlab.data.store import BadFile, WaveStore, in_order
 from birdlab.errors import DataError, LabError
@@ -66,6 +67,61 @@ def test_the_store_gives_what_decode_gives(built: tuple[WaveStore, list[tuple[st
         np.testing.assert_array_equal(store.read_all(key), wave)
         np.testing.assert_array_equal(store.read(key, 700, 301), wave[700:1001])
         assert store.read(key, len(wave), 0).shape == (0,)
+
+
+def test_rows_give_what_keys_give_without_a_copy(
+    built: tuple[WaveStore, list[tuple[str, Path]]],
+) -> None:
+    store, items = built
+    keys = [key for key, _ in items]
+    rows = store.locate([*keys, keys[0]])
+    assert rows.dtype == np.int64
+    assert rows[-1] == rows[0]
+    for row, (key, path) in zip(rows.tolist(), items, strict=False):
+        wave = decode(path)
+        assert store.length_of(row) == store.n_samples(key) == wave.n_samples
+        assert store.scale_of(row) == store.scale(key) == wave.scale
+        crop = store.read_row(row, 5, 100)
+        np.testing.assert_array_equal(crop, wave.samples[5:105])
+        np.testing.assert_array_equal(store.read_int16(key, 5, 100), crop)
+        assert not crop.flags.owndata
+        assert not crop.flags.writeable
+        with pytest.raises(DataError, match="leaves its recording"):
+            store.read_row(row, wave.n_samples - 1, 2)
+    with pytest.raises(DataError, match="does not hold 2 recordings") as caught:
+        store.locate([keys[0], "no", "not"])
+    assert caught.value.got == "no, not"
+    with pytest.raises(IndexError):
+        store.read_row(len(items), 0, 1)
+    assert store.locate([]).shape == (0,)
+
+
+def test_rows_stay_valid_when_the_store_grows(
+    built: tuple[WaveStore, list[tuple[str, Path]]], tmp_path: Path
+) -> None:
+    store, items = built
+    rows = store.locate([key for key, _ in items])
+    more = items_of(store, write_waves(tmp_path / "more", 30)[12:], tmp_path / "hashes.db")
+    WaveStore(store.root, shard_bytes=SHARD_BYTES).build(more)
+    assert store.locate([key for key, _ in more]).min() > rows.max()
+    np.testing.assert_array_equal(store.locate([key for key, _ in items]), rows)
+    for row, (_, path) in zip(rows.tolist(), items, strict=True):
+        np.testing.assert_array_equal(store.read_row(row, 0, 500), decode(path).samples[:500])
+
+
+@given(st.lists(st.text("ab", max_size=12), unique=True, max_size=30), st.data())
+def test_keys_that_begin_alike_are_told_apart(keys: list[str], data: st.DataObject) -> None:
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(keys)), max_size=3)))
+    parts = [
+        np.array([(key.encode(),) for key in keys[a:b]], [("key", "S32")])
+        for a, b in zip([0, *cuts], [*cuts, len(keys)], strict=True)
+    ]
+    index = KeyIndex(lambda number: parts[number])
+    index.extend(range(len(parts) - 1))
+    index.extend(range(len(parts)))
+    asked = data.draw(st.lists(st.text("ab", max_size=12))) + keys
+    wanted = [keys.index(key) if key in keys else -1 for key in asked]
+    assert index.find_all(asked).tolist() == wanted == [index.find(key) for key in asked]
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))

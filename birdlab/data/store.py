@@ -21,6 +21,7 @@ import numpy.typing as npt
 from filelock import FileLock
 
 from birdlab.data.audio import DECODE_SEMANTICS, Waveform, decode, read_duration_s, to_float
+from birdlab.data.index import KeyIndex
 from birdlab.data.shards import SHARD_BYTES, ShardWriter, list_shards, load_rows, map_samples
 from birdlab.errors import AudioError, DataError, LabError
 
@@ -47,16 +48,16 @@ class WaveStore:
     """Decoded recordings at one sample rate below `root`; made on first use.
 
     Any number of processes may read while one builds. A store travels to worker processes as
-    its path only. In memory it is its index: about 100 bytes a recording.
+    its path only. In memory it is a sorted list of key beginnings, 12 bytes a recording; the
+    rest of the index and the samples are mapped files. A row number, once given out, stays
+    valid for the life of the object.
     """
 
     def __init__(
         self, root: Path, sample_rate_hz: int = 32_000, *, shard_bytes: int = SHARD_BYTES
     ) -> None:
         self.root, self.sample_rate_hz, self.shard_bytes = root, sample_rate_hz, shard_bytes
-        self._shards: list[int] | None = None
-        self._rows = load_rows(root, [])
-        self._keys = self._rows["key"].copy()
+        self._index = KeyIndex(partial(load_rows, root))
         self._maps: dict[int, npt.NDArray[np.int16]] = {}
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -65,18 +66,60 @@ class WaveStore:
 
     def key(self, file_hash: str) -> str:
         """The key of a file's content at this store's rate, 32 hex digits."""
-        text = f"{file_hash}|{DECODE_SEMANTICS}|{self.sample_rate_hz}"
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        return content_key(file_hash, self.sample_rate_hz)
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """The distinct keys the store does not hold, in the order given."""
+        distinct = list(dict.fromkeys(keys))
         self._refresh()
-        return [key for key in dict.fromkeys(keys) if self._find(key) is None]
+        rows = self._index.find_all(distinct)
+        return [key for key, row in zip(distinct, rows.tolist(), strict=True) if row < 0]
+
+    def locate(self, keys: Sequence[str]) -> npt.NDArray[np.int64]:
+        """The row of each key, [len(keys)]; DataError that lists what the store does not hold."""
+        rows = self._index.find_all(keys)
+        if (rows < 0).any():
+            self._refresh()
+            rows = self._index.find_all(keys)
+        refuse_absent(self.root, [keys[place] for place in np.flatnonzero(rows < 0).tolist()])
+        return rows
+
+    def length_of(self, row: int) -> int:
+        """The length in samples of the recording in a row."""
+        return int(self._index.row(row)[3])
+
+    def scale_of(self, row: int) -> float:
+        """The true peak of the recording in a row."""
+        return float(self._index.row(row)[4])
+
+    def read_row(self, row: int, start: int, n: int) -> npt.NDArray[np.int16]:
+        """Samples start..start+n of the recording in a row, [n] int16, its peak at ±32767.
+
+        A view of the mapped file: only the crop is read, nothing is copied, and it may not be
+        written to. Raises DataError for a crop that leaves the recording.
+        """
+        key, shard, first, length, _ = self._index.row(row)
+        if start < 0 or n < 0 or start + n > length:
+            raise leaves_recording(key.decode(), start, n, length)
+        if shard not in self._maps:
+            self._maps[shard] = map_samples(self.root, shard)
+        return self._maps[shard][first + start : first + start + n]
 
     def n_samples(self, key: str) -> int:
         """The length of a recording in samples; DataError when the store does not hold it."""
-        row = self._row(key)  # first: it may take in new shards
-        return int(self._rows["n_samples"][row])
+        return self.length_of(self._row(key))
+
+    def scale(self, key: str) -> float:
+        """The true peak of a recording, 1.0 at full scale; DataError as n_samples."""
+        return self.scale_of(self._row(key))
+
+    def read_int16(self, key: str, start: int, n: int) -> npt.NDArray[np.int16]:
+        """Samples start..start+n of a recording as stored, [n] int16; a view, see read_row.
+
+        Raises DataError for a key the store does not hold and for a crop that leaves the
+        recording.
+        """
+        return self.read_row(self._row(key), start, n)
 
     def read(self, key: str, start: int, n: int) -> npt.NDArray[np.float32]:
         """Samples start..start+n of a recording at its own level, [n] float32.
@@ -84,20 +127,8 @@ class WaveStore:
         Only the crop is read. Raises DataError for a key the store does not hold and for a crop
         that leaves the recording.
         """
-        place = self._row(key)  # first: it may take in new shards
-        row = self._rows[place]
-        length, shard = int(row["n_samples"]), int(row["shard"])
-        if start < 0 or n < 0 or start + n > length:
-            raise DataError(
-                "a crop leaves its recording",
-                where=key,
-                got=f"samples {start}..{start + n}",
-                expected=f"within 0..{length}",
-            )
-        if shard not in self._maps:
-            self._maps[shard] = map_samples(self.root, shard)
-        first = int(row["start"]) + start
-        return to_float(self._maps[shard][first : first + n], float(row["scale"]))
+        row = self._row(key)
+        return to_float(self.read_row(row, start, n), self.scale_of(row))
 
     def read_all(self, key: str) -> npt.NDArray[np.float32]:
         """The whole recording at its own level, [n_samples] float32; equals decode().to_float()."""
@@ -165,30 +196,39 @@ class WaveStore:
 
     def _refresh(self) -> None:
         """Take in the shards that have appeared since."""
-        shards = list_shards(self.root)
-        if shards != self._shards:
-            self._rows = load_rows(self.root, shards)
-            self._keys = self._rows["key"].copy()
-            self._shards, self._maps = shards, {}
-
-    def _find(self, key: str) -> int | None:
-        code = key.encode()
-        place = int(np.searchsorted(self._keys, np.bytes_(code)))
-        return place if place < len(self._keys) and self._keys[place] == code else None
+        self._index.extend(list_shards(self.root))
 
     def _row(self, key: str) -> int:
-        place = self._find(key)
-        if place is None:
-            self._refresh()
-            place = self._find(key)
-        if place is None:
-            raise DataError(
-                "the waveform store does not hold a recording",
-                where=str(self.root),
-                got=key,
-                fix="build the store for this table first",
-            )
-        return place
+        row = self._index.find(key)
+        return row if row >= 0 else int(self.locate([key])[0])
+
+
+def content_key(file_hash: str, sample_rate_hz: int) -> str:
+    """The key of decoded content: file hash, numbers of the decoder and rate, 32 hex digits."""
+    text = f"{file_hash}|{DECODE_SEMANTICS}|{sample_rate_hz}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def refuse_absent(root: Path, keys: Sequence[str]) -> None:
+    """DataError that lists keys without a recording; nothing when there are none."""
+    if keys:
+        raise DataError(
+            "the waveform store does not hold "
+            + ("a recording" if len(keys) == 1 else f"{len(keys):,} recordings"),
+            where=str(root),
+            got=", ".join(keys[:8]) + (" ..." if len(keys) > 8 else ""),
+            fix="build the store for this table first: birdlab data build SPEC",
+        )
+
+
+def leaves_recording(key: str, start: int, n: int, length: int) -> DataError:
+    """The error of a crop that is not within its recording."""
+    return DataError(
+        "a crop leaves its recording",
+        where=key,
+        got=f"samples {start}..{start + n}",
+        expected=f"within 0..{length}",
+    )
 
 
 def in_order(
