@@ -31,7 +31,7 @@ def hash_files(paths: Sequence[Path], cache: Path) -> list[str | None]:
     last two seconds is hashed again next time. Several processes may use one cache. Raises
     LabError when the cache is no database.
     """
-    stamps = [_stamp(path) for path in paths]
+    stamps = [stamp_file(path) for path in paths]
     wanted = {stamp for stamp in stamps if stamp is not None}
     with _database(cache) as database:
         known = _recall(database, wanted)
@@ -44,7 +44,8 @@ def hash_files(paths: Sequence[Path], cache: Path) -> list[str | None]:
     return [known.get(stamp) if stamp is not None else None for stamp in stamps]
 
 
-def _stamp(path: Path) -> Stamp | None:
+def stamp_file(path: Path) -> Stamp | None:
+    """What tells a file's content without reading it; None where there is no regular file."""
     try:
         info = path.stat()
     except (OSError, ValueError):
@@ -52,6 +53,12 @@ def _stamp(path: Path) -> Stamp | None:
     if not stat.S_ISREG(info.st_mode):
         return None
     return str(path.absolute()), info.st_size, info.st_mtime_ns
+
+
+def has_settled(stamp: Stamp) -> bool:
+    """Whether the file is as its stamp says and was not changed in the last two seconds."""
+    path, _, mtime_ns = stamp
+    return mtime_ns < time.time_ns() - _SETTLED_NS and stamp_file(Path(path)) == stamp
 
 
 def _hash(stamp: Stamp) -> str | None:
@@ -99,11 +106,10 @@ def _recall(database: sqlite3.Connection, wanted: set[Stamp]) -> dict[Stamp, str
 
 def _remember(database: sqlite3.Connection, fresh: dict[Stamp, str | None]) -> None:
     """Keep the digests of files that did not change meanwhile and are not brand new."""
-    settled = time.time_ns() - _SETTLED_NS
     rows = [
         (*stamp, digest)
         for stamp, digest in fresh.items()
-        if digest is not None and stamp[2] < settled and _stamp(Path(stamp[0])) == stamp
+        if digest is not None and has_settled(stamp)
     ]
     with database:
         database.executemany("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?)", rows)
