@@ -8,22 +8,26 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from birdlab.cellplan import CellBuilder, CellPlan, Rows
-from birdlab.data.catalog import Dataset, load_dataset, load_noise
+from birdlab.data.catalog import Dataset
+from birdlab.data.clean import MAIN_TABLE, Waterfall
 from birdlab.data.demo import DemoSettings, build_demo
+from birdlab.data.facts import Facts
 from birdlab.data.hashes import hash_files
+from birdlab.data.sources import load_source, load_source_noise
 from birdlab.data.store import WaveStore
-from birdlab.data.table import DataTable, build_table
-from birdlab.errors import DataError, LabError
-from birdlab.lab import Lab
+from birdlab.data.table import DataTable, NoiseKey, build_table
+from birdlab.errors import DataError, LabError, SpecError
+from birdlab.lab import BUILT_IN_DATA, Lab
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.identity import digest, spec_id
+from birdlab.spec.kinds import nearest
 from birdlab.spec.parts import AugmentationSpec, StageSpec
 from birdlab.spec.sources import DemoSource
 
@@ -50,7 +54,7 @@ class Plan:
     data: DataTable
     rows: Rows
     cells: tuple[CellPlan, ...]
-    noise: Mapping[str, tuple[str | None, ...]]
+    noise: Mapping[str, tuple[NoiseKey, ...]]
     paths: Mapping[str, Path]
     missing: tuple[str, ...] = ()
     unknown_stages: tuple[StageSpec, ...] = ()
@@ -82,7 +86,7 @@ def load_quarantine(lab: Lab) -> dict[str, str]:
 
 def open_dataset(lab: Lab, name: str, progress: Progress = silent) -> Dataset:
     """The data set of that name; the demo is generated on first use."""
-    return load_dataset(name, _folder(lab, name, progress))
+    return load_source(lab.source(name), name, _folder(lab, name, progress), lab.root)
 
 
 def _folder(lab: Lab, name: str, progress: Progress) -> Path:
@@ -106,7 +110,9 @@ class _Planner:
         self.missing: list[str] = []
         self.paths: dict[str, Path] = {}
         self.store = WaveStore(lab.waves, _sample_rate(spec))
+        self.hashes = lab.waves / "hashes.sqlite"
         self.skipped = load_quarantine(lab) if spec.data.on_bad_file == "skip" else {}
+        self.left_out = Waterfall()
 
     def dataset(self, name: str, role: str) -> Dataset | None:
         try:
@@ -117,32 +123,62 @@ class _Planner:
             self.missing.append(f"{role} {name}: unknown rows")
             return None
 
+    def table(
+        self, base: Dataset, extras: Sequence[Dataset | None], stages: Sequence[Dataset | None]
+    ) -> DataTable:
+        facts = Facts(
+            self.store,
+            self.hashes,
+            build=self.strict,
+            jobs=self.lab.jobs,
+            progress=lambda done, total: self.progress("listening to audio", done, total),
+        )
+        return build_table(
+            base,
+            [extra for extra in extras if extra is not None],
+            self.spec.data,
+            self.lab.root,
+            facts,
+            stages=[stage for stage in stages if stage is not None],
+            window_s=self.spec.competition.window_s,
+            lenient=not self.strict,
+            complete=None not in extras and None not in stages,
+        )
+
     def keys(self, paths: Sequence[Path]) -> tuple[str | None, ...]:
-        hashes = hash_files(paths, self.lab.waves / "hashes.sqlite")
+        hashes = hash_files(paths, self.hashes)
         keys = tuple(None if h is None else self.store.key(h) for h in hashes)
         self.paths |= {k: p for k, p in zip(keys, paths, strict=True) if k is not None}
         return keys
 
-    def rows(self, table: pd.DataFrame) -> Rows:
+    def rows(self, name: str, table: pd.DataFrame) -> Rows:
         keys = self.keys([Path(p) for p in table["path"]])
         kept = [i for i, key in enumerate(keys) if key not in self.skipped]
-        if len(kept) < len(keys):
-            self.missing.append(
-                f"{len(keys) - len(kept)} recordings that cannot be decoded: skipped"
-            )
-        return Rows(table.iloc[kept].reset_index(drop=True), tuple(keys[i] for i in kept))
+        if len(kept) == len(keys):
+            return Rows(table, keys)
+        left = table.iloc[kept].reset_index(drop=True)
+        self.left_out.add(name, "cannot be decoded", table, left)
+        self.missing.append(f"{len(keys) - len(kept)} recordings that cannot be decoded: skipped")
+        return Rows(left, tuple(keys[i] for i in kept))
 
-    def noise(self, augment: Sequence[AugmentationSpec]) -> dict[str, tuple[str | None, ...]]:
-        found: dict[str, tuple[str | None, ...]] = {}
+    def noise(self, augment: Sequence[AugmentationSpec]) -> dict[str, tuple[NoiseKey, ...]]:
+        found: dict[str, tuple[NoiseKey, ...]] = {}
         names = {n for a in augment for n in getattr(a, "noise", ())}
         for name in sorted(names):
             try:
-                keys = self.keys(load_noise(name, _folder(self.lab, name, self.progress)))
-                found[name] = tuple(key for key in keys if key not in self.skipped)
+                root = _folder(self.lab, name, self.progress)
+                clips = load_source_noise(self.lab.source(name), name, root, self.lab.root)
             except (LabError, DataError):
                 if self.strict:
                     raise
                 self.missing.append(f"noise {name}: not there")
+                continue
+            keys = self.keys([clip.path for clip in clips])
+            found[name] = tuple(
+                NoiseKey(key, clip.start_s, clip.end_s)
+                for key, clip in zip(keys, clips, strict=True)
+                if key not in self.skipped
+            )
         return found
 
 
@@ -151,34 +187,38 @@ def plan_experiment(
 ) -> Plan:
     """The plan of an experiment over the lab's data.
 
-    With `strict=False` missing data sets and audio are noted instead of raised, and stages
+    Cleaning rules that need audio decode what the store misses. With `strict=False` nothing is
+    decoded: missing data sets and audio, and rules that wait for audio, are noted, and stages
     whose table is missing come as `unknown_stages`: for a dry run. Raises LabError for an
     unknown data set, DataError for a table that does not hold.
     """
+    _check_scopes(spec, lab)
     planner = _Planner(spec, lab, strict, progress)
     base = planner.dataset(spec.data.base, "base")
     assert base is not None
     extras = [planner.dataset(name, "extra") for name in spec.data.extra]
-    data = build_table(base, [e for e in extras if e is not None], spec.data, lab.root)
-    rows = planner.rows(data.rows)
-    absent = sum(key is None for key in rows.keys)
-    if absent:
-        planner.missing.append(f"audio of {absent:,} of {len(rows.keys):,} recordings: not checked")
-    noise = planner.noise([a for stage in spec.stages for a in stage.augment])
     tables = {
         stage.data: planner.dataset(stage.data, "stage " + stage.name)
         for stage in spec.stages
         if stage.data is not None
     }
-    stage_rows = {n: planner.rows(d.recordings) for n, d in tables.items() if d is not None}
-    builder = CellBuilder(spec, lab, data, rows, stage_rows, tables, noise)
+    data = planner.table(base, extras, list(tables.values()))
+    rows = planner.rows(MAIN_TABLE, data.rows)
+    absent = sum(key is None for key in rows.keys)
+    if absent:
+        planner.missing.append(f"audio of {absent:,} of {len(rows.keys):,} recordings: not checked")
+    noise = planner.noise([a for stage in spec.stages for a in stage.augment])
+    stage_rows = {name: planner.rows(name, table) for name, table in data.stages.items()}
+    data = _with_left_out(data, planner.left_out)
+    cleaned = {name: _cleaned(dataset, data) for name, dataset in tables.items()}
+    builder = CellBuilder(spec, lab, data, rows, stage_rows, cleaned, noise)
     folds = rows.table["fold"].to_numpy(np.int64)
     content = {
         "rows": rows.digest(np.arange(len(folds))),
         "folds": hashlib.sha256(folds.tobytes()).hexdigest(),
         "classes": data.classes.digest,
         "stages": {n: r.digest(np.arange(len(r.keys))) for n, r in stage_rows.items()},
-        "noise": noise,
+        "noise": {name: [clip.content for clip in clips] for name, clips in noise.items()},
         "weights": builder.weights_hash,
     }
     unknown = tuple(s for s in spec.stages if s.data is not None and tables[s.data] is None)
@@ -195,3 +235,40 @@ def plan_experiment(
         unknown,
         planner.skipped,
     )
+
+
+def _cleaned(dataset: Dataset | None, data: DataTable) -> Dataset | None:
+    """The data set of a stage with the rows and classes that cleaning left."""
+    if dataset is None:
+        return None
+    name = dataset.name
+    return replace(dataset, recordings=data.stages[name], classes=data.stage_classes[name])
+
+
+def _with_left_out(data: DataTable, left_out: Waterfall) -> DataTable:
+    """The table whose waterfall ends with the rows that cannot be decoded."""
+    if left_out.lines.empty:
+        return data
+    lines, dropped = (
+        pd.concat([part for part in parts if len(part)], ignore_index=True)
+        for parts in ((data.waterfall, left_out.lines), (data.dropped, left_out.dropped))
+    )
+    return replace(data, waterfall=lines, dropped=dropped)
+
+
+def _check_scopes(spec: ExperimentSpec, lab: Lab) -> None:
+    """SpecError for a rule whose `tables` names neither a role nor a data set.
+
+    A data set that the lab knows and this experiment does not use is no error: an ablation may
+    have switched its stage off.
+    """
+    used = [spec.data.base, *spec.data.extra, *(s.data for s in spec.stages if s.data is not None)]
+    known = ["base", "extra", "pretrain", *used, *lab.file.data, *BUILT_IN_DATA]
+    for rule in spec.data.clean:
+        unknown = [name for name in rule.tables if name not in known]
+        if unknown:
+            raise SpecError(
+                f"a cleaning rule names the unknown table {unknown[0]!r}",
+                where=f"data.clean.{rule.name}.tables",
+                expected=nearest(unknown[0], list(dict.fromkeys(known))),
+            )

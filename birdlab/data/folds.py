@@ -11,9 +11,12 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+from birdlab.data.clean import IDENTITY, recordings_of
+from birdlab.data.clean.sound import span_lengths
+from birdlab.data.facts import Facts
 from birdlab.errors import DataError
 from birdlab.spec.base import Spec
-from birdlab.spec.data import Stratified, StratifiedGroup
+from birdlab.spec.data import Predefined, Stratified, StratifiedGroup
 from birdlab.spec.kinds import function_of, implements, nearest
 
 ALWAYS_TRAINING = -1
@@ -58,8 +61,31 @@ def assign_folds(table: pd.DataFrame, kind: str, n_folds: int, seed: int) -> pd.
     return pd.Series(folds, index=table.index, name="fold")
 
 
+def fold_rows(table: pd.DataFrame, spec: Spec, facts: Facts, halved_from_s: float) -> pd.DataFrame:
+    """The table with `fold`: base rows by `spec`, all others always in training; index 0..n-1.
+
+    All rows of a recording share a fold. Under `rare: halves` the recordings of a rare species
+    of which `halved_from_s` seconds or more are used are cut in the middle: two rows, `apart`,
+    in two folds. What is rare is counted over the whole table, since extra rows teach too.
+    """
+    base = table[table["role"] == "base"]
+    recordings = recordings_of(base)
+    of_recording = build_folds(recordings, spec)
+    keys, known = (pd.MultiIndex.from_frame(part[IDENTITY]) for part in (base, recordings))
+    folds = pd.Series(ALWAYS_TRAINING, table.index, dtype="int64")
+    folds[base.index] = of_recording.to_numpy()[known.get_indexer(keys)]
+    folded = table.assign(fold=folds)
+    if getattr(spec, "rare", "leave") != "halves":
+        return folded
+    return _halve(folded, spec, facts, halved_from_s)
+
+
 def build_folds(table: pd.DataFrame, spec: Spec) -> pd.Series:
-    """The fold of each row of `table` under a spec of the family `folds`, as in assign_folds."""
+    """The fold of each recording of `table` under a spec of the family `folds`.
+
+    An int64 Series on the table's index, -1 for always in training. Raises DataError when the
+    table cannot be split so.
+    """
     folds: pd.Series = function_of(spec)(spec, table)
     return folds
 
@@ -67,13 +93,79 @@ def build_folds(table: pd.DataFrame, spec: Spec) -> pd.Series:
 @implements(Stratified)
 def build_stratified(spec: Stratified, table: pd.DataFrame) -> pd.Series:
     """Folds with equal shares of every species."""
-    return assign_folds(table, "stratified", spec.n, spec.seed)
+    return _assign_frequent(spec, table)
 
 
 @implements(StratifiedGroup)
 def build_stratified_group(spec: StratifiedGroup, table: pd.DataFrame) -> pd.Series:
     """Folds with near-equal shares of every species and no recordist in two of them."""
-    return assign_folds(table, "stratified_group", spec.n, spec.seed)
+    return _assign_frequent(spec, table)
+
+
+def _assign_frequent(spec: Stratified | StratifiedGroup, table: pd.DataFrame) -> pd.Series:
+    """Folds of all rows, or under `rare: train` of those whose species is not rare."""
+    if spec.rare != "train":
+        return assign_folds(table, spec.kind, spec.n, spec.seed)
+    rare = _rare_rows(table, spec.n if spec.rare_below is None else spec.rare_below)
+    folds = assign_folds(table[~rare], spec.kind, spec.n, spec.seed)
+    return folds.reindex(table.index, fill_value=ALWAYS_TRAINING)
+
+
+@implements(Predefined)
+def read_folds(spec: Predefined, table: pd.DataFrame) -> pd.Series:
+    """Folds from a column of the table: 0 to n - 1; empty or -1 is always in training.
+
+    Raises DataError for a column that is not there, any other value, and a fold without rows.
+    """
+    if spec.column not in table.columns:
+        raise DataError(
+            f"the table has no column {spec.column!r}",
+            where="data.folds.column",
+            expected=nearest(spec.column, [str(column) for column in table.columns]),
+        )
+    text = table[spec.column].astype(str).str.strip()
+    numbers = pd.to_numeric(text.where(text != "", "-1"), errors="coerce")
+    wrong = ~numbers.isin([ALWAYS_TRAINING, *range(spec.n)])
+    if wrong.any():
+        shown = ", ".join(map(repr, sorted(set(text[wrong]))[:10]))
+        raise DataError(
+            f"{int(wrong.sum())} recordings have no fold in the column {spec.column!r}",
+            where="data.folds",
+            got=shown,
+            expected=f"0 to {spec.n - 1}, or empty for always in training",
+            fix="set data.folds.n, or correct the table",
+        )
+    empty = sorted(set(range(spec.n)) - set(numbers))
+    if empty:
+        raise DataError(
+            f"no recording is in fold {', '.join(map(str, empty))}",
+            where="data.folds",
+            got=f"n: {spec.n}",
+            fix="set data.folds.n to the number of folds in the table",
+        )
+    return numbers.astype("int64").rename("fold")
+
+
+def _rare_rows(table: pd.DataFrame, below: int) -> npt.NDArray[np.bool_]:
+    """Which rows are of a species with fewer than `below` recordings."""
+    counts = recordings_of(table)["primary_label"].value_counts()
+    return np.asarray(table["primary_label"].map(counts) < below, bool)
+
+
+def _halve(table: pd.DataFrame, spec: Spec, facts: Facts, halved_from_s: float) -> pd.DataFrame:
+    """The table with two rows for each long recording of a rare species, the second one later."""
+    below = getattr(spec, "rare_below", None) or 2
+    single = ~table.duplicated(IDENTITY, keep=False)
+    rare = table[_rare_rows(table, below) & (table["role"] == "base") & single]
+    lengths = span_lengths(rare, facts)
+    long = rare[lengths >= halved_from_s]
+    middle_s = long["start_s"].fillna(0.0) + lengths[long.index] / 2
+    first = long.assign(end_s=middle_s, apart=True)
+    other = (long["fold"] + 1) % int(getattr(spec, "n", 2))
+    second = long.assign(start_s=middle_s, apart=True, fold=other)
+    parts = [table.drop(long.index), first, second]
+    halved = pd.concat([part for part in parts if len(part)]).sort_index(kind="stable")
+    return halved.reset_index(drop=True)
 
 
 def overlap_share(

@@ -1,0 +1,76 @@
+"""Cleaning rules that look into the files: durations, sample rates, equal audio, silence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from birdlab.data.clean.rules import CleanContext, recordings_of, without_recordings
+from birdlab.data.facts import Facts
+from birdlab.spec.data import Duration, NearDuplicates, SampleRate, Trim
+from birdlab.spec.kinds import implements
+
+
+def fill_durations(table: pd.DataFrame, facts: Facts) -> pd.Series:
+    """The length of each file in seconds: by the table, else by its header; NaN when neither."""
+    known = table["duration_s"].astype(np.float64)
+    lacking = known.isna()
+    if not lacking.any():
+        return known
+    headers = facts.headers([Path(path) for path in table.loc[lacking, "path"]])
+    known = known.copy()
+    known[lacking] = headers["duration_s"].to_numpy(np.float64)
+    return known
+
+
+def span_lengths(table: pd.DataFrame, facts: Facts) -> pd.Series:
+    """The length of what each row uses of its file in seconds; NaN when unknown."""
+    ends = table["end_s"].copy()
+    to_the_end = ends.isna()
+    ends[to_the_end] = fill_durations(table[to_the_end], facts)
+    return ends - table["start_s"].fillna(0.0)
+
+
+@implements(Duration)
+def keep_lengths(spec: Duration, table: pd.DataFrame, context: CleanContext) -> pd.DataFrame:
+    """The rows that use `min_s` to `max_s` seconds; one of unknown length is kept and noted."""
+    lengths = span_lengths(table, context.facts)
+    _note_unknown(context, lengths.isna(), "length")
+    limit = np.inf if spec.max_s is None else spec.max_s
+    return table[lengths.between(spec.min_s, limit) | lengths.isna()]
+
+
+@implements(SampleRate)
+def keep_rates(spec: SampleRate, table: pd.DataFrame, context: CleanContext) -> pd.DataFrame:
+    """The rows of files at `min_hz` or more; a file whose rate is unknown is kept and noted."""
+    headers = context.facts.headers([Path(path) for path in table["path"]])
+    unreadable = pd.Series(headers["reason"].to_numpy() != "", table.index)
+    _note_unknown(context, unreadable, "sample rate")
+    fast = pd.Series(headers["sample_rate_hz"].to_numpy() >= spec.min_hz, table.index)
+    return table[fast | unreadable]
+
+
+def _note_unknown(context: CleanContext, unknown: pd.Series, what: str) -> None:
+    if unknown.any():
+        context.notes.append(f"{int(unknown.sum()):,} of unknown {what} kept")
+
+
+@implements(Trim)
+def trim_silence(spec: Trim, table: pd.DataFrame, context: CleanContext) -> pd.DataFrame:
+    """The table with start_s and end_s within which each recording is not silent.
+
+    A row whose own time range lies wholly in what would be cut off keeps it.
+    """
+    recordings = recordings_of(table)
+    paths = [Path(path) for path in recordings["path"]]
+    loud = context.facts.trims(paths, spec.top_db, spec.margin_s)
+    loud = pd.DataFrame(loud[["start_s", "end_s"]].to_numpy(), index=recordings["path"])
+    start_s = np.fmax(table["start_s"], table["path"].map(loud[0]))
+    end_s = np.fmin(table["end_s"], table["path"].map(loud[1]))
+    silent = start_s >= end_s
+    return table.assign(
+        start_s=table["start_s"].where(silent, start_s),
+        end_s=table["end_s"].where(silent, end_s),
+    )
