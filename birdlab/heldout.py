@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,10 @@ import pandas as pd
 from birdlab.cell import WEIGHTS, finish_cell, load_model, pick_device
 from birdlab.cellplan import CellPlan
 from birdlab.data.audio import decode
+from birdlab.data.catalog import Dataset
+from birdlab.data.classes import ClassList
 from birdlab.data.hashes import hash_files
+from birdlab.data.windows_truth import check_stems, name_windows, window_targets
 from birdlab.errors import DataError
 from birdlab.evaluate.metrics import constant_floor, macro_auc, padded_cmap
 from birdlab.evaluate.outputs import StoredOutputs, load_outputs, save_outputs
@@ -20,7 +24,7 @@ from birdlab.evaluate.predictor import predict_recordings
 from birdlab.evaluate.score import N_PAD
 from birdlab.evaluate.windows import blend
 from birdlab.lab import Lab
-from birdlab.plan import Plan, Progress, silent
+from birdlab.plan import Plan, Progress, open_dataset, silent
 from birdlab.spec.identity import digest
 
 METRICS = {"padded_cmap": padded_cmap, "macro_auc": macro_auc}
@@ -28,15 +32,22 @@ METRICS = {"padded_cmap": padded_cmap, "macro_auc": macro_auc}
 
 @dataclass(frozen=True)
 class HeldOutScore:
-    """The score of a run on one split of its labelled soundscapes."""
+    """The score of a run on one split of a data set's labelled soundscapes.
 
+    `name` is what the score is called: the split alone for the base's own soundscapes, with the
+    data set before it for those of others. `unknown` counts labels that are no class of the run.
+    """
+
+    dataset: str
     split: str
+    name: str
     metric: str
     score: float
     floor: float
     n_windows: int
     n_files: int
     n_models: int
+    unknown: Mapping[str, int] = field(default_factory=dict)
 
 
 def score_soundscapes(
@@ -48,8 +59,10 @@ def score_soundscapes(
 ) -> list[HeldOutScore]:
     """The competition's metric on each split that has labels, from the mean of all fold models.
 
-    Outputs are stored in each cell's folder and read back the next time. Raises DataError when
-    the data set has no labelled soundscapes or the metric is not one that birdlab computes.
+    The soundscapes are those of the data sets that `data.soundscapes` names, each with scores of
+    its own; else the base's. Outputs are stored in each cell's folder and read back the next
+    time. Raises DataError when a data set has no labelled soundscapes or the metric is not one
+    that birdlab computes.
     """
     metric = plan.spec.competition.metric
     if metric not in METRICS:
@@ -58,43 +71,109 @@ def score_soundscapes(
             expected=", ".join(METRICS),
             fix="enter the leaderboard's own score: birdlab lb add RUN --public ...",
         )
-    labels = plan.base.soundscape_labels
-    scapes = plan.base.soundscapes
+    return [
+        score
+        for data in _datasets(plan, lab, progress)
+        for score in _score_dataset(plan, lab, data, splits, progress)
+    ]
+
+
+def _datasets(plan: Plan, lab: Lab, progress: Progress) -> list[Dataset]:
+    names = plan.spec.data.soundscapes or (plan.base.name,)
+    return [
+        plan.base if name == plan.base.name else open_dataset(lab, name, progress) for name in names
+    ]
+
+
+def _score_dataset(
+    plan: Plan, lab: Lab, data: Dataset, splits: tuple[str, ...], progress: Progress
+) -> list[HeldOutScore]:
+    metric, scapes = plan.spec.competition.metric, data.soundscapes
     scapes = scapes[scapes["split"].isin(splits)].reset_index(drop=True)
-    if labels.empty or scapes.empty:
+    if scapes.empty or (data.soundscape_labels.empty and data.annotations.empty):
         raise DataError(
-            f"the data set {plan.base.name} has no labelled soundscapes",
-            where=str(plan.base.root),
-            expected="soundscapes.csv with public and private files, and soundscape_labels.csv",
+            f"the data set {data.name} has no labelled soundscapes",
+            where=str(data.root),
+            expected="public or private soundscapes, with labels of windows or labels in time",
+            fix="name a data set that has them: birdlab lb score RUN --on NAME",
         )
-    probs, rows = _mean_probs(plan, lab, scapes, progress)
-    truth = labels.set_index("row_id").reindex(rows["row_id"])
-    if truth.isna().any(axis=None):
-        lost = truth.index[truth.isna().any(axis=1)][:3]
-        raise DataError("windows have no labels", got=", ".join(lost), where=str(plan.base.root))
-    targets = truth[list(plan.data.classes)].to_numpy() > 0
+    check_stems(scapes["filename"].tolist())
+    probs, scape_index = _mean_probs(plan, lab, scapes, progress)
+    n_windows = np.bincount(scape_index, minlength=len(scapes))
+    truth, unknown = _truth(data, scapes, n_windows, plan)
+    targets = truth.to_numpy() > 0
     out = []
     for split in splits:
-        chosen = (rows["split"] == split).to_numpy()
+        chosen = (scapes["split"] == split).to_numpy()[scape_index]
         if chosen.any():
             out.append(
                 HeldOutScore(
+                    data.name,
                     split,
+                    split if data is plan.base else f"{data.name} {split}",
                     metric,
                     METRICS[metric](targets[chosen], probs[chosen]),
                     constant_floor(targets[chosen], N_PAD) if metric == "padded_cmap" else 0.5,
                     int(chosen.sum()),
                     int((scapes["split"] == split).sum()),
                     len(plan.final_cells),
+                    unknown,
                 )
             )
     return out
 
 
+def _truth(
+    data: Dataset, scapes: pd.DataFrame, n_windows: npt.NDArray[np.int64], plan: Plan
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """A column per class and a row for each window that was heard; labels that are no class.
+
+    A class without a column in a table of window labels is in none of its windows, as one that
+    no annotation names is.
+    """
+    classes, window_s = plan.data.classes, plan.spec.competition.window_s
+    if data.soundscape_labels.empty:
+        heard = pd.DataFrame({"filename": scapes["filename"], "duration_s": n_windows * window_s})
+        named = data.annotations["label"][data.annotations["filename"].isin(scapes["filename"])]
+        truth = window_targets(data.annotations, heard, classes, window_s)
+        _require_class(data, set(named), classes)
+        return truth[list(classes)], classes.count_unknown((label,) for label in named)
+    labels = data.soundscape_labels.set_index("row_id")
+    _require_class(data, set(labels.columns), classes)
+    heard_ids = [
+        row_id
+        for name, n in zip(scapes["filename"], n_windows.tolist(), strict=True)
+        for row_id in name_windows(name, n, window_s)
+    ]
+    lost = [row_id for row_id in heard_ids if row_id not in labels.index]
+    if lost:
+        raise DataError(
+            f"{len(lost)} windows have no labels", got=", ".join(lost[:3]), where=str(data.root)
+        )
+    labels = labels.loc[heard_ids]
+    strange = {code: int((labels[code] > 0).sum()) for code in classes.unknown(labels.columns)}
+    unknown = {code: n for code, n in strange.items() if n}
+    return labels.reindex(columns=list(classes), fill_value=np.float32(0)), unknown
+
+
+def _require_class(data: Dataset, labels: set[str], classes: ClassList) -> None:
+    if not any(code in classes for code in labels):
+        raise DataError(
+            f"no label of the soundscapes of {data.name} is a class of the run",
+            where=str(data.root),
+            got=", ".join(sorted(labels)[:5]) or "no label",
+            expected=f"some of the {len(classes)} classes: {', '.join(classes.codes[:3])} ...",
+            fix="map them: `labels` or `synonyms` of the data set in birdlab.toml",
+        )
+
+
 def _mean_probs(
     plan: Plan, lab: Lab, scapes: pd.DataFrame, progress: Progress
-) -> tuple[npt.NDArray[np.float32], pd.DataFrame]:
-    """The deployed probability of every window, averaged over models, and what each row is."""
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """The deployed probability of every window, averaged over models, and its row of `scapes`.
+
+    In the order of `scapes` and in time.
+    """
     output, total = plan.spec.output, None
     stored = None
     for done, cell in enumerate(plan.final_cells):
@@ -105,15 +184,10 @@ def _mean_probs(
         total = probs.astype(np.float64) if total is None else total + probs
     progress("scoring soundscapes", len(plan.final_cells), len(plan.final_cells))
     assert stored is not None and total is not None
+    mean = (total / len(plan.final_cells)).astype(np.float32)
     w = stored.windows
-    names = np.asarray([Path(name).stem for name in w.recordings], object)[w.recording_index]
-    rows = pd.DataFrame(
-        {
-            "row_id": [f"{n}_{int(end)}" for n, end in zip(names, w.end_s, strict=True)],
-            "split": scapes["split"].to_numpy()[w.recording_index],
-        }
-    )
-    return (total / len(plan.final_cells)).astype(np.float32), rows
+    order = np.lexsort((w.end_s, w.recording_index))
+    return mean[order], w.recording_index[order]
 
 
 def _outputs(plan: Plan, cell: CellPlan, lab: Lab, scapes: pd.DataFrame) -> StoredOutputs:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from birdlab.cli.common import RunArgument, load_result_spec
 from birdlab.errors import LedgerError
 
 if TYPE_CHECKING:
+    from birdlab.heldout import HeldOutScore
     from birdlab.lab import Lab
 
 board = typer.Typer(
@@ -46,8 +48,16 @@ def add(
 
 
 @board.command("score", context_settings={"ignore_unknown_options": True})
-def score(run: RunArgument) -> None:
+def score(
+    run: RunArgument,
+    on: Annotated[
+        list[str] | None,
+        typer.Option("--on", help="A data set with labelled soundscapes (repeatable)."),
+    ] = None,
+) -> None:
     """Score the mean of a run's fold models on the labelled public and private soundscapes.
+
+    They are those of --on, else of `data.soundscapes` of the spec, else the base's own.
 
     Example: birdlab lb score lr:best
     """
@@ -60,22 +70,30 @@ def score(run: RunArgument) -> None:
     lab = open_lab()
     record = resolve_run(lab, run)
     spec = load_result_spec(record)
+    if on:
+        data = spec.data.model_copy(update={"soundscapes": tuple(on)})
+        spec = spec.model_copy(update={"data": data})
     with CellProgress() as shown:
         plan = plan_experiment(spec, lab, progress=shown.step)
         scores = score_soundscapes(plan, lab, progress=shown.step)
     for s in scores:
         print_lines(
-            f"{s.split:<8} {s.metric} {s.score:.4f}  (floor {s.floor:.4f}, {s.n_files} files, "
+            f"{s.name:<8} {s.metric} {s.score:.4f}  (floor {s.floor:.4f}, {s.n_files} files, "
             f"{s.n_windows} windows, mean of {s.n_models} models)"
         )
-    by_split = {s.split: s.score for s in scores}
+    for dataset, unknown in {s.dataset: s.unknown for s in scores if s.unknown}.items():
+        counted = ", ".join(f"{label} {n}" for label, n in list(unknown.items())[:8])
+        more = ", ..." if len(unknown) > 8 else ""
+        print_lines(f"labels of {dataset} that are no class: {counted}{more}")
+    named = _ledger_columns(scores)
     try:
         _enter(
             lab,
             record,
             spec.competition.metric,
-            by_split.get("public"),
-            by_split.get("private"),
+            named.pop("public", None),
+            named.pop("private", None),
+            other=named,
             source="score",
             note=f"{scores[0].n_models} fold models",
         )
@@ -83,6 +101,20 @@ def score(run: RunArgument) -> None:
         if "already" not in str(error):
             raise
         print_lines("the ledger has these scores already")
+
+
+def _ledger_columns(scores: Sequence[HeldOutScore]) -> dict[str, float]:
+    """Each score under its ledger column; LedgerError when two would share one."""
+    columns: dict[str, float] = {}
+    for s in scores:
+        column = re.sub(r"[^a-z0-9_]", "_", s.name.lower())
+        column = column if column[0].isalpha() else f"at_{column}"
+        if column in columns:
+            raise LedgerError(
+                "two data sets would share a column of the ledger", got=f"{s.name}: {column}"
+            )
+        columns[column] = s.score
+    return columns
 
 
 @board.command("list")
@@ -153,6 +185,7 @@ def _enter(
     *,
     source: str,
     note: str,
+    other: Mapping[str, float] | None = None,
 ) -> None:
     from birdlab.study.ledger import append_row
 
@@ -165,6 +198,7 @@ def _enter(
         "source": source,
         "note": note,
         "weights": "folds",
+        **({"other": dict(other)} if other else {}),
     }
     stored = append_row(lab.ledger, row)
     _copy_to_mlflow(lab, [stored])
@@ -177,6 +211,7 @@ def _copy_to_mlflow(lab: Lab, rows: Iterable[Mapping[str, Any]]) -> None:
 
     sink = MlflowSink(lab)
     for row in rows:
-        scores = {f"lb/{k}": row.get(k) for k in ("public", "private")}
+        named = {k: row.get(k) for k in ("public", "private")} | dict(row.get("other") or {})
+        scores = {f"lb/{k}": score for k, score in named.items()}
         given = {name: float(score) for name, score in scores.items() if score is not None}
         sink.log_metrics(row["run"], given, {"lb/metric": row["metric"]})
