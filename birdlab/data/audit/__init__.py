@@ -1,0 +1,1 @@
+"""The audit of a table: leaks, support, recordists, files, and what to do about them."""

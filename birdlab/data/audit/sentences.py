@@ -1,0 +1,35 @@
+"""A finding, and how numbers and names stand in its sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+LEAK, WARNING, NOTE = "leak", "warning", "note"
+
+
+class Finding(NamedTuple):
+    """One thing worth knowing: how bad, what, and what to do ("" = nothing)."""
+
+    severity: str
+    finding: str
+    fix: str = ""
+
+
+def percent(share: float) -> str:
+    """A share as text: `77.2 %`, small ones not rounded to nothing; "" for NaN."""
+    if share != share:
+        return ""
+    return f"{100 * share:.1f} %" if share == 0 or share >= 5e-4 else "< 0.1 %"
+
+
+def count(n: int, noun: str, plural: str = "") -> str:
+    """`1 row`, `1,234 rows`."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {plural or noun + 's'}"
+
+
+def name_some(names: Iterable[object], most: int = 5) -> str:
+    """The first names and how many more there are."""
+    texts = [str(name) for name in names]
+    more = f" and {len(texts) - most:,} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more
