@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -45,7 +46,8 @@ class Plan:
     """Everything known before training.
 
     cells: in the order to train them, starts before what starts from them, seed-major;
-    missing: what the lab does not have, in words (only from a plan that is not strict).
+    missing: what the lab does not have, in words (only from a plan that is not strict);
+    notes: what reading the data sets left out or found odd.
     """
 
     spec: ExperimentSpec
@@ -59,6 +61,7 @@ class Plan:
     missing: tuple[str, ...] = ()
     unknown_stages: tuple[StageSpec, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def final_cells(self) -> tuple[CellPlan, ...]:
@@ -84,9 +87,16 @@ def load_quarantine(lab: Lab) -> dict[str, str]:
     return listed
 
 
-def open_dataset(lab: Lab, name: str, progress: Progress = silent) -> Dataset:
+def open_dataset(
+    lab: Lab,
+    name: str,
+    progress: Progress = silent,
+    *,
+    on_bad_file: Literal["fail", "skip"] = "fail",
+) -> Dataset:
     """The data set of that name; the demo is generated on first use."""
-    return load_source(lab.source(name), name, _folder(lab, name, progress), lab.root)
+    root = _folder(lab, name, progress)
+    return load_source(lab.source(name), name, root, lab.root, on_bad_file=on_bad_file)
 
 
 def _folder(lab: Lab, name: str, progress: Progress) -> Path:
@@ -108,6 +118,7 @@ class _Planner:
     def __init__(self, spec: ExperimentSpec, lab: Lab, strict: bool, progress: Progress) -> None:
         self.spec, self.lab, self.strict, self.progress = spec, lab, strict, progress
         self.missing: list[str] = []
+        self.notes: list[str] = []
         self.paths: dict[str, Path] = {}
         self.store = WaveStore(lab.waves, _sample_rate(spec))
         self.hashes = lab.waves / "hashes.sqlite"
@@ -115,13 +126,17 @@ class _Planner:
         self.left_out = Waterfall()
 
     def dataset(self, name: str, role: str) -> Dataset | None:
+        bad = self.spec.data.on_bad_file
         try:
-            return open_dataset(self.lab, name, self.progress)
+            dataset = open_dataset(self.lab, name, self.progress, on_bad_file=bad)
         except (LabError, DataError):
             if self.strict or role == "base":
                 raise
             self.missing.append(f"{role} {name}: unknown rows")
             return None
+        self.notes += [f"{name}: {note}" for note in dataset.notes]
+        self.notes += [f"{name}: {file} refused ({why})" for file, why in dataset.refused.items()]
+        return dataset
 
     def table(
         self, base: Dataset, extras: Sequence[Dataset | None], stages: Sequence[Dataset | None]
@@ -167,7 +182,13 @@ class _Planner:
         for name in sorted(names):
             try:
                 root = _folder(self.lab, name, self.progress)
-                clips = load_source_noise(self.lab.source(name), name, root, self.lab.root)
+                clips = load_source_noise(
+                    self.lab.source(name),
+                    name,
+                    root,
+                    self.lab.root,
+                    on_bad_file=self.spec.data.on_bad_file,
+                )
             except (LabError, DataError):
                 if self.strict:
                     raise
@@ -234,6 +255,7 @@ def plan_experiment(
         tuple(planner.missing),
         unknown,
         planner.skipped,
+        tuple(dict.fromkeys(planner.notes)),
     )
 
 

@@ -15,7 +15,15 @@ import pandas as pd
 
 from birdlab.cell import CURVES, load_card, outputs_folder
 from birdlab.evaluate.outputs import load_outputs
-from birdlab.evaluate.score import FoldTable, fold_table, score_classes, score_fold, score_run
+from birdlab.evaluate.score import (
+    FoldTable,
+    fold_table,
+    score_apart,
+    score_classes,
+    score_fold,
+    score_fold_apart,
+    score_run,
+)
 from birdlab.lab import Lab, write_whole
 from birdlab.plan import Plan
 from birdlab.spec.experiment import ExperimentSpec
@@ -36,7 +44,8 @@ class RunResult:
 
     scores: `cv/...` means over folds, their spread, the pooled value and the floor (empty
     when nothing was validated); cells: one row per (fold, seed) with its scores;
-    classes: one row per species; trained and cached: how many cells were computed and found.
+    classes: one row per species; trained and cached: how many cells were computed and found;
+    waterfall and dropped: how cleaning came to the rows, as in DataTable.
     """
 
     spec: ExperimentSpec
@@ -49,6 +58,8 @@ class RunResult:
     trained: int
     cached: int
     record: Path
+    waterfall: pd.DataFrame
+    dropped: pd.DataFrame
 
     @property
     def cv(self) -> float:
@@ -59,15 +70,18 @@ class RunResult:
 def collect(plan: Plan, lab: Lab, note: RunNote, trained: set[str]) -> RunResult:
     """The result of a run whose cells are all finished; writes its record."""
     tables: dict[tuple[int, int], FoldTable] = {}
+    apart: dict[tuple[int, int], FoldTable] = {}
     rows, curves = [], []
     for cell in plan.final_cells:
         card = load_card(lab, cell.cell_id)
         row: dict[str, Any] = {"fold": cell.fold, "seed": cell.seed, "cell_id": cell.cell_id}
         if cell.fold is not None:
             stored = load_outputs(outputs_folder(lab, cell))
-            table = fold_table(stored, plan.spec.output, plan.spec.evaluate)
-            tables[cell.fold, cell.seed] = table
+            given = (stored, plan.spec.output, plan.spec.evaluate)
+            table, halves = fold_table(*given), fold_table(*given, apart=True)
+            tables[cell.fold, cell.seed], apart[cell.fold, cell.seed] = table, halves
             row |= {"eval_id": cell.eval_id, **asdict(score_fold(table))}
+            row |= score_fold_apart(halves)
         rows.append({**row, "seconds": card["seconds"], "device": card["device"]})
     for cell in plan.cells:
         curve = pd.read_parquet(lab.cells / cell.cell_id / CURVES)
@@ -78,13 +92,15 @@ def collect(plan: Plan, lab: Lab, note: RunNote, trained: set[str]) -> RunResult
         plan.spec,
         plan.spec_id,
         note,
-        score_run(tables) if tables else {},
+        score_run(tables) | score_apart(apart) if tables else {},
         pd.DataFrame(rows),
         score_classes(pooled) if pooled else pd.DataFrame(),
         pd.concat(curves, ignore_index=True),
         trained=sum(c.cell_id in trained for c in plan.cells),
         cached=sum(c.cell_id not in trained for c in plan.cells),
         record=lab.runs / f"{plan.spec_id}.json",
+        waterfall=plan.data.waterfall,
+        dropped=plan.data.dropped,
     )
     save_record(plan, result)
     return result

@@ -52,11 +52,15 @@ def build_sinks(lab: Lab, track: bool) -> list[Sink]:
 
 
 def report_artifacts(result: RunResult) -> dict[str, str]:
-    """The files that go with a run in MLflow: its report as a page."""
+    """The files that go with a run in MLflow: its report as a page, and how its rows came about."""
     from birdlab.cli.reports import run_report_info
     from birdlab.study.report import run_report_html
 
-    return {"report.html": run_report_html(run_report_info(result))}
+    return {
+        "report.html": run_report_html(run_report_info(result)),
+        "waterfall.csv": result.waterfall.to_csv(index=False),
+        "dropped.csv": result.dropped.to_csv(index=False),
+    }
 
 
 def load_result_spec(record: dict[str, Any]) -> Any:

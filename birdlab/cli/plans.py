@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from birdlab.cell import is_finished
 from birdlab.cellplan import CellPlan
@@ -25,12 +26,12 @@ def describe_plan(plan: Plan, lab: Lab) -> str:
         f"{spec.name or 'experiment'}  spec {plan.spec_id}  competition {spec.competition.name}",
         f"rows      {len(rows):,} ({len(base):,} base, {len(rows) - len(base):,} extra), "
         f"{len(plan.data.classes)} classes",
-        "waterfall " + _waterfall(plan),
         f"metric    padded cmAP over folds, floor {_floor(plan)} "
         f"(leaderboard: {spec.competition.metric})",
         f"folds     {_folds(plan)}",
     ]
     lines += [f"weights   {_weights(stage, plan)}" for stage in spec.stages[-1:]]
+    lines += ["", *waterfall_table(plan.data.waterfall)]
     lines += ["", "stages"]
     lines += [_stage_line(stage, plan) for stage in spec.stages]
     done = sum(is_finished(lab, cell) for cell in plan.cells)
@@ -40,6 +41,7 @@ def describe_plan(plan: Plan, lab: Lab) -> str:
         lines += ["", f"cells     {len(plan.cells)}, {done} of them cached"]
         lines += [f"  {c.cell_id}  {c.title}  {_cached(c, lab)}" for c in plan.cells]
     lines += [f"missing   {text}" for text in plan.missing]
+    lines += [f"note      {text}" for text in plan.notes]
     expected = spec.competition.n_classes
     if expected is not None and expected != len(plan.data.classes):
         lines.append(
@@ -83,9 +85,26 @@ def _cached(cell: CellPlan, lab: Lab) -> str:
     return "cached" if is_finished(lab, cell) else f"{cell.steps.total:,} steps"
 
 
-def _waterfall(plan: Plan) -> str:
-    parts = [f"{r['rule']}: {r['rows_after']:,}" for r in plan.data.waterfall.to_dict("records")]
-    return " -> ".join(parts)
+def waterfall_table(waterfall: pd.DataFrame) -> list[str]:
+    """The waterfall as lines of text: per table and rule the rows and species before and after."""
+    cells = [("waterfall", "rule", "rows", "", "species", "", "")]
+    above = ""
+    for line in waterfall.to_dict("records"):
+        name, above = "" if line["table"] == above else line["table"], line["table"]
+        rows, species = (
+            (f"{line[f'{what}_before']:,}", f"-> {line[f'{what}_after']:,}")
+            for what in ("rows", "species")
+        )
+        cells.append((name, line["rule"], *rows, *species, line["note"]))
+    widths = [max(len(row[column]) for row in cells) for column in range(7)]
+    to_the_right = (2, 4)
+    return [
+        "  ".join(
+            text.rjust(width) if column in to_the_right else text.ljust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
 
 
 def _targets(plan: Plan, rows: Sequence[int]) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
@@ -101,7 +120,8 @@ def _floor(plan: Plan) -> str:
     scored = {c.fold: c.validation for c in plan.final_cells if c.validation is not None}
     if not scored:
         return "none (no validation)"
-    floors = [constant_floor(_targets(plan, list(v))) for v in scored.values()]
+    apart = plan.rows.table["apart"].to_numpy(bool)
+    floors = [constant_floor(_targets(plan, list(v[~apart[v]]))) for v in scored.values()]
     return f"{np.mean(floors):.4f}"
 
 

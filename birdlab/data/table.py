@@ -15,7 +15,7 @@ from birdlab.data.catalog import COLUMNS, Dataset
 from birdlab.data.classes import ClassList
 from birdlab.data.clean import IDENTITY, MAIN_TABLE, CleanContext, Waterfall, apply_rules
 from birdlab.data.facts import Facts
-from birdlab.data.folds import ALWAYS_TRAINING, fold_rows
+from birdlab.data.folds import fold_rows
 from birdlab.errors import DataError
 from birdlab.spec.data import DataSpec
 
@@ -36,7 +36,7 @@ class NoiseKey(NamedTuple):
     end_s: float
 
     @property
-    def content(self) -> str | None | list[str | float | None]:
+    def content(self) -> str | list[str | float | None] | None:
         """What identifies it: the key alone for a whole file."""
         span = [None if math.isnan(s) else s for s in (self.start_s, self.end_s)]
         return self.key if span == [None, None] else [self.key, *span]
@@ -94,6 +94,9 @@ def build_table(
     for dataset in (base, *stages):
         _check_labels(dataset)
     waterfall = Waterfall()
+    for dataset, role in _with_roles(base, extras, stages):
+        place = dataset.name if role == "pretrain" else MAIN_TABLE
+        waterfall.refuse(place, dataset.name, dataset.refused)
     tables = {MAIN_TABLE: _join(base, extras, codes, waterfall)}
     for stage in stages:
         tables[stage.name] = _enter(stage, "pretrain")

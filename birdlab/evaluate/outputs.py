@@ -2,7 +2,8 @@
 
 A folder with two Parquet files. `windows.parquet`: recording, end_s, and P and M as
 fixed-size lists of float32 in class order, which the schema metadata spells out.
-`recordings.parquet`: recording, primary_label, secondary_labels, n_windows.
+`recordings.parquet`: recording, primary_label, secondary_labels, n_windows, and apart where a
+part of some recording is in training.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ def load_outputs(folder: Path) -> StoredOutputs:
     place = {name: i for i, name in enumerate(recordings)}
     index = [place[name] for name in table["recording"].to_pylist()]
     labels["secondary_labels"] = [tuple(labels) for labels in labels["secondary_labels"]]
+    columns = ["recording", "primary_label", "secondary_labels", "apart"]
     return StoredOutputs(
         WindowOutputs(
             recordings,
@@ -88,7 +90,7 @@ def load_outputs(folder: Path) -> StoredOutputs:
             _matrix(table["P"], len(codes)),
             _matrix(table["M"], len(codes)),
         ),
-        labels[["recording", "primary_label", "secondary_labels"]],
+        labels[[column for column in columns if column in labels]],
     )
 
 

@@ -23,6 +23,10 @@ from birdlab.evaluate.windows import blend, pool_recordings
 from birdlab.spec.parts import EvaluateSpec, OutputSpec
 
 N_PAD = 5
+APART = "_apart"
+"""Ends the name of a score over rows of which a part is in training."""
+
+_AVERAGED = ("padded_cmap", "macro_auc", "top1")
 
 
 @dataclass(frozen=True)
@@ -48,23 +52,28 @@ class FoldScore:
     n_classes: int
 
 
-def fold_table(stored: StoredOutputs, output: OutputSpec, evaluate: EvaluateSpec) -> FoldTable:
-    """Per recording the maximum over its windows of the deployed output, and its targets."""
-    w = stored.windows
+def fold_table(
+    stored: StoredOutputs, output: OutputSpec, evaluate: EvaluateSpec, *, apart: bool = False
+) -> FoldTable:
+    """Per recording the maximum over its windows of the deployed output, and its targets.
+
+    Recordings of which a part is in training (`apart` in the stored labels) are left out; with
+    `apart` the table holds them alone, and may have no rows.
+    """
+    w, labels = stored.windows, stored.labels
+    marked = labels["apart"] if "apart" in labels else pd.Series(False, labels.index)
+    chosen = np.flatnonzero(marked.to_numpy(bool) == apart)
     probs = blend(w.clip_probs, w.time_max, output.clip, output.time_max)
     classes = stored.classes
     secondary = 1.0 if evaluate.secondary == "count" else 0.0
-    targets = classes.encode(
-        list(stored.labels["primary_label"]),
-        list(stored.labels["secondary_labels"]),
-        secondary_weight=secondary,
-    )
+    primary = list(labels["primary_label"])
+    targets = classes.encode(primary, list(labels["secondary_labels"]), secondary_weight=secondary)
     return FoldTable(
-        w.recordings,
+        tuple(w.recordings[i] for i in chosen),
         w.codes,
-        np.asarray([classes.index[code] for code in stored.labels["primary_label"]]),
-        targets > 0,
-        pool_recordings(probs, w.recording_index),
+        np.asarray([classes.index[code] for code in primary], np.int64)[chosen],
+        targets[chosen] > 0,
+        pool_recordings(probs, w.recording_index)[chosen],
     )
 
 
@@ -107,7 +116,7 @@ def score_run(tables: Mapping[tuple[int, int], FoldTable]) -> dict[str, float]:
         raise OutputsError("a run lacks cells, so it has no score", got=f"(fold, seed) {missing}")
     scores = {key: score_fold(table) for key, table in tables.items()}
     out: dict[str, float] = {}
-    for name in ("padded_cmap", "macro_auc", "top1"):
+    for name in _AVERAGED:
         per_fold = [np.mean([getattr(scores[f, s], name) for s in seeds]) for f in folds]
         out[f"cv/{name}"] = float(np.mean(per_fold))
         if len(folds) > 1:
@@ -123,3 +132,34 @@ def score_run(tables: Mapping[tuple[int, int], FoldTable]) -> dict[str, float]:
     out["cv/padded_cmap_pooled"] = float(np.mean(pooled))
     out["cv/floor"] = float(np.mean([scores[f, seeds[0]].floor for f in folds]))
     return out
+
+
+def score_fold_apart(table: FoldTable) -> dict[str, float]:
+    """The scores of rows of which a part is in training, under names that end in APART.
+
+    Empty for a table without rows; the AUC is left out where no class has both a positive and a
+    negative row, which is usual for so few.
+    """
+    if not table.recordings:
+        return {}
+    scores = {
+        "padded_cmap": padded_cmap(table.targets, table.probs, N_PAD),
+        "top1": top1_accuracy(table.primary, table.probs),
+        "floor": constant_floor(table.targets, N_PAD),
+        "n_rows": float(len(table.recordings)),
+    }
+    auc = class_auc(table.targets, table.probs)
+    if not np.isnan(auc).all():
+        scores["macro_auc"] = float(np.nanmean(auc))
+    return {name + APART: value for name, value in scores.items()}
+
+
+def score_apart(tables: Mapping[tuple[int, int], FoldTable]) -> dict[str, float]:
+    """Scores over the rows that the headline leaves out: means over the folds that have any.
+
+    `tables` as in score_run, of `fold_table(..., apart=True)`; names as in score_fold_apart.
+    Seeds are averaged within a fold first.
+    """
+    lines = [{"fold": fold, **score_fold_apart(table)} for (fold, _), table in tables.items()]
+    means = pd.DataFrame(lines).groupby("fold").mean().mean().dropna()
+    return {f"cv/{name}": float(v) for name, v in means.items() if name != "n_rows" + APART}

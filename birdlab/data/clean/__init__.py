@@ -1,8 +1,6 @@
 """Cleaning: the rules of a spec, applied in order to every table, and their waterfall."""
 
-from birdlab.data.clean import columns as _columns
-from birdlab.data.clean import listed as _listed
-from birdlab.data.clean import sound as _sound
+from birdlab.data.clean import columns, listed, sound
 from birdlab.data.clean.rules import (
     MAIN_TABLE,
     NEEDS_BUILD,
@@ -22,6 +20,9 @@ __all__ = [
     "CleanContext",
     "Waterfall",
     "apply_rules",
+    "columns",
     "in_scope",
+    "listed",
     "recordings_of",
+    "sound",
 ]

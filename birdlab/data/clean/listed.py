@@ -9,7 +9,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from birdlab.data.clean.rules import CleanContext, in_scope
-from birdlab.data.csvfile import Findings, number_column, read_text_table, text_column
+from birdlab.data.csvfile import (
+    N_EXAMPLES,
+    Findings,
+    number_column,
+    read_text_table,
+    text_column,
+)
 from birdlab.data.paths import lab_file
 from birdlab.errors import DataError
 from birdlab.spec.data import CleanSpec, Exclude, KeepRanges, Species
@@ -26,7 +32,7 @@ def drop_listed(spec: Exclude, table: pd.DataFrame, context: CleanContext) -> pd
     """
     listed = read_text_table(_list_path(spec, spec.list, context), ["filename"])
     names, datasets = text_column(listed, "filename"), text_column(listed, "dataset")
-    return table[_place_of(table, names, datasets) < 0]
+    return table[~_is_named(table, names, datasets)]
 
 
 @implements(KeepRanges)
@@ -53,7 +59,9 @@ def keep_ranges(spec: KeepRanges, table: pd.DataFrame, context: CleanContext) ->
     wrong = ranges["from_s"] >= ranges["to_s"]
     findings.add("start_s is not before end_s", _shown(ranges[wrong]))
     findings.add("ranges of one recording overlap", _shown(_overlapping(ranges[~wrong])))
-    findings.add("filename matches no recording", _unmatched(spec, ranges, context))
+    unmatched = _unmatched(spec, ranges, context)
+    for some in range(0, len(unmatched), N_EXAMPLES):  # all of them, not the first few
+        findings.add("filename matches no recording", unmatched[some : some + N_EXAMPLES])
     late = ranges.merge(table[["recording", "dataset", "duration_s"]], on="recording")
     late = late[(late["only"] == "") | (late["only"] == late["dataset"])]
     late = late[late["from_s"] >= late["duration_s"]]
@@ -87,31 +95,21 @@ def _overlapping(ranges: pd.DataFrame) -> pd.DataFrame:
 
 
 def _unmatched(spec: CleanSpec, ranges: pd.DataFrame, context: CleanContext) -> list[str]:
-    """The listed names, in full, that no recording of a table in scope had on entry."""
+    """The listed names that no recording of a table in scope had on entry."""
     if context.entered is None:
         return []
     known = context.entered[in_scope(spec, context.entered)]
-    seen = _place_of(ranges.assign(dataset=ranges["only"]), known["recording"], known["dataset"])
     anywhere = ranges["recording"].isin(known["recording"]) & (ranges["only"] == "")
-    names = ranges["recording"][~(anywhere | (seen >= 0))]
-    return [", ".join(repr(name) for name in names.drop_duplicates())] if len(names) else []
+    there = _is_named(ranges.assign(dataset=ranges["only"]), known["recording"], known["dataset"])
+    return ranges["recording"][~(anywhere | there)].drop_duplicates().map(repr).tolist()
 
 
-def _place_of(
-    table: pd.DataFrame, names: pd.Series, datasets: pd.Series
-) -> npt.NDArray[np.int64]:
-    """For each row of `table` the listed line that names it, -1 where none does."""
-    places = np.full(len(table), -1, np.int64)
-    lines = pd.DataFrame({"recording": names.to_numpy(), "dataset": datasets.to_numpy()})
-    for part, columns in (
-        (lines[lines["dataset"] == ""], ["recording"]),
-        (lines[lines["dataset"] != ""], ["recording", "dataset"]),
-    ):
-        part = part.drop_duplicates(columns)
-        index = pd.MultiIndex.from_frame(part[columns])
-        found = index.get_indexer(pd.MultiIndex.from_frame(table[columns]))
-        places = np.where(found >= 0, part.index.to_numpy()[found], places)
-    return places
+def _is_named(table: pd.DataFrame, names: pd.Series, datasets: pd.Series) -> npt.NDArray[np.bool_]:
+    """Which rows of `table` a listed line names; a line without a data set names any."""
+    anywhere = table["recording"].isin(names[datasets == ""]).to_numpy(bool)
+    pairs = pd.MultiIndex.from_arrays([datasets, names])
+    rows = pd.MultiIndex.from_arrays([table["dataset"], table["recording"]])
+    return anywhere | np.asarray(rows.isin(pairs))
 
 
 def _shown(ranges: pd.DataFrame) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from birdlab.data.clean.rules import CleanContext, recordings_of, without_recordings
+from birdlab.data.duplicates import near_pairs
 from birdlab.data.facts import Facts
 from birdlab.spec.data import Duration, NearDuplicates, SampleRate, Trim
 from birdlab.spec.kinds import implements
@@ -55,6 +56,31 @@ def keep_rates(spec: SampleRate, table: pd.DataFrame, context: CleanContext) -> 
 def _note_unknown(context: CleanContext, unknown: pd.Series, what: str) -> None:
     if unknown.any():
         context.notes.append(f"{int(unknown.sum()):,} of unknown {what} kept")
+
+
+@implements(NearDuplicates)
+def drop_near_duplicates(
+    spec: NearDuplicates, table: pd.DataFrame, context: CleanContext
+) -> pd.DataFrame:
+    """The table without recordings that share `overlap_s` of sound with an earlier one that stays.
+
+    With `against: base` a base recording counts as the earlier one wherever it stands, and only
+    rows of other tables go. A file that cannot be read is like no other.
+    """
+    recordings = recordings_of(table)
+    prints = context.facts.fingerprints([Path(path) for path in recordings["path"]])
+    if spec.against == "base":
+        base = recordings_of(context.base)
+        theirs = context.facts.fingerprints([Path(path) for path in base["path"]])
+        alike = near_pairs(prints, spec.overlap_s, theirs)["first"].unique()
+        again = np.isin(np.arange(len(recordings)), alike) & (recordings["role"] != "base")
+        return without_recordings(table, recordings[again])
+    gone: set[int] = set()
+    pairs = near_pairs(prints, spec.overlap_s)
+    for earlier, later in pairs.sort_values(["second", "first"])[["first", "second"]].to_numpy():
+        if earlier not in gone:
+            gone.add(int(later))
+    return without_recordings(table, recordings.iloc[sorted(gone)])
 
 
 @implements(Trim)

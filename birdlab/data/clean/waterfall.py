@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 WATERFALL = (
@@ -39,6 +41,12 @@ class Waterfall:
         self._lines.setdefault(table, []).append((table, rule, *rows, *species, note))
         if before is not None and before is not after:
             self._dropped.append(_lost(before, after).assign(table=table, rule=rule))
+
+    def refuse(self, table: str, dataset: str, files: Mapping[str, str]) -> None:
+        """Note files that never became rows of a table, each with the reason."""
+        for name, reason in files.items():
+            line = pd.DataFrame({"dataset": [dataset], "recording": [name]})
+            self._dropped.append(line.assign(table=table, rule=f"refused: {reason}"))
 
     @property
     def lines(self) -> pd.DataFrame:
