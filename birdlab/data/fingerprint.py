@@ -1,8 +1,8 @@
-"""Acoustic fingerprints and the pairs of recordings that share sound.
+"""Acoustic fingerprints of recordings.
 
 The fingerprint is Chromaprint's, by the FFmpeg that the package imageio-ffmpeg ships. Chromaprint
 listens between 28 and 3520 Hz; a recording is told to be four times slower than it is, which
-brings the band from 112 Hz to 14 kHz there, and makes four times as many numbers a second.
+brings the band from 112 Hz to 14 kHz there, and gives four times as many numbers a second.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ PRINT_SEMANTICS = 1
 
 SLOWER = 4
 STEP_S = 4096 // 3 / 11025 / SLOWER
-"""The time from one number of a fingerprint to the next."""
+"""The time from one number of a fingerprint to the next: a third of Chromaprint's frame."""
+
+SPAN_S = 0.68
+"""The length of sound that one number describes."""
 
 Int16 = npt.NDArray[np.int16]
 Fingerprint = npt.NDArray[np.uint32]
@@ -41,12 +44,19 @@ def fingerprint(samples: Int16, sample_rate_hz: int) -> Fingerprint:
         *("-f", "chromaprint", "-fp_format", "raw", "pipe:1"),
     ]
     wave = np.ascontiguousarray(samples, "<i2").data.cast("B")
-    done = subprocess.run(command, input=wave, capture_output=True, check=False)
+    try:
+        done = subprocess.run(command, input=wave, capture_output=True, check=False)
+    except OSError as error:
+        raise _unusable(command[0], str(error)) from None
     if done.returncode:
-        raise LabError(
-            "FFmpeg made no fingerprint",
-            where=command[0],
-            got=done.stderr.decode(errors="replace").strip()[-500:],
-            fix="install imageio-ffmpeg 0.8.1 or newer and unset IMAGEIO_FFMPEG_EXE",
-        )
+        raise _unusable(command[0], done.stderr.decode(errors="replace").strip()[-500:])
     return np.frombuffer(done.stdout, "<u4")
+
+
+def _unusable(executable: str, got: str) -> LabError:
+    return LabError(
+        "FFmpeg made no fingerprint",
+        where=executable,
+        got=got,
+        fix="install imageio-ffmpeg 0.8.1 or newer, and unset IMAGEIO_FFMPEG_EXE",
+    )
