@@ -25,9 +25,14 @@ _ROUNDING_S = 1e-6  # lengths in tables are decimals, so that 3 × 5 s may come 
 
 
 def name_windows(filename: str, n_windows: int, window_s: float) -> list[str]:
-    """The row ids of a soundscape's windows: `<file stem>_<end second>`, whole ends as integers."""
+    """The row ids of a soundscape's windows: `<file stem>_<end second>`.
+
+    Ends are integers where all of them in the soundscape are, as a prediction names them.
+    """
     stem = PurePosixPath(filename).stem
-    return [f"{stem}_{round(window_s * (i + 1), 6):.15g}" for i in range(n_windows)]
+    ends_s = [round(window_s * (i + 1), 6) for i in range(n_windows)]
+    whole = all(end_s == int(end_s) for end_s in ends_s)
+    return [f"{stem}_{int(end_s) if whole else end_s}" for end_s in ends_s]
 
 
 def count_cover(durations_s: npt.ArrayLike, window_s: float) -> npt.NDArray[np.int64]:
