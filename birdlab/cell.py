@@ -13,16 +13,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from filelock import FileLock
 
+from birdlab.celljob import CellJob
 from birdlab.cellplan import CellPlan
-from birdlab.data.store import WaveStore
-from birdlab.errors import CellError
+from birdlab.data.audio import to_float
+from birdlab.data.waves import open_waves
 from birdlab.evaluate.outputs import StoredOutputs, save_outputs
 from birdlab.evaluate.predictor import predict_recordings
 from birdlab.lab import Lab
-from birdlab.plan import Plan
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 
@@ -33,19 +34,19 @@ CURVES = "curves.parquet"
 Report = Callable[[str, dict[str, Any]], None]
 
 
-def is_trained(lab: Lab, cell: CellPlan) -> bool:
+def is_trained(lab: Lab, cell: CellPlan | CellJob) -> bool:
     """Whether the cell's weights are in the lab."""
     return (lab.cells / cell.cell_id / CARD).is_file()
 
 
-def is_finished(lab: Lab, cell: CellPlan) -> bool:
+def is_finished(lab: Lab, cell: CellPlan | CellJob) -> bool:
     """Whether the cell's weights, and its outputs where it is scored, are in the lab."""
     if not is_trained(lab, cell):
         return False
     return cell.eval_id is None or outputs_folder(lab, cell).is_dir()
 
 
-def outputs_folder(lab: Lab, cell: CellPlan) -> Path:
+def outputs_folder(lab: Lab, cell: CellPlan | CellJob) -> Path:
     """Where the cell's outputs on its validation rows lie."""
     return lab.cells / cell.cell_id / f"outputs-{cell.eval_id}"
 
@@ -56,7 +57,7 @@ def load_card(lab: Lab, cell_id: str) -> dict[str, Any]:
     return card
 
 
-def finish_cell(plan: Plan, cell: CellPlan, lab: Lab, report: Report) -> None:
+def finish_cell(job: CellJob, lab: Lab, report: Report) -> None:
     """Train the cell unless its weights are there, then store its outputs unless they are there.
 
     The folder appears under its final name when everything in it is complete, so a kill at
@@ -64,29 +65,30 @@ def finish_cell(plan: Plan, cell: CellPlan, lab: Lab, report: Report) -> None:
     wait for each other. Raises CellError, AudioError or SpecError.
     """
     lab.cells.mkdir(parents=True, exist_ok=True)
-    with FileLock(lab.cells / f".{cell.cell_id}.lock"):
-        if not is_trained(lab, cell):
-            _train(plan, cell, lab, report)
-        elif not is_finished(lab, cell):
+    with FileLock(lab.cells / f".{job.cell_id}.lock"):
+        if not is_trained(lab, job):
+            _train(job, lab, report)
+        elif not is_finished(lab, job):
             report("evaluate", {})
-            _store_outputs(plan, cell, lab, lab.cells / cell.cell_id)
+            _store_outputs(job, lab, lab.cells / job.cell_id)
 
 
-def _train(plan: Plan, cell: CellPlan, lab: Lab, report: Report) -> None:
+def _train(job: CellJob, lab: Lab, report: Report) -> None:
     import torch
     from safetensors.torch import save_model
 
     from birdlab.sed.fit import EpochReport, fit
 
-    keep_freed_memory()
-    train, device = cell.stage.train, pick_device()
+    train, device = job.stage.train, pick_device()
     torch.set_num_threads(train.threads_per_cell)
-    folder = lab.cells / f".{cell.cell_id}.part"
+    folder = lab.cells / f".{job.cell_id}.part"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     began = time.perf_counter()
-    report("start", {"epochs": cell.steps.epochs, "steps": cell.steps.total, "title": cell.title})
-    model = build_model(plan, cell, lab)
+    report("start", {"epochs": job.steps.epochs, "steps": job.steps.total, "title": job.title})
+    source = clip_source(job, lab)
+    keep_freed_memory()
+    model = build_model(job, lab)
     curves: list[dict[str, Any]] = []
 
     def on_epoch(epoch: EpochReport) -> None:
@@ -95,40 +97,41 @@ def _train(plan: Plan, cell: CellPlan, lab: Lab, report: Report) -> None:
 
     fit(
         model,
-        clip_source(plan, cell, lab),
+        source,
         train,
-        cell.stage.augment,
-        cell.steps,
-        seed=cell.seed,
-        fold=cell.fold,
+        job.stage.augment,
+        job.steps,
+        seed=job.seed,
+        fold=job.fold,
         device=device,
-        names=list(cell.rows.table["recording"].iloc[cell.chosen]),
+        names=job.names,
         report=on_epoch,
+        workers=lab.file.readers,
     )
     model.to("cpu", memory_format=torch.contiguous_format)
     save_model(model, str(folder / WEIGHTS))
     pd.DataFrame(curves).to_parquet(folder / CURVES, index=False)
-    if cell.eval_id is not None:
+    if job.eval_id is not None:
         report("evaluate", {})
-        _store_outputs(plan, cell, lab, folder)
+        _store_outputs(job, lab, folder)
     card = {
-        "cell_id": cell.cell_id,
-        "stage": cell.stage.name,
-        "fold": cell.fold,
-        "seed": cell.seed,
-        "start": None if cell.start is None else cell.start.cell_id,
-        "classes": list(cell.classes),
-        "document": cell.document,
-        "model": plan.spec.model.model_dump(mode="json"),
+        "cell_id": job.cell_id,
+        "stage": job.stage.name,
+        "fold": job.fold,
+        "seed": job.seed,
+        "start": job.start,
+        "classes": list(job.classes),
+        "document": job.document,
+        "model": job.spec.model.model_dump(mode="json"),
         "seconds": round(time.perf_counter() - began, 3),
-        "steps": cell.steps.total,
+        "steps": job.steps.total,
         "threads": train.threads_per_cell,
         "device": device_name(),
         "torch": torch.__version__,
         "platform": platform.platform(),
     }
     (folder / CARD).write_text(json.dumps(card, indent=1, sort_keys=True))
-    _put_in_place(folder, lab.cells / cell.cell_id)
+    _put_in_place(folder, lab.cells / job.cell_id)
 
 
 def _put_in_place(folder: Path, target: Path) -> None:
@@ -171,7 +174,7 @@ def device_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def build_model(plan: Plan, cell: CellPlan, lab: Lab) -> Any:
+def build_model(job: CellJob, lab: Lab) -> Any:
     """The network of a cell before its first step: fresh weights, or those it starts from."""
     import torch
 
@@ -179,86 +182,89 @@ def build_model(plan: Plan, cell: CellPlan, lab: Lab) -> Any:
     from birdlab.sed.model import SEDModel
     from birdlab.sed.weights import load_backbone_weights
 
-    spec = plan.spec.model
-    torch.manual_seed(torch_seed(cell.seed, cell.fold, "train", "init"))
-    if cell.start is not None:
+    spec = job.spec.model
+    torch.manual_seed(torch_seed(job.seed, job.fold, "train", "init"))
+    if job.start is not None:
         spec = spec.model_copy(update={"pretrained": False})
-    model = SEDModel(spec, len(cell.classes))
-    if cell.start is not None:
-        _take_over(model, cell, lab)
+    model = SEDModel(spec, len(job.classes))
+    if job.start is not None:
+        _take_over(model, lab.cells / job.start / WEIGHTS, job.stage.transfer)
     elif spec.weights is not None:
         load_backbone_weights(model.backbone, lab.weights_path(spec.weights))
     return model
 
 
-def _take_over(model: Any, cell: CellPlan, lab: Lab) -> None:
+def _take_over(model: Any, weights: Path, transfer: str) -> None:
     from safetensors.torch import load_file
 
-    assert cell.start is not None
-    state = load_file(lab.cells / cell.start.cell_id / WEIGHTS)
-    if cell.stage.transfer == "backbone":
+    state = load_file(weights)
+    if transfer == "backbone":
         own = {k: v for k, v in model.state_dict().items() if not k.startswith("backbone.")}
         state = own | {k: v for k, v in state.items() if k.startswith("backbone.")}
     model.load_state_dict(state, strict=True)
 
 
-def clip_source(plan: Plan, cell: CellPlan, lab: Lab) -> Any:
+def clip_source(job: CellJob, lab: Lab) -> Any:
     """Where the training clips of a cell come from."""
-    from birdlab.sed.loader import ClipSource
+    from birdlab.sed.loader import ClipSource, locate_takes
 
-    table = cell.rows.table.iloc[cell.chosen]
-    labels = list(table["primary_label"])
+    waves = open_waves(lab, job.sample_rate_hz)
+    noise = {
+        name: locate_takes(
+            waves,
+            np.array([key.key for key in keys], "S32"),
+            np.array([(key.start_s, key.end_s) for key in keys]),
+        )
+        for name, keys in job.noise.items()
+    }
     return ClipSource(
-        WaveStore(lab.waves, plan.sample_rate_hz),
-        _known_keys(cell, cell.chosen),
-        cell.classes.encode(
-            labels, list(table["secondary_labels"]), secondary_weight=cell.stage.train.secondary
-        ),
-        labels,
-        {name: [k for k in keys if k is not None] for name, keys in plan.noise.items()},
-        round(cell.stage.train.window_s * plan.sample_rate_hz),
+        waves,
+        locate_takes(waves, job.arrays["keys"], job.arrays["spans_s"]),
+        job.targets,
+        noise,
+        round(job.stage.train.window_s * job.sample_rate_hz),
     )
 
 
-def _known_keys(cell: CellPlan, chosen: Any) -> list[str]:
-    keys = [cell.rows.keys[i] for i in chosen]
-    missing = [
-        cell.rows.table["recording"].iloc[i] for i, k in zip(chosen, keys, strict=True) if k is None
-    ]
-    if missing:
-        raise CellError(
-            f"the audio of {len(missing)} recordings is missing",
-            got=", ".join(missing[:5]),
-            fix="correct the path of the data set in birdlab.toml",
-        )
-    return [key for key in keys if key is not None]
-
-
-def _store_outputs(plan: Plan, cell: CellPlan, lab: Lab, folder: Path) -> None:
+def _store_outputs(job: CellJob, lab: Lab, folder: Path) -> None:
     """Predict the validation rows of a cell with the weights in `folder`, and store that."""
     import torch
 
     from birdlab.sed.fit import TorchPredictor
 
-    assert cell.validation is not None
-    torch.set_num_threads(cell.stage.train.threads_per_cell)
-    model = load_model(plan.spec.model, len(cell.classes), folder / WEIGHTS)
-    columns = plan.data.classes.positions_in(cell.classes)
-    predictor = TorchPredictor(model, columns, pick_device())
-    table = cell.rows.table.iloc[cell.validation].reset_index(drop=True)
-    keys = _known_keys(cell, cell.validation)
-    store = WaveStore(lab.waves, plan.sample_rate_hz)
+    torch.set_num_threads(job.stage.train.threads_per_cell)
+    model = load_model(job.spec.model, len(job.classes), folder / WEIGHTS)
+    columns = job.scored.positions_in(job.classes)
+    table = job.validation()
+    waves = open_waves(lab, job.sample_rate_hz)
     windows = predict_recordings(
-        predictor,
+        TorchPredictor(model, columns, pick_device()),
         list(table["recording"]),
-        lambda i: store.read_all(keys[i]),
-        plan.data.classes.codes,
-        window_s=plan.spec.competition.window_s,
-        sample_rate_hz=plan.sample_rate_hz,
-        batch=plan.spec.evaluate.batch,
+        _reader(waves, table),
+        job.scored.codes,
+        window_s=job.spec.competition.window_s,
+        sample_rate_hz=job.sample_rate_hz,
+        batch=job.spec.evaluate.batch,
     )
-    labels = table[["recording", "primary_label", "secondary_labels"]]
-    save_outputs(folder / f"outputs-{cell.eval_id}", StoredOutputs(windows, labels))
+    columns_kept = ["recording", "primary_label", "secondary_labels"]
+    if table["apart"].any():
+        columns_kept.append("apart")
+    save_outputs(folder / f"outputs-{job.eval_id}", StoredOutputs(windows, table[columns_kept]))
+
+
+def _reader(waves: Any, table: pd.DataFrame) -> Callable[[int], Any]:
+    """A function that reads the used part of row i as a float wave."""
+    from birdlab.sed.loader import locate_takes
+
+    spans = table[["start_s", "end_s"]].to_numpy(np.float64)
+    takes = locate_takes(waves, table["key"].to_numpy("S32"), spans)
+
+    def read(i: int) -> Any:
+        place = int(takes.place[i])
+        stored = waves.read_row(place, int(takes.first[i]), int(takes.n_samples[i]))
+        return to_float(stored, waves.scale_of(place))
+
+    return read
 
 
 def load_model(spec: Any, n_classes: int, weights: Path) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,17 @@ import pandas as pd
 
 from birdlab.data.catalog import Dataset
 from birdlab.data.classes import ClassList
-from birdlab.data.table import DataTable
+from birdlab.data.table import DataTable, NoiseKey
 from birdlab.errors import SpecError
 from birdlab.lab import Lab
 from birdlab.sed.steps import Steps, count_steps
+from birdlab.sed.targets import Targets
 from birdlab.spec.base import canonical
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.identity import component_versions, digest
 from birdlab.spec.parts import AugmentationSpec, StageSpec
 
-SEMANTICS = {"decode": 1, "crop": 1, "network": 1, "fit": 1}
+SEMANTICS = {"decode": 1, "crop": 2, "network": 1, "fit": 2}
 """Raised when a part that is no kind gives other numbers for the same fields."""
 
 
@@ -39,18 +40,59 @@ class Rows:
     keys: tuple[str | None, ...]
 
     @cached_property
+    def names(self) -> npt.NDArray[np.object_]:
+        """Each row's recording, with the part of it where the row is only a part."""
+        names: npt.NDArray[np.object_] = self.table["recording"].to_numpy(object).copy()
+        for row in np.flatnonzero(~np.isnan(self.spans_s).all(axis=1)):
+            start, end = self.spans_s[row]
+            names[row] += f"[{np.nan_to_num(start):g}-{'' if np.isnan(end) else f'{end:g}'}]"
+        return names
+
+    @cached_property
+    def spans_s(self) -> npt.NDArray[np.float64]:
+        """The used part of each recording, [N, 2] seconds; NaN for its own start or end."""
+        spans: npt.NDArray[np.float64] = self.table[["start_s", "end_s"]].to_numpy(np.float64)
+        return spans
+
+    @cached_property
     def lines(self) -> npt.NDArray[np.object_]:
-        """What identifies each row: id, labels, waveform."""
-        columns = (self.table[c] for c in ("recording", "primary_label", "secondary_labels"))
+        """What identifies each row: id and part, labels, waveform."""
+        columns = (self.table[c] for c in ("primary_label", "secondary_labels"))
+        marks = np.where(self.table["apart"], "\x1fapart", "")
         lines = [
-            "\x1f".join((name, label, ",".join(also), key or "missing"))
-            for name, label, also, key in zip(*columns, self.keys, strict=True)
+            "\x1f".join((name, label, ",".join(also), key or "missing")) + mark
+            for name, label, also, key, mark in zip(
+                self.names, *columns, self.keys, marks, strict=True
+            )
         ]
         return np.asarray(lines, object)
 
     def digest(self, chosen: npt.NDArray[np.int64]) -> str:
         """A hash over the chosen rows in order."""
         return hashlib.sha256("\n".join(self.lines[chosen]).encode()).hexdigest()[:16]
+
+    def targets(self, classes: ClassList, secondary: float) -> Targets:
+        """The labels of all rows as columns of `classes`.
+
+        Secondary labels that are no class are left out. Raises DataError for primary labels
+        that are none.
+        """
+        if classes.digest not in self._targets:
+            also = [
+                [classes.index[label] for label in labels if label in classes]
+                for labels in self.table["secondary_labels"]
+            ]
+            self._targets[classes.digest] = Targets(
+                classes.columns(self.table["primary_label"]),
+                np.concatenate([[0], np.cumsum([len(a) for a in also])]).astype(np.int64),
+                np.fromiter((c for columns in also for c in columns), np.int32),
+                len(classes),
+            )
+        return replace(self._targets[classes.digest], secondary=secondary)
+
+    @cached_property
+    def _targets(self) -> dict[str, Targets]:
+        return {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +130,7 @@ class CellBuilder:
         rows: Rows,
         stage_rows: Mapping[str, Rows],
         datasets: Mapping[str, Dataset | None],
-        noise: Mapping[str, tuple[str | None, ...]],
+        noise: Mapping[str, tuple[NoiseKey, ...]],
     ) -> None:
         self.spec, self.data, self.rows, self.noise = spec, data, rows, noise
         self.stage_rows, self.datasets = stage_rows, datasets
@@ -149,12 +191,13 @@ class CellBuilder:
     def _training_rows(
         self, stage: StageSpec, fold: int | None
     ) -> tuple[Rows, npt.NDArray[np.int64]]:
+        rows, left_out = self.rows, fold
         if stage.data is not None:
-            rows = self.stage_rows.get(stage.data) or Rows(self.rows.table.iloc[:0], ())
-            return rows, np.arange(len(rows.table))
-        if fold is None:
-            return self.rows, np.arange(len(self.folds))
-        return self.rows, np.flatnonzero(self.folds != fold)
+            rows, left_out = self.stage_rows.get(stage.data) or _no_rows(self.rows), None
+        copies = rows.table["copies"].to_numpy(np.int64)
+        if left_out is not None:
+            copies = np.where(self.folds == left_out, 0, copies)
+        return rows, np.repeat(np.arange(len(copies)), copies)
 
     def _classes(self, stage: StageSpec, start: CellPlan | None) -> ClassList:
         if stage.data is not None:
@@ -205,7 +248,8 @@ class CellBuilder:
     def _augmentation(self, augmentation: AugmentationSpec) -> dict[str, Any]:
         out = dict(canonical(augmentation))
         if "noise" in out:
-            out["noise"] = [digest(self.noise.get(name)) for name in out["noise"]]
+            found = [self.noise.get(name) for name in out["noise"]]
+            out["noise"] = [digest(clips and [clip.content for clip in clips]) for clips in found]
         return out
 
     def _eval_id(self, rows_digest: str) -> str:
@@ -217,6 +261,10 @@ class CellBuilder:
             },
             12,
         )
+
+
+def _no_rows(like: Rows) -> Rows:
+    return Rows(like.table.iloc[:0], ())
 
 
 def _hash(path: Path) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from birdlab.cell import WEIGHTS, finish_cell, load_model, pick_device
+from birdlab.cell import WEIGHTS, finish_cell, is_finished, load_model, pick_device
+from birdlab.celljob import job_folder, save_job
 from birdlab.cellplan import CellPlan
 from birdlab.data.audio import decode
 from birdlab.data.catalog import Dataset
@@ -202,7 +203,9 @@ def _outputs(plan: Plan, cell: CellPlan, lab: Lab, scapes: pd.DataFrame) -> Stor
     )
     folder = lab.cells / cell.cell_id / f"soundscapes-{which}"
     if not folder.is_dir():
-        finish_cell(plan, cell, lab, lambda *_: None)
+        if not is_finished(lab, cell):
+            with job_folder(lab) as jobs:
+                finish_cell(save_job(plan, cell, jobs), lab, lambda *_: None)
         _store(plan, cell, lab, folder, paths, scapes)
     return load_outputs(folder)
 

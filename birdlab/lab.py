@@ -28,7 +28,8 @@ class LabFile(Spec):
 
     Paths are relative to the file. `data` and `weights` give names to folders and files;
     `jobs` is the number of cells trained at once; `stores` is the folder of all stores.
-    `waveforms: decode` keeps no decoded audio and reads crops from the files themselves.
+    `waveforms = "decode"` keeps no decoded audio and reads crops from the files themselves;
+    `readers` is the number of threads per cell that read clips ahead.
     """
 
     data: dict[Name, Source] = Field(default_factory=dict)
@@ -36,6 +37,7 @@ class LabFile(Spec):
     extensions: Tuple[str] = ()
     jobs: int | None = Field(default=None, ge=1)
     stores: str = "mlruns"
+    readers: int = Field(default=1, ge=0, le=64)
     waveforms: Literal["store", "decode"] = "store"
     tracking_uri: str = ""
     notify_url: str = ""

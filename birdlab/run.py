@@ -8,10 +8,11 @@ executor and trains a cell that several of them need once.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from birdlab.cell import is_finished
+from birdlab.celljob import CellJob, job_folder, save_job
 from birdlab.cellplan import CellPlan
 from birdlab.data.store import WaveStore
 from birdlab.errors import AudioError, BirdlabError, CellError, DataError
@@ -93,11 +94,8 @@ def run_experiments(
     for plan, (_, note) in zip(plans, specs, strict=True):
         for sink in sinks:
             sink.started(plan, note)
-    tasks = [_task(plan, cell, lab, missing) for plan, cell in _seed_major(missing.values())]
-    for task in tasks:
-        emit(Event("queued", task.cell_id, {"title": task.title}))
     try:
-        failed = executor.execute(tasks, emit) if tasks else {}
+        failed = _execute(missing, lab, executor, emit) if missing else {}
     except KeyboardInterrupt:
         unfinished = [p for p in plans if any(not is_finished(lab, c) for c in p.cells)]
         for sink in sinks:
@@ -137,8 +135,8 @@ def _refuse_missing(plan: Plan) -> None:
     for rows in {id(cell.rows): cell.rows for cell in plan.cells}.values():
         names = zip(rows.table["recording"], rows.keys, strict=True)
         gone += [name for name, key in names if key is None]
-    for name, keys in plan.noise.items():
-        gone += [f"a background recording of {name}"] * keys.count(None)
+    for name, clips in plan.noise.items():
+        gone += [f"a background recording of {name}" for clip in clips if clip.key is None]
     if gone:
         raise DataError(
             f"the audio of {len(gone)} recordings is missing",
@@ -148,26 +146,41 @@ def _refuse_missing(plan: Plan) -> None:
 
 
 def _seed_major(
-    missing: Iterable[tuple[Plan, CellPlan]],
+    missing: Mapping[str, tuple[Plan, CellPlan]],
 ) -> list[tuple[Plan, CellPlan]]:
     """Starts before what starts from them, then by seed; otherwise the order of the arms."""
     depth = {}
-    for _, cell in missing:
+    for _, cell in missing.values():
         steps, node = 0, cell.start
         while node is not None:
             steps, node = steps + 1, node.start
         depth[cell.cell_id] = steps
-    return sorted(missing, key=lambda pair: (pair[1].seed, depth[pair[1].cell_id]))
+    return sorted(missing.values(), key=lambda pair: (pair[1].seed, depth[pair[1].cell_id]))
 
 
-def _task(plan: Plan, cell: CellPlan, lab: Lab, missing: Mapping[str, object]) -> CellTask:
-    start = cell.start.cell_id if cell.start is not None else None
+def _execute(
+    missing: Mapping[str, tuple[Plan, CellPlan]],
+    lab: Lab,
+    executor: Executor,
+    emit: Callable[[Event], None],
+) -> dict[str, BirdlabError]:
+    """The errors of the cells that failed, by id; all others are finished."""
+    with job_folder(lab) as jobs:
+        tasks = [_task(p, c, lab, save_job(p, c, jobs), missing) for p, c in _seed_major(missing)]
+        for task in tasks:
+            emit(Event("queued", task.cell_id, {"title": task.title}))
+        return executor.execute(tasks, emit)
+
+
+def _task(
+    plan: Plan, cell: CellPlan, lab: Lab, job: CellJob, missing: Mapping[str, object]
+) -> CellTask:
     name = plan.spec.name
     return CellTask(
         cell_id=cell.cell_id,
         title=f"{name}: {cell.title}" if name else cell.title,
-        after=start if start in missing else None,
-        spec_json=plan.spec.model_dump_json(),
+        after=job.start if job.start in missing else None,
+        job=str(job.folder),
         lab_root=str(lab.root),
     )
 

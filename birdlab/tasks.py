@@ -5,13 +5,13 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from birdlab.cell import finish_cell
+from birdlab.celljob import load_job
 from birdlab.errors import BirdlabError, CellError
-from birdlab.lab import Lab, open_lab, write_whole
-from birdlab.plan import Plan, plan_experiment
-from birdlab.spec.experiment import ExperimentSpec
+from birdlab.lab import open_lab, write_whole
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class Event:
 
 @dataclass(frozen=True)
 class CellTask:
-    """A cell to finish, in a form that crosses process borders: spec, lab folder, ids."""
+    """A cell to finish, in a form that crosses process borders: ids, the folder of its job."""
 
     cell_id: str
     title: str
     after: str | None
-    spec_json: str
+    job: str
     lab_root: str
 
 
@@ -65,39 +65,15 @@ def skipped(task: CellTask) -> CellError:
     return CellError(f"{task.title} was skipped: the cell it starts from failed")
 
 
-_KEPT_PLANS = 4
-_plans: dict[tuple[str, str], Plan] = {}
-
-
-def _plan_of(task: CellTask, lab: Lab) -> Plan:
-    """The plan that holds the task's cell, made anew when the data changed since."""
-    key = (task.lab_root, task.spec_json)
-    plan = _plans.pop(key, None)
-    if plan is None or all(cell.cell_id != task.cell_id for cell in plan.cells):
-        plan = plan_experiment(ExperimentSpec.model_validate_json(task.spec_json), lab)
-    _plans[key] = plan
-    while len(_plans) > _KEPT_PLANS:  # a plan holds a table; a long sweep has many
-        _plans.pop(next(iter(_plans)))
-    return plan
-
-
 def finish_task(task: CellTask, emit: Callable[[Event], None]) -> BirdlabError | None:
     """None when the cell is finished, else what went wrong.
 
-    The last plans are kept, so that a process does not plan anew for every cell. An error
-    that is not birdlab's own is stored with its traceback in the lab's `failed` folder.
+    An error that is not birdlab's own is stored with its traceback in the lab's `failed` folder.
     """
     lab = open_lab(task.lab_root)
     try:
-        plan = _plan_of(task, lab)
-        cell = next((c for c in plan.cells if c.cell_id == task.cell_id), None)
-        if cell is None:
-            return CellError(
-                "the data changed while the experiment ran",
-                where=task.title,
-                fix="run the command again: finished cells are kept",
-            )
-        finish_cell(plan, cell, lab, lambda kind, values: emit(Event(kind, task.cell_id, values)))
+        job = load_job(Path(task.job))
+        finish_cell(job, lab, lambda kind, values: emit(Event(kind, task.cell_id, values)))
     except BirdlabError as error:
         return error
     except Exception as error:

@@ -27,6 +27,7 @@ ROOMS = (
             "birdlab.record",
             "birdlab.plan",
             "birdlab.cellplan",
+            "birdlab.celljob",
             "birdlab.cell",
             "birdlab.heldout",
             "birdlab.scaffold",

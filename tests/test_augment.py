@@ -13,10 +13,12 @@ import torch
 from scipy import signal, stats
 
 from birdlab.data.store import WaveStore
+from birdlab.errors import DataError
 from birdlab.sed.augment import augment_mel, augment_wave, fetch_all
-from birdlab.sed.batch import ClipBatch, peak_normalise
+from birdlab.sed.batch import ClipBatch, Crops, StoredBatch, peak_normalise_
 from birdlab.sed.draws import EpochDraws
-from birdlab.sed.loader import ClipSource, epoch_batches
+from birdlab.sed.loader import ClipSource, Takes, epoch_batches, locate_takes
+from birdlab.sed.targets import Targets
 from birdlab.spec.parts import (
     AugmentationSpec,
     Background,
@@ -32,6 +34,8 @@ CROP = 64
 LENGTHS = (200, 40, 64, 500, 65)
 N = 4_000
 PLACES = np.arange(N)
+CPU = torch.device("cpu")
+TARGETS = np.array([[1, 0, 0.5], [0, 1, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0]], np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +51,20 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> ClipSource:
         items.append((store.key(str(i)), path))
     assert store.build(items) == []
     keys = [key for key, _ in items]
-    targets = np.zeros((5, 3), np.float32)
-    targets[range(5), [0, 1, 2, 0, 1]] = 1
-    targets[0, 2] = 0.5
-    return ClipSource(
-        store, keys[:5], targets, list("abcab"), {"x": keys[5:7], "y": keys[7:]}, CROP
+    also = Targets(
+        np.array([0, 1, 2, 0, 1], np.int32),
+        np.array([0, 1, 1, 1, 1, 1]),
+        np.array([2], np.int32),
+        3,
+        0.5,
     )
+    assert np.array_equal(also.dense(np.arange(5)), TARGETS)
+    noise = {"x": takes_of(store, keys[5:7]), "y": takes_of(store, keys[7:])}
+    return ClipSource(store, takes_of(store, keys[:5]), also, noise, CROP)
+
+
+def takes_of(store: WaveStore, keys: list[str]) -> Takes:
+    return locate_takes(store, np.array(keys, "S32"), np.full((len(keys), 2), np.nan))
 
 
 def batch_of(source: ClipSource, draws: EpochDraws, specs: list[Any], n: int = N) -> ClipBatch:
@@ -60,11 +72,22 @@ def batch_of(source: ClipSource, draws: EpochDraws, specs: list[Any], n: int = N
     rows = places % 5
     u = draws.at(places, "crop").uniform(1)[:, 0]
     fetched = fetch_all(specs, draws, places, source)
-    return ClipBatch(
-        torch.from_numpy(source.read_crops(rows, u)),
-        torch.from_numpy(source.targets[rows]),
-        fetched,
-    )
+    return StoredBatch(source.read_crops(rows, u), source.targets.dense(rows), fetched).to(CPU)
+
+
+def copy_of(batch: ClipBatch) -> ClipBatch:
+    """The batch before an augmentation that may change it in place."""
+    return ClipBatch(batch.wave.clone(), batch.targets.clone(), batch.fetched)
+
+
+def whole_of(source: ClipSource, takes: Takes, row: int) -> npt.NDArray[np.float32]:
+    """The whole recording of a row as a wave."""
+    samples = source.waves.read_row(int(takes.place[row]), 0, int(takes.n_samples[row]))
+    return samples.astype(np.float32)
+
+
+def waves_of(crops: Crops) -> npt.NDArray[np.float32]:
+    return crops.to_wave(CPU).numpy()
 
 
 def uniform(values: npt.NDArray[np.float64], low: float, high: float) -> float:
@@ -76,8 +99,8 @@ def uniform(values: npt.NDArray[np.float64], low: float, high: float) -> float:
 
 
 def test_crops_are_peak_normalised_and_padded_on_the_left(source: ClipSource) -> None:
-    crops = source.read_crops(np.array([1, 0]), np.array([0.9, 0.5]))
-    short = source.store.read_all(source.keys[1])
+    crops = waves_of(source.read_crops(np.array([1, 0]), np.array([0.9, 0.5])))
+    short = whole_of(source, source.takes, 1)
     assert crops.shape == (2, CROP)
     assert not crops[0, : CROP - 40].any()
     assert np.allclose(crops[0, CROP - 40 :], short / np.abs(short).max(), atol=1e-6)
@@ -85,9 +108,9 @@ def test_crops_are_peak_normalised_and_padded_on_the_left(source: ClipSource) ->
 
 
 def test_starts_are_uniform_over_all_legal_ones(source: ClipSource) -> None:
-    whole = source.store.read_all(source.keys[0])
-    u = EpochDraws(0, 0, 0, N).at(PLACES, "crop").uniform(1)[:, 0]
-    crops = source.read_crops(np.zeros(N, np.int64), u)
+    whole = whole_of(source, source.takes, 0)
+    u = EpochDraws(0, 0, 0).at(PLACES, "crop").uniform(1)[:, 0]
+    crops = waves_of(source.read_crops(np.zeros(N, np.int64), u))
     known = {
         (piece / np.abs(piece).max()).astype(np.float32).round(4).tobytes(): start
         for start in range(137)
@@ -98,18 +121,18 @@ def test_starts_are_uniform_over_all_legal_ones(source: ClipSource) -> None:
     assert len(counts) == 137
     assert counts.min() > 0
     assert stats.chisquare(counts).pvalue > 1e-3
-    edge = source.read_crops(np.zeros(2, np.int64), np.array([0.0, 1 - 2**-53]))
+    edge = waves_of(source.read_crops(np.zeros(2, np.int64), np.array([0.0, 1 - 2**-53])))
     assert [known[c.round(4).tobytes()] for c in edge] == [0, 136]
 
 
 def test_noise_comes_from_each_set_alike_and_is_repeated_when_short(source: ClipSource) -> None:
-    u = EpochDraws(0, 0, 0, N).at(PLACES, "n").uniform(3)
+    u = EpochDraws(0, 0, 0).at(PLACES, "n").uniform(3)
     u[:3] = [[0.0, 0.6, 0.5], [0.7, 0.9, 0.0], [0.3, 0.2, 0.99]]
-    noise = source.read_noise(["x", "y"], u[:3])
-    short = source.store.read_all(source.noise["x"][1])
+    noise = waves_of(source.read_noise(["x", "y"], u[:3]))
+    short = whole_of(source, source.noise["x"], 1)
     repeated = np.tile(short, 4)[:CROP]
     assert np.allclose(noise[0], repeated / np.abs(repeated).max(), atol=1e-6)
-    long = source.store.read_all(source.noise["y"][0])
+    long = whole_of(source, source.noise["y"], 0)
     assert np.allclose(noise[1], long[:CROP] / np.abs(long[:CROP]).max(), atol=1e-6)
     sets = np.floor(u[:, 0] * 2)
     assert abs(sets.mean() - 0.5) < 0.04
@@ -120,12 +143,12 @@ def test_noise_comes_from_each_set_alike_and_is_repeated_when_short(source: Clip
 
 def test_or_mixup_is_the_mean_of_two_and_the_union_of_labels(source: ClipSource) -> None:
     spec = OrMixup(name="or_mixup", p=1.0)
-    draws = EpochDraws(0, 0, 0, N)
+    draws = EpochDraws(0, 0, 0)
     before = batch_of(source, draws, [spec])
-    after = augment_wave([spec], before, draws, PLACES)
+    after = augment_wave([spec], copy_of(before), draws, PLACES)
     got = before.fetched["or_mixup"]
     assert np.array_equal(got["index"], PLACES)
-    a, b = before.wave.numpy(), got["wave"]
+    a, b = before.wave.numpy(), waves_of(got["crops"])
     mixed = (a + b) / 2
     expected = mixed / np.maximum(np.abs(mixed).max(axis=1, keepdims=True), 1e-6)
     assert np.allclose(after.wave.numpy(), expected, atol=1e-6)
@@ -136,15 +159,13 @@ def test_or_mixup_is_the_mean_of_two_and_the_union_of_labels(source: ClipSource)
 
 def test_or_mixup_partners_are_uniform_over_rows(source: ClipSource) -> None:
     spec = OrMixup(name="or_mixup", p=0.5)
-    draws = EpochDraws(1, 0, 0, N)
+    draws = EpochDraws(1, 0, 0)
     before = batch_of(source, draws, [spec])
-    after = augment_wave([spec], before, draws, PLACES)
+    after = augment_wave([spec], copy_of(before), draws, PLACES)
     got = before.fetched["or_mixup"]
     share = len(got["index"]) / N
     assert abs(share - 0.5) < 4 * np.sqrt(0.25 / N)
-    partners = [
-        next(i for i in range(5) if np.array_equal(t, source.targets[i])) for t in got["targets"]
-    ]
+    partners = [next(i for i in range(5) if np.array_equal(t, TARGETS[i])) for t in got["targets"]]
     expected = np.array([1, 2, 1, 1, 0]) * len(partners) / 5  # rows 1 and 4 have equal labels
     counts = np.bincount(partners, minlength=5)
     assert stats.chisquare(counts[:4], expected[:4]).pvalue > 1e-3
@@ -158,15 +179,15 @@ def test_or_mixup_partners_are_uniform_over_rows(source: ClipSource) -> None:
 
 def test_background_is_the_weighted_sum_with_uniform_weights(source: ClipSource) -> None:
     spec = Background(name="background", p=0.6, noise=("x", "y"), level=(0.25, 0.75))
-    draws = EpochDraws(0, 0, 0, N)
+    draws = EpochDraws(0, 0, 0)
     before = batch_of(source, draws, [spec])
-    after = augment_wave([spec], before, draws, PLACES)
+    after = augment_wave([spec], copy_of(before), draws, PLACES)
     got = before.fetched["background"]
     assert abs(len(got["index"]) / N - 0.6) < 4 * np.sqrt(0.24 / N)
     levels = []
     for x, noise, out in zip(
         before.wave.numpy()[got["index"]],
-        got["noise"],
+        waves_of(got["noise"]),
         after.wave.numpy()[got["index"]],
         strict=True,
     ):
@@ -179,7 +200,7 @@ def test_background_is_the_weighted_sum_with_uniform_weights(source: ClipSource)
     assert max(levels) <= 0.75 + 1e-5
     assert after.wave.abs().amax(dim=1).numpy() == pytest.approx(np.ones(N), abs=1e-6)
     assert torch.equal(after.targets, before.targets)
-    assert np.abs(got["noise"]).max(axis=1) == pytest.approx(np.ones(len(got["index"])))
+    assert np.abs(waves_of(got["noise"])).max(axis=1) == pytest.approx(np.ones(len(got["index"])))
 
 
 # ---------------------------------------------------------------- random filtering
@@ -190,9 +211,9 @@ def test_random_filtering_keeps_the_length_and_is_the_filter_that_was_drawn() ->
     rng = np.random.default_rng(1)
     wave = torch.from_numpy(rng.normal(size=(n, seconds)).astype(np.float32))
     spec = RandomFiltering(name="f", points=4, gain_db=(-20.0, 0.0))
-    draws, places = EpochDraws(0, 0, 0, n), np.arange(n)
-    before = ClipBatch(peak_normalise(wave), torch.zeros(n, 1))
-    after = augment_wave([spec], before, draws, places).wave.numpy()
+    draws, places = EpochDraws(0, 0, 0), np.arange(n)
+    before = ClipBatch(peak_normalise_(wave), torch.zeros(n, 1))
+    after = augment_wave([spec], copy_of(before), draws, places).wave.numpy()
     assert after.shape == (n, seconds)
     gains_db = -20 + 20 * draws.at(places, "f").uniform(4, tag="gains")
     for x, out, gain_db in zip(before.wave.numpy(), after, gains_db, strict=True):
@@ -211,7 +232,7 @@ def test_random_filtering_keeps_odd_lengths_and_silence(length: int) -> None:
     wave[1] = 0
     spec = RandomFiltering(name="f")
     out = augment_wave(
-        [spec], ClipBatch(wave, torch.zeros(2, 1)), EpochDraws(0, 0, 0, 2), np.arange(2)
+        [spec], ClipBatch(wave, torch.zeros(2, 1)), EpochDraws(0, 0, 0), np.arange(2)
     )
     assert out.wave.shape == (2, length)
     assert torch.isfinite(out.wave).all()
@@ -223,7 +244,7 @@ def test_filter_gains_lie_in_range_and_are_uniform() -> None:
     impulse = torch.zeros(n, length)
     impulse[:, length // 2] = 1
     spec = RandomFiltering(name="f", points=2, gain_db=(-12.0, -3.0), p=0.5)
-    draws, places = EpochDraws(2, 1, 3, n), np.arange(n)
+    draws, places = EpochDraws(2, 1, 3), np.arange(n)
     out = augment_wave([spec], ClipBatch(impulse, torch.zeros(n, 1)), draws, places).wave.numpy()
     changed = draws.at(places, "f").happens(0.5)
     assert abs(changed.mean() - 0.5) < 4 * np.sqrt(0.25 / n)
@@ -243,7 +264,7 @@ def test_filter_gains_lie_in_range_and_are_uniform() -> None:
 def masked_widths(spec: SpecMask, n: int = N, seed: int = 0) -> tuple[Any, Any]:
     """How many bins and frames of each clip are masked."""
     mel = torch.ones(n, 2, 40, 60)
-    out = augment_mel([spec], mel, EpochDraws(seed, 0, 0, n), np.arange(n)).numpy()
+    out = augment_mel([spec], mel, EpochDraws(seed, 0, 0), np.arange(n)).numpy()
     assert set(np.unique(out)) <= {0.0, 1.0}
     assert np.array_equal(out[:, 0], out[:, 1]), "all channels alike"
     assert mel.min() == 1, "the spectrogram it was given stays as it was"
@@ -291,7 +312,7 @@ def test_one_to_max_masks_fall_anywhere_like_in_plain_numpy() -> None:
 
 def test_probabilities_0_and_1_are_exact(source: ClipSource) -> None:
     n = 2_000
-    draws, places = EpochDraws(0, 0, 0, n), np.arange(n)
+    draws, places = EpochDraws(0, 0, 0), np.arange(n)
     off: list[AugmentationSpec] = [
         OrMixup(name="a", p=0.0),
         Background(name="b", p=0.0, noise=("x",)),
@@ -325,25 +346,43 @@ ALL: tuple[AugmentationSpec, ...] = (
 )
 
 
-def epoch_of(source: ClipSource, augment: Any, epoch: int = 0, seed: int = 0) -> list[Any]:
-    draws = EpochDraws(seed, 0, epoch, 24)
-    return list(epoch_batches(source, InversePower(), augment, draws, 6, 4))
+def epoch_of(
+    source: ClipSource, augment: Any, epoch: int = 0, seed: int = 0, workers: int = 1
+) -> list[Any]:
+    draws = EpochDraws(seed, 0, epoch)
+    return list(epoch_batches(source, InversePower(), augment, draws, 6, 4, workers))
 
 
-def test_the_loader_gives_identical_batches_twice(source: ClipSource) -> None:
-    for one, two in zip(epoch_of(source, ALL), epoch_of(source, ALL), strict=True):
-        assert np.array_equal(one[0], two[0])
-        assert np.array_equal(one[1], two[1])
-        assert torch.equal(one[2].wave, two[2].wave)
-        assert torch.equal(one[2].targets, two[2].targets)
-        for name in ("or_mixup", "background"):
-            for key, array in one[2].fetched[name].items():
-                assert np.array_equal(array, two[2].fetched[name][key])
+def flat(fetched: Any) -> list[Any]:
+    """The arrays that augmentations fetched, in order."""
+    if isinstance(fetched, Crops):
+        return [fetched.samples, fetched.gain]
+    if isinstance(fetched, dict):
+        return [array for name in sorted(fetched) for array in flat(fetched[name])]
+    return [fetched]
+
+
+def arrays_of(batches: list[Any]) -> list[Any]:
+    """Every array of some batches in order."""
+    return [
+        array
+        for positions, rows, clips in batches
+        for array in (positions, rows, *flat(clips.crops), clips.targets, *flat(clips.fetched))
+    ]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 8])
+def test_the_loader_gives_identical_batches_however_many_read(
+    source: ClipSource, workers: int
+) -> None:
+    first, again = (arrays_of(epoch_of(source, ALL, workers=n)) for n in (1, workers))
+    assert len(first) == len(again) == 6 * 12
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
 
 
 def test_two_epochs_and_two_seeds_never_give_equal_batches(source: ClipSource) -> None:
     seen = [
-        torch.cat([clips.wave for _, _, clips in epoch_of(source, (), epoch, seed)])
+        torch.cat([clips.crops.to_wave(CPU) for _, _, clips in epoch_of(source, (), epoch, seed)])
         for epoch, seed in ((0, 0), (1, 0), (0, 1))
     ]
     assert not torch.equal(seen[0], seen[1])
@@ -354,7 +393,7 @@ def test_two_epochs_and_two_seeds_never_give_equal_batches(source: ClipSource) -
 
 def test_a_row_drawn_twice_in_an_epoch_gets_two_crops(source: ClipSource) -> None:
     crops = [
-        clips.wave[i].numpy().tobytes()
+        clips.crops.samples[i].tobytes()
         for _, rows, clips in epoch_of(source, ())
         for i, row in enumerate(rows)
         if row == 3
@@ -368,14 +407,14 @@ def test_switching_one_augmentation_off_leaves_the_other_draws(
     source: ClipSource, off: str
 ) -> None:
     rest = tuple(a for a in ALL if a.name != off)
-    draws = EpochDraws(0, 0, 0, 24)
+    draws = EpochDraws(0, 0, 0)
     for one, two in zip(epoch_of(source, ALL), epoch_of(source, rest), strict=True):
         assert np.array_equal(one[1], two[1]), "the same rows"
-        assert torch.equal(one[2].wave, two[2].wave), "the same crops"
-        assert set(one[2].fetched) - {off} == set(two[2].fetched)
-        for name, arrays in two[2].fetched.items():
-            for key, array in arrays.items():
-                assert np.array_equal(array, one[2].fetched[name][key])
+        assert np.array_equal(one[2].crops.samples, two[2].crops.samples), "the same crops"
+        kept = {name: fetched for name, fetched in one[2].fetched.items() if name != off}
+        assert list(kept) == list(two[2].fetched)
+        for a, b in zip(flat(kept), flat(two[2].fetched), strict=True):
+            assert np.array_equal(a, b)
     mel = torch.ones(24, 1, 40, 60)
     masks = [augment_mel(specs, mel, draws, np.arange(24)) for specs in (ALL, rest)]
     assert torch.equal(*masks) == (off != "spec_mask")
@@ -385,14 +424,27 @@ def test_the_batch_size_changes_no_clip(source: ClipSource) -> None:
     plain = Plain()
     waves = []
     for n_steps, batch in ((6, 4), (3, 8), (1, 24)):
-        draws = EpochDraws(0, 0, 0, 24)
+        draws = EpochDraws(0, 0, 0)
         parts = list(epoch_batches(source, plain, (), draws, n_steps, batch))
-        waves.append(torch.cat([clips.wave for _, _, clips in parts]))
+        waves.append(torch.cat([clips.crops.to_wave(CPU) for _, _, clips in parts]))
     assert torch.equal(waves[0], waves[1])
     assert torch.equal(waves[0], waves[2])
 
 
 def test_a_broken_loader_fails_the_epoch(source: ClipSource) -> None:
-    lost = ClipSource(source.store, ["nothing"] * 5, source.targets, source.labels, {}, CROP)
-    with pytest.raises(Exception, match="does not hold"):
+    gone = Takes(source.takes.place, source.takes.first + 10**6, source.takes.n_samples)
+    lost = ClipSource(source.waves, gone, source.targets, {}, CROP)
+    with pytest.raises(DataError, match="leaves its recording"):
         epoch_of(lost, ())
+
+
+def test_a_part_of_a_recording_is_all_that_is_read_of_it(source: ClipSource) -> None:
+    key = source.waves.key("3")
+    takes = locate_takes(source.waves, np.array([key], "S32"), np.array([[0.01, 0.02]]))
+    assert (int(takes.first[0]), int(takes.n_samples[0])) == (80, 80)
+    part = ClipSource(source.waves, takes, source.targets, {}, CROP)
+    whole = source.waves.read_int16(key, 0, 500)
+    crops = part.read_crops(np.zeros(2, np.int64), np.array([0.0, 1 - 2**-53]))
+    assert np.array_equal(crops.samples, [whole[80:144], whole[96:160]])
+    with pytest.raises(DataError, match="outside"):
+        locate_takes(source.waves, np.array([key], "S32"), np.array([[3.0, 4.0]]))

@@ -16,7 +16,7 @@ PLACES = np.arange(64)
 
 def numbers(seed: int = 0, fold: int | None = 0, epoch: int = 0, name: str = "crop") -> list[float]:
     drawn: list[float] = (
-        EpochDraws(seed, fold, epoch, 64).at(PLACES, name).uniform(1)[:, 0].tolist()
+        EpochDraws(seed, fold, epoch).at(PLACES, name).uniform(1)[:, 0].tolist()
     )
     return drawn
 
@@ -38,7 +38,7 @@ def test_another_seed_fold_epoch_or_name_gives_unrelated_numbers(other: dict[str
 
 
 def test_a_place_has_its_numbers_whatever_the_batch() -> None:
-    draws = EpochDraws(0, 0, 0, 64)
+    draws = EpochDraws(0, 0, 0)
     whole = draws.at(PLACES, "crop").uniform(3)
     for batch in (PLACES[:5], PLACES[40:44], np.array([63, 0, 7])):
         assert np.array_equal(draws.at(batch, "crop").uniform(3), whole[batch])
@@ -46,14 +46,14 @@ def test_a_place_has_its_numbers_whatever_the_batch() -> None:
 
 
 def test_tags_of_one_transform_are_independent() -> None:
-    draws = EpochDraws(0, 0, 0, 64).at(PLACES, "mask")
+    draws = EpochDraws(0, 0, 0).at(PLACES, "mask")
     assert not np.isin(draws.uniform(1, tag="a"), draws.uniform(1, tag="b")).any()
     assert not np.isin(draws.uniform(1, tag="a"), draws.uniform(1)).any()
 
 
 def test_a_probability_is_kept_and_0_and_1_are_exact() -> None:
     n = 20_000
-    draws = EpochDraws(3, 0, 0, n).at(np.arange(n), "or_mixup")
+    draws = EpochDraws(3, 0, 0).at(np.arange(n), "or_mixup")
     assert not draws.happens(0.0).any()
     assert draws.happens(1.0).all()
     share = draws.happens(0.3).mean()

@@ -18,9 +18,10 @@ from birdlab.data.store import WaveStore
 from birdlab.errors import CellError
 from birdlab.sed.draws import torch_seed
 from birdlab.sed.fit import EpochReport, TorchPredictor, fit
-from birdlab.sed.loader import ClipSource
+from birdlab.sed.loader import ClipSource, Takes, locate_takes
 from birdlab.sed.model import SEDModel
 from birdlab.sed.steps import Steps
+from birdlab.sed.targets import Targets
 from birdlab.spec.experiment import build_spec
 from birdlab.spec.yamlfile import parse_yaml
 
@@ -45,9 +46,13 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> ClipSource:
         items.append((store.key(str(i)), path))
     assert store.build(items) == []
     keys = [key for key, _ in items]
-    labels = [f"c{i % 3}" for i in range(8)]
-    targets = np.eye(3, dtype=np.float32)[[i % 3 for i in range(8)]]
-    return ClipSource(store, keys[:8], targets, labels, {"tiny": keys[8:]}, 2 * RATE)
+    places = np.array([i % 3 for i in range(8)], np.int32)
+    targets = Targets(places, np.zeros(9, np.int64), np.zeros(0, np.int32), 3)
+
+    def takes(some: list[str]) -> Takes:
+        return locate_takes(store, np.array(some, "S32"), np.full((len(some), 2), np.nan))
+
+    return ClipSource(store, takes(keys[:8]), targets, {"tiny": takes(keys[8:])}, 2 * RATE)
 
 
 @dataclass
@@ -73,7 +78,7 @@ def train(source: ClipSource, changes: dict[str, Any] | None = None, **given: An
         spec.augment,
         steps,
         device=CPU,
-        names=[f"recording{i}" for i in range(8)],
+        names=lambda rows: [f"recording{i}" for i in rows],
         report=reports.append,
         **options,
     )

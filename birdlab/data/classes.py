@@ -80,7 +80,20 @@ class ClassList:
                 "primary and secondary labels differ in length",
                 got=f"{len(primary)} and {len(secondary)}",
             )
-        unknown = self.unknown(primary)
+        columns = self.columns(primary)
+        targets = np.zeros((len(primary), len(self)), np.float32)
+        for row, labels in enumerate(secondary):
+            for label in labels:
+                column = self.index.get(label)
+                if column is not None:
+                    targets[row, column] = secondary_weight
+        targets[np.arange(len(primary)), columns] = 1.0
+        return targets
+
+    def columns(self, primary: Iterable[str]) -> npt.NDArray[np.int32]:
+        """The column of each label, [N]; DataError that lists every label without one."""
+        labels = list(primary)
+        unknown = self.unknown(labels)
         if unknown:
             raise DataError(
                 f"{len(unknown)} primary labels have no column",
@@ -88,14 +101,7 @@ class ClassList:
                 expected=f"one of the {len(self)} classes",
                 fix="drop those recordings, or add the codes to the class list",
             )
-        targets = np.zeros((len(primary), len(self)), np.float32)
-        for row, labels in enumerate(secondary):
-            for label in labels:
-                column = self.index.get(label)
-                if column is not None:
-                    targets[row, column] = secondary_weight
-        targets[np.arange(len(primary)), [self.index[code] for code in primary]] = 1.0
-        return targets
+        return np.array([self.index[code] for code in labels], np.int32)
 
     def unknown(self, labels: Iterable[str]) -> list[str]:
         """The distinct labels without a column, sorted."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from birdlab.cell import CURVES, WEIGHTS, finish_cell, outputs_folder
+from birdlab.celljob import save_job
 from birdlab.cellplan import CellPlan
 from birdlab.errors import DataError
 from birdlab.evaluate.outputs import load_outputs
@@ -83,12 +84,13 @@ def smoke_test(
     cells = list(small.values())
     build_store(lab, replace(plan, paths=_needed_paths(plan, cells)), progress)
     with tempfile.TemporaryDirectory(prefix="birdlab-smoke-") as folder:
-        away = replace(lab, cells_folder=Path(folder))
+        away = replace(lab, cells_folder=Path(folder) / "cells")
         began, clips = time.perf_counter(), 0.0
         rates = []
         for cell in cells:
             emit(Event("queued", cell.cell_id, {"title": cell.title}))
-            finish_cell(plan, cell, away, lambda k, v, c=cell: emit(Event(k, c.cell_id, v)))  # type: ignore[misc]
+            job = save_job(plan, cell, Path(folder) / "jobs")
+            finish_cell(job, away, lambda k, v, c=cell: emit(Event(k, c.cell_id, v)))  # type: ignore[misc]
             emit(Event("done", cell.cell_id))
             rates.append(_clips_per_s(away, cell))
             clips += cell.steps.total * cell.steps.batch
@@ -98,7 +100,7 @@ def smoke_test(
         if last.eval_id is not None:
             n_windows = len(load_outputs(outputs_folder(away, last)).windows.end_s)
         parity = _export_and_predict(plan, last, lab, away)
-        cell_bytes = sum(f.stat().st_size for f in Path(folder).rglob("*") if f.is_file())
+        cell_bytes = sum(f.stat().st_size for f in away.cells.rglob("*") if f.is_file())
     rate = min(rates)
     windows_per_s = n_windows / max(spent - clips / rate, 1e-3) if n_windows else float("nan")
     return SmokeReport(
@@ -132,7 +134,7 @@ def _shortened(cell: CellPlan, n_steps: int, made: dict[str, CellPlan]) -> CellP
 
 
 def _needed_paths(plan: Plan, cells: list[CellPlan]) -> dict[str, Path]:
-    keys = {key for noise in plan.noise.values() for key in noise}
+    keys = {clip.key for clips in plan.noise.values() for clip in clips}
     for cell in cells:
         rows = [*cell.chosen, *(cell.validation if cell.validation is not None else ())]
         keys |= {cell.rows.keys[i] for i in rows}

@@ -2,8 +2,9 @@
 
 Each kind has one function `(spec, batch, draws) -> batch` for waveforms, or
 `(spec, mel, draws) -> mel` for spectrograms. One that needs more audio (a mixup partner,
-noise) has a `fetch` function `(spec, draws, source) -> arrays`, which runs in the loader;
-what it read is `batch.fetched[spec.name]`.
+noise) has a `fetch` function `(spec, draws, source) -> dict`, which runs in the loader;
+what it read is `batch.fetched[spec.name]`. A batch belongs to the function that gets it: it
+may be changed in place.
 Source of the recipe: BirdCLEF 2023, first place.
 """
 
@@ -17,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from birdlab.evaluate.windows import PEAK_EPS
-from birdlab.sed.batch import ClipBatch, Fetched, peak_normalise
+from birdlab.sed.batch import ClipBatch, Crops, Fetched, change_clips, peak_normalise_
 from birdlab.sed.draws import Draws, EpochDraws
 from birdlab.spec.kinds import function_of, implements
 from birdlab.spec.parts import AugmentationSpec, Background, OrMixup, RandomFiltering, SpecMask
@@ -75,14 +76,14 @@ def _on(values: npt.NDArray[np.float64], like: torch.Tensor) -> torch.Tensor:
 
 
 def fetch_partner(spec: OrMixup, draws: Draws, source: ClipSource) -> Fetched:
-    """For the clips that are mixed: their places, partners' waves and partners' targets."""
+    """For the clips that are mixed: their places, partners' crops and partners' targets."""
     chosen = np.flatnonzero(draws.happens(spec.p))
     u = draws.uniform(2, tag="partner")[chosen]
     rows = (u[:, 0] * source.n_rows).astype(np.int64)
     return {
         "index": chosen,
-        "wave": source.read_crops(rows, u[:, 1]),
-        "targets": source.targets[rows],
+        "crops": source.read_crops(rows, u[:, 1]),
+        "targets": source.targets.dense(rows),
     }
 
 
@@ -90,15 +91,16 @@ def fetch_partner(spec: OrMixup, draws: Draws, source: ClipSource) -> Fetched:
 def mix_or(spec: OrMixup, batch: ClipBatch, _draws: Draws) -> ClipBatch:
     """wave = (a + b) / 2, peak-normalised again; targets = clamp(ya + yb, 0, 1)."""
     got = batch.fetched[spec.name]
-    if len(got["index"]) == 0:
-        return batch
-    index = torch.from_numpy(got["index"]).to(batch.wave.device)
-    partner = torch.from_numpy(got["wave"]).to(batch.wave.device)
+    crops: Crops = got["crops"]
+
+    def mix(clips: torch.Tensor, part: slice) -> None:
+        peak_normalise_(clips.add_(crops[part].to_wave(clips.device)), 0.5)
+
+    change_clips(batch.wave, got["index"], mix)
+    index = torch.from_numpy(got["index"]).to(batch.targets.device)
     labels = torch.from_numpy(got["targets"]).to(batch.targets.device)
-    wave, targets = batch.wave.clone(), batch.targets.clone()
-    wave[index] = peak_normalise((wave[index] + partner) / 2)
-    targets[index] = (targets[index] + labels).clamp(0, 1)
-    return ClipBatch(wave, targets, batch.fetched)
+    batch.targets[index] = (batch.targets[index] + labels).clamp_(0, 1)
+    return batch
 
 
 def fetch_noise(spec: Background, draws: Draws, source: ClipSource) -> Fetched:
@@ -115,16 +117,16 @@ def fetch_noise(spec: Background, draws: Draws, source: ClipSource) -> Fetched:
 def add_background(spec: Background, batch: ClipBatch, draws: Draws) -> ClipBatch:
     """(1 - g) * clip + g * noise, both peak-normalised, then peak-normalised again."""
     got = batch.fetched[spec.name]
-    if len(got["index"]) == 0:
-        return batch
+    crops: Crops = got["noise"]
     low, high = spec.level
-    g = low + (high - low) * draws.uniform(1, tag="level")[got["index"]]
-    index = torch.from_numpy(got["index"]).to(batch.wave.device)
-    gain = _on(g, batch.wave)
-    noise = torch.from_numpy(got["noise"]).to(batch.wave.device)
-    wave = batch.wave.clone()
-    wave[index] = peak_normalise((1 - gain) * wave[index] + gain * noise)
-    return ClipBatch(wave, batch.targets, batch.fetched)
+    g = _on(low + (high - low) * draws.uniform(1, tag="level")[got["index"]], batch.wave)
+
+    def cover(clips: torch.Tensor, part: slice) -> None:
+        noise = crops[part].to_wave(clips.device)
+        peak_normalise_(clips.lerp_(noise, g[part]))
+
+    change_clips(batch.wave, got["index"], cover)
+    return batch
 
 
 @implements(RandomFiltering)
@@ -157,9 +159,8 @@ def filter_randomly(spec: RandomFiltering, batch: ClipBatch, draws: Draws) -> Cl
         center=True,
         length=clips.shape[-1],
     )
-    wave = batch.wave.clone()
-    wave[index] = filtered / (filtered.abs().amax(dim=-1, keepdim=True) + PEAK_EPS)
-    return ClipBatch(wave, batch.targets, batch.fetched)
+    batch.wave[index] = filtered / (filtered.abs().amax(dim=-1, keepdim=True) + PEAK_EPS)
+    return batch
 
 
 @implements(SpecMask)

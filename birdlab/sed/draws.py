@@ -2,7 +2,7 @@
 
 A position is the place of a clip in its epoch. Two clips of one row get two sets of draws,
 and the draws of one transform do not move when another is switched on or off, or when the
-batch is made by another worker.
+batch is made by another worker. Nothing is kept: an epoch of a million clips costs no memory.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import hashlib
 
 import numpy as np
 import numpy.typing as npt
+
+_PER_BLOCK = 4  # numbers that Philox makes for one value of its counter
 
 
 def key_of(*parts: object) -> int:
@@ -32,10 +34,8 @@ def torch_seed(*parts: object) -> int:
 class EpochDraws:
     """All draws of one epoch; `at(positions, name)` gives those of a transform for a batch."""
 
-    def __init__(self, seed: int, fold: int | None, epoch: int, n_positions: int) -> None:
+    def __init__(self, seed: int, fold: int | None, epoch: int) -> None:
         self._key = (seed, fold, epoch)
-        self._n = n_positions
-        self._cache: dict[tuple[str, str, int], npt.NDArray[np.float64]] = {}
 
     def generator(self, name: str) -> np.random.Generator:
         """A generator for one draw an epoch (the order of rows)."""
@@ -45,13 +45,21 @@ class EpochDraws:
         """The draws of the transform `name` at these positions."""
         return Draws(self, positions, name)
 
-    def table(self, name: str, tag: str, k: int) -> npt.NDArray[np.float64]:
-        """Uniform numbers [n_positions, k] of one transform, made once an epoch."""
-        cached = self._cache.get((name, tag, k))
-        if cached is None:
-            cached = generator(*self._key, name, tag).random((self._n, k))
-            self._cache[name, tag, k] = cached
-        return cached
+    def table(
+        self, name: str, tag: str, k: int, positions: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float64]:
+        """Uniform numbers [len(positions), k] of one transform.
+
+        Each position owns a run of the generator's counter, so that its numbers can be made
+        without those before it. Cheap for positions that lie together, as those of a batch do.
+        """
+        if len(positions) == 0:
+            return np.zeros((0, k))
+        first, last = int(positions.min()), int(positions.max())
+        blocks = -(-k // _PER_BLOCK)
+        bits = np.random.Philox(key=key_of(*self._key, name, tag), counter=first * blocks)
+        run = np.random.Generator(bits).random((last - first + 1, blocks * _PER_BLOCK))
+        return run[positions - first, :k]
 
 
 class Draws:
@@ -65,8 +73,7 @@ class Draws:
 
     def uniform(self, k: int = 1, *, tag: str = "") -> npt.NDArray[np.float64]:
         """Numbers in [0, 1), shape [batch, k]; another `tag` gives independent ones."""
-        table: npt.NDArray[np.float64] = self._epoch.table(self._name, tag, k)[self.positions]
-        return table
+        return self._epoch.table(self._name, tag, k, self.positions)
 
     def happens(self, p: float) -> npt.NDArray[np.bool_]:
         """Which clips of the batch a transform with probability `p` changes, shape [batch]."""

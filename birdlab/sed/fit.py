@@ -44,13 +44,15 @@ def fit(
     seed: int,
     fold: int | None,
     device: torch.device,
-    names: Sequence[str],
+    names: Callable[[Sequence[int]], Sequence[str]],
     report: Callable[[EpochReport], None],
+    workers: int = 1,
 ) -> None:
     """Train `model` in place for `steps`, reporting each epoch.
 
     Every random number is keyed by (seed, fold, epoch, position, transform). Raises CellError
-    when a loss is not finite, naming epoch, step and the recordings of the batch.
+    when a loss is not finite, naming epoch, step and the recordings of the batch, which
+    `names(rows)` gives. `workers` threads read clips ahead; they change no number.
     """
     optimizer = build_optimizer(train.optimizer, list(model.parameters()))
     base_lr = float(optimizer.param_groups[0]["lr"])
@@ -60,24 +62,26 @@ def fit(
     done = 0
     for epoch in range(steps.epochs):
         n_steps = min(steps.per_epoch, steps.total - done)
-        draws = EpochDraws(seed, fold, epoch, n_steps * steps.batch)
+        draws = EpochDraws(seed, fold, epoch)
         torch.manual_seed(torch_seed(seed, fold, epoch, "network"))
         began, waited, total = time.perf_counter(), 0.0, 0.0
-        batches = epoch_batches(source, train.sampler, augment, draws, n_steps, steps.batch)
+        batches = epoch_batches(
+            source, train.sampler, augment, draws, n_steps, steps.batch, workers
+        )
         ready = time.perf_counter()
-        for step, (positions, rows, clips) in enumerate(batches):
+        for step, (positions, rows, stored) in enumerate(batches):
             waited += time.perf_counter() - ready
             lr = learning_rate(train.schedule, base_lr, done, steps.total, steps.per_epoch)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            clips = augment_wave(augment, clips.to(device), draws, positions)
+            clips = augment_wave(augment, stored.to(device), draws, positions)
             with torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bf16"):
                 mel = augment_mel(augment, model.frontend(clips.wave), draws, positions)
                 output = model.classify(mel.to(memory_format=layout))
             loss = loss_of(train.loss, output.logits.float(), clips.targets)
             value = loss.item()
             if not math.isfinite(value):
-                raise _lost(value, epoch, step, [names[row] for row in rows])
+                raise _lost(value, epoch, step, names(rows.tolist()))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -97,7 +101,7 @@ def fit(
         )
 
 
-def _lost(value: float, epoch: int, step: int, recordings: list[str]) -> CellError:
+def _lost(value: float, epoch: int, step: int, recordings: Sequence[str]) -> CellError:
     shown = ", ".join(recordings[:8]) + (" ..." if len(recordings) > 8 else "")
     return CellError(
         f"the loss became {value}",

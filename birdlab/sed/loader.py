@@ -1,77 +1,127 @@
-"""Training clips: random crops read from the waveform store, made one batch ahead."""
+"""Training clips: random crops read from the waveform store, made some batches ahead."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from birdlab.data.store import WaveStore
-from birdlab.evaluate.windows import peak_normalise
+from birdlab.errors import DataError
 from birdlab.sed.augment import fetch_all
-from birdlab.sed.batch import ClipBatch
+from birdlab.sed.batch import Crops, StoredBatch, crop_gain
 from birdlab.sed.draws import EpochDraws
 from birdlab.sed.sampler import draw_rows
+from birdlab.sed.targets import Targets
 from birdlab.spec.base import Spec
 from birdlab.spec.parts import AugmentationSpec
 
+_LOCATED_AT_ONCE = 4096
 
-@dataclass(frozen=True)
+Batch = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], StoredBatch]
+
+
+@dataclass(frozen=True, eq=False)
+class Takes:
+    """Recordings, or the parts of them that are used, as places in a waveform store.
+
+    place: [N] the store's number of the recording; first and n_samples: [N] the part of it.
+    """
+
+    place: npt.NDArray[np.int64]
+    first: npt.NDArray[np.int64]
+    n_samples: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.place)
+
+
+def locate_takes(
+    waves: WaveStore, keys: npt.NDArray[np.bytes_], spans_s: npt.NDArray[np.float64]
+) -> Takes:
+    """Where the parts `spans_s` [N, 2] of the recordings `keys` [N] lie.
+
+    A span is (start, end) in seconds, NaN for the start or the end of the recording. Raises
+    DataError for a recording that is not in the store and for a span that holds no sample.
+    """
+    takes = Takes(*(np.empty(len(keys), np.int64) for _ in range(3)))
+    for begin in range(0, len(keys), _LOCATED_AT_ONCE):
+        part = slice(begin, begin + _LOCATED_AT_ONCE)
+        places = waves.locate([key.decode() for key in keys[part].tolist()])
+        length = np.array([waves.length_of(place) for place in places.tolist()], np.int64)
+        spans = np.rint(spans_s[part] * waves.sample_rate_hz)
+        first = np.where(np.isnan(spans[:, 0]), 0, spans[:, 0]).astype(np.int64)
+        last = np.where(np.isnan(spans[:, 1]), length, np.minimum(spans[:, 1], length))
+        takes.place[part], takes.first[part] = places, first
+        takes.n_samples[part] = last.astype(np.int64) - first
+    empty = np.flatnonzero((takes.n_samples < 1) | (takes.first < 0))
+    if len(empty):
+        row = int(empty[0])
+        raise DataError(
+            f"{len(empty)} kept ranges lie outside their recordings",
+            got=f"{spans_s[row, 0]:g} to {spans_s[row, 1]:g} s of {keys[row].decode()}",
+            fix="correct the list of kept ranges",
+        )
+    return takes
+
+
+@dataclass(frozen=True, eq=False)
 class ClipSource:
     """Where crops come from: the rows of a training table and the noise data sets.
 
-    keys: the store key of each row; targets: [N, C] float32; labels: primary label of each
-    row; noise: store keys by data set name; crop_samples: length of a training clip.
+    A row costs 36 bytes here whatever its labels; everything else is read when it is needed.
     """
 
-    store: WaveStore
-    keys: Sequence[str]
-    targets: npt.NDArray[np.float32]
-    labels: Sequence[str]
-    noise: Mapping[str, Sequence[str]]
+    waves: WaveStore
+    takes: Takes
+    targets: Targets
+    noise: Mapping[str, Takes]
     crop_samples: int
 
     @property
     def n_rows(self) -> int:
         """The number of training rows."""
-        return len(self.keys)
+        return len(self.takes)
 
-    def read_crops(
-        self, rows: npt.NDArray[np.int64], u: npt.NDArray[np.float64]
-    ) -> npt.NDArray[np.float32]:
-        """Peak-normalised crops [len(rows), S]; `u` in [0, 1) places each over its legal starts.
+    def read_crops(self, rows: npt.NDArray[np.int64], u: npt.NDArray[np.float64]) -> Crops:
+        """A crop of each row; `u` in [0, 1) places it over its legal starts.
 
         A recording shorter than a crop is padded with zeros on the left.
         """
-        out = np.zeros((len(rows), self.crop_samples), np.float32)
-        for i, row in enumerate(rows):
-            key = self.keys[row]
-            n = self.store.n_samples(key)
-            start = int(u[i] * max(1, n - self.crop_samples + 1))
-            take = min(n, self.crop_samples)
-            out[i, self.crop_samples - take :] = self.store.read(key, start, take)
-        return peak_normalise(out)
+        crops = self._empty(len(rows))
+        for i, row in enumerate(rows.tolist()):
+            piece, scale = self._read(self.takes, row, float(u[i]))
+            crops.samples[i, : self.crop_samples - len(piece)] = 0
+            crops.samples[i, self.crop_samples - len(piece) :] = piece
+            crops.gain[i] = crop_gain(piece, scale)
+        return crops
 
-    def read_noise(
-        self, names: Sequence[str], u: npt.NDArray[np.float64]
-    ) -> npt.NDArray[np.float32]:
-        """Peak-normalised noise [len(u), S]: data set, recording and start by three draws each.
+    def read_noise(self, names: Sequence[str], u: npt.NDArray[np.float64]) -> Crops:
+        """Noise as long as a clip: data set, recording and start by three draws [k, 3] each.
 
         A noise recording shorter than a crop is repeated.
         """
-        out = np.zeros((len(u), self.crop_samples), np.float32)
-        for i, (a, b, c) in enumerate(u):
-            keys = self.noise[names[int(a * len(names))]]
-            key = keys[int(b * len(keys))]
-            n = self.store.n_samples(key)
-            start = int(c * max(1, n - self.crop_samples + 1))
-            piece = self.store.read(key, start, min(n, self.crop_samples))
-            out[i] = np.resize(piece, self.crop_samples)
-        return peak_normalise(out)
+        crops = self._empty(len(u))
+        for i, (a, b, c) in enumerate(u.tolist()):
+            takes = self.noise[names[int(a * len(names))]]
+            piece, scale = self._read(takes, int(b * len(takes)), c)
+            crops.samples[i] = np.resize(piece, self.crop_samples)
+            crops.gain[i] = crop_gain(piece, scale)
+        return crops
+
+    def _empty(self, k: int) -> Crops:
+        return Crops(np.empty((k, self.crop_samples), np.int16), np.empty(k, np.float32))
+
+    def _read(self, takes: Takes, row: int, u: float) -> tuple[npt.NDArray[np.int16], float]:
+        """The samples of one crop and the peak of their recording."""
+        place, n = int(takes.place[row]), int(takes.n_samples[row])
+        start = int(takes.first[row]) + int(u * max(1, n - self.crop_samples + 1))
+        piece = self.waves.read_row(place, start, min(n, self.crop_samples))
+        return piece, self.waves.scale_of(place)
 
 
 def epoch_batches(
@@ -81,25 +131,36 @@ def epoch_batches(
     draws: EpochDraws,
     n_steps: int,
     batch: int,
-) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], ClipBatch]]:
-    """(positions, rows, clips) of each batch of an epoch; the next one is read meanwhile."""
-    rows = draw_rows(sampler, source.labels, n_steps * batch, draws.generator("rows"))
+    workers: int = 1,
+) -> Iterator[Batch]:
+    """(positions, rows, clips) of each batch of an epoch, in order.
 
-    def load(step: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], ClipBatch]:
+    `workers` threads read the next batches meanwhile; with 0 each is read when it is asked
+    for. The batches do not depend on their number.
+    """
+    rows = draw_rows(sampler, source.targets.primary, n_steps * batch, draws.generator("rows"))
+
+    def load(step: int) -> Batch:
         positions = np.arange(step * batch, (step + 1) * batch)
         chosen = rows[positions]
         u = draws.at(positions, "crop").uniform(1)[:, 0]
-        clips = ClipBatch(
-            torch.from_numpy(source.read_crops(chosen, u)),
-            torch.from_numpy(source.targets[chosen]),
+        clips = StoredBatch(
+            source.read_crops(chosen, u),
+            source.targets.dense(chosen),
             fetch_all(augment, draws, positions, source),
         )
         return positions, chosen, clips
 
-    with ThreadPoolExecutor(1) as ahead:
-        pending = ahead.submit(load, 0)
-        for step in range(n_steps):
-            ready = pending.result()
-            if step + 1 < n_steps:
-                pending = ahead.submit(load, step + 1)
-            yield ready
+    if workers == 0:
+        yield from map(load, range(n_steps))
+        return
+    with ThreadPoolExecutor(workers) as ahead:
+        pending: deque[Future[Batch]] = deque()
+        try:
+            for step in range(n_steps):
+                while len(pending) <= workers and step + len(pending) < n_steps:
+                    pending.append(ahead.submit(load, step + len(pending)))
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

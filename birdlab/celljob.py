@@ -1,0 +1,211 @@
+"""A cell as files: all that a process needs to finish it, however long the table was.
+
+The driver plans and writes a job; whoever finishes the cell reads it. The rows lie in arrays
+that are mapped, not loaded, so that the memory of a training process hardly grows with them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from birdlab.cellplan import CellPlan, Rows
+from birdlab.data.classes import ClassList
+from birdlab.data.table import NoiseKey
+from birdlab.errors import CellError
+from birdlab.lab import Lab
+from birdlab.plan import Plan
+from birdlab.sed.steps import Steps
+from birdlab.sed.targets import Targets
+from birdlab.spec.experiment import ExperimentSpec
+from birdlab.spec.parts import StageSpec
+
+JOB, NAMES, VALIDATION = "job.json", "names.parquet", "validation.parquet"
+ARRAYS = ("keys", "spans_s", "primary", "bounds", "also")
+
+
+@dataclass(frozen=True, eq=False)
+class CellJob:
+    """One (stage, fold, seed) to finish.
+
+    classes: of the network; scored: the columns of its outputs; start: the cell it starts
+    from; noise: the background recordings of each data set named in the stage.
+    """
+
+    folder: Path
+    cell_id: str
+    title: str
+    spec: ExperimentSpec
+    stage: StageSpec
+    fold: int | None
+    seed: int
+    start: str | None
+    classes: ClassList
+    scored: ClassList
+    steps: Steps
+    document: Mapping[str, Any]
+    eval_id: str | None
+    noise: Mapping[str, tuple[NoiseKey, ...]]
+    sample_rate_hz: int
+
+    @cached_property
+    def arrays(self) -> Mapping[str, npt.NDArray[Any]]:
+        """The training rows: keys [N], spans_s [N, 2], and the parts of their Targets."""
+        return {n: np.load(self.folder / f"{n}.npy", "r", allow_pickle=False) for n in ARRAYS}
+
+    @property
+    def targets(self) -> Targets:
+        """The labels of the training rows."""
+        a = self.arrays
+        return Targets(
+            a["primary"], a["bounds"], a["also"], len(self.classes), self.stage.train.secondary
+        )
+
+    def names(self, rows: Sequence[int]) -> list[str]:
+        """The recordings of training rows, for messages."""
+        return list(pd.read_parquet(self.folder / NAMES)["recording"].iloc[list(rows)])
+
+    def validation(self) -> pd.DataFrame:
+        """The rows to score: recording, primary_label, secondary_labels, apart, key, start_s,
+        end_s."""
+        table = pd.read_parquet(self.folder / VALIDATION)
+        table["secondary_labels"] = [tuple(labels) for labels in table["secondary_labels"]]
+        return table
+
+
+@contextmanager
+def job_folder(lab: Lab) -> Iterator[Path]:
+    """A folder for the jobs of one driver, which goes when the driver is done.
+
+    What drivers of this machine left behind when they were killed goes too.
+    """
+    lab.cells.mkdir(parents=True, exist_ok=True)
+    prefix = f".jobs-{socket.gethostname()}-"
+    for left in lab.cells.glob(f"{prefix}*"):
+        if not _is_running(left.name.removeprefix(prefix)):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = lab.cells / f"{prefix}{os.getpid()}"
+    folder.mkdir(exist_ok=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_running(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def save_job(plan: Plan, cell: CellPlan, folder: Path) -> CellJob:
+    """Write the job of a planned cell to `folder` / cell id.
+
+    Raises CellError when audio that the cell needs is missing.
+    """
+    place = folder / cell.cell_id
+    place.mkdir(parents=True, exist_ok=True)
+    targets = cell.rows.targets(cell.classes, cell.stage.train.secondary).take(cell.chosen)
+    arrays = {
+        "keys": np.array(_known_keys(cell.rows, cell.chosen), "S32"),
+        "spans_s": cell.rows.spans_s[cell.chosen],
+        **{name: getattr(targets, name) for name in ("primary", "bounds", "also")},
+    }
+    for name, array in arrays.items():
+        np.save(place / f"{name}.npy", array, allow_pickle=False)
+    pd.DataFrame({"recording": cell.rows.names[cell.chosen]}).to_parquet(place / NAMES)
+    if cell.validation is not None:
+        _validation_table(cell.rows, cell.validation).to_parquet(place / VALIDATION)
+    noise = {n for a in cell.stage.augment for n in getattr(a, "noise", ())}
+    content = {
+        "cell_id": cell.cell_id,
+        "title": cell.title,
+        "spec": plan.spec.model_dump(mode="json"),
+        "stage": cell.stage.name,
+        "fold": cell.fold,
+        "seed": cell.seed,
+        "start": None if cell.start is None else cell.start.cell_id,
+        "classes": list(cell.classes),
+        "scored": list(plan.data.classes),
+        "steps": asdict(cell.steps),
+        "document": cell.document,
+        "eval_id": cell.eval_id,
+        "noise": {name: plan.noise[name] for name in sorted(noise)},
+        "sample_rate_hz": plan.sample_rate_hz,
+    }
+    (place / JOB).write_text(json.dumps(content))
+    return load_job(place)
+
+
+def load_job(folder: Path) -> CellJob:
+    """The job in `folder`; CellError when there is none."""
+    try:
+        content = json.loads((folder / JOB).read_text())
+    except OSError as error:
+        raise CellError(
+            "the job of a cell cannot be read",
+            where=str(folder),
+            got=error.strerror,
+            fix="run the command again: finished cells are kept",
+        ) from None
+    spec = ExperimentSpec.model_validate_json(json.dumps(content["spec"]))
+    return CellJob(
+        folder=folder,
+        spec=spec,
+        stage=next(stage for stage in spec.stages if stage.name == content["stage"]),
+        classes=ClassList(tuple(content["classes"])),
+        scored=ClassList(tuple(content["scored"])),
+        steps=Steps(**content["steps"]),
+        noise={n: tuple(NoiseKey(*k) for k in keys) for n, keys in content["noise"].items()},
+        **{
+            name: content[name]
+            for name in (
+                "cell_id",
+                "title",
+                "fold",
+                "seed",
+                "start",
+                "document",
+                "eval_id",
+                "sample_rate_hz",
+            )
+        },
+    )
+
+
+def _known_keys(rows: Rows, chosen: npt.NDArray[np.int64]) -> list[str]:
+    keys = [rows.keys[i] for i in chosen]
+    missing = [rows.names[i] for i, key in zip(chosen, keys, strict=True) if key is None]
+    if missing:
+        raise CellError(
+            f"the audio of {len(missing)} recordings is missing",
+            got=", ".join(missing[:5]),
+            fix="correct the path of the data set in birdlab.toml",
+        )
+    return [key for key in keys if key is not None]
+
+
+def _validation_table(rows: Rows, chosen: npt.NDArray[np.int64]) -> pd.DataFrame:
+    table = rows.table.iloc[chosen]
+    columns = ["primary_label", "secondary_labels", "apart", "start_s", "end_s"]
+    return table[columns].assign(
+        recording=rows.names[chosen],
+        secondary_labels=[list(labels) for labels in table["secondary_labels"]],
+        key=_known_keys(rows, chosen),
+    )
