@@ -41,7 +41,7 @@ def test_a_table_in_canonical_columns(tmp_path: Path) -> None:
     )
     data = load_dataset("year", root)
     rows = data.recordings
-    assert tuple(rows.columns) == COLUMNS
+    assert tuple(rows.columns) == (*COLUMNS, "url")
     assert rows["primary_label"].tolist() == ["nan", "42", "NA"]
     assert rows["secondary_labels"].tolist() == [("NA", "42"), (), ()]
     assert rows["author"].tolist() == ["Ann ", "", ""]
@@ -208,7 +208,7 @@ def test_the_2023_table(tmp_path: Path) -> None:
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real recordings are not beside the checkout")
 def test_the_real_recordings() -> None:
     data = load_dataset("realbirds", REAL)
-    assert data.recordings.shape == (164, len(COLUMNS))
+    assert data.recordings.shape == (164, len(COLUMNS) + 1)
     assert data.recordings["primary_label"].nunique() == 35
     assert (data.recordings["author"] == "").sum() == 44
     assert len(data.soundscapes) == 98

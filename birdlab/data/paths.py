@@ -9,6 +9,8 @@ from pathlib import Path, PurePosixPath
 from birdlab.data.audio import SUFFIXES
 from birdlab.errors import DataError
 
+OUTSIDE = "a link out of the folder"
+
 
 def leaving(names: Sequence[str], folder: Path) -> dict[str, str]:
     """The names that do not lie below `folder`, with the reason for each.
@@ -33,13 +35,26 @@ def leaving(names: Sequence[str], folder: Path) -> dict[str, str]:
     for parent, members in by_parent.items():
         place = f"{folder}/{parent}"
         if not _below(os.path.realpath(place), root):
-            refused.update((name, "a link out of the folder") for _, name in members)
+            refused.update((name, OUTSIDE) for _, name in members)
             continue
         links = _links_in(place)
         for last, name in members:
             if last in links and not _below(os.path.realpath(f"{place}/{last}"), root):
-                refused[name] = "a link out of the folder"
+                refused[name] = OUTSIDE
     return refused
+
+
+def absent(names: Sequence[str], folder: Path) -> list[str]:
+    """The names below `folder` for which there is nothing; each folder is listed once."""
+    known: dict[str, set[str]] = {}
+    gone = []
+    for name in names:
+        parent, _, last = tidy(name).rpartition("/")
+        if parent not in known:
+            known[parent] = _names_in(f"{folder}/{parent}")
+        if last not in known[parent]:
+            gone.append(name)
+    return gone
 
 
 def tidy(name: str) -> str:
@@ -103,6 +118,14 @@ def first_folder(root: Path, names: Iterable[str]) -> Path | None:
 
 def _below(path: str, root: str) -> bool:
     return path == root or path.startswith(root.rstrip(os.sep) + os.sep)
+
+
+def _names_in(place: str) -> set[str]:
+    try:
+        with os.scandir(place) as entries:
+            return {entry.name for entry in entries}
+    except (OSError, ValueError):
+        return set()
 
 
 def _links_in(place: str) -> set[str]:
