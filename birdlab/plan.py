@@ -6,7 +6,6 @@ No torch here: planning, dry runs and sweeps answered from the cache need none.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,9 +20,10 @@ from birdlab.data.clean import MAIN_TABLE, Waterfall
 from birdlab.data.demo import DemoSettings, build_demo
 from birdlab.data.facts import Facts
 from birdlab.data.hashes import hash_files
+from birdlab.data.quarantine import load_quarantine
 from birdlab.data.sources import load_source, load_source_noise
-from birdlab.data.store import WaveStore
 from birdlab.data.table import DataTable, NoiseKey, build_table
+from birdlab.data.waves import open_waves
 from birdlab.errors import DataError, LabError, SpecError
 from birdlab.lab import BUILT_IN_DATA, Lab
 from birdlab.spec.experiment import ExperimentSpec
@@ -31,8 +31,6 @@ from birdlab.spec.identity import digest, spec_id
 from birdlab.spec.kinds import nearest
 from birdlab.spec.parts import AugmentationSpec, StageSpec
 from birdlab.spec.sources import DemoSource
-
-QUARANTINE = "quarantine.json"
 
 Progress = Callable[[str, int, int], None]
 
@@ -78,15 +76,6 @@ def _sample_rate(spec: ExperimentSpec) -> int:
     return int(getattr(spec.model.frontend, "sample_rate_hz", 32_000))
 
 
-def load_quarantine(lab: Lab) -> dict[str, str]:
-    """The store keys of files that could not be decoded, with the reason of each."""
-    path = lab.waves / QUARANTINE
-    if not path.is_file():
-        return {}
-    listed: dict[str, str] = json.loads(path.read_text())
-    return listed
-
-
 def open_dataset(
     lab: Lab,
     name: str,
@@ -120,7 +109,7 @@ class _Planner:
         self.missing: list[str] = []
         self.notes: list[str] = []
         self.paths: dict[str, Path] = {}
-        self.store = WaveStore(lab.waves, _sample_rate(spec))
+        self.store = open_waves(lab, _sample_rate(spec))
         self.hashes = lab.waves / "hashes.sqlite"
         self.skipped = load_quarantine(lab) if spec.data.on_bad_file == "skip" else {}
         self.left_out = Waterfall()

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birdlab.data.catalog import COLUMNS
@@ -101,6 +101,7 @@ def test_dedupe_keeps_the_first_and_every_row_with_an_empty_key(
     pd.testing.assert_frame_equal(clean(table, {"dedupe": aliases}), kept)
 
 
+@settings(max_examples=30)
 @given(ROWS, ROWS)
 def test_dedupe_against_the_base_never_takes_a_base_row(base: list[Row], more: list[Row]) -> None:
     table = pd.concat([frame(base), frame(more, "more", "extra")], ignore_index=True)
@@ -138,6 +139,7 @@ def test_min_recordings_keeps_frequent_species(rows: list[Row], n: int) -> None:
             clean(frame(rows), {"min_recordings": n})
 
 
+@settings(max_examples=30)
 @given(ROWS, st.integers(1, 4), st.randoms())
 def test_a_cap_does_not_depend_on_the_order_or_on_other_species(
     rows: list[Row], n: int, random: Any
@@ -162,6 +164,7 @@ def test_the_seed_decides_what_a_cap_keeps() -> None:
     assert kept[0] != kept[1]
 
 
+@settings(max_examples=30)
 @given(ROWS, st.integers(1, 9))
 def test_upsampling_counts_rare_species_often_enough(rows: list[Row], n: int) -> None:
     table = frame(rows)
@@ -340,6 +343,7 @@ def test_scopes_and_the_waterfall() -> None:
     ]
 
 
+@settings(max_examples=30)
 @given(ROWS, ROWS, st.integers(1, 3))
 def test_every_row_is_left_or_traced(base: list[Row], more: list[Row], n: int) -> None:
     table = pd.concat([frame(base), frame(more, "more", "extra")], ignore_index=True)

@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedKFold
 from birdlab.data.catalog import load_dataset
 from birdlab.data.folds import assign_folds, build_folds, overlap_share
 from birdlab.errors import DataError
-from birdlab.spec.data import Stratified, StratifiedGroup
+from birdlab.spec.data import Predefined, Stratified, StratifiedGroup
 
 TABLE = Path(__file__).parents[2] / "shared" / "data" / "birdclef2023_train_metadata.csv"
 TABLES = st.lists(
@@ -25,9 +25,10 @@ TABLES = st.lists(
 
 
 def table_of(rows: list[tuple[str, str]]) -> pd.DataFrame:
-    return pd.DataFrame(
-        rows, columns=["primary_label", "author"], index=range(100, 100 + len(rows))
-    )
+    index = range(100, 100 + len(rows))
+    names = [f"{n}.ogg" for n in index]
+    table = pd.DataFrame(rows, columns=["primary_label", "author"], index=index)
+    return table.assign(dataset="base", recording=names)
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +115,69 @@ def test_specs_build_the_folds_of_their_kind() -> None:
         pd.testing.assert_series_equal(build_folds(table, spec), wanted)
 
 
+@given(TABLES, st.integers(2, 4), st.sampled_from([None, 2, 6]), st.booleans())
+def test_rare_species_may_be_in_every_training_fold(
+    rows: list[tuple[str, str]], n_folds: int, below: int | None, grouped: bool
+) -> None:
+    table = table_of(rows)
+    counts = table["primary_label"].map(table["primary_label"].value_counts())
+    rare = (counts < (n_folds if below is None else below)).to_numpy()
+    kind = StratifiedGroup if grouped else Stratified
+    spec = kind(n=n_folds, seed=1, rare="train", rare_below=below)
+    frequent = table[~rare]
+    try:
+        wanted = assign_folds(frequent, spec.kind, n_folds, 1)
+    except DataError:
+        with pytest.raises(DataError):
+            build_folds(table, spec)
+        return
+    folds = build_folds(table, spec)
+    assert (folds[rare] == -1).all()
+    pd.testing.assert_series_equal(folds[~rare], wanted, check_names=False)
+
+
+def test_rare_species_of_the_2023_table_are_always_trained_on(
+    birdclef2023: pd.DataFrame,
+) -> None:
+    folds = build_folds(birdclef2023, Stratified(rare="train"))
+    species = birdclef2023["primary_label"]
+    rare = species[folds == -1]
+    assert rare.nunique() == 17, "17 species have fewer than 5 recordings"
+    assert all(set(species[folds != fold]) == set(species) for fold in range(5))
+    assert not set(rare) & set(species[folds >= 0])
+    assert all(species[folds == fold].nunique() == 264 - 17 for fold in range(5))
+
+
+def test_folds_may_come_from_a_column() -> None:
+    table = table_of([("a", "")] * 6).assign(part=["0", "1.0", "", " 2", "-1", "0"])
+    folds = build_folds(table, Predefined(column="part", n=3))
+    assert folds.dtype == np.int64
+    assert folds.tolist() == [0, 1, -1, 2, -1, 0]
+    assert folds.index.equals(table.index)
+
+
+@pytest.mark.parametrize(
+    ("values", "n", "said"),
+    [
+        (["0", "1", "x", "3"], 2, "2 recordings have no fold"),
+        (["0", "1", "0.5", "1"], 2, "'0.5'"),
+        (["0", "1", "nan", "1"], 2, "'nan'"),
+        (["0", "2", "0", "2"], 3, "no recording is in fold 1"),
+    ],
+)
+def test_a_column_without_folds_is_refused(values: list[str], n: int, said: str) -> None:
+    table = table_of([("a", "")] * 4).assign(fold=values)
+    with pytest.raises(DataError) as caught:
+        build_folds(table, Predefined(n=n))
+    assert said in str(caught.value)
+
+
+def test_a_column_that_is_not_there_is_refused_with_the_nearest() -> None:
+    with pytest.raises(DataError, match="no column 'folds'") as caught:
+        build_folds(table_of([("a", "")] * 4).assign(fold="0"), Predefined(column="folds", n=1))
+    assert "did you mean 'fold'" in str(caught.value)
+
+
 @settings(deadline=None)
 @given(TABLES, st.data())
 def test_overlap_against_brute_force(rows: list[tuple[str, str]], data: st.DataObject) -> None:
@@ -135,6 +199,8 @@ def test_overlap_against_brute_force(rows: list[tuple[str, str]], data: st.DataO
         ([("a", "x")] * 4, "stratifed", 2, "did you mean 'stratified'"),
         ([("a", "x"), ("", "y")], "stratified", 2, "1 rows have no primary_label"),
         ([("a", "x")] * 4, "stratified", 5, "4 rows"),
+        ([("a", "x"), ("b", "y"), ("c", "z")], "stratified", 2, "every species has fewer"),
+        ([("a", "x"), ("b", "y"), ("c", "z")], "stratified_group", 2, "every species has fewer"),
         ([("a", "x")] * 4, "stratified", 1, "at least 2 folds"),
         ([("a", "x")] * 4, "stratified_group", 2, "1 groups"),
     ],

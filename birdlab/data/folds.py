@@ -49,6 +49,13 @@ def assign_folds(table: pd.DataFrame, kind: str, n_folds: int, seed: int) -> pd.
             expected="at least 2 folds and at most one per group",
             fix="set data.folds.n",
         )
+    largest = int(pd.Series(labels).value_counts().iloc[0])
+    if largest < n_folds:
+        raise DataError(
+            f"{n_folds} folds cannot be stratified: every species has fewer recordings",
+            got=f"{largest} recordings of the most frequent species",
+            fix="set data.folds.n",
+        )
     if kind == "stratified_group":
         splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
         split = splitter.split(labels, labels, groups)
@@ -124,7 +131,7 @@ def read_folds(spec: Predefined, table: pd.DataFrame) -> pd.Series:
             expected=nearest(spec.column, [str(column) for column in table.columns]),
         )
     text = table[spec.column].astype(str).str.strip()
-    numbers = pd.to_numeric(text.where(text != "", "-1"), errors="coerce")
+    numbers = pd.to_numeric(text.where(text != "", str(ALWAYS_TRAINING)), errors="coerce")
     wrong = ~numbers.isin([ALWAYS_TRAINING, *range(spec.n)])
     if wrong.any():
         shown = ", ".join(map(repr, sorted(set(text[wrong]))[:10]))

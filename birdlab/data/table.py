@@ -15,7 +15,7 @@ from birdlab.data.catalog import COLUMNS, Dataset
 from birdlab.data.classes import ClassList
 from birdlab.data.clean import IDENTITY, MAIN_TABLE, CleanContext, Waterfall, apply_rules
 from birdlab.data.facts import Facts
-from birdlab.data.folds import fold_rows
+from birdlab.data.folds import ALWAYS_TRAINING, fold_rows
 from birdlab.errors import DataError
 from birdlab.spec.data import DataSpec
 
@@ -136,10 +136,14 @@ def _join(
 
 
 def _enter(dataset: Dataset, role: str) -> pd.DataFrame:
-    """The recordings of a data set with the columns of a row, whole and once."""
+    """The recordings of a data set with the columns of a row, whole and once.
+
+    A `fold` that the raw table of base or extra has stays until folds are made of it.
+    """
+    stated = dataset.recordings.get("fold", "")
     return dataset.recordings.assign(
         role=role,
-        fold=dataset.recordings.get("fold", ""),
+        fold=np.int64(ALWAYS_TRAINING) if role == "pretrain" else stated,
         start_s=np.nan,
         end_s=np.nan,
         copies=np.int64(1),

@@ -101,7 +101,7 @@ def _unmatched(spec: CleanSpec, ranges: pd.DataFrame, context: CleanContext) -> 
     known = context.entered[in_scope(spec, context.entered)]
     anywhere = ranges["recording"].isin(known["recording"]) & (ranges["only"] == "")
     there = _is_named(ranges.assign(dataset=ranges["only"]), known["recording"], known["dataset"])
-    return ranges["recording"][~(anywhere | there)].drop_duplicates().map(repr).tolist()
+    return [repr(name) for name in ranges["recording"][~(anywhere | there)].unique()]
 
 
 def _is_named(table: pd.DataFrame, names: pd.Series, datasets: pd.Series) -> npt.NDArray[np.bool_]:
@@ -109,7 +109,7 @@ def _is_named(table: pd.DataFrame, names: pd.Series, datasets: pd.Series) -> npt
     anywhere = table["recording"].isin(names[datasets == ""]).to_numpy(bool)
     pairs = pd.MultiIndex.from_arrays([datasets, names])
     rows = pd.MultiIndex.from_arrays([table["dataset"], table["recording"]])
-    return anywhere | np.asarray(rows.isin(pairs))
+    return np.asarray(anywhere | rows.isin(pairs))
 
 
 def _shown(ranges: pd.DataFrame) -> list[str]:
