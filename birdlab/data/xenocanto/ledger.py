@@ -89,10 +89,10 @@ def save_ledger(out: Path, finished: Finished) -> None:
 
 
 def save_recordings(out: Path, finished: Finished, wanted: Iterable[Wanted]) -> None:
-    """Replace the table of recordings: a row per finished file.
+    """Replace the table of recordings: a row per finished file, by label and number.
 
-    What Xeno-canto said just now counts; recordings that this command did not ask for keep the
-    row that they have.
+    So the table does not tell in how many goes the files came. What Xeno-canto said just now
+    counts; recordings that this command did not ask for keep the row that they have.
     """
     rows = {row["xc_id"]: row for row in _load_rows(out / RECORDINGS, RECORDING_COLUMNS)}
     rows.update({w.recording.xc_id: _recording_row(w) for w in wanted})
@@ -101,6 +101,7 @@ def save_recordings(out: Path, finished: Finished, wanted: Iterable[Wanted]) -> 
         for xc_id, kept in finished.items()
         if xc_id in rows
     ]
+    listed.sort(key=lambda row: (row["primary_label"], int(row["xc_id"])))
     write_whole(out / RECORDINGS, _as_csv(listed, RECORDING_COLUMNS))
 
 
