@@ -1,9 +1,179 @@
-"""`birdlab data audit`."""
+"""`birdlab data audit` and `birdlab data table`."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+
+from birdlab.cli.common import SetOption
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+
+    from birdlab.data.audit.audit import Audit
+    from birdlab.data.table import DataTable
+    from birdlab.lab import Lab
+    from birdlab.plan import Plan
+    from birdlab.spec.experiment import ExperimentSpec
+
+    Step = Callable[[str, int, int], None]
+
+HEADERS_AT_ONCE = 256
 
 
 def register(group: typer.Typer) -> None:
     """Add the commands to the noun."""
+    group.command("audit")(audit)
+    group.command("table")(table)
+
+
+def audit(
+    spec: Annotated[Path, typer.Argument(help="An experiment file.")],
+    set_: SetOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The page; default: audits/ in the lab's stores."),
+    ] = None,
+    audio: Annotated[
+        bool, typer.Option("--audio/--no-audio", help="Look at the files too, not only the table.")
+    ] = True,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if there are leaks.")
+    ] = False,
+) -> None:
+    """Find leaks, thin classes and bad files of an experiment's tables; write a page of them.
+
+    Example: birdlab data audit experiments/baseline.yaml
+    """
+    from birdlab.cli.progress import CellProgress, print_lines
+    from birdlab.lab import open_lab, write_whole
+    from birdlab.study.audit_report import audit_report_html
+    from birdlab.study.audit_summary import audit_lines
+
+    lab = open_lab()
+    experiment = _load(spec, set_)
+    with CellProgress() as shown:
+        plan, found = _audit(experiment, lab, audio, shown.step)
+    name = experiment.name
+    print_lines("\n".join(audit_lines(found, name)))
+    kind = getattr(experiment.data.folds, "kind", "")
+    about = [f"Spec {plan.spec_id}, {kind} folds.", *plan.missing]
+    page = output or lab.stores / "audits" / f"audit-{name}.html"
+    write_whole(page, audit_report_html(found, name, about))
+    print_lines(f"\nwrote {page}")
+    if strict and found.has_leaks:
+        raise typer.Exit(1)
+
+
+def table(
+    spec: Annotated[Path, typer.Argument(help="An experiment file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The CSV file to write.")],
+    set_: SetOption = None,
+) -> None:
+    """Write every row with its data set, role and fold, and dropped ones with the rule that did it.
+
+    Example: birdlab data table experiments/baseline.yaml -o rows.csv
+    """
+    from birdlab.cli.progress import CellProgress, print_lines
+    from birdlab.data.audit.trace import DROPPED, trace_rows
+    from birdlab.lab import open_lab, write_whole
+    from birdlab.plan import plan_experiment
+    from birdlab.study.views import csv_text
+
+    lab = open_lab()
+    experiment = _load(spec, set_)
+    with CellProgress() as shown:
+        plan = plan_experiment(experiment, lab, strict=False, progress=shown.step)
+        entered = _entered(plan, lab, shown.step)
+    rows = trace_rows(_decodable(plan), experiment.data.clean, entered)
+    write_whole(output, csv_text(rows))
+    n_dropped = int((rows["status"] == DROPPED).sum())
+    print_lines("\n".join(f"missing {text}" for text in plan.missing))
+    print_lines(f"wrote {output}: {len(rows) - n_dropped:,} rows kept, {n_dropped:,} dropped")
+
+
+def _load(spec: Path, set_: list[str] | None) -> ExperimentSpec:
+    from birdlab.spec.experiment import load_spec
+
+    experiment = load_spec(spec, set_ or [])
+    return experiment if experiment.name else experiment.model_copy(update={"name": spec.stem})
+
+
+def _audit(spec: ExperimentSpec, lab: Lab, audio: bool, step: Step) -> tuple[Plan, Audit]:
+    from birdlab.data.audit.audit import audit_table
+    from birdlab.plan import plan_experiment
+
+    plan = plan_experiment(spec, lab, strict=False, progress=step)
+    known = _look_at_files(plan, lab, step) if audio else {}
+    return plan, audit_table(
+        plan.data,
+        tables=_entered(plan, lab, step),
+        sample_rate_hz=plan.sample_rate_hz,
+        **known,
+    )
+
+
+def _entered(plan: Plan, lab: Lab, step: Step) -> dict[str, pd.DataFrame]:
+    """The data sets of an experiment as they were loaded, before any rule."""
+    from birdlab.plan import open_dataset
+
+    unknown = {stage.data for stage in plan.unknown_stages}
+    loaded = (
+        set(plan.data.rows["dataset"]) | set(plan.data.stages) | set(plan.data.dropped["dataset"])
+    )
+    named = [*plan.spec.data.extra, *(s.data for s in plan.spec.stages if s.data is not None)]
+    tables = {plan.base.name: plan.base.recordings}
+    for name in named:
+        if name not in tables and name in loaded and name not in unknown:
+            tables[name] = open_dataset(lab, name, step).recordings
+    return tables
+
+
+def _decodable(plan: Plan) -> DataTable:
+    """The tables without the rows that are skipped since their files cannot be decoded."""
+    stages = {cell.stage.data: cell.rows.table for cell in plan.cells if cell.stage.data}
+    return replace(plan.data, rows=plan.rows.table, stages={**plan.data.stages, **stages})
+
+
+def _look_at_files(plan: Plan, lab: Lab, step: Step) -> dict[str, Any]:
+    """The headers and keys of the files that are there, and the signals of those in the store."""
+    import pandas as pd
+
+    from birdlab.data.facts import Facts
+    from birdlab.data.hashes import hash_files
+    from birdlab.data.store import WaveStore
+    from birdlab.plan import load_quarantine
+
+    store, hashes = WaveStore(lab.waves, plan.sample_rate_hz), lab.waves / "hashes.sqlite"
+    facts = Facts(
+        store,
+        hashes,
+        build=False,
+        jobs=lab.jobs,
+        progress=lambda done, total: step("listening to audio", done, total),
+    )
+    tables = (plan.data.rows, *plan.data.stages.values())
+    named = dict.fromkeys(str(path) for table in tables for path in table["path"])
+    paths = [path for path in map(Path, named) if path.exists()]
+    headers = [pd.DataFrame()]
+    for start in range(0, len(paths), HEADERS_AT_ONCE):
+        part = paths[start : start + HEADERS_AT_ONCE]
+        headers.append(facts.headers(part).set_axis([str(path) for path in part]))
+        step("reading headers", start + len(part), len(paths))
+    digests = zip(paths, hash_files(paths, hashes), strict=True)
+    keys = {str(path): store.key(digest) for path, digest in digests if digest is not None}
+    missing, quarantine = set(store.missing(keys.values())), load_quarantine(lab)
+    stored = [path for path, key in keys.items() if key not in missing]
+    signals = facts.signals([Path(path) for path in stored]).set_axis(stored)
+    bad = {path: quarantine[key] for path, key in keys.items() if key in quarantine}
+    refused = pd.DataFrame({"reason": bad, "content": ""}, index=list(bad))
+    return {
+        "headers": pd.concat(headers[1:] or headers),
+        "signals": pd.concat([part for part in (signals, refused) if len(part)] or [signals]),
+        "file_keys": keys,
+    }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
@@ -15,17 +14,15 @@ from birdlab.data.audit.sentences import LEAK
 from birdlab.data.audit.support import Support, find_support
 from birdlab.data.table import DataTable
 
-CONTENT_NOT_KNOWN = ""
-CONTENT_BY_BYTES = "bytes of the files"
-CONTENT_BY_SAMPLES = "decoded samples"
+_WORDS = {"file_key": "equal bytes", "content": "equal decoded samples"}
 
 
 @dataclass(frozen=True, eq=False)
 class Audit:
     """What an audit found, as tables and numbers.
 
-    content: how equal audio was told: by decoded samples, by the bytes of the files, or not at
-    all (""). findings: severity (leak, warning, note), finding, fix; most important first.
+    content: by what equal audio was told, in words; "" when no file was looked at. findings:
+    severity (leak, warning, note), finding, fix; most important first.
     """
 
     n_base: int
@@ -50,20 +47,21 @@ def audit_table(
     tables: Mapping[str, pd.DataFrame] | None = None,
     headers: pd.DataFrame | None = None,
     signals: pd.DataFrame | None = None,
-    contents: Mapping[str, str] | None = None,
+    file_keys: Mapping[str, str] | None = None,
     sample_rate_hz: int = 32_000,
 ) -> Audit:
     """The audit of a table.
 
     `tables`: the data sets as loaded, by name; else counts are looked at after cleaning.
     `headers` and `signals`: facts of the files, with their paths as text for index (see Facts).
-    `contents`: path to hash of the file, for equal audio where no samples were decoded.
+    `file_keys`: path to hash of the file: files of equal bytes are equal audio, also where no
+    samples are known.
     """
-    content, known = "", None
+    known: dict[str, Mapping[str, str]] = {}
+    if file_keys:
+        known["file_key"] = file_keys
     if signals is not None and not signals.empty:
-        content, known = CONTENT_BY_SAMPLES, signals["content"].to_dict()
-    elif contents:
-        content, known = CONTENT_BY_BYTES, dict(contents)
+        known["content"] = signals["content"].to_dict()
     rows = _with_content(data.rows, known)
     stages = {name: _with_content(table, known) for name, table in data.stages.items()}
     if tables is None:
@@ -78,7 +76,7 @@ def audit_table(
         int((role == "extra").sum()),
         len(data.classes),
         data.waterfall,
-        content,
+        " or ".join(_WORDS[name] for name in known),
         leaks,
         support,
         files,
@@ -86,7 +84,6 @@ def audit_table(
     )
 
 
-def _with_content(rows: pd.DataFrame, known: Mapping[str, Any] | None) -> pd.DataFrame:
-    if known is None:
-        return rows
-    return rows.assign(content=rows["path"].astype(str).map(known).fillna(""))
+def _with_content(rows: pd.DataFrame, known: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
+    paths = rows["path"].astype(str)
+    return rows.assign(**{name: paths.map(keys).fillna("") for name, keys in known.items()})

@@ -37,10 +37,12 @@ def find_unreadable(files: Files) -> Iterator[Finding]:
         yield Finding(NOTE, "The audio is not there: no file was looked at.")
     elif not files.n_headers:
         yield Finding(NOTE, "No file was looked at.", "birdlab data audit --audio")
-    if files.n_headers and not files.n_signals:
+    n_unheard = files.n_headers - files.n_signals - len(files.bad)
+    if n_unheard > 0:
         yield Finding(
             NOTE,
-            "Clipping, silence and equal audio are not known: not every file is in the store.",
+            f"Clipping, silence and equal samples are not known of {count(n_unheard, 'file')}: not "
+            "in the waveform store.",
             "birdlab data build SPEC",
         )
 

@@ -69,7 +69,7 @@ def find_files(
     found = _joined(files, headers)
     heard = _joined(files, signals)
     readable = found[found["reason"] == ""] if len(found) else found
-    from_header = readable["duration_s_fact"] if len(readable) else pd.Series(dtype=float)
+    from_header = readable["found_s"] if len(readable) else pd.Series(dtype=float)
     lengths = _lengths(every, from_header)
     absent = files[~known] if headers is not None else files[:0]
     return Files(
@@ -89,7 +89,8 @@ def find_files(
 def _joined(files: pd.DataFrame, facts: pd.DataFrame | None) -> pd.DataFrame:
     if facts is None or facts.empty:
         return files[:0]
-    return files.join(facts[~facts.index.duplicated()], how="inner", rsuffix="_fact")
+    renamed = facts.rename(columns={"duration_s": "found_s"})
+    return files.join(renamed[~renamed.index.duplicated()], how="inner")
 
 
 def _bad(found: pd.DataFrame, heard: pd.DataFrame) -> pd.DataFrame:
@@ -146,10 +147,10 @@ def summarise_lengths(lengths: pd.DataFrame) -> pd.DataFrame:
 def _off(readable: pd.DataFrame) -> pd.DataFrame:
     if readable.empty:
         return pd.DataFrame(columns=list(OFF))
-    stated, header = readable["duration_s"], readable["duration_s_fact"].astype(np.float64)
+    stated, header = readable["duration_s"], readable["found_s"].astype(np.float64)
     gap = (stated - header).abs()
     off = readable[(gap > OFF_S) & (gap > OFF_SHARE * header)]
-    table = off.rename(columns={"duration_s": "stated_s", "duration_s_fact": "header_s"})
+    table = off.rename(columns={"duration_s": "stated_s", "found_s": "header_s"})
     return table[list(OFF)].sort_values(["dataset", "recording"]).reset_index(drop=True)
 
 

@@ -122,8 +122,8 @@ def _caps(support: Support) -> Iterator[Finding]:
         yield Finding(
             WARNING,
             f"{count(cap['n_species'], 'species', 'species')} of {cap['dataset']} have exactly "
-            f"{cap['n_rows']:,} rows, {why} ({cap['species']}; {cap['expected']:.2g} species "
-            "expected): a download or an export was probably cut there.",
+            f"{cap['n_rows']:,} rows, {why} ({name_some(cap['species'])}; {cap['expected']:.2g} "
+            "species expected): a download or an export was probably cut there.",
             "fetch the rest: birdlab data xenocanto reads every page",
         )
 
@@ -180,8 +180,8 @@ def _recordists(support: Support) -> Iterator[Finding]:
         shown = (f"{s.species} ({percent(s.share)} {s.largest})" for s in hit.itertuples())
         yield Finding(
             WARNING,
-            f"{count(len(hit), 'species', 'species')} of {DOMINATED_ROWS} rows or more come by "
-            f"more than {100 * DOMINATED_SHARE:g} % from one recordist: {name_some(shown, most=3)}.",
+            f"{count(len(hit), 'species', 'species')} of {DOMINATED_ROWS} rows or more have more "
+            f"than {100 * DOMINATED_SHARE:g} % from one recordist: {name_some(shown, most=3)}.",
             "a model may learn the recordist there; look at these classes with grouped folds",
         )
     if len(support.spellings):

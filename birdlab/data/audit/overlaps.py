@@ -18,7 +18,7 @@ TRAINING = "training"
 KEYS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     AUTHOR_SPECIES: (("author", "primary_label"),),
     RECORDING_ID: (("xc_id",), ("dataset", "recording")),
-    CONTENT: (("content",),),
+    CONTENT: (("content",), ("file_key",)),
 }
 """By what two rows can agree: in all columns of one of the tuples, none of them empty."""
 
@@ -70,17 +70,21 @@ def find_leaks(rows: pd.DataFrame, stages: Mapping[str, pd.DataFrame]) -> Leaks:
     """The leaks between the folds of `rows`, and from each pretraining table in `stages`.
 
     `rows` has the catalog's columns, role, fold, start_s, end_s, apart and, where audio was
-    looked at, `content` ("" = unknown); so have the stage tables. Without a column `content`
-    there is no line for it.
+    looked at, `content` (of the samples) and `file_key` (of the bytes), "" = unknown; so have
+    the stage tables. Without either there is no line for content.
     """
     table = _side_by_side(rows, stages)
     overlaps: list[tuple[object, ...]] = []
     against: list[tuple[object, ...]] = []
     pairs: list[pd.DataFrame] = []
     for by, keys in KEYS.items():
-        if not set().union(*keys) <= set(table.rows.columns):
+        codes = [
+            key_codes(table.rows, columns)
+            for columns in keys
+            if set(columns) <= set(table.rows.columns)
+        ]
+        if not codes:
             continue
-        codes = [key_codes(table.rows, columns) for columns in keys]
         for (role, source), mask in table.sources.items():
             overlaps += [(source, role, by, *line) for line in _overlap_lines(table, codes, mask)]
             if role in ("extra", "pretrain"):

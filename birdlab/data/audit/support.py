@@ -125,7 +125,7 @@ def find_caps(dataset: str, labels: Iterable[str]) -> pd.DataFrame:
         expected = (len(near) + 1) / (2 * reach)
         chance = float(pdtrc(n_species - 1, expected))
         if chance <= CAP_CHANCE:
-            species = ", ".join(sorted(map(str, counts.index[counts == n_rows])))
+            species = tuple(sorted(map(str, counts.index[counts == n_rows])))
             lines.append((dataset, n_rows, n_species, expected, chance, largest, species))
     return pd.DataFrame(lines, columns=list(CAPS))
 
