@@ -70,7 +70,8 @@ def nocall(
             soundscapes, labels = _scored(data, lab, model, below, on_bad_file, shown.step)
     folder = _common_folder(soundscapes)
     found = free_stretches(labels, soundscapes, margin_s=margin_s, min_s=min_s)
-    print_lines(_counts(found, soundscapes, labels, margin_s, min_s))
+    loud = "label" if model is None else f"window that scores {below:g} or more"
+    print_lines(_counts(found, soundscapes, labels, margin_s, min_s, loud))
     if found.empty:
         print_lines("nothing was written; try a smaller --min-s or --margin-s, or a higher --below")
         raise typer.Exit(1)
@@ -142,6 +143,9 @@ def _scored(
     for bad in prediction.bad_files:
         typer.echo(f"skipped {bad.path.name}: {bad.reason.splitlines()[0]}", err=True)
     scapes = fill_durations(scapes[~scapes["path"].isin(unheard)].reset_index(drop=True))
+    highest = prediction.table.drop(columns="row_id").max(axis=1)
+    spread = ", ".join(f"{p:.0%} {highest.quantile(p):.3f}" for p in (0.01, 0.1, 0.25, 0.5))
+    typer.echo(f"highest score of a window, by share of windows that lie below: {spread}")
     quiet = quiet_windows(prediction.table, below)
     return scapes, busy_windows(quiet, scapes, prediction.card.window_s)
 
@@ -175,13 +179,14 @@ def _counts(
     labels: pd.DataFrame,
     margin_s: float,
     min_s: float,
+    loud: str,
 ) -> str:
     lengths_s = found["end_s"] - found["start_s"]
     heard_s = soundscapes["duration_s"].sum()
     names = set(labels["filename"])
     without = sum(name not in names for name in soundscapes["filename"])
     lines = [
-        f"{len(found)} stretches of {min_s:g} s or more, {margin_s:g} s away from every label: "
+        f"{len(found)} stretches of {min_s:g} s or more, {margin_s:g} s away from every {loud}: "
         f"{lengths_s.sum() / 60:.1f} of {heard_s / 60:.1f} minutes, "
         f"in {found['filename'].nunique()} of {len(soundscapes)} soundscapes",
     ]
