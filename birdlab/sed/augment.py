@@ -94,7 +94,8 @@ def mix_or(spec: OrMixup, batch: ClipBatch, _draws: Draws) -> ClipBatch:
     crops: Crops = got["crops"]
 
     def mix(clips: torch.Tensor, part: slice) -> None:
-        peak_normalise_(clips.add_(crops[part].to_wave(clips.device)), 0.5)
+        partner, gain = crops.raw(part, clips.device)
+        peak_normalise_(clips.addcmul_(partner, gain), 0.5)
 
     change_clips(batch.wave, got["index"], mix)
     index = torch.from_numpy(got["index"]).to(batch.targets.device)
@@ -122,8 +123,8 @@ def add_background(spec: Background, batch: ClipBatch, draws: Draws) -> ClipBatc
     g = _on(low + (high - low) * draws.uniform(1, tag="level")[got["index"]], batch.wave)
 
     def cover(clips: torch.Tensor, part: slice) -> None:
-        noise = crops[part].to_wave(clips.device)
-        peak_normalise_(clips.lerp_(noise, g[part]))
+        noise, gain = crops.raw(part, clips.device)
+        peak_normalise_(clips.mul_(1 - g[part]).addcmul_(noise, g[part] * gain))
 
     change_clips(batch.wave, got["index"], cover)
     return batch

@@ -31,13 +31,21 @@ class Crops:
     def __len__(self) -> int:
         return len(self.gain)
 
-    def __getitem__(self, part: slice) -> Crops:
-        return Crops(self.samples[part], self.gain[part])
-
     def to_wave(self, device: torch.device) -> torch.Tensor:
         """The clips as peak-normalised waves, [k, S] float32 on `device`."""
-        wave = torch.from_numpy(self.samples).to(device, non_blocking=True).to(torch.float32)
-        return wave.mul_(torch.from_numpy(self.gain).to(device)[:, None])
+        wave = torch.empty(self.samples.shape, dtype=torch.float32, device=device)
+
+        def fill(clips: torch.Tensor, part: slice) -> None:
+            raw, gain = self.raw(part, device)
+            torch.mul(raw, gain, out=clips)
+
+        change_clips(wave, np.arange(len(self)), fill)
+        return wave
+
+    def raw(self, part: slice, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Some of the clips as float32 [k, S] and their gains [k, 1], not yet multiplied."""
+        samples = torch.from_numpy(self.samples[part]).to(device, non_blocking=True)
+        return samples.to(torch.float32), torch.from_numpy(self.gain[part, None]).to(device)
 
 
 def crop_gain(samples: npt.NDArray[np.int16], scale: float) -> float:
@@ -94,7 +102,7 @@ def change_clips(
         rows = torch.from_numpy(index).to(wave.device)
         clips = wave[rows]
         change(clips, slice(None))
-        wave[rows] = clips
+        wave[rows] = clips  # a selection by index is a copy
 
 
 def peak_normalise_(clips: torch.Tensor, factor: float = 1.0) -> torch.Tensor:
@@ -102,5 +110,13 @@ def peak_normalise_(clips: torch.Tensor, factor: float = 1.0) -> torch.Tensor:
 
     Silence stays silent.
     """
-    peak = clips.abs().amax(dim=-1, keepdim=True).mul_(factor).clamp_(min=PEAK_EPS)
+    peak = _peaks(clips).mul_(factor).clamp_(min=PEAK_EPS)
     return clips.mul_(factor / peak)
+
+
+def _peaks(clips: torch.Tensor) -> torch.Tensor:
+    """The largest absolute sample of each clip, [k, 1]; on a CPU without a copy of the clips."""
+    if clips.device.type != "cpu":
+        return clips.abs().amax(dim=-1, keepdim=True)
+    wave = clips.numpy()
+    return torch.from_numpy(np.maximum(wave.max(-1, keepdims=True), -wave.min(-1, keepdims=True)))
