@@ -7,21 +7,18 @@ executor and trains a cell that several of them need once.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from birdlab.cell import is_finished
 from birdlab.celljob import CellJob, job_folder, save_job
 from birdlab.cellplan import CellPlan
-from birdlab.data.store import WaveStore
+from birdlab.data.waves import open_waves
 from birdlab.errors import AudioError, BirdlabError, CellError, DataError
-from birdlab.lab import Lab, open_lab, write_whole
+from birdlab.lab import Lab, open_lab
 from birdlab.plan import (
-    QUARANTINE,
     Plan,
     Progress,
-    load_quarantine,
     plan_experiment,
     silent,
 )
@@ -204,24 +201,19 @@ def build_store(lab: Lab, plan: Plan, progress: Progress = silent) -> bool:
     each with its reason, unless the spec says `on_bad_file: skip`: then the plan has to be
     made again, and leaves them out.
     """
-    store = WaveStore(lab.waves, plan.sample_rate_hz)
-    lacking = [key for key in store.missing(list(plan.paths)) if key not in plan.skipped]
+    waves = open_waves(lab, plan.sample_rate_hz)
+    lacking = [key for key in waves.missing(list(plan.paths)) if key not in plan.skipped]
     if not lacking:
         return True
-    bad = store.build(
+    bad = waves.build(
         [(key, plan.paths[key]) for key in lacking],
         jobs=lab.jobs,
         progress=lambda done, total: progress("decoding audio", done, total),
     )
-    if not bad:
-        return True
-    keys = {path: key for key, path in plan.paths.items()}
-    listed = load_quarantine(lab) | {keys[b.path]: f"{b.path.name}: {b.reason}" for b in bad}
-    write_whole(lab.waves / QUARANTINE, json.dumps(listed, indent=1))
-    if plan.spec.data.on_bad_file == "fail":
+    if bad and plan.spec.data.on_bad_file == "fail":
         shown = "\n".join(f"    {b.path}: {b.reason}" for b in bad[:20])
         raise AudioError(
             f"{len(bad)} recordings cannot be decoded:\n{shown}",
             fix="replace them, exclude them, or write `data: {on_bad_file: skip}`",
         )
-    return False
+    return not bad

@@ -8,6 +8,7 @@ the same file starts to give other samples.
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,10 +29,12 @@ FULL_SCALE = 32767
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
 """File names that count as audio when a folder is listed; decoding looks at content only."""
 
-_BLOCK_FRAMES = 1 << 18
+_BLOCK_FRAMES = 1 << 16
 _HELD_SAMPLES = 1 << 24  # 64 MiB of float32, about 9 minutes; longer files are decoded twice
+_CACHED_SAMPLES = 1 << 14
 _MP3_SLACK_FRAMES = 1152  # players disagree on the padding frames of an encoder
 _OGG_PAGE_BYTES = 65_307
+_USUAL_PAGE_BYTES = 8_192
 _OGG_LAST_PAGE = 0x04
 _STREAMED_BYTES = 0x7FFFFF00  # a WAV written to a pipe declares the largest size there is
 
@@ -84,7 +87,7 @@ def decode(path: Path, sample_rate_hz: int = 32_000) -> Waveform:
     n_samples, peak = 0, 0.0
     for block in _mono_blocks(path, sample_rate_hz):
         n_samples += block.shape[0]
-        peak = max(peak, float(np.abs(block).max()))
+        peak = max(peak, float(block.max()), -float(block.min()))
         if n_samples <= _HELD_SAMPLES:
             held.append(block)
         else:
@@ -92,13 +95,27 @@ def decode(path: Path, sample_rate_hz: int = 32_000) -> Waveform:
     if n_samples == 0:
         raise _bad(path, "the recording is shorter than one sample")
     blocks = held or _mono_blocks(path, sample_rate_hz)
-    samples = np.zeros(n_samples, np.int16)
-    if peak > 0:
-        start, gain = 0, FULL_SCALE / peak
-        for block in blocks:
-            samples[start : start + block.shape[0]] = np.rint(block * np.float64(gain))
-            start += block.shape[0]
+    samples, start = np.empty(n_samples, np.int16), 0
+    for block in blocks:
+        to_int16(block, peak, samples[start : start + block.shape[0]])
+        start += block.shape[0]
     return Waveform(samples, peak, sample_rate_hz)
+
+
+def to_int16(wave: Float32, scale: float, out: Int16) -> None:
+    """Write a wave [n] to `out` [n] as stored samples: its peak `scale` becomes 32767.
+
+    The way back is to_float; silence, scale 0, gives zeros. No sample may lie beyond the peak.
+    """
+    gain = np.float64(FULL_SCALE / scale if scale else 0.0)
+    scaled = np.empty(min(_CACHED_SAMPLES, wave.shape[0]))
+    for start in range(0, wave.shape[0], _CACHED_SAMPLES):  # passes that stay in the cache
+        piece = wave[start : start + _CACHED_SAMPLES]
+        part = scaled[: piece.shape[0]]
+        part[:] = piece
+        part *= gain
+        np.rint(part, out=part)
+        out[start : start + piece.shape[0]] = part
 
 
 def read_duration_s(path: Path) -> float:
@@ -145,7 +162,7 @@ def _channel_means(path: Path, file: Any) -> Iterator[Float32]:
             break
         n_frames += block.shape[0]
         mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
-        if not np.isfinite(mono).all():
+        if not (np.isfinite(mono.max()) and np.isfinite(mono.min())):  # either is NaN if one is
             raise _bad(path, "the recording holds NaN or infinity")
         yield mono
     slack = _MP3_SLACK_FRAMES if file.format == "MP3" else 0
@@ -162,8 +179,12 @@ def _check_end(path: Path, file: Any) -> None:
     if file.format == "OGG":
         with path.open("rb") as raw:
             size = raw.seek(0, 2)
-            raw.seek(max(0, size - _OGG_PAGE_BYTES))
-            tail = raw.read()
+            tail = b""
+            for n_bytes in (_USUAL_PAGE_BYTES, _OGG_PAGE_BYTES):
+                raw.seek(max(0, size - n_bytes))
+                tail = raw.read()
+                if b"OggS" in tail:
+                    break
         page = tail[max(0, tail.rfind(b"OggS")) :]
         n_segments = page[26] if len(page) > 26 else 0
         n_bytes = 27 + n_segments + sum(page[27 : 27 + n_segments])
@@ -178,19 +199,20 @@ def _check_end(path: Path, file: Any) -> None:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """The open SoundFile of `path`; AudioError in words when there is none."""
-    if not path.exists():
-        raise _bad(path, "there is no such file")
-    if path.is_dir():
-        raise _bad(path, "this is a folder, not a recording")
-    if not path.is_file():
-        raise _bad(path, "this is not a regular file")
     try:
-        if path.stat().st_size == 0:
+        info = path.stat()
+        if stat.S_ISDIR(info.st_mode):
+            raise _bad(path, "this is a folder, not a recording")
+        if not stat.S_ISREG(info.st_mode):
+            raise _bad(path, "this is not a regular file")
+        if info.st_size == 0:
             raise _bad(path, "the file has zero bytes")
         file = soundfile.SoundFile(path)
     except soundfile.LibsndfileError as error:
         raise _bad(path, "the file is not audio that can be read", _reason(error)) from None
-    except (OSError, TypeError) as error:
+    except FileNotFoundError:
+        raise _bad(path, "there is no such file") from None
+    except (OSError, TypeError, ValueError) as error:
         raise _bad(path, "the file cannot be opened", str(error)) from None
     with file:
         yield file

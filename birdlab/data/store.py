@@ -7,41 +7,19 @@ store serves any number of tables, and adding a table decodes only its new files
 from __future__ import annotations
 
 import hashlib
-import shutil
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
 
-from birdlab.data.audio import DECODE_SEMANTICS, Waveform, decode, read_duration_s, to_float
+from birdlab.data.audio import DECODE_SEMANTICS, decode, to_float
+from birdlab.data.building import BadFile, Build, Item, Need, Progress
 from birdlab.data.index import KeyIndex
+from birdlab.data.quarantine import find_fault
 from birdlab.data.shards import SHARD_BYTES, ShardWriter, list_shards, load_rows, map_samples
-from birdlab.errors import AudioError, DataError, LabError
-
-_IN_FLIGHT_BYTES = 160 << 20  # decoded samples that wait for their turn to be written
-_LEAST_COST_BYTES = 1 << 20
-_SPARE_BYTES = 64 << 20
-
-A = TypeVar("A")
-B = TypeVar("B")
-Item = tuple[str, Path]
-Progress = Callable[[int, int], None]
-"""Called with the recordings done and all of them."""
-
-
-@dataclass(frozen=True)
-class BadFile:
-    """A file that could not be decoded, and why."""
-
-    path: Path
-    reason: str
+from birdlab.errors import DataError
 
 
 class WaveStore:
@@ -135,64 +113,33 @@ class WaveStore:
         return self.read(key, 0, self.n_samples(key))
 
     def build(
-        self, items: Sequence[Item], *, jobs: int = 1, progress: Progress | None = None
+        self,
+        items: Sequence[Item],
+        *,
+        jobs: int = 1,
+        progress: Progress | None = None,
+        announce: Callable[[Need], None] | None = None,
     ) -> list[BadFile]:
-        """The files of (key, path) pairs that could not be decoded; all others are stored.
+        """The files of (key, path) pairs that cannot be used; all others are stored.
 
         Decodes what is missing in `jobs` threads and writes in the order given, so an
         interrupted build that is run again ends with the same bytes; it loses at most the
-        shard it was writing. A second process waits for the first. Raises LabError when the
-        disk has no room for what is missing.
+        shard it was writing. Bad files go into the quarantine list and are not decoded again
+        while their content stays as it is. A second process waits for the first. `announce` is
+        told the need once, before anything is decoded. Raises LabError when the disk has no
+        room for what is missing.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        bad: list[BadFile] = []
-        with FileLock(self.root / "lock"), ThreadPoolExecutor(max(1, jobs)) as pool:
-            first = dict(reversed(items))  # of two files with one content the first is read
-            todo = [(key, first[key]) for key in self.missing(key for key, _ in items)]
-            n_bytes = self._expected_bytes(pool, [path for _, path in todo])
-            self._check_space(int(n_bytes.sum()))
-            with ShardWriter(self.root, self.shard_bytes) as writer:
-                paths, costs = [path for _, path in todo], np.maximum(n_bytes, _LEAST_COST_BYTES)
-                waves = in_order(pool, self._decode, paths, costs, _IN_FLIGHT_BYTES)
-                for done, ((key, _), wave) in enumerate(zip(todo, waves, strict=True), start=1):
-                    if isinstance(wave, BadFile):
-                        bad.append(wave)
-                    else:
-                        writer.add(key, wave)
-                    if progress is not None:
-                        progress(done, len(todo))
+        bad = Build(
+            self.root,
+            self.sample_rate_hz,
+            self.missing,
+            partial(decode, sample_rate_hz=self.sample_rate_hz),
+            find_fault,
+            lambda: ShardWriter(self.root, self.shard_bytes),
+            bytes_per_sample=2,
+        ).run(items, jobs, progress, announce)
         self._refresh()
         return bad
-
-    def _decode(self, path: Path) -> Waveform | BadFile:
-        try:
-            return decode(path, self.sample_rate_hz)
-        except AudioError as error:
-            reason = error.what if error.got is None else f"{error.what}: {error.got}"
-            return BadFile(path, reason)
-
-    def _expected_bytes(self, pool: ThreadPoolExecutor, paths: list[Path]) -> npt.NDArray[np.int64]:
-        """What each file will take as int16, from its header; 0 for a file without one."""
-
-        def expect(path: Path) -> int:
-            try:
-                return int(read_duration_s(path) * self.sample_rate_hz) * 2
-            except AudioError:
-                return 0
-
-        costs = np.ones(len(paths), np.int64)
-        return np.fromiter(in_order(pool, expect, paths, costs, 64), np.int64, len(paths))
-
-    def _check_space(self, n_bytes: int) -> None:
-        free = shutil.disk_usage(self.root).free
-        if n_bytes and free < n_bytes + _SPARE_BYTES:
-            raise LabError(
-                "the disk has no room for the waveforms",
-                where=str(self.root),
-                got=f"{free / 1e9:.2f} GB free",
-                expected=f"{(n_bytes + _SPARE_BYTES) / 1e9:.2f} GB",
-                fix="free some space, or move the store in birdlab.toml",
-            )
 
     def _refresh(self) -> None:
         """Take in the shards that have appeared since."""
@@ -229,33 +176,3 @@ def leaves_recording(key: str, start: int, n: int, length: int) -> DataError:
         got=f"samples {start}..{start + n}",
         expected=f"within 0..{length}",
     )
-
-
-def in_order(
-    pool: ThreadPoolExecutor,
-    function: Callable[[A], B],
-    items: Sequence[A],
-    costs: npt.NDArray[np.int64],
-    budget: int,
-) -> Iterator[B]:
-    """`function` of each item, computed in the pool and given back in order.
-
-    Items wait to start while the costs of those started and not yet given back exceed `budget`;
-    one item is always let through, however large.
-    """
-    started: deque[tuple[Future[B], int]] = deque()
-    spent = 0
-    try:
-        for item, cost in zip(items, costs.tolist(), strict=True):
-            while started and spent + cost > budget:
-                future, freed = started.popleft()
-                yield future.result()
-                del future
-                spent -= freed
-            started.append((pool.submit(function, item), cost))
-            spent += cost
-        while started:
-            yield started.popleft()[0].result()
-    finally:
-        for future, _ in started:
-            future.cancel()

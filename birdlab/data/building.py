@@ -1,0 +1,197 @@
+"""Decoding many files in order: in parallel, within bounded memory, bad files set aside."""
+
+from __future__ import annotations
+
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock
+
+from birdlab.data.headers import Header, read_header
+from birdlab.data.quarantine import Listed, find_oddity, list_files, load_listed
+from birdlab.errors import AudioError, LabError
+
+_IN_FLIGHT_BYTES = 160 << 20  # decoded samples that wait for their turn to be written
+_LEAST_COST_BYTES = 1 << 20
+_SPARE_BYTES = 64 << 20
+_HEADERS_AHEAD = 64
+
+A = TypeVar("A")
+B = TypeVar("B")
+T_contra = TypeVar("T_contra", contravariant=True)
+Item = tuple[str, Path]
+Progress = Callable[[int, int], None]
+"""Called with the recordings done and all of them."""
+
+
+@dataclass(frozen=True)
+class BadFile:
+    """A file that cannot be used, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a build is about to do: recordings to decode, bytes they take, bytes that are free."""
+
+    n_files: int
+    n_bytes: int
+    free_bytes: int
+
+
+class Writer(Protocol[T_contra]):
+    """Where decoded recordings go, in order."""
+
+    def add(self, key: str, decoded: T_contra) -> None:
+        """Take in one recording."""
+        ...
+
+
+@dataclass(frozen=True)
+class Build(Generic[A]):
+    """How a store takes in what it lacks.
+
+    decode: one file, or AudioError; fault: why what it gave cannot be used, or ""; writer: opens
+    where it goes; bytes_per_sample: what a sample takes there.
+    """
+
+    root: Path
+    sample_rate_hz: int
+    missing: Callable[[Iterable[str]], list[str]]
+    decode: Callable[[Path], A]
+    fault: Callable[[A], str]
+    writer: Callable[[], AbstractContextManager[Writer[A]]]
+    bytes_per_sample: int
+
+    def run(
+        self,
+        items: Sequence[Item],
+        jobs: int,
+        progress: Progress | None,
+        announce: Callable[[Need], None] | None,
+    ) -> list[BadFile]:
+        """The files of (key, path) pairs that cannot be used; all others are taken in.
+
+        Files that the quarantine list knows are not decoded again. One process builds at a
+        time. Raises LabError when the disk has no room.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        first = dict(reversed(items))  # of two files with one content the first is read
+        with FileLock(self.root / "lock"), ThreadPoolExecutor(max(1, jobs)) as pool:
+            listed = load_listed(self.root)
+            wanted = self.missing(key for key, _ in items)
+            known = {key for key in wanted if key in listed and not listed[key].used}
+            todo = [(key, first[key]) for key in wanted if key not in known]
+            headers = self._read_headers(pool, [path for _, path in todo])
+            n_bytes = self._expect_bytes(headers)
+            need = Need(len(todo), int(n_bytes.sum()), shutil.disk_usage(self.root).free)
+            if announce is not None:
+                announce(need)
+            self._check_space(need)
+            found: dict[str, Listed] = {}
+            try:
+                self._fill(pool, todo, headers, n_bytes, found, progress)
+            finally:  # what an interrupted build has met is not decoded again either
+                list_files(self.root, found)
+        listed |= found
+        return [
+            BadFile(first[key], listed[key].reason)
+            for key in wanted
+            if key in listed and not listed[key].used
+        ]
+
+    def _fill(
+        self,
+        pool: ThreadPoolExecutor,
+        todo: list[Item],
+        headers: list[Header],
+        n_bytes: npt.NDArray[np.int64],
+        found: dict[str, Listed],
+        progress: Progress | None,
+    ) -> None:
+        """Decode and write in order; what is to be listed goes to `found`."""
+        costs = np.maximum(n_bytes, _LEAST_COST_BYTES)
+        results = in_order(pool, self._attempt, [p for _, p in todo], costs, _IN_FLIGHT_BYTES)
+        with self.writer() as writer:
+            rows = zip(todo, headers, results, strict=True)
+            for done, ((key, path), header, result) in enumerate(rows, start=1):
+                if isinstance(result, BadFile):
+                    found[key] = Listed(str(path), result.reason, used=False)
+                else:
+                    writer.add(key, result)
+                    oddity = find_oddity(path, header, self.sample_rate_hz)
+                    if oddity:
+                        found[key] = Listed(str(path), oddity, used=True)
+                if progress is not None:
+                    progress(done, len(todo))
+
+    def _attempt(self, path: Path) -> A | BadFile:
+        try:
+            decoded = self.decode(path)
+        except AudioError as error:
+            reason = error.what if error.got is None else f"{error.what}: {error.got}"
+            return BadFile(path, reason)
+        fault = self.fault(decoded)
+        return BadFile(path, fault) if fault else decoded
+
+    def _read_headers(self, pool: ThreadPoolExecutor, paths: list[Path]) -> list[Header]:
+        costs = np.ones(len(paths), np.int64)
+        return list(in_order(pool, read_header, paths, costs, _HEADERS_AHEAD))
+
+    def _expect_bytes(self, headers: list[Header]) -> npt.NDArray[np.int64]:
+        """What each file will take, from its header; 0 for a file without one."""
+        seconds = np.nan_to_num(np.array([header.duration_s for header in headers], np.float64))
+        samples = (seconds * self.sample_rate_hz).astype(np.int64)
+        return samples * self.bytes_per_sample
+
+    def _check_space(self, need: Need) -> None:
+        wanted = need.n_bytes + _SPARE_BYTES
+        if need.n_bytes and need.free_bytes < wanted:
+            raise LabError(
+                "the disk has no room for the waveforms",
+                where=str(self.root),
+                got=f"{need.free_bytes / 1e9:.2f} GB free",
+                expected=f"{wanted / 1e9:.2f} GB",
+                fix="free some space, move the store (`stores` in birdlab.toml), or write "
+                '`waveforms = "decode"` there to keep none',
+            )
+
+
+def in_order(
+    pool: ThreadPoolExecutor,
+    function: Callable[[A], B],
+    items: Sequence[A],
+    costs: npt.NDArray[np.int64],
+    budget: int,
+) -> Iterator[B]:
+    """`function` of each item, computed in the pool and given back in order.
+
+    Items wait to start while the costs of those started and not yet given back exceed `budget`;
+    one item is always let through, however large.
+    """
+    started: deque[tuple[Future[B], int]] = deque()
+    spent = 0
+    try:
+        for item, cost in zip(items, costs.tolist(), strict=True):
+            while started and spent + cost > budget:
+                future, freed = started.popleft()
+                yield future.result()
+                del future
+                spent -= freed
+            started.append((pool.submit(function, item), cost))
+            spent += cost
+        while started:
+            yield started.popleft()[0].result()
+    finally:
+        for future, _ in started:
+            future.cancel()
