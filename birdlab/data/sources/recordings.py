@@ -46,7 +46,9 @@ def build_recordings(
     taken = {*COLUMNS, *RESERVED, "filename"}
     others = {name: raw[name] for name in raw.columns if name not in taken}
     rows = pd.DataFrame(known | others)
-    findings.note("column has a name that birdlab needs: left out", set(raw.columns) & {*RESERVED})
+    findings.note(
+        "column has a name that birdlab needs: left out", sorted({*raw.columns} & {*RESERVED})
+    )
     findings.add("duration_s is negative", files[rows["duration_s"] < 0])
     findings.add("primary_label is empty", files[labels == ""])
     same = raw.duplicated()
