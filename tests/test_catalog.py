@@ -102,7 +102,14 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"primary_label,filename\n", b"filename\na\n", b"\xff\xfe\0"]
+    "content",
+    [
+        b"",
+        b"primary_label,filename\n",
+        b"filename\na\n",
+        b"\xff\xfe\0",
+        b"primary_label,filename\na,1.ogg,x\n",
+    ],
 )
 def test_a_table_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "train.csv").write_bytes(content)

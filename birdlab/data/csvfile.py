@@ -92,6 +92,13 @@ def read_text_table(
             got=f"{type(error).__name__}: {str(error).strip()}",
             expected="a CSV file in UTF-8 with a header line",
         ) from None
+    if not isinstance(table.index, pd.RangeIndex):
+        raise DataError(
+            "a table has more cells in a row than names in its header",
+            where=str(path),
+            got=", ".join(map(str, table.columns)),
+            fix="put cells that hold the separator in double quotes, or name every column",
+        )
     require_columns(table, required, path)
     return table
 
