@@ -8,13 +8,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from birdlab.data.catalog import COLUMNS, load_dataset, load_noise
+from birdlab.data.catalog import COLUMNS, Dataset
 from birdlab.data.paths import leaving
+from birdlab.data.sources import load_source, load_source_noise
 from birdlab.errors import DataError
+from birdlab.spec.sources import AutoSource
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 REAL = SHARED / "realbirds"
 HEAD = "primary_label,secondary_labels,author,url,filename,duration_s\n"
+
+
+def load_dataset(name: str, root: Path) -> Dataset:
+    """The data set of a folder that the lab file names by its path alone."""
+    return load_source(AutoSource(path="."), name, root, root)
+
+
+def load_noise(name: str, root: Path) -> list[Path]:
+    """The files of its background clips."""
+    return [clip.path for clip in load_source_noise(AutoSource(path="."), name, root, root)]
 
 
 def folder_with(tmp_path: Path, **files: str) -> Path:

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedKFold
 
-from birdlab.data.catalog import load_dataset
 from birdlab.data.folds import assign_folds, build_folds, overlap_share
+from birdlab.data.sources import load_source
 from birdlab.errors import DataError
 from birdlab.spec.data import Predefined, Stratified, StratifiedGroup
+from birdlab.spec.sources import BirdclefSource
 
 TABLE = Path(__file__).parents[2] / "shared" / "data" / "birdclef2023_train_metadata.csv"
 TABLES = st.lists(
@@ -37,7 +38,8 @@ def birdclef2023(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
         pytest.skip("the BirdCLEF 2023 table is not beside the checkout")
     folder = tmp_path_factory.mktemp("birdclef-2023")
     (folder / "train_metadata.csv").symlink_to(TABLE)
-    return load_dataset("birdclef-2023", folder).recordings
+    source = BirdclefSource(path=".")
+    return load_source(source, "birdclef-2023", folder, folder).recordings
 
 
 def test_golden_stratified_folds_of_the_2023_table(birdclef2023: pd.DataFrame) -> None:

@@ -102,19 +102,3 @@ class Dataset:
                 expected="a table with primary_label",
             )
         return ClassList(tuple(labels))
-
-
-def load_dataset(name: str, root: Path) -> Dataset:
-    """The data set in `root`, read as what the folder looks like: `load_source` without a lab."""
-    from birdlab.data.sources import load_source
-    from birdlab.spec.sources import AutoSource
-
-    return load_source(AutoSource(path="."), name, root, root)
-
-
-def load_noise(name: str, root: Path) -> list[Path]:
-    """The background recordings of a folder: `load_source_noise` without a lab."""
-    from birdlab.data.sources import load_source_noise
-    from birdlab.spec.sources import AutoSource
-
-    return [clip.path for clip in load_source_noise(AutoSource(path="."), name, root, root)]
