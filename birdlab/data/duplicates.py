@@ -29,7 +29,7 @@ SHORTEST_OVERLAP_S = 2.0
 
 _VOTES = 3
 _LINKS = 64  # a number that many recordings share links each to the next so many
-_OFFSETS_TRIED = 4
+_OFFSETS_TRIED = 2
 _PASSES = 16  # over the numbers, each taking its share of them, to bound memory
 _HEARD_SHARE = 1 / 3
 _PLACE_BITS, _LAG_BITS = 21, 22
@@ -52,12 +52,13 @@ def near_pairs(
     """The pairs that share at least `overlap_s` seconds of sound, a row each.
 
     Columns: first, second (places in `prints`, first < second; with `others`, second is a place
-    in `others` and only pairs across are looked for), overlap_s (the longest stretch in common,
-    to about 0.05 s) and similarity (mean correlation of the bits in it, 0.7..1), ordered by
-    first and second. Silence counts for nothing, and what is shorter than `overlap_s` is in no
-    pair. Of more than 64 recordings with one sound, each is linked to its neighbours in the
-    order given, not to all. Raises DataError for an overlap below 2 s, and for more than two
-    million recordings.
+    in `others` and only pairs across are looked for), overlap_s (the stretch in common; exact to
+    0.05 s for a copy that was cut, rougher where both go on differently) and similarity
+    (correlation of the bits where they are most alike, 0.7..1), ordered by first and second.
+    Silence counts for nothing, and what is shorter than `overlap_s` is in no pair; a stretch in
+    common may be shorter by a quarter. Of more than 64 recordings with one sound, each is linked
+    to its neighbours in the order given, not to all. Raises DataError for an overlap below 2 s,
+    and for more than two million recordings.
     """
     if not overlap_s >= SHORTEST_OVERLAP_S:
         raise DataError(
@@ -72,7 +73,7 @@ def near_pairs(
     window = int((overlap_s - SPAN_S) / STEP_S)  # one less than fit: a copy starts in between
     rows = []
     for first, second, lags in _candidates(every, window, n_firsts):
-        n_shared, similarity = max(
+        similarity, n_shared = max(
             compare(every[first], every[second], lag, window) for lag in lags
         )
         if n_shared:
@@ -81,27 +82,29 @@ def near_pairs(
     return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
 
 
-def compare(first: Fingerprint, second: Fingerprint, lag: int, window: int) -> tuple[int, float]:
-    """How many numbers in a row two fingerprints share, and how alike they are there (0..1).
+def compare(first: Fingerprint, second: Fingerprint, lag: int, window: int) -> tuple[float, int]:
+    """How alike two fingerprints are where they are most alike (0..1), and how long for.
 
-    Number i of `second` is laid on number i + `lag` of `first`. (0, 0.0) when no `window` of
-    numbers is alike. Numbers that repeat the one before, as silence does, are left out; a window
-    with less than a third of its numbers left is not alike.
+    Number i of `second` is laid on number i + `lag` of `first`; the length is in numbers. (0.0, 0)
+    when no `window` of numbers is alike. Numbers that repeat the one before, as silence does, are
+    left out; a window with less than a third of its numbers left is not alike.
     """
     start, end = max(0, lag), min(len(first), len(second) + lag)
     if end - start < window:
-        return 0, 0.0
+        return 0.0, 0
     heard = _changes(first)[start:end] & _changes(second)[start - lag : end - lag]
     similarity = _correlate(
         _signs(first[start:end]), _signs(second[start - lag : end - lag]), heard, window
     )
-    edges = np.flatnonzero(np.diff(similarity >= SIMILARITY, prepend=False, append=False))
-    if not edges.size:
-        return 0, 0.0
-    lengths = edges[1::2] - edges[::2]
-    longest = int(lengths.argmax())
-    run = slice(edges[2 * longest], edges[2 * longest + 1])
-    return int(lengths[longest]) + window - 1, float(similarity[run].mean())
+    peak = int(similarity.argmax())
+    if similarity[peak] < SIMILARITY:
+        return 0.0, 0
+    # A window with half of its numbers in the shared stretch is half as much alike.
+    apart = np.flatnonzero(similarity < similarity[peak] / 2)
+    after = int(np.searchsorted(apart, peak))
+    low = int(apart[after - 1]) + 1 if after else -(window // 2)
+    high = int(apart[after]) if after < apart.size else similarity.size + (window - 1) // 2
+    return float(similarity[peak]), high - low
 
 
 def _correlate(first: Float32, second: Float32, heard: Bool, window: int) -> Float64:
@@ -154,11 +157,10 @@ def _candidates(
     keys, around = keys[kept], around[kept]
     pairs, lags = keys >> _LAG_BITS, (keys & ((1 << _LAG_BITS) - 1)) - _LAG_ZERO
     order = np.lexsort((lags, -around, pairs))
-    starts = np.flatnonzero(np.diff(pairs[order], prepend=-1))
-    for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
-        first, second = divmod(int(pairs[order[start]]), 1 << _PLACE_BITS)
-        best = order[start : min(end, start + _OFFSETS_TRIED)]
-        yield first, second, lags[best].tolist()
+    for chosen in np.split(order, np.flatnonzero(np.diff(pairs[order])) + 1):
+        if chosen.size:  # there is one empty part when there are no votes
+            first, second = divmod(int(pairs[chosen[0]]), 1 << _PLACE_BITS)
+            yield first, second, lags[chosen[:_OFFSETS_TRIED]].tolist()
 
 
 def _count_votes(
