@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,7 @@ _MP3_SLACK_FRAMES = 1152  # players disagree on the padding frames of an encoder
 _OGG_PAGE_BYTES = 65_307
 _USUAL_PAGE_BYTES = 8_192
 _OGG_LAST_PAGE = 0x04
+_NO_END = 1 << 62
 _STREAMED_BYTES = 0x7FFFFF00  # a WAV written to a pipe declares the largest size there is
 
 Float32 = npt.NDArray[np.float32]
@@ -84,22 +85,47 @@ def decode(path: Path, sample_rate_hz: int = 32_000) -> Waveform:
     noticed, a cut MP3 only when its header states a length.
     """
     held: list[Float32] = []
-    n_samples, peak = 0, 0.0
-    for block in _mono_blocks(path, sample_rate_hz):
-        n_samples += block.shape[0]
-        peak = max(peak, float(block.max()), -float(block.min()))
-        if n_samples <= _HELD_SAMPLES:
+    extent = _Extent()
+    for block in extent.watch(_mono_blocks(path, sample_rate_hz)):
+        if extent.n_samples <= _HELD_SAMPLES:
             held.append(block)
         else:
             held.clear()
-    if n_samples == 0:
-        raise _bad(path, "the recording is shorter than one sample")
-    blocks = held or _mono_blocks(path, sample_rate_hz)
-    samples, start = np.empty(n_samples, np.int16), 0
-    for block in blocks:
-        to_int16(block, peak, samples[start : start + block.shape[0]])
+    extent.check(path)
+    samples, start = np.empty(extent.n_samples, np.int16), 0
+    for block in held or _mono_blocks(path, sample_rate_hz):
+        to_int16(block, extent.peak, samples[start : start + block.shape[0]])
         start += block.shape[0]
-    return Waveform(samples, peak, sample_rate_hz)
+    return Waveform(samples, extent.peak, sample_rate_hz)
+
+
+def measure(path: Path, sample_rate_hz: int = 32_000) -> tuple[int, float]:
+    """The length in samples and the scale that decode would give, without keeping a sample.
+
+    Raises AudioError as decode does.
+    """
+    extent = _Extent()
+    for _ in extent.watch(_mono_blocks(path, sample_rate_hz)):
+        pass
+    extent.check(path)
+    return extent.n_samples, extent.peak
+
+
+class _Extent:
+    """Length and peak of the blocks that pass by."""
+
+    def __init__(self) -> None:
+        self.n_samples, self.peak = 0, 0.0
+
+    def watch(self, blocks: Iterable[Float32]) -> Iterator[Float32]:
+        for block in blocks:
+            self.n_samples += block.shape[0]
+            self.peak = max(self.peak, float(block.max()), -float(block.min()))
+            yield block
+
+    def check(self, path: Path) -> None:
+        if self.n_samples == 0:
+            raise bad_audio(path, "the recording is shorter than one sample")
 
 
 def to_int16(wave: Float32, scale: float, out: Int16) -> None:
@@ -123,52 +149,67 @@ def read_duration_s(path: Path) -> float:
 
     Raises AudioError for a file that cannot be opened as audio.
     """
-    with _opened(path) as file:
+    with open_audio(path) as file:
         return float(file.frames / file.samplerate)
 
 
 def _mono_blocks(path: Path, sample_rate_hz: int) -> Iterator[Float32]:
     """Non-empty blocks of the resampled mono wave in order."""
-    with _opened(path) as file:
-        source = _channel_means(path, file)
-        if file.samplerate == sample_rate_hz:
-            yield from source
-            return
-        resampler = soxr.ResampleStream(
-            file.samplerate, sample_rate_hz, 1, dtype="float32", quality="HQ"
-        )
-        for block in source:
-            out = resampler.resample_chunk(block)
-            if out.shape[0]:
-                yield out
-        out = resampler.resample_chunk(np.empty(0, np.float32), last=True)
+    with open_audio(path) as file:
+        yield from resample(_whole_file(path, file), file.samplerate, sample_rate_hz)
+
+
+def resample(blocks: Iterable[Float32], from_hz: int, to_hz: int) -> Iterator[Float32]:
+    """The blocks of a mono wave at another rate, by soxr HQ; as they are at an equal rate."""
+    if from_hz == to_hz:
+        yield from blocks
+        return
+    resampler = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="HQ")
+    for block in blocks:
+        out = resampler.resample_chunk(block)
         if out.shape[0]:
             yield out
+    out = resampler.resample_chunk(np.empty(0, np.float32), last=True)
+    if out.shape[0]:
+        yield out
 
 
-def _channel_means(path: Path, file: Any) -> Iterator[Float32]:
-    """The file's own blocks, channels averaged; AudioError when it ends early or is not finite."""
+def _whole_file(path: Path, file: Any) -> Iterator[Float32]:
+    """The blocks of a file that is read to its end; AudioError when that comes too early."""
     _check_end(path, file)
-    # After each read of a seekable file soundfile seeks to where it is already. In an MP3 that
-    # drops the bits the next frame borrows from the last one, and spoils its start.
-    file.seekable = lambda: False
     n_frames = 0
-    while True:
-        try:
-            block = file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            raise _bad(path, "the file is damaged or cut off", _reason(error)) from None
-        if not block.shape[0]:
-            break
+    for block in read_mono(path, file):
         n_frames += block.shape[0]
-        mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
-        if not (np.isfinite(mono.max()) and np.isfinite(mono.min())):  # either is NaN if one is
-            raise _bad(path, "the recording holds NaN or infinity")
-        yield mono
+        yield block
     slack = _MP3_SLACK_FRAMES if file.format == "MP3" else 0
     if n_frames + slack < file.frames or n_frames == 0:
         got = f"{n_frames} of {file.frames} frames"
-        raise _bad(path, "the file is cut off" if file.frames else "the file has no frames", got)
+        what = "the file is cut off" if file.frames else "the file has no frames"
+        raise bad_audio(path, what, got)
+
+
+def read_mono(path: Path, file: Any, n_frames: int | None = None) -> Iterator[Float32]:
+    """The file's own blocks from where it stands, channels averaged; at most `n_frames`.
+
+    Raises AudioError for a block that cannot be decoded or holds NaN or infinity.
+    """
+    # After each read of a seekable file soundfile seeks to where it is already. In an MP3 that
+    # drops the bits the next frame borrows from the last one, and spoils its start.
+    file.seekable = lambda: False
+    left = _NO_END if n_frames is None else n_frames
+    while left > 0:
+        try:
+            block = file.read(min(left, _BLOCK_FRAMES), dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            what = "the file is damaged or cut off"
+            raise bad_audio(path, what, _reason(error)) from None
+        if not block.shape[0]:
+            return
+        left -= block.shape[0]
+        mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
+        if not (np.isfinite(mono.max()) and np.isfinite(mono.min())):  # either is NaN if one is
+            raise bad_audio(path, "the recording holds NaN or infinity")
+        yield mono
 
 
 def _check_end(path: Path, file: Any) -> None:
@@ -189,31 +230,31 @@ def _check_end(path: Path, file: Any) -> None:
         n_segments = page[26] if len(page) > 26 else 0
         n_bytes = 27 + n_segments + sum(page[27 : 27 + n_segments])
         if len(page) < 27 or len(page) < n_bytes or not page[5] & _OGG_LAST_PAGE:
-            raise _bad(path, "the file is cut off", "an Ogg stream without its last page")
+            raise bad_audio(path, "the file is cut off", "an Ogg stream without its last page")
     elif file.format.startswith("WAV"):
         sizes = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
         if sizes and int(sizes[2]) < int(sizes[1]) < _STREAMED_BYTES:
-            raise _bad(path, "the file is cut off", f"{sizes[2]} of {sizes[1]} bytes of audio")
+            raise bad_audio(path, "the file is cut off", f"{sizes[2]} of {sizes[1]} bytes of audio")
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def open_audio(path: Path) -> Iterator[Any]:
     """The open SoundFile of `path`; AudioError in words when there is none."""
     try:
         info = path.stat()
         if stat.S_ISDIR(info.st_mode):
-            raise _bad(path, "this is a folder, not a recording")
+            raise bad_audio(path, "this is a folder, not a recording")
         if not stat.S_ISREG(info.st_mode):
-            raise _bad(path, "this is not a regular file")
+            raise bad_audio(path, "this is not a regular file")
         if info.st_size == 0:
-            raise _bad(path, "the file has zero bytes")
+            raise bad_audio(path, "the file has zero bytes")
         file = soundfile.SoundFile(path)
     except soundfile.LibsndfileError as error:
-        raise _bad(path, "the file is not audio that can be read", _reason(error)) from None
+        raise bad_audio(path, "the file is not audio that can be read", _reason(error)) from None
     except FileNotFoundError:
-        raise _bad(path, "there is no such file") from None
+        raise bad_audio(path, "there is no such file") from None
     except (OSError, TypeError, ValueError) as error:
-        raise _bad(path, "the file cannot be opened", str(error)) from None
+        raise bad_audio(path, "the file cannot be opened", str(error)) from None
     with file:
         yield file
 
@@ -222,7 +263,8 @@ def _reason(error: Any) -> str:
     return str(error.error_string).strip() or f"libsndfile error {error.code}"
 
 
-def _bad(path: Path, what: str, got: str | None = None) -> AudioError:
+def bad_audio(path: Path, what: str, got: str | None = None) -> AudioError:
+    """The error of a file that cannot be used as a recording."""
     return AudioError(
         what,
         where=str(path),

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from filelock import FileLock
 
 from birdlab.data.headers import Header, read_header
-from birdlab.data.quarantine import Listed, find_oddity, list_files, load_listed
+from birdlab.data.quarantine import Listed, find_fault, find_oddity, list_files, load_listed
 from birdlab.errors import AudioError, LabError
 
 _IN_FLIGHT_BYTES = 160 << 20  # decoded samples that wait for their turn to be written
@@ -26,7 +26,6 @@ _HEADERS_AHEAD = 64
 
 A = TypeVar("A")
 B = TypeVar("B")
-T_contra = TypeVar("T_contra", contravariant=True)
 Item = tuple[str, Path]
 Progress = Callable[[int, int], None]
 """Called with the recordings done and all of them."""
@@ -49,28 +48,40 @@ class Need:
     free_bytes: int
 
 
-class Writer(Protocol[T_contra]):
+class Decoded(Protocol):
+    """What a file decodes to."""
+
+    @property
+    def duration_s(self) -> float: ...
+    @property
+    def scale(self) -> float: ...
+
+
+D = TypeVar("D", bound=Decoded)
+D_contra = TypeVar("D_contra", bound=Decoded, contravariant=True)
+
+
+class Writer(Protocol[D_contra]):
     """Where decoded recordings go, in order."""
 
-    def add(self, key: str, decoded: T_contra) -> None:
+    def add(self, key: str, decoded: D_contra, /) -> None:
         """Take in one recording."""
         ...
 
 
 @dataclass(frozen=True)
-class Build(Generic[A]):
+class Build(Generic[D]):
     """How a store takes in what it lacks.
 
-    decode: one file, or AudioError; fault: why what it gave cannot be used, or ""; writer: opens
-    where it goes; bytes_per_sample: what a sample takes there.
+    missing: the keys it lacks; decode: one file, or AudioError; writer: opens where the decoded
+    go, in order; bytes_per_sample: what a sample takes there.
     """
 
     root: Path
     sample_rate_hz: int
     missing: Callable[[Iterable[str]], list[str]]
-    decode: Callable[[Path], A]
-    fault: Callable[[A], str]
-    writer: Callable[[], AbstractContextManager[Writer[A]]]
+    decode: Callable[[Path], D]
+    writer: Callable[[], AbstractContextManager[Writer[D]]]
     bytes_per_sample: int
 
     def run(
@@ -135,13 +146,13 @@ class Build(Generic[A]):
                 if progress is not None:
                     progress(done, len(todo))
 
-    def _attempt(self, path: Path) -> A | BadFile:
+    def _attempt(self, path: Path) -> D | BadFile:
         try:
             decoded = self.decode(path)
         except AudioError as error:
             reason = error.what if error.got is None else f"{error.what}: {error.got}"
             return BadFile(path, reason)
-        fault = self.fault(decoded)
+        fault = find_fault(decoded.duration_s, decoded.scale)
         return BadFile(path, fault) if fault else decoded
 
     def _read_headers(self, pool: ThreadPoolExecutor, paths: list[Path]) -> list[Header]:

@@ -61,12 +61,17 @@ def has_settled(stamp: Stamp) -> bool:
     return mtime_ns < time.time_ns() - _SETTLED_NS and stamp_file(Path(path)) == stamp
 
 
-def _hash(stamp: Stamp) -> str | None:
+def hash_file(path: Path) -> str | None:
+    """The first 32 hex digits of the SHA-256 of a file; None when it cannot be read."""
     try:
-        with Path(stamp[0]).open("rb") as file:
+        with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:HASH_DIGITS]
     except OSError:
         return None
+
+
+def _hash(stamp: Stamp) -> str | None:
+    return hash_file(Path(stamp[0]))
 
 
 @contextmanager

@@ -8,12 +8,15 @@ recording; all else stays in the mapped files.
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+
+from birdlab.data.audio import DECODE_SEMANTICS
 
 Rows = npt.NDArray[np.void]
 Int64 = npt.NDArray[np.int64]
@@ -101,6 +104,12 @@ class KeyIndex:
             at = np.flatnonzero(part_of == part)
             keys[at] = self._parts[part]["key"][rows[at] - self._firsts[part]]
         return keys
+
+
+def content_key(file_hash: str, sample_rate_hz: int) -> str:
+    """The key of decoded content: file hash, numbers of the decoder and rate, 32 hex digits."""
+    text = f"{file_hash}|{DECODE_SEMANTICS}|{sample_rate_hz}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _heads(keys: npt.NDArray[np.bytes_]) -> npt.NDArray[np.uint64]:

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from filelock import FileLock
 
-from birdlab.data.audio import Waveform
 from birdlab.data.headers import Header
 from birdlab.errors import LabError
 from birdlab.lab import Lab, write_whole
@@ -37,11 +36,11 @@ class Listed(NamedTuple):
     used: bool
 
 
-def find_fault(wave: Waveform) -> str:
-    """Why a recording that could be decoded cannot be used; "" when it can."""
-    if wave.duration_s < SHORTEST_S:
-        return f"too short: {wave.duration_s:.3f} s"
-    return "silent: every sample is zero" if wave.scale == 0 else ""
+def find_fault(duration_s: float, scale: float) -> str:
+    """Why a recording of that length and peak cannot be used; "" when it can."""
+    if duration_s < SHORTEST_S:
+        return f"too short: {duration_s:.3f} s"
+    return "silent: every sample is zero" if scale == 0 else ""
 
 
 def find_oddity(path: Path, header: Header, sample_rate_hz: int) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from birdlab.data.audio import Waveform
+from birdlab.data.audio import Waveform, decode
 from birdlab.data.index import Rows
 from birdlab.errors import LabError
 
@@ -43,16 +43,54 @@ def load_rows(root: Path, shard: int) -> Rows:
         rows = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
         size = samples_path(root, shard).stat().st_size
     except (OSError, ValueError, EOFError) as error:
-        raise _damaged(path, str(error)) from None
+        raise damaged_part(path, str(error)) from None
     if rows.dtype != ROW or rows.ndim != 1 or (rows["shard"] != shard).any():
-        raise _damaged(path, f"{rows.dtype} {rows.shape}")
+        raise damaged_part(path, f"{rows.dtype} {rows.shape}")
     if int(rows["n_samples"].sum()) * 2 != size:
-        raise _damaged(samples_path(root, shard), f"{size} bytes")
+        raise damaged_part(samples_path(root, shard), f"{size} bytes")
     return rows
 
 
-def map_samples(root: Path, shard: int) -> npt.NDArray[np.int16]:
-    """The samples of a shard, mapped into memory; nothing is read yet."""
+class Shards:
+    """The medium of a store that keeps decoded samples: mapped shards in `root`."""
+
+    bytes_per_sample = 2
+    may_move = False
+
+    def __init__(self, root: Path, sample_rate_hz: int, shard_bytes: int = SHARD_BYTES) -> None:
+        self.root, self.sample_rate_hz, self.shard_bytes = root, sample_rate_hz, shard_bytes
+        self._maps: dict[int, npt.NDArray[np.int16]] = {}
+
+    def list_parts(self) -> list[int]:
+        """The numbers of the whole shards."""
+        return list_shards(self.root)
+
+    def load_part(self, number: int) -> Rows:
+        """The mapped index of a shard."""
+        return load_rows(self.root, number)
+
+    def read(self, row: tuple[Any, ...], start: int, n: int) -> npt.NDArray[np.int16]:
+        """Samples of the recording of a ROW, as a view of the mapped shard."""
+        _, shard, first, _, _ = row
+        samples = self._maps.get(shard)
+        if samples is None:
+            samples = self._maps[shard] = _map_samples(self.root, shard)
+        return samples[first + start : first + start + n]
+
+    def holds(self, row: tuple[Any, ...]) -> bool:
+        """Whether the samples of a row are there: always, once its shard was taken in."""
+        return True
+
+    def decode(self, path: Path) -> Waveform:
+        """The waveform of a file; AudioError as audio.decode."""
+        return decode(path, self.sample_rate_hz)
+
+    def writer(self) -> ShardWriter:
+        """Where new recordings go."""
+        return ShardWriter(self.root, self.shard_bytes)
+
+
+def _map_samples(root: Path, shard: int) -> npt.NDArray[np.int16]:
     path = samples_path(root, shard)
     if path.stat().st_size == 0:
         return np.zeros(0, np.int16)
@@ -89,7 +127,7 @@ class ShardWriter:
         if self._rows and (self._n_samples + wave.n_samples) * 2 > self.shard_bytes:
             self.close_shard()
         if self._file is None:
-            self._file = self._part(".i16").open("wb")
+            self._file = self._part_file().open("wb")
         self._file.write(wave.samples.astype("<i2", copy=False).data)
         row = (key.encode(), self._shard, self._n_samples, wave.n_samples, wave.scale)
         self._rows.append(row)
@@ -100,16 +138,22 @@ class ShardWriter:
         if self._file is None:
             return
         _settle(self._file)
-        self._part(".i16").replace(samples_path(self.root, self._shard))
-        with self._part(".npy").open("wb") as index:
-            np.save(index, np.array(self._rows, ROW), allow_pickle=False)
-            _settle(index)
-        self._part(".npy").replace(self.root / f"{self._shard:05d}.npy")
+        self._part_file().replace(samples_path(self.root, self._shard))
+        write_part(self.root / f"{self._shard:05d}.npy", np.array(self._rows, ROW))
         self._file, self._rows, self._n_samples = None, [], 0
         self._shard += 1
 
-    def _part(self, suffix: str) -> Path:
-        return self.root / f"{self._shard:05d}{suffix}.part"
+    def _part_file(self) -> Path:
+        return self.root / f"{self._shard:05d}.i16.part"
+
+
+def write_part(path: Path, rows: Rows) -> None:
+    """Write an index so that it exists whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    with part.open("wb") as index:
+        np.save(index, rows, allow_pickle=False)
+        _settle(index)
+    part.replace(path)
 
 
 def _settle(file: Any) -> None:
@@ -119,7 +163,8 @@ def _settle(file: Any) -> None:
     file.close()
 
 
-def _damaged(path: Path, got: str) -> LabError:
+def damaged_part(path: Path, got: str) -> LabError:
+    """The error of a file of the store that is not what it should be."""
     return LabError(
         "the waveform store is damaged",
         where=str(path),

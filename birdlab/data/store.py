@@ -6,40 +6,55 @@ store serves any number of tables, and adding a table decodes only its new files
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from birdlab.data.audio import DECODE_SEMANTICS, decode, to_float
+from birdlab.data.audio import to_float
 from birdlab.data.building import BadFile, Build, Item, Need, Progress
-from birdlab.data.index import KeyIndex
-from birdlab.data.quarantine import find_fault
-from birdlab.data.shards import SHARD_BYTES, ShardWriter, list_shards, load_rows, map_samples
+from birdlab.data.index import KeyIndex, content_key
+from birdlab.data.ondemand import OnDemand
+from birdlab.data.shards import SHARD_BYTES, Shards
 from birdlab.errors import DataError
+
+INDEX_FOLDER = "decode"
+"""Where the index lies when no samples are kept; keys are the same, so both may exist."""
 
 
 class WaveStore:
-    """Decoded recordings at one sample rate below `root`; made on first use.
+    """Recordings at one sample rate below `root`; made on first use.
 
-    Any number of processes may read while one builds. A store travels to worker processes as
-    its path only. In memory it is a sorted list of key beginnings, 12 bytes a recording; the
-    rest of the index and the samples are mapped files. A row number, once given out, stays
-    valid for the life of the object.
+    With `waveforms="store"` decoded samples are kept and mapped. With "decode" only length and
+    peak of each recording are, and every crop is decoded from its file: slower, no disk space,
+    and the same samples to 1 in 32,767. Any number of processes may read while one builds. A
+    store travels to worker processes as its path only. In memory it is a sorted list of key
+    beginnings, 12 bytes a recording; the rest of the index and the samples are mapped files. A
+    row number, once given out, stays valid for the life of the object.
     """
 
     def __init__(
-        self, root: Path, sample_rate_hz: int = 32_000, *, shard_bytes: int = SHARD_BYTES
+        self,
+        root: Path,
+        sample_rate_hz: int = 32_000,
+        *,
+        shard_bytes: int = SHARD_BYTES,
+        waveforms: Literal["store", "decode"] = "store",
     ) -> None:
-        self.root, self.sample_rate_hz, self.shard_bytes = root, sample_rate_hz, shard_bytes
-        self._index = KeyIndex(partial(load_rows, root))
-        self._maps: dict[int, npt.NDArray[np.int16]] = {}
+        self.root, self.sample_rate_hz = root, sample_rate_hz
+        self.shard_bytes, self.waveforms = shard_bytes, waveforms
+        self._medium: Shards | OnDemand = (
+            Shards(root, sample_rate_hz, shard_bytes)
+            if waveforms == "store"
+            else OnDemand(root / INDEX_FOLDER, sample_rate_hz)
+        )
+        self._index = KeyIndex(self._medium.load_part)
 
     def __reduce__(self) -> tuple[object, ...]:
-        make = partial(type(self), shard_bytes=self.shard_bytes)
+        make = partial(type(self), shard_bytes=self.shard_bytes, waveforms=self.waveforms)
         return make, (self.root, self.sample_rate_hz)
 
     def key(self, file_hash: str) -> str:
@@ -50,8 +65,12 @@ class WaveStore:
         """The distinct keys the store does not hold, in the order given."""
         distinct = list(dict.fromkeys(keys))
         self._refresh()
-        rows = self._index.find_all(distinct)
-        return [key for key, row in zip(distinct, rows.tolist(), strict=True) if row < 0]
+        rows = self._index.find_all(distinct).tolist()
+        pairs = zip(distinct, rows, strict=True)
+        if not self._medium.may_move:
+            return [key for key, row in pairs if row < 0]
+        holds, fields = self._medium.holds, self._index.row
+        return [key for key, row in pairs if row < 0 or not holds(fields(row))]
 
     def locate(self, keys: Sequence[str]) -> npt.NDArray[np.int64]:
         """The row of each key, [len(keys)]; DataError that lists what the store does not hold."""
@@ -59,7 +78,7 @@ class WaveStore:
         if (rows < 0).any():
             self._refresh()
             rows = self._index.find_all(keys)
-        refuse_absent(self.root, [keys[place] for place in np.flatnonzero(rows < 0).tolist()])
+        _refuse_absent(self.root, [keys[place] for place in np.flatnonzero(rows < 0).tolist()])
         return rows
 
     def length_of(self, row: int) -> int:
@@ -74,14 +93,19 @@ class WaveStore:
         """Samples start..start+n of the recording in a row, [n] int16, its peak at ±32767.
 
         A view of the mapped file: only the crop is read, nothing is copied, and it may not be
-        written to. Raises DataError for a crop that leaves the recording.
+        written to; or an array decoded from the recording's file. Raises DataError for a crop
+        that leaves the recording and for a file that has moved or changed.
         """
-        key, shard, first, length, _ = self._index.row(row)
+        fields = self._index.row(row)
+        length = fields[3]
         if start < 0 or n < 0 or start + n > length:
-            raise leaves_recording(key.decode(), start, n, length)
-        if shard not in self._maps:
-            self._maps[shard] = map_samples(self.root, shard)
-        return self._maps[shard][first + start : first + start + n]
+            raise DataError(
+                "a crop leaves its recording",
+                where=fields[0].decode(),
+                got=f"samples {start}..{start + n}",
+                expected=f"within 0..{length}",
+            )
+        return self._medium.read(fields, start, n)
 
     def n_samples(self, key: str) -> int:
         """The length of a recording in samples; DataError when the store does not hold it."""
@@ -129,34 +153,28 @@ class WaveStore:
         told the need once, before anything is decoded. Raises LabError when the disk has no
         room for what is missing.
         """
-        bad = Build(
+        medium: Any = self._medium
+        bad = Build[Any](
             self.root,
             self.sample_rate_hz,
             self.missing,
-            partial(decode, sample_rate_hz=self.sample_rate_hz),
-            find_fault,
-            lambda: ShardWriter(self.root, self.shard_bytes),
-            bytes_per_sample=2,
+            medium.decode,
+            medium.writer,
+            medium.bytes_per_sample,
         ).run(items, jobs, progress, announce)
         self._refresh()
         return bad
 
     def _refresh(self) -> None:
-        """Take in the shards that have appeared since."""
-        self._index.extend(list_shards(self.root))
+        """Take in the parts that have appeared since."""
+        self._index.extend(self._medium.list_parts())
 
     def _row(self, key: str) -> int:
         row = self._index.find(key)
         return row if row >= 0 else int(self.locate([key])[0])
 
 
-def content_key(file_hash: str, sample_rate_hz: int) -> str:
-    """The key of decoded content: file hash, numbers of the decoder and rate, 32 hex digits."""
-    text = f"{file_hash}|{DECODE_SEMANTICS}|{sample_rate_hz}"
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def refuse_absent(root: Path, keys: Sequence[str]) -> None:
+def _refuse_absent(root: Path, keys: Sequence[str]) -> None:
     """DataError that lists keys without a recording; nothing when there are none."""
     if keys:
         raise DataError(
@@ -166,13 +184,3 @@ def refuse_absent(root: Path, keys: Sequence[str]) -> None:
             got=", ".join(keys[:8]) + (" ..." if len(keys) > 8 else ""),
             fix="build the store for this table first: birdlab data build SPEC",
         )
-
-
-def leaves_recording(key: str, start: int, n: int, length: int) -> DataError:
-    """The error of a crop that is not within its recording."""
-    return DataError(
-        "a crop leaves its recording",
-        where=key,
-        got=f"samples {start}..{start + n}",
-        expected=f"within 0..{length}",
-    )

@@ -7,5 +7,5 @@ from birdlab.lab import Lab
 
 
 def open_waves(lab: Lab, sample_rate_hz: int) -> WaveStore:
-    """The waveform store of the lab at a sample rate."""
-    return WaveStore(lab.waves, sample_rate_hz)
+    """The waveforms of the lab at a sample rate, kept or decoded on demand as its file says."""
+    return WaveStore(lab.waves, sample_rate_hz, waveforms=lab.file.waveforms)
