@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
@@ -84,7 +85,7 @@ def plot_overlaps(info: OverlapInfo) -> go.Figure:
                 marker={"color": colour, "symbol": symbol, "size": 11, "opacity": 0.7},
                 hovertemplate="%{text}: %{x:.1%}<extra></extra>",
             )
-    rows = sorted(dict.fromkeys(labels), reverse=True)
+    rows = list(dict.fromkeys(labels))[::-1]
     figure.update_xaxes(
         title="share of the validation rows of a fold", range=[-0.02, 1.02], tickformat=".0%"
     )
@@ -132,8 +133,9 @@ def plot_support(info: SupportInfo) -> go.Figure:
                 marker={"color": colour, "symbol": symbol, "size": 7},
                 hovertemplate="%{text}: %{y:,} rows<extra></extra>",
             )
-    figure.update_xaxes(title="species, most rows first")
-    figure.update_yaxes(title="rows", type="log", **_log_ticks(info.n_rows))
+    step = {"dtick": 1} if len(info.species) <= 12 else {}
+    figure.update_xaxes(title="species, most rows first", **step)
+    figure.update_yaxes(title="rows", **_log_axis(info.n_rows))
     return finish_figure(figure, height=400)
 
 
@@ -165,13 +167,17 @@ def plot_dominance(info: DominanceInfo) -> go.Figure:
                 marker={"color": colour, "size": 8, "opacity": 0.7},
                 hovertemplate="%{text}<br>%{y:.1%} of %{x:,} rows<extra></extra>",
             )
-    figure.update_xaxes(title="rows of the species", type="log", **_log_ticks(info.n_rows))
+    figure.update_xaxes(title="rows of the species", **_log_axis(info.n_rows))
     figure.update_yaxes(title="share of its largest recordist", range=[0, 1.03], tickformat=".0%")
     return finish_figure(figure, height=400)
 
 
-def _log_ticks(values: list[int]) -> dict[str, list[object]]:
-    """Ticks at 1, 2, 5, 10, ... up to the largest value."""
-    steps = [m * 10**e for e in range(7) for m in (1, 2, 5)]
-    shown = [s for s in steps if s <= 2 * max(values, default=1)]
-    return {"tickvals": list(shown), "ticktext": [f"{s:,}" for s in shown]}
+def _log_axis(values: list[int]) -> dict[str, object]:
+    """A logarithmic axis from the tick below the smallest value to the one above the largest."""
+    ticks = [m * 10**e for e in range(7) for m in (1, 2, 5)]
+    low = max((t for t in ticks if t <= min(values, default=1)), default=1)
+    high = min((t for t in ticks if t >= max(values, default=1)), default=ticks[-1])
+    shown = [t for t in ticks if low <= t <= max(high, 2 * low)]
+    ends = [math.log10(shown[0]) - 0.1, math.log10(shown[-1]) + 0.1]
+    texts = [f"{t:,}" for t in shown]
+    return {"type": "log", "tickvals": shown, "ticktext": texts, "range": ends}

@@ -154,7 +154,8 @@ def plot_loudness(info: LoudnessInfo) -> go.Figure:
                 hovertemplate="%{text}<br>silent %{x:.1%}<br>clipped %{y:.2%}<extra></extra>",
             )
     figure.update_xaxes(title="silent share of the file", range=[-0.02, 1.02], tickformat=".0%")
-    figure.update_yaxes(title="clipped share", tickformat=".2~%", rangemode="tozero")
+    top = max([*info.clipped, 0.01])
+    figure.update_yaxes(title="clipped share", tickformat=".2~%", range=[-0.05 * top, 1.1 * top])
     return finish_figure(figure, height=380)
 
 

@@ -148,7 +148,7 @@ def _recordists_html(audit: Audit) -> str:
 def _files_html(audit: Audit) -> str:
     files = audit.files
     parts = [
-        f"<p class='soft'>{files.n_files:,} files; headers read of {files.n_headers:,}, samples "
+        f"<p class='soft'>{files.n_files:,} files; looked at {files.n_headers:,}, samples "
         f"known of {files.n_signals:,}.</p>"
     ]
     if len(files.formats):
@@ -183,7 +183,7 @@ def _lengths_html(audit: Audit) -> str:
         f"{role} {dataset}" for role, dataset in zip(shown["role"], shown["dataset"], strict=True)
     ]
     turned = shown.drop(columns=["role", "dataset"]).T.set_axis(tables, axis=1)
-    turned = turned.rename_axis("length").reset_index()
+    turned = turned.rename_axis("of each table").reset_index()
     info = audit_file_figures.get_length_info(files)
     plot = _figure(audit_file_figures.plot_lengths(info)) if info.counts else ""
     off = files.off.assign(
@@ -193,7 +193,7 @@ def _lengths_html(audit: Audit) -> str:
 
 
 def _length_heads(summary: pd.DataFrame) -> dict[str, str]:
-    heads = {"n_unknown": "rows of unknown length", "total_h": "hours"}
+    heads = {"n_rows": "rows", "n_unknown": "rows of unknown length", "total_h": "hours"}
     heads |= {"short_share": f"below {SHORT_S:g} s", "long_share": f"above {LONG_S:g} s"}
     quantiles = [str(name) for name in summary.columns if str(name).startswith("q")]
     ends = {"q0": "shortest, s", "q0.5": "median, s", "q1": "longest, s"}

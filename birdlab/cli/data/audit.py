@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from birdlab.data.audit.audit import Audit
+    from birdlab.data.facts import Facts
     from birdlab.data.table import DataTable
     from birdlab.lab import Lab
     from birdlab.plan import Plan
@@ -62,7 +63,7 @@ def audit(
     name = experiment.name
     print_lines("\n".join(audit_lines(found, name)))
     kind = getattr(experiment.data.folds, "kind", "")
-    about = [f"Spec {plan.spec_id}, {kind} folds.", *plan.missing]
+    about = [f"Spec {plan.spec_id}, {kind} folds.", *plan.missing, *plan.notes]
     page = output or lab.stores / "audits" / f"audit-{name}.html"
     write_whole(page, audit_report_html(found, name, about))
     print_lines(f"\nwrote {page}")
@@ -142,14 +143,11 @@ def _decodable(plan: Plan) -> DataTable:
 
 def _look_at_files(plan: Plan, lab: Lab, step: Step) -> dict[str, Any]:
     """The headers and keys of the files that are there, and the signals of those in the store."""
-    import pandas as pd
-
     from birdlab.data.facts import Facts
     from birdlab.data.hashes import hash_files
-    from birdlab.data.store import WaveStore
-    from birdlab.plan import load_quarantine
+    from birdlab.data.waves import open_waves
 
-    store, hashes = WaveStore(lab.waves, plan.sample_rate_hz), lab.waves / "hashes.sqlite"
+    store, hashes = open_waves(lab, plan.sample_rate_hz), lab.waves / "hashes.sqlite"
     facts = Facts(
         store,
         hashes,
@@ -160,20 +158,36 @@ def _look_at_files(plan: Plan, lab: Lab, step: Step) -> dict[str, Any]:
     tables = (plan.data.rows, *plan.data.stages.values())
     named = dict.fromkeys(str(path) for table in tables for path in table["path"])
     paths = [path for path in map(Path, named) if path.exists()]
+    digests = zip(paths, hash_files(paths, hashes), strict=True)
+    keys = {str(path): store.key(digest) for path, digest in digests if digest is not None}
+    return {
+        "headers": _read_headers(facts, paths, step),
+        "signals": _listen(facts, keys, set(store.missing(keys.values())), lab),
+        "file_keys": keys,
+    }
+
+
+def _read_headers(facts: Facts, paths: list[Path], step: Step) -> pd.DataFrame:
+    """The header of each file, indexed by its path."""
+    import pandas as pd
+
     headers = [pd.DataFrame()]
     for start in range(0, len(paths), HEADERS_AT_ONCE):
         part = paths[start : start + HEADERS_AT_ONCE]
         headers.append(facts.headers(part).set_axis([str(path) for path in part]))
         step("reading headers", start + len(part), len(paths))
-    digests = zip(paths, hash_files(paths, hashes), strict=True)
-    keys = {str(path): store.key(digest) for path, digest in digests if digest is not None}
-    missing, quarantine = set(store.missing(keys.values())), load_quarantine(lab)
-    stored = [path for path, key in keys.items() if key not in missing]
+    return pd.concat(headers[1:] or headers)
+
+
+def _listen(facts: Facts, keys: dict[str, str], missing: set[str], lab: Lab) -> pd.DataFrame:
+    """The signals of files in the store, and the reasons of those on the quarantine list."""
+    import pandas as pd
+
+    from birdlab.data.quarantine import load_listed
+
+    listed = {key: file.reason for key, file in load_listed(lab.waves).items() if not file.used}
+    refused = {path: listed[key] for path, key in keys.items() if key in listed}
+    stored = [path for path, key in keys.items() if key not in missing and key not in listed]
     signals = facts.signals([Path(path) for path in stored]).set_axis(stored)
-    bad = {path: quarantine[key] for path, key in keys.items() if key in quarantine}
-    refused = pd.DataFrame({"reason": bad, "content": ""}, index=list(bad))
-    return {
-        "headers": pd.concat(headers[1:] or headers),
-        "signals": pd.concat([part for part in (signals, refused) if len(part)] or [signals]),
-        "file_keys": keys,
-    }
+    bad = pd.DataFrame({"reason": refused, "content": ""}, index=list(refused))
+    return pd.concat([part for part in (signals, bad) if len(part)] or [signals])

@@ -51,15 +51,17 @@ def find_lifeless(files: Files) -> Iterator[Finding]:
     """Files that are zero, silent or clipped."""
     verdicts = files.loudness["verdict"]
     for verdict, severity, words in (
-        ("all zero", WARNING, "hold nothing but zeros"),
-        ("silent", WARNING, f"are silent for more than {100 * SILENT_SHARE:g} % of their length"),
-        ("clipped", NOTE, f"are clipped in more than {100 * CLIPPED_SHARE:g} % of their samples"),
+        ("all zero", WARNING, "Nothing but zeros"),
+        ("silent", WARNING, f"Silent for more than {100 * SILENT_SHARE:g} % of the length"),
+        ("clipped", NOTE, f"Clipped in more than {100 * CLIPPED_SHARE:g} % of the samples"),
     ):
         hit = files.loudness[verdicts == verdict]
         if len(hit):
             names = hit["dataset"] + "/" + hit["recording"]
             fix = "exclude them, or trim" if severity == WARNING else ""
-            yield Finding(severity, f"{count(len(hit), 'file')} {words}: {name_some(names)}.", fix)
+            yield Finding(
+                severity, f"{words}: {count(len(hit), 'file')} ({name_some(names)}).", fix
+            )
 
 
 def find_wrong_durations(files: Files) -> Iterator[Finding]:
@@ -68,9 +70,10 @@ def find_wrong_durations(files: Files) -> Iterator[Finding]:
         worst = files.off.loc[(files.off["stated_s"] - files.off["header_s"]).abs().idxmax()]
         yield Finding(
             WARNING,
-            f"{count(len(files.off), 'stated duration')} differ from the file by more than "
-            f"{OFF_S:g} s and {100 * OFF_SHARE:g} %; the worst says {worst['stated_s']:.1f} s "
-            f"where the file has {worst['header_s']:.1f} s ({worst['recording']}).",
+            f"The stated duration differs from the file by more than {OFF_S:g} s and "
+            f"{100 * OFF_SHARE:g} % in {count(len(files.off), 'row')}; the worst says "
+            f"{worst['stated_s']:.1f} s where the file has {worst['header_s']:.1f} s "
+            f"({worst['recording']}).",
             "rules on duration read the table first: correct it, or drop the column",
         )
 

@@ -28,8 +28,8 @@ LOUDNESS = ("role", "dataset", "recording", "peak", "clipped_share", "silent_sha
 class Files:
     """What is known of the files of all tables, each file once.
 
-    n_files, n_headers, n_signals: all files, those whose header was read, those whose samples
-    were. absent: role, dataset, recording of files that are not there, once any header was read.
+    n_files, n_headers, n_signals: all files, those that were looked at, those whose samples are
+    known. absent: role, dataset, recording of files that are not there, once any header was read.
     bad: BAD, files that are there and cannot be read. formats: FORMATS, most files first.
     lengths: role, dataset, length_s, a row per row of the tables (of its time range where it has
     one; NaN = unknown). length_summary: per role and data set the number of rows, shares below
@@ -75,7 +75,7 @@ def find_files(
     return Files(
         len(files),
         len(found),
-        len(heard),
+        int((heard["reason"] == "").sum()) if len(heard) else 0,
         absent[["role", "dataset", "recording"]].reset_index(drop=True),
         _bad(found, heard),
         _formats(readable),

@@ -15,7 +15,16 @@ from birdlab.data.audit.filefindings import (
 )
 from birdlab.data.audit.files import Files
 from birdlab.data.audit.overlaps import AUTHOR_SPECIES, CONTENT, RECORDING_ID, TRAINING, Leaks
-from birdlab.data.audit.sentences import LEAK, NOTE, WARNING, Finding, count, name_some, percent
+from birdlab.data.audit.sentences import (
+    LEAK,
+    NOTE,
+    WARNING,
+    Finding,
+    count,
+    name_some,
+    percent,
+    percents,
+)
 from birdlab.data.audit.support import DOMINATED_ROWS, DOMINATED_SHARE, Support
 
 SEVERITIES = (LEAK, WARNING, NOTE)
@@ -68,22 +77,23 @@ def _overlaps(leaks: Leaks) -> Iterator[Finding]:
         if within["n_shared"].sum():
             yield _overlap_inside(by, within, leaks)
         elif len(lines) and not lines["n_shared"].sum():
-            yield Finding(NOTE, f"No validation row shares {_KEYS[by][0]} with a training row.")
+            known = ""
+            if by == RECORDING_ID:
+                known = f" ({leaks.n_with_id:,} of {count(leaks.n_rows, 'row')} have a known id)"
+            yield Finding(
+                NOTE, f"No validation row shares {_KEYS[by][0]} with a training row{known}."
+            )
         from_others = leaks.against_base[leaks.against_base["by"] == by]
         for line in from_others[from_others["n_shared"] > 0].to_dict("records"):
             yield _overlap_from(line, lines[lines["source"] == line["source"]])
 
 
 def _overlap_inside(by: str, lines: pd.DataFrame, leaks: Leaks) -> Finding:
-    worst = lines.loc[lines["share"].idxmax()]
-    first = lines.iloc[0]
-    others = (
-        f" ({percent(lines['share'].min())} to {percent(worst['share'])} over the folds)"
-        if len(lines) > 1
-        else ""
-    )
+    low, high = lines["share"].min(), lines["share"].max()
+    shown = lines[lines["share"] > 0].iloc[0]
+    others = f" ({percents(low, high)} over the folds)" if low < high else ""
     text = (
-        f"{percent(first['share'])} of the validation rows of fold {first['fold']} "
+        f"{percent(shown['share'])} of the validation rows of fold {shown['fold']} "
         f"{_KEYS[by][2]} with a training row of the base{others}."
     )
     if by == AUTHOR_SPECIES:
@@ -94,10 +104,10 @@ def _overlap_inside(by: str, lines: pd.DataFrame, leaks: Leaks) -> Finding:
             "recordist within one fold",
         )
     pairs = leaks.pairs[(leaks.pairs["by"] == by) & leaks.pairs["source"].isin(lines["source"])]
-    shown = name_some((f"{p.recording} = {p.other}" for p in pairs.itertuples()), most=2)
+    named = name_some((f"{p.recording} = {p.other}" for p in pairs.itertuples()), most=2)
     return Finding(
         LEAK,
-        f"{text[:-1]}: {shown}." if shown else text,
+        f"{text[:-1]}: {named}." if named else text,
         f"add {{dedupe: [{_KEYS[by][1]}]}} to data.clean",
     )
 
@@ -111,7 +121,7 @@ def _overlap_from(line: dict[Hashable, object], folds: pd.DataFrame) -> Finding:
         LEAK,
         f"{line['n_shared']:,} of {line['n_rows']:,} rows of the {kind} {source} "
         f"{_KEYS[by][2]} with a validated row of the base: they touch "
-        f"{percent(share.min())} to {percent(share.max())} of a fold.",
+        f"{percents(share.min(), share.max())} of a fold.",
         f"add {{dedupe: {{{rule}}}}} to data.clean",
     )
 

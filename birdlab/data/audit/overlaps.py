@@ -42,6 +42,7 @@ class Leaks:
     validation row that shares an id or content, with the first training row it agrees with.
     groups: recordist and species in more than one fold, most rows first. halves: rows whose
     other half is trained on. Validation rows that are scored apart count in `halves` alone.
+    n_rows, n_with_id: rows of all tables, and those with a Xeno-canto id.
     """
 
     overlaps: pd.DataFrame
@@ -49,6 +50,8 @@ class Leaks:
     pairs: pd.DataFrame
     groups: pd.DataFrame
     halves: pd.DataFrame
+    n_rows: int
+    n_with_id: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +99,9 @@ def find_leaks(rows: pd.DataFrame, stages: Mapping[str, pd.DataFrame]) -> Leaks:
         pd.DataFrame(against, columns=list(AGAINST_BASE)),
         pd.concat(pairs, ignore_index=True) if pairs else pd.DataFrame(columns=list(PAIRS)),
         _groups(rows),
-        rows.loc[rows["apart"], list(HALVES)].reset_index(drop=True),
+        rows.loc[rows["apart"].astype(bool), list(HALVES)].reset_index(drop=True),
+        len(table.rows),
+        int((table.rows["xc_id"].fillna("") != "").sum()),
     )
 
 

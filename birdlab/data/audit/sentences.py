@@ -23,6 +23,12 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %" if share == 0 or share >= 5e-4 else "< 0.1 %"
 
 
+def percents(low: float, high: float) -> str:
+    """A range of shares as text: `1.0 % to 2.0 %`, or one of them where they read the same."""
+    texts = dict.fromkeys((percent(low), percent(high)))
+    return " to ".join(texts)
+
+
 def count(n: int, noun: str, plural: str = "") -> str:
     """`1 row`, `1,234 rows`."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {plural or noun + 's'}"

@@ -40,16 +40,15 @@ def trace_rows(
     `passed` names the rules a kept row went through, in order, joined by " > "; `dropped_by` the
     rule (or the entry to the table) that dropped a row. A rule that was put off, since it needs
     audio that is not decoded, is neither. `tables` are the data sets as loaded, by name: they
-    tell the labels of dropped rows.
+    tell the labels of dropped rows. What is not known or does not apply is "".
     """
     put_off = data.waterfall.loc[data.waterfall["note"] == NEEDS_BUILD, ["table", "rule"]]
     waiting = set(put_off.itertuples(index=False, name=None))
     left = {MAIN_TABLE: data.rows, **data.stages}
     kept = [_kept(name, table, rules, waiting) for name, table in left.items()]
     parts = [part for part in (*kept, _dropped(data, tables)) if len(part)]
-    return pd.concat(
-        [part.reindex(columns=list(TRACE)).astype(object) for part in parts], ignore_index=True
-    )
+    whole = [part.reindex(columns=list(TRACE)).astype(object) for part in parts]
+    return pd.concat(whole, ignore_index=True).fillna("")
 
 
 def _kept(
@@ -74,5 +73,4 @@ def _dropped(data: DataTable, tables: Mapping[str, pd.DataFrame]) -> pd.DataFram
     if known and len(rows):
         lookup = pd.concat(known).drop_duplicates(IDENTITY)
         rows = rows.merge(lookup, on=IDENTITY, how="left")
-        rows[told] = rows[told].fillna("")
     return rows
