@@ -321,7 +321,7 @@ def test_the_default_pace_holds_over_pages_files_and_repeats(
         plan = plan_download(web, tmp_path / "xc", "gen:turdus", Filters())
         download(web, plan.selection, tmp_path / "xc")
     assert server.paths() == ["/api", "/api", "/file/1"]
-    assert min(server.gaps_s()) > 0.98, "the server's clock reads when a request arrives"
+    assert min(server.gaps_s()) > 0.8, "a busy machine may note an arrival late"
 
 
 def test_xeno_canto_itself_is_never_asked_faster() -> None:
@@ -563,14 +563,17 @@ def test_killed_in_the_middle_and_resumed(
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     with subprocess.Popen(words, cwd=lab, env=environment, stdout=subprocess.DEVNULL) as running:
         assert server.stalled.wait(30)
-        parts = list((lab / "xc" / "audio").rglob("*.part"))
+        part = lab / "xc" / "audio" / "turdus_merula" / "XC106.part"
+        while not part.exists() and running.poll() is None:
+            time.sleep(0.01)
         running.kill()
     server.released.set()
-    assert [p.name for p in parts] == ["XC106.part"]
+    assert audio_files(lab / "xc") >= {"audio/turdus_merula/XC106.part"}
     assert len(load_finished(lab / "xc")) == 6
     with (lab / "xc" / "ledger.csv").open("a") as ledger:
         ledger.write('106,turdus_merula/XC106.mp3,"Ana Or')  # as a kill in mid-line leaves it
     (lab / "xc" / "audio" / "turdus_merula" / "XC100.mp3").write_bytes(b"torn")
+    (lab / "xc" / "audio" / "parus_major" / "XC999.part").write_bytes(b"of an older command")
     before = len(server.asked)
     done = cli("--query", "grp:birds", "--out", "xc")
     assert done.code == 0
@@ -636,9 +639,10 @@ def test_a_disk_that_cannot_be_written_is_an_error_in_words(
 
 
 def test_a_ledger_that_names_other_places_is_not_believed(tmp_path: Path) -> None:
-    secret = tmp_path / "XC1.mp3"
-    secret.write_bytes(b"12345")
     (tmp_path / "xc" / "audio" / "a").mkdir(parents=True)
+    secret = tmp_path / "XC1.mp3"
+    for path in (secret, tmp_path / "xc" / "XC1.mp3"):
+        path.write_bytes(b"12345")
     lines = [f"1,{file},,,,,5,{'0' * 64}" for file in ("../XC1.mp3", "../../XC1.mp3", str(secret))]
     (tmp_path / "xc" / "ledger.csv").write_text("\n".join([",".join(LEDGER_COLUMNS), *lines]))
     assert load_finished(tmp_path / "xc") == {}

@@ -118,7 +118,8 @@ def _check_count(rows: list[Row], total: int, query: str) -> None:
             where=f"query {query}",
             fix="run the same command again; if it stays so, split the query",
         )
-    distinct = len({str(row.get("id")) if isinstance(row, dict) else id(row) for row in rows})
+    named = [row for row in rows if isinstance(row, dict) and row.get("id")]
+    distinct = len({str(row["id"]) for row in named}) + len(rows) - len(named)
     if distinct != total:
         raise DataError(
             f"the pages hold {total} rows but only {distinct} recordings: some came twice",

@@ -96,10 +96,9 @@ def _text(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return ""
     try:
-        plain = str(value)
+        plain = str(value)[: 4 * _MAX_TEXT]
     except ValueError:  # a number of thousands of digits
         return ""
-    plain = plain[: 4 * _MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
     return " ".join("".join(c if c.isprintable() else " " for c in plain).split())[:_MAX_TEXT]
 
 
