@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -111,8 +112,12 @@ class _Planner:
         self.paths: dict[str, Path] = {}
         self.store = open_waves(lab, _sample_rate(spec))
         self.hashes = lab.waves / "hashes.sqlite"
-        self.skipped = load_quarantine(lab) if spec.data.on_bad_file == "skip" else {}
         self.left_out = Waterfall()
+
+    @cached_property
+    def skipped(self) -> dict[str, str]:
+        """The quarantine list as it is after cleaning, which may have met bad files."""
+        return load_quarantine(self.lab) if self.spec.data.on_bad_file == "skip" else {}
 
     def dataset(self, name: str, role: str) -> Dataset | None:
         bad = self.spec.data.on_bad_file
@@ -156,7 +161,7 @@ class _Planner:
         return keys
 
     def rows(self, name: str, table: pd.DataFrame) -> Rows:
-        keys = self.keys([Path(p) for p in table["path"]])
+        keys = self.keys([Path(p) for p in table["path"].tolist()])
         kept = [i for i, key in enumerate(keys) if key not in self.skipped]
         if len(kept) == len(keys):
             return Rows(table, keys)

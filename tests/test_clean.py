@@ -414,6 +414,8 @@ def test_trimming_cuts_silence_off_within_the_range_of_a_row(
     rule = {"trim": {"margin_s": 0.1}}
     kept = clean(table, rule, facts=facts_at(tmp_path, build=True))
     assert kept["start_s"].tolist()[:2] == pytest.approx([0.9, 1.5], abs=0.02)
+    assert kept.loc[[0, 1], "end_s"].isna().all(), "nothing is cut off there"
+    assert np.isnan(kept.loc[2, "start_s"])
     assert kept.loc[2, "end_s"] == 0.25
     assert kept.loc[[3, 4], ["start_s", "end_s"]].isna().all(axis=None)
     quiet = table.assign(end_s=[0.5, *table["end_s"][1:]])

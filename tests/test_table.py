@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from conftest import TINY_SPEC, MakeLab
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from birdlab.cli.common import report_artifacts
 from birdlab.cli.plans import describe_plan, waterfall_table
 from birdlab.data.catalog import COLUMNS, Dataset
 from birdlab.data.classes import ClassList
@@ -20,10 +22,11 @@ from birdlab.data.clean import MAIN_TABLE, NEEDS_BUILD
 from birdlab.data.facts import Facts
 from birdlab.data.store import WaveStore
 from birdlab.data.table import NO_CLASS, ROW_COLUMNS, DataTable, NoiseKey, build_table
-from birdlab.errors import DataError, SpecError
+from birdlab.errors import AudioError, DataError, SpecError
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import Plan, plan_experiment
-from birdlab.run import build_store
+from birdlab.run import build_store, run_experiment
+from birdlab.spec import load_spec
 from birdlab.spec.data import DataSpec
 from birdlab.spec.experiment import build_spec
 from birdlab.spec.yamlfile import parse_yaml
@@ -63,7 +66,7 @@ def build(
 ) -> DataTable:
     folds = folds or {"kind": "stratified", "n": 2}
     spec = DataSpec.model_validate({"base": "base", "clean": list(rules), "folds": folds})
-    facts = Facts(WaveStore(NOWHERE), NOWHERE / "hashes.sqlite", build=False)
+    facts = Facts(WaveStore(lab_root), lab_root / "hashes.sqlite", build=False)
     return build_table(base, extras, spec, lab_root, facts, stages=stages or [])
 
 
@@ -236,12 +239,12 @@ def test_every_row_that_came_in_is_there_or_traced(rows: list[Row]) -> None:
         assert pairs[0] == pairs[1]
 
 
-def test_long_recordings_of_a_rare_species_are_halved() -> None:
+def test_long_recordings_of_a_rare_species_are_halved(tmp_path: Path) -> None:
     seconds = [30.0, 30.0, 30.0, 30.0, 12.0, 9.0, NAN, 20.0]
     labels = ["a", "a", "a", "a", "long", "short", "unknown", "taught"]
     base = dataset([(label, "", "") for label in labels], "base", duration_s=seconds)
     extra = dataset([("taught", "", "")], "extra")
-    table = build(base, [extra], folds={"n": 2, "rare": "halves"})
+    table = build(base, [extra], folds={"n": 2, "rare": "halves"}, lab_root=tmp_path)
     whole = build(base, [extra], folds={"n": 2})
     rows = table.rows
     halves = rows[rows["apart"]]
@@ -253,7 +256,8 @@ def test_long_recordings_of_a_rare_species_are_halved() -> None:
     pd.testing.assert_series_equal(rest, expected)
     assert rows.index.tolist() == list(range(len(base.recordings) + 2))
     assert lines(table)[-1] == (MAIN_TABLE, "rare species in halves", 9, 10, 5, 5, "")
-    again = build(base, [extra], folds={"kind": "stratified_group", "n": 2, "rare": "halves"})
+    grouped = {"kind": "stratified_group", "n": 2, "rare": "halves"}
+    again = build(base, [extra], folds=grouped, lab_root=tmp_path)
     assert sorted(again.rows.loc[again.rows["apart"], "fold"]) == [0, 1]
 
 
@@ -351,18 +355,29 @@ def test_recordings_that_cannot_be_decoded_are_traced(tmp_path: Path) -> None:
     (tmp_path / "d" / "train.csv").write_text("\n".join(rows) + "\n")
     (tmp_path / "birdlab.toml").write_text('[data]\ntiny = "d"\n')
     lab = open_lab(tmp_path)
-    changes = {
-        "augment": [],
-        "data.on_bad_file": "skip",
-        "data.clean": [{"dedupe": "content"}],
-    }
+    changes = {"augment": [], "data.on_bad_file": "skip"}
     first = plan(lab, changes)
     assert len(first.rows.table) == 6, "nothing is lost before a build says so"
-    key = first.rows.keys[first.rows.table["recording"].tolist().index("3.wav")]
-    assert build_store(lab, first) is False
-    second = plan(lab, changes)
-    assert key not in second.rows.keys
+    audio_rule = changes | {"data.clean": [{"dedupe": "content"}]}
+    second = plan(lab, audio_rule)  # decodes what is there
+    bad = first.rows.keys[first.rows.table["recording"].tolist().index("3.wav")]
+    assert bad in first.rows.keys and bad not in second.rows.keys
     assert second.data.dropped.to_dict("records") == [
         {"table": MAIN_TABLE, "dataset": "tiny", "recording": "3.wav", "rule": "cannot be decoded"}
     ]
     assert second.data.waterfall["rows_after"].tolist() == [6, 6, 5]
+    assert build_store(lab, second) is True
+    assert plan(lab, changes).rows.keys == second.rows.keys
+    with pytest.raises(AudioError, match=r"3\.wav"):
+        build_store(lab, plan(lab, audio_rule | {"data.on_bad_file": "fail"}))
+
+
+def test_a_run_carries_its_waterfall_to_the_tracker(make_lab: MakeLab) -> None:
+    lab = make_lab(trained=True)
+    spec = load_spec(lab.root / "tiny.yaml", {"data.clean": [{"dedupe": ["recording"]}]})
+    result = run_experiment(spec, lab=lab)
+    assert result.trained == 0, "a rule that drops nothing trains nothing"
+    files = report_artifacts(result)
+    lines = pd.read_csv(io.StringIO(files["waterfall.csv"]), keep_default_na=False)
+    assert lines["rule"].tolist() == ["base tiny", "dedupe"]
+    assert files["dropped.csv"].splitlines() == ["table,dataset,recording,rule"]

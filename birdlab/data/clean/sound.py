@@ -10,6 +10,7 @@ import pandas as pd
 from birdlab.data.clean.rules import CleanContext, recordings_of, without_recordings
 from birdlab.data.duplicates import near_pairs
 from birdlab.data.facts import Facts
+from birdlab.data.signals import FRAME_S
 from birdlab.spec.data import Duration, NearDuplicates, SampleRate, Trim
 from birdlab.spec.kinds import implements
 
@@ -87,14 +88,22 @@ def drop_near_duplicates(
 def trim_silence(spec: Trim, table: pd.DataFrame, context: CleanContext) -> pd.DataFrame:
     """The table with start_s and end_s within which each recording is not silent.
 
-    A row whose own time range lies wholly in what would be cut off keeps it.
+    An end of which less than a frame would go stays as it is. A row whose own time range lies
+    wholly in what would be cut off keeps it.
     """
     recordings = recordings_of(table)
     paths = [Path(path) for path in recordings["path"]]
     loud = context.facts.trims(paths, spec.top_db, spec.margin_s)
-    loud = pd.DataFrame(loud[["start_s", "end_s"]].to_numpy(), index=recordings["path"])
-    start_s = np.fmax(table["start_s"], table["path"].map(loud[0]))
-    end_s = np.fmin(table["end_s"], table["path"].map(loud[1]))
+    duration_s = context.facts.headers(paths)["duration_s"]
+    loud = pd.DataFrame(
+        {
+            "start_s": loud["start_s"].where(loud["start_s"] > 0).to_numpy(),
+            "end_s": loud["end_s"].mask(loud["end_s"] > duration_s - FRAME_S).to_numpy(),
+        },
+        index=recordings["path"],
+    )
+    start_s = np.fmax(table["start_s"], table["path"].map(loud["start_s"]))
+    end_s = np.fmin(table["end_s"], table["path"].map(loud["end_s"]))
     silent = start_s >= end_s
     return table.assign(
         start_s=table["start_s"].where(silent, start_s),
