@@ -6,6 +6,7 @@ No torch here: planning, dry runs and sweeps answered from the cache need none.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -61,6 +62,7 @@ class Plan:
     unknown_stages: tuple[StageSpec, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    absent: tuple[Path, ...] = ()
 
     @property
     def final_cells(self) -> tuple[CellPlan, ...]:
@@ -110,6 +112,7 @@ class _Planner:
         self.missing: list[str] = []
         self.notes: list[str] = []
         self.paths: dict[str, Path] = {}
+        self.absent: list[Path] = []
         self.store = open_waves(lab, _sample_rate(spec))
         self.hashes = lab.waves / "hashes.sqlite"
         self.left_out = Waterfall()
@@ -158,11 +161,24 @@ class _Planner:
         hashes = hash_files(paths, self.hashes)
         keys = tuple(None if h is None else self.store.key(h) for h in hashes)
         self.paths |= {k: p for k, p in zip(keys, paths, strict=True) if k is not None}
+        self.absent += [p for k, p in zip(keys, paths, strict=True) if k is None]
         return keys
 
+    def left_out_of(self, paths: Sequence[Path], keys: Sequence[str | None]) -> list[bool]:
+        """Whether `on_bad_file: skip` leaves out each file: one on the quarantine list, and a
+        folder or another thing that holds no content. A file that is missing is no bad file.
+        """
+        if self.spec.data.on_bad_file == "fail":
+            return [False] * len(paths)
+        return [
+            os.path.lexists(path) if key is None else key in self.skipped
+            for path, key in zip(paths, keys, strict=True)
+        ]
+
     def rows(self, name: str, table: pd.DataFrame) -> Rows:
-        keys = self.keys([Path(p) for p in table["path"].tolist()])
-        kept = [i for i, key in enumerate(keys) if key not in self.skipped]
+        paths = [Path(p) for p in table["path"].tolist()]
+        keys = self.keys(paths)
+        kept = [i for i, out in enumerate(self.left_out_of(paths, keys)) if not out]
         if len(kept) == len(keys):
             return Rows(table, keys)
         left = table.iloc[kept].reset_index(drop=True)
@@ -188,11 +204,12 @@ class _Planner:
                     raise
                 self.missing.append(f"noise {name}: not there")
                 continue
-            keys = self.keys([clip.path for clip in clips])
+            paths = [clip.path for clip in clips]
+            keys = self.keys(paths)
             found[name] = tuple(
                 NoiseKey(key, clip.start_s, clip.end_s)
-                for key, clip in zip(keys, clips, strict=True)
-                if key not in self.skipped
+                for key, clip, out in zip(keys, clips, self.left_out_of(paths, keys), strict=True)
+                if not out
             )
         return found
 
@@ -250,6 +267,7 @@ def plan_experiment(
         unknown,
         planner.skipped,
         tuple(dict.fromkeys(planner.notes)),
+        tuple(dict.fromkeys(planner.absent)),
     )
 
 
