@@ -70,6 +70,8 @@ OWNERS = {
     "typer": ("birdlab.cli",),
     "rich": ("birdlab.cli",),
     "sklearn": ("birdlab.data.folds",),
+    "requests": ("birdlab.data.xenocanto",),
+    "tenacity": ("birdlab.data.xenocanto",),
 }
 """Who may import each heavy package."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -17,7 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from birdlab.tasks import Event
+if TYPE_CHECKING:
+    from birdlab.tasks import Event
 
 INTERRUPTED = 130
 
