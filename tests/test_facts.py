@@ -167,6 +167,7 @@ def test_a_file_that_cannot_be_decoded_is_remembered_as_such(tmp_path: Path) -> 
     assert table["content"].tolist()[::2] == ["", ""]
     planning = open_facts(tmp_path, build=False)
     assert planning.signals(paths).equals(table)
+    assert open_facts(tmp_path).signals(paths).equals(table)
     assert [len(numbers) > 0 for numbers in planning.fingerprints(paths)] == [False, True, False]
     trims = planning.trims(paths, 40, 0.1)
     assert trims["start_s"].isna().tolist() == [True, False, True]

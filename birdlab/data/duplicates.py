@@ -27,14 +27,14 @@ On 164 real recordings copies have 0.78 or more and other pairs 0.63 or less (wi
 SHORTEST_OVERLAP_S = 2.0
 """In less, two songs of one bird may look the same."""
 
-_VOTES = 3
+_VOTES = 4
 _LINKS = 64  # a number that many recordings share links each to the next so many
 _OFFSETS_TRIED = 2
-_PASSES = 16  # over the numbers, each taking its share of them, to bound memory
+_PASSES = 13  # over the numbers, each taking its share of them, to bound memory
+_BLOCK_NUMBERS = 1 << 20  # of the recordings whose votes are counted at once
 _HEARD_SHARE = 1 / 3
 _PLACE_BITS, _LAG_BITS = 21, 22
 _LAG_ZERO = 1 << (_LAG_BITS - 1)
-_SPREAD = np.uint32(2654435761)  # 2^32 over the golden ratio: even shares for the passes
 _COLUMNS = {"first": "int64", "second": "int64", "overlap_s": "float64", "similarity": "float64"}
 
 Int32 = npt.NDArray[np.int32]
@@ -148,53 +148,45 @@ def _candidates(
     prints: Sequence[Fingerprint], window: int, n_firsts: int | None
 ) -> Iterator[tuple[int, int, list[int]]]:
     """Pairs by first and second with the offsets that got most votes, best first."""
-    keys, votes = _count_votes(prints, window, n_firsts)
-    around = votes.copy()  # a copy that starts between two numbers votes for both offsets
-    beside = np.flatnonzero(keys[1:] == keys[:-1] + 1)
-    around[beside] += votes[beside + 1]
-    around[beside + 1] += votes[beside]
-    kept = around >= _VOTES
-    keys, around = keys[kept], around[kept]
-    pairs, lags = keys >> _LAG_BITS, (keys & ((1 << _LAG_BITS) - 1)) - _LAG_ZERO
-    order = np.lexsort((lags, -around, pairs))
-    for chosen in np.split(order, np.flatnonzero(np.diff(pairs[order])) + 1):
-        if chosen.size:  # there is one empty part when there are no votes
-            first, second = divmod(int(pairs[chosen[0]]), 1 << _PLACE_BITS)
-            yield first, second, lags[chosen[:_OFFSETS_TRIED]].tolist()
+    numbers, owners, offsets = _find_shared(prints, window)
+    block = np.cumsum(np.bincount(owners, minlength=len(prints))) // _BLOCK_NUMBERS
+    blocks_of_numbers = block[owners]
+    for number in range(int(block[-1]) + 1 if len(prints) else 0):
+        left = np.flatnonzero(blocks_of_numbers == number)
+        yield from _elect(_link(left, numbers, owners, offsets, n_firsts))
 
 
-def _count_votes(
-    prints: Sequence[Fingerprint], window: int, n_firsts: int | None
-) -> tuple[Int64, Int64]:
-    """The (first, second, offset) that numbers in common speak for, ascending, and how many do."""
+def _find_shared(prints: Sequence[Fingerprint], window: int) -> tuple[Fingerprint, Int32, Int32]:
+    """The numbers that occur more than once, whose they are and where in it.
+
+    Equal numbers stand together, in the order of their owners. Repeats of the number before and
+    fingerprints shorter than the window are left out.
+    """
     places = [np.flatnonzero(_changes(p)) if len(p) >= window else _NONE for p in prints]
-    sizes = [len(place) for place in places]
     numbers = np.concatenate(
         [np.zeros(0, np.uint32), *(p[place] for p, place in zip(prints, places, strict=True))]
     )
-    owners = np.repeat(np.arange(len(prints), dtype=np.int32), sizes)
+    owners = np.repeat(np.arange(len(prints), dtype=np.int32), [len(place) for place in places])
     offsets = np.concatenate([_NONE, *places]).astype(np.int32)
-    share = (numbers * _SPREAD) >> np.uint32(28)
-    keys, votes = [_NONE], [_NONE]
-    for number in range(_PASSES):
-        mine = np.flatnonzero(share == number)
+    del places
+    shared = [_NONE]
+    for share in range(_PASSES):
+        mine = np.flatnonzero(numbers % _PASSES == share)
         mine = mine[np.argsort(numbers[mine], kind="stable")]
-        found = _link(numbers[mine], owners[mine], offsets[mine], n_firsts)
-        part_keys, part_votes = np.unique(found, return_counts=True)
-        keys.append(part_keys)
-        votes.append(part_votes)
-    joined, where = np.unique(np.concatenate(keys), return_inverse=True)
-    totals = np.bincount(where, np.concatenate(votes), len(joined))
-    return joined, totals.astype(np.int64)
+        same = numbers[mine[1:]] == numbers[mine[:-1]]
+        shared.append(mine[np.append(same, False) | np.insert(same, 0, False)[: len(mine)]])
+    kept = np.concatenate(shared)
+    return numbers[kept], owners[kept], offsets[kept]
 
 
-def _link(numbers: Fingerprint, owners: Int32, offsets: Int32, n_firsts: int | None) -> Int64:
-    """A vote for each two places that hold one number: (first, second, offset) in one integer.
+def _link(
+    left: Int64, numbers: Fingerprint, owners: Int32, offsets: Int32, n_firsts: int | None
+) -> Int64:
+    """The votes of the places `left`, each with those that hold the same number behind it.
 
-    `numbers` ascend, and `owners` within a number.
+    A vote is (first, second, offset) in one integer.
     """
-    links = [_NONE]
-    left = np.arange(len(numbers))
+    votes = [_NONE]
     for ahead in range(1, _LINKS + 1):
         left = left[left + ahead < len(numbers)]
         left = left[numbers[left] == numbers[left + ahead]]
@@ -206,5 +198,22 @@ def _link(numbers: Fingerprint, owners: Int32, offsets: Int32, n_firsts: int | N
             wanted &= (first < n_firsts) & (second >= n_firsts)
         lag = offsets[left].astype(np.int64) - offsets[left + ahead] + _LAG_ZERO
         pair = (first.astype(np.int64) << _PLACE_BITS) | second
-        links.append(((pair << _LAG_BITS) | lag)[wanted])
-    return np.concatenate(links)
+        votes.append(((pair << _LAG_BITS) | lag)[wanted])
+    return np.concatenate(votes)
+
+
+def _elect(votes: Int64) -> Iterator[tuple[int, int, list[int]]]:
+    """Pairs with the offsets that have votes enough, best first; a pair's votes come together."""
+    keys, counts = np.unique(votes, return_counts=True)
+    around = counts.copy()  # a copy that starts between two numbers votes for both offsets
+    beside = np.flatnonzero(keys[1:] == keys[:-1] + 1)
+    around[beside] += counts[beside + 1]
+    around[beside + 1] += counts[beside]
+    kept = around >= _VOTES
+    keys, around = keys[kept], around[kept]
+    pairs, lags = keys >> _LAG_BITS, (keys & ((1 << _LAG_BITS) - 1)) - _LAG_ZERO
+    order = np.lexsort((lags, -around, pairs))
+    for chosen in np.split(order, np.flatnonzero(np.diff(pairs[order])) + 1):
+        if chosen.size:  # there is one empty part when nothing is elected
+            first, second = divmod(int(pairs[chosen[0]]), 1 << _PLACE_BITS)
+            yield first, second, lags[chosen[:_OFFSETS_TRIED]].tolist()

@@ -28,6 +28,7 @@ from birdlab.data.factcache import (
 from birdlab.data.fingerprint import PRINT_SEMANTICS, Fingerprint, fingerprint
 from birdlab.data.hashes import hash_files, stamp_file
 from birdlab.data.headers import Header, find_reason, read_header
+from birdlab.data.quarantine import load_listed
 from birdlab.data.signals import (
     SIGNAL_SEMANTICS,
     clipped_share,
@@ -38,7 +39,6 @@ from birdlab.data.signals import (
 from birdlab.errors import DataError
 
 _KEPT_AT_ONCE = 64  # an interrupted run loses at most so many facts
-_UNREADABLE = "unreadable"
 
 Int16 = npt.NDArray[np.int16]
 Progress = Callable[[int, int], None]
@@ -102,8 +102,9 @@ class Facts:
 
     `hashes` is the cache of file hashes. With `build` the store decodes what it misses, in
     `jobs` threads, else NeedsBuild is raised; facts that are remembered need no store. A file
-    that is missing or cannot be decoded is a row with a reason. `progress` is called with the
-    recordings done and all of them. Memory is bounded: `jobs` recordings are looked at at once.
+    that is missing, or in the store's quarantine list, is a row with a reason. `progress` is
+    called with the recordings done and all of them. Memory is bounded: `jobs` recordings are
+    looked at at once.
     """
 
     def __init__(
@@ -207,33 +208,29 @@ class Facts:
         hashes = hash_files(paths, self.hashes)
         keys = ["" if digest is None else self.store.key(digest) for digest in hashes]
         path_of = {key: path for key, path in zip(keys, paths, strict=True) if key}
-        values = recall_facts(self.cache, kind, path_of)
-        wanted = [key for key in path_of if key not in values]
-        reasons = recall_facts(self.cache, _UNREADABLE, path_of)
-        wanted = [key for key in wanted if key not in reasons]
+        listed = load_listed(self.store.root)
+        reasons = {k: listed[k].reason for k in path_of if k in listed and not listed[k].used}
+        values = recall_facts(self.cache, kind, path_of.keys() - reasons.keys())
+        wanted = [key for key in path_of if key not in values and key not in reasons]
         reasons.update(self._build({key: path_of[key] for key in wanted}))
-        wanted = [key for key in wanted if key not in reasons]
-        values.update(self._find(kind, wanted, find))
+        values.update(self._find(kind, [key for key in wanted if key not in reasons], find))
         said = [
-            str(reasons.get(key, "")) if key else find_reason(path)
+            reasons.get(key, "") if key else find_reason(path)
             for key, path in zip(keys, paths, strict=True)
         ]
         return _Answers(keys, said, values)
 
     def _build(self, path_of: dict[str, Path]) -> dict[str, str]:
-        """Why recordings that the store was to take in cannot be decoded, by key."""
+        """Why recordings that the store was to take in cannot be used, by key."""
         missing = self.store.missing(path_of)
         if missing and not self.build:
             raise NeedsBuild(len(missing))
         if not missing:
             return {}
         items = [(key, path_of[key]) for key in missing]
-        bad = self.store.build(items, jobs=self.jobs, progress=self.progress)
         key_of = {path: key for key, path in items}
-        reasons = {key_of[file.path]: file.reason for file in bad}
-        there = {key: why for key, why in reasons.items() if stamp_file(path_of[key]) is not None}
-        remember_facts(self.cache, _UNREADABLE, there)
-        return reasons
+        bad = self.store.build(items, jobs=self.jobs, progress=self.progress)
+        return {key_of[file.path]: file.reason for file in bad}
 
     def _find(
         self, kind: str, keys: Sequence[str], find: Callable[[str], Value]
