@@ -10,7 +10,6 @@ from birdlab.spec.base import AddedLater, Name, Positive, Spec, Tuple
 from birdlab.spec.kinds import KindOf, register
 from birdlab.spec.named import NamedList
 
-Needs = Literal["table", "headers", "audio"]
 Texts = Annotated[Tuple[str], AddedLater(as_before=())]
 
 
@@ -18,19 +17,13 @@ class CleanSpec(Spec):
     """A cleaning rule; each subclass is one kind.
 
     `tables` limits it to roles (`base`, `extra`, `pretrain`) or data sets by name; empty means
-    every table. `needs` says what it looks at: `table` the metadata alone, `headers` also the
-    headers of the files, `audio` decoded waveforms.
+    every table.
     """
 
     name: Name
     kind: str
     tables: Texts = ()
     main_field: ClassVar[str | None] = None
-
-    @property
-    def needs(self) -> Needs:
-        """What the rule has to read."""
-        return "table"
 
 
 def _one_or_many(value: object) -> object:
@@ -52,10 +45,6 @@ class Dedupe(CleanSpec):
 
     _by = field_validator("by", mode="before")(_one_or_many)
 
-    @property
-    def needs(self) -> Needs:
-        return "audio" if "content" in self.by else "table"
-
 
 @register("clean")
 class NearDuplicates(CleanSpec):
@@ -68,10 +57,6 @@ class NearDuplicates(CleanSpec):
     overlap_s: Positive = 3.0
     against: Literal["table", "base"] = "table"
     main_field: ClassVar[str | None] = "overlap_s"
-
-    @property
-    def needs(self) -> Needs:
-        return "audio"
 
 
 @register("clean")
@@ -104,10 +89,6 @@ class Duration(CleanSpec):
     min_s: Annotated[float, Field(ge=0)] = 0.0
     max_s: Positive | None = None
 
-    @property
-    def needs(self) -> Needs:
-        return "headers"
-
 
 @register("clean")
 class Rating(CleanSpec):
@@ -135,10 +116,6 @@ class SampleRate(CleanSpec):
     kind: Literal["sample_rate"] = "sample_rate"
     min_hz: Annotated[int, Field(ge=1)]
     main_field: ClassVar[str | None] = "min_hz"
-
-    @property
-    def needs(self) -> Needs:
-        return "headers"
 
 
 @register("clean")
@@ -190,10 +167,6 @@ class Trim(CleanSpec):
     top_db: Positive = 40.0
     margin_s: Annotated[float, Field(ge=0)] = 0.2
     main_field: ClassVar[str | None] = "top_db"
-
-    @property
-    def needs(self) -> Needs:
-        return "audio"
 
 
 class _Rare(Spec):

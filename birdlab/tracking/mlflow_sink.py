@@ -206,7 +206,8 @@ class MlflowSink:
         identifier = str(run.info.run_id)
         self._log_curves(identifier, result, row)
         keep = ("padded_cmap", "macro_auc", "top1", "floor", "n_rows", "n_classes", "seconds")
-        scores = {k: float(row[k]) for k in keep if row.get(k) is not None}
+        apart = tuple(key for key in row if key.endswith("_apart"))
+        scores = {k: float(row[k]) for k in (*keep, *apart) if row.get(k) is not None}
         self._log(identifier, scores, {"fold": str(fold), "seed": str(row["seed"])}, {})
         self.client.set_terminated(identifier, "FINISHED")
         return identifier
