@@ -7,6 +7,7 @@ the same file starts to give other samples.
 
 from __future__ import annotations
 
+import math
 import re
 import stat
 from collections.abc import Iterable, Iterator
@@ -85,13 +86,13 @@ def decode(path: Path, sample_rate_hz: int = 32_000) -> Waveform:
     noticed, a cut MP3 only when its header states a length.
     """
     held: list[Float32] = []
-    extent = _Extent()
+    extent = _Extent(path)
     for block in extent.watch(_mono_blocks(path, sample_rate_hz)):
         if extent.n_samples <= _HELD_SAMPLES:
             held.append(block)
         else:
             held.clear()
-    extent.check(path)
+    extent.check()
     samples, start = np.empty(extent.n_samples, np.int16), 0
     for block in held or _mono_blocks(path, sample_rate_hz):
         to_int16(block, extent.peak, samples[start : start + block.shape[0]])
@@ -104,28 +105,36 @@ def measure(path: Path, sample_rate_hz: int = 32_000) -> tuple[int, float]:
 
     Raises AudioError as decode does.
     """
-    extent = _Extent()
+    extent = _Extent(path)
     for _ in extent.watch(_mono_blocks(path, sample_rate_hz)):
         pass
-    extent.check(path)
+    extent.check()
     return extent.n_samples, extent.peak
 
 
 class _Extent:
-    """Length and peak of the blocks that pass by."""
+    """Length and peak of the blocks of one file that pass by."""
 
-    def __init__(self) -> None:
-        self.n_samples, self.peak = 0, 0.0
+    def __init__(self, path: Path) -> None:
+        self.path, self.n_samples, self.peak = path, 0, 0.0
 
     def watch(self, blocks: Iterable[Float32]) -> Iterator[Float32]:
         for block in blocks:
             self.n_samples += block.shape[0]
-            self.peak = max(self.peak, float(block.max()), -float(block.min()))
+            self.peak = max(self.peak, _peak(self.path, block))
             yield block
 
-    def check(self, path: Path) -> None:
+    def check(self) -> None:
         if self.n_samples == 0:
-            raise bad_audio(path, "the recording is shorter than one sample")
+            raise bad_audio(self.path, "the recording is shorter than one sample")
+
+
+def _peak(path: Path, block: Float32) -> float:
+    """The largest magnitude in a block; AudioError when one of its samples is not finite."""
+    high, low = float(block.max()), float(block.min())  # both are NaN if a sample is
+    if not (math.isfinite(high) and math.isfinite(low)):
+        raise bad_audio(path, "the recording holds NaN or infinity")
+    return max(high, -low)
 
 
 def to_int16(wave: Float32, scale: float, out: Int16) -> None:
@@ -156,7 +165,10 @@ def read_duration_s(path: Path) -> float:
 def _mono_blocks(path: Path, sample_rate_hz: int) -> Iterator[Float32]:
     """Non-empty blocks of the resampled mono wave in order."""
     with open_audio(path) as file:
-        yield from resample(_whole_file(path, file), file.samplerate, sample_rate_hz)
+        blocks = _whole_file(path, file)
+        if file.samplerate != sample_rate_hz:  # a resampler would spread what is not finite
+            blocks = _Extent(path).watch(blocks)
+        yield from resample(blocks, file.samplerate, sample_rate_hz)
 
 
 def resample(blocks: Iterable[Float32], from_hz: int, to_hz: int) -> Iterator[Float32]:
@@ -191,7 +203,7 @@ def _whole_file(path: Path, file: Any) -> Iterator[Float32]:
 def read_mono(path: Path, file: Any, n_frames: int | None = None) -> Iterator[Float32]:
     """The file's own blocks from where it stands, channels averaged; at most `n_frames`.
 
-    Raises AudioError for a block that cannot be decoded or holds NaN or infinity.
+    Raises AudioError for a block that cannot be decoded.
     """
     # After each read of a seekable file soundfile seeks to where it is already. In an MP3 that
     # drops the bits the next frame borrows from the last one, and spoils its start.
@@ -206,10 +218,7 @@ def read_mono(path: Path, file: Any, n_frames: int | None = None) -> Iterator[Fl
         if not block.shape[0]:
             return
         left -= block.shape[0]
-        mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
-        if not (np.isfinite(mono.max()) and np.isfinite(mono.min())):  # either is NaN if one is
-            raise bad_audio(path, "the recording holds NaN or infinity")
-        yield mono
+        yield block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
 
 
 def _check_end(path: Path, file: Any) -> None:
