@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from conftest import MakeLab
 
+from birdlab.cell import outputs_folder
 from birdlab.data import building
 from birdlab.data.audio import decode, measure
 from birdlab.data.crops import decode_crop
@@ -19,7 +21,11 @@ from birdlab.data.quarantine import load_listed
 from birdlab.data.store import WaveStore
 from birdlab.data.waves import open_waves
 from birdlab.errors import AudioError, DataError, LabError
+from birdlab.evaluate.outputs import load_outputs
 from birdlab.lab import open_lab
+from birdlab.plan import plan_experiment
+from birdlab.run import run_experiment
+from birdlab.spec.experiment import load_spec
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "realbirds"
 KINDS = {
@@ -213,3 +219,19 @@ def test_crops_of_files_as_found_in_the_wild() -> None:
             crop = decode_crop(path, 32_000, start, n, n_samples=length, scale=scale)
             difference = crop.astype(np.int32) - stored.samples[start : start + n]
             assert np.abs(difference).max() <= 1, path.name
+
+
+def test_a_run_without_a_store_is_that_with_one(make_lab: MakeLab) -> None:
+    stored, lab = make_lab(trained=True), make_lab(decoded=False)
+    (lab.root / "birdlab.local.toml").write_text('waveforms = "decode"\n')
+    lab = open_lab(lab.root)
+    spec = load_spec(lab.root / "tiny.yaml", ["cells.folds=[0]"])
+    assert run_experiment(spec, lab=lab).trained == 1
+    assert not list(lab.waves.glob("*.i16"))
+    plan = plan_experiment(spec, lab)
+    cell = plan.final_cells[0]
+    a, b = (load_outputs(outputs_folder(one, cell)).windows for one in (stored, lab))
+    assert a.recordings == b.recordings
+    np.testing.assert_array_equal(a.clip_probs, b.clip_probs)  # no file is resampled: no step
+    weights = [one.cells / cell.cell_id / "weights.safetensors" for one in (stored, lab)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
