@@ -51,7 +51,8 @@ stage = job.stage
 fit(build_model(job, lab), source, stage.train, stage.augment, job.steps, seed=0, fold=0,
     device=torch.device("cpu"), names=job.names, report=lambda _: None)
 whole_epoch = epoch_batches(source, stage.train.sampler, stage.augment, EpochDraws(0, 0, 0),
-                            source.n_rows // stage.train.batch, stage.train.batch)
+                            source.n_rows // stage.train.batch, stage.train.batch,
+                            torch.device("cpu"))
 for _ in range(4):
     next(whole_epoch)
 print(source.n_rows, anonymous_kb())

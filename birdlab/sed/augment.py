@@ -4,13 +4,13 @@ Each kind has one function `(spec, batch, draws) -> batch` for waveforms, or
 `(spec, mel, draws) -> mel` for spectrograms. One that needs more audio (a mixup partner,
 noise) has a `fetch` function `(spec, draws, source) -> dict`, which runs in the loader;
 what it read is `batch.fetched[spec.name]`. A batch belongs to the function that gets it: it
-may be changed in place.
+may be changed in place. `by_clip=True` says that no clip depends on others of its batch.
 Source of the recipe: BirdCLEF 2023, first place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +18,16 @@ import numpy.typing as npt
 import torch
 
 from birdlab.evaluate.windows import PEAK_EPS
-from birdlab.sed.batch import ClipBatch, Crops, Fetched, change_clips, peak_normalise_
+from birdlab.sed.batch import (
+    ClipBatch,
+    Crops,
+    Fetched,
+    Part,
+    StoredBatch,
+    change_clips,
+    peak_normalise_,
+    weights,
+)
 from birdlab.sed.draws import Draws, EpochDraws
 from birdlab.spec.kinds import function_of, implements
 from birdlab.spec.parts import AugmentationSpec, Background, OrMixup, RandomFiltering, SpecMask
@@ -28,6 +37,7 @@ if TYPE_CHECKING:
 
 _FILTER_N_FFT = 1024
 _FILTER_HOP = 512
+_CLIPS_AT_ONCE = 32
 
 
 def fetch_all(
@@ -43,6 +53,39 @@ def fetch_all(
         if fetch is not None:
             fetched[spec.name] = fetch(spec, epoch.at(positions, spec.name), source)
     return fetched
+
+
+def make_clips(
+    specs: Sequence[AugmentationSpec],
+    read: Callable[[npt.NDArray[np.int64]], StoredBatch],
+    epoch: EpochDraws,
+    positions: npt.NDArray[np.int64],
+    device: torch.device,
+) -> ClipBatch:
+    """The clips at `positions` as waves on `device` after every waveform augmentation, in order.
+
+    `read` gives the stored clips of some positions. On a CPU a few clips go all the way before
+    the next do, which is what its cache holds, unless an augmentation needs the whole batch.
+    The numbers are the same.
+    """
+    chain = [spec for spec in specs if spec.domain == "wave"]
+    by_clip = all(getattr(function_of(spec), "by_clip", False) for spec in chain)
+    if device.type != "cpu" or not by_clip or len(positions) <= _CLIPS_AT_ONCE:
+        return augment_wave(chain, read(positions).to(device), epoch, positions)
+    wave: torch.Tensor | None = None
+    targets = []
+    for first in range(0, len(positions), _CLIPS_AT_ONCE):
+        part = positions[first : first + _CLIPS_AT_ONCE]
+        stored = read(part)
+        if wave is None:
+            wave = torch.empty(len(positions), stored.crops.samples.shape[1])
+        place = wave[first : first + len(part)]
+        clips = augment_wave(chain, stored.to(device, place), epoch, part)
+        if clips.wave.data_ptr() != place.data_ptr():
+            place.copy_(clips.wave)
+        targets.append(clips.targets)
+    assert wave is not None
+    return ClipBatch(wave, torch.cat(targets))
 
 
 def augment_wave(
@@ -87,15 +130,14 @@ def fetch_partner(spec: OrMixup, draws: Draws, source: ClipSource) -> Fetched:
     }
 
 
-@implements(OrMixup, fetch=fetch_partner)
+@implements(OrMixup, fetch=fetch_partner, by_clip=True)
 def mix_or(spec: OrMixup, batch: ClipBatch, _draws: Draws) -> ClipBatch:
     """wave = (a + b) / 2, peak-normalised again; targets = clamp(ya + yb, 0, 1)."""
     got = batch.fetched[spec.name]
     crops: Crops = got["crops"]
 
-    def mix(clips: torch.Tensor, part: slice) -> None:
-        partner, gain = crops.raw(part, clips.device)
-        peak_normalise_(clips.addcmul_(partner, gain), 0.5)
+    def mix(clips: torch.Tensor, part: Part) -> None:
+        peak_normalise_(crops.add_to(clips, part), 0.5)
 
     change_clips(batch.wave, got["index"], mix)
     index = torch.from_numpy(got["index"]).to(batch.targets.device)
@@ -114,23 +156,24 @@ def fetch_noise(spec: Background, draws: Draws, source: ClipSource) -> Fetched:
     return {"index": chosen, "noise": source.read_noise(spec.noise, u)}
 
 
-@implements(Background, fetch=fetch_noise)
+@implements(Background, fetch=fetch_noise, by_clip=True)
 def add_background(spec: Background, batch: ClipBatch, draws: Draws) -> ClipBatch:
     """(1 - g) * clip + g * noise, both peak-normalised, then peak-normalised again."""
     got = batch.fetched[spec.name]
     crops: Crops = got["noise"]
     low, high = spec.level
-    g = _on(low + (high - low) * draws.uniform(1, tag="level")[got["index"]], batch.wave)
+    level = draws.uniform(1, tag="level")[got["index"], 0]
+    g = (low + (high - low) * level).astype(np.float32)
 
-    def cover(clips: torch.Tensor, part: slice) -> None:
-        noise, gain = crops.raw(part, clips.device)
-        peak_normalise_(clips.mul_(1 - g[part]).addcmul_(noise, g[part] * gain))
+    def cover(clips: torch.Tensor, part: Part) -> None:
+        clips.mul_(weights(1 - g, part, clips))
+        peak_normalise_(crops.add_to(clips, part, g))
 
     change_clips(batch.wave, got["index"], cover)
     return batch
 
 
-@implements(RandomFiltering)
+@implements(RandomFiltering, by_clip=True)
 def filter_randomly(spec: RandomFiltering, batch: ClipBatch, draws: Draws) -> ClipBatch:
     """Each clip through its own smooth filter, at its own length, divided by peak + 1e-6."""
     chosen = np.flatnonzero(draws.happens(spec.p))

@@ -12,7 +12,7 @@ from torch import nn
 
 from birdlab.errors import CellError
 from birdlab.sed import losses as _losses  # noqa: F401 (registers the losses)
-from birdlab.sed.augment import augment_mel, augment_wave
+from birdlab.sed.augment import augment_mel
 from birdlab.sed.draws import EpochDraws, torch_seed
 from birdlab.sed.loader import ClipSource, epoch_batches
 from birdlab.sed.model import SEDModel
@@ -66,15 +66,14 @@ def fit(
         torch.manual_seed(torch_seed(seed, fold, epoch, "network"))
         began, waited, total = time.perf_counter(), 0.0, 0.0
         batches = epoch_batches(
-            source, train.sampler, augment, draws, n_steps, steps.batch, workers
+            source, train.sampler, augment, draws, n_steps, steps.batch, device, workers
         )
         ready = time.perf_counter()
-        for step, (positions, rows, stored) in enumerate(batches):
+        for step, (positions, rows, clips) in enumerate(batches):
             waited += time.perf_counter() - ready
             lr = learning_rate(train.schedule, base_lr, done, steps.total, steps.per_epoch)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            clips = augment_wave(augment, stored.to(device), draws, positions)
             with torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bf16"):
                 mel = augment_mel(augment, model.frontend(clips.wave), draws, positions)
                 output = model.classify(mel.to(memory_format=layout))

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from birdlab.data.store import WaveStore
 from birdlab.errors import DataError
-from birdlab.sed.augment import fetch_all
-from birdlab.sed.batch import Crops, StoredBatch, crop_gain
+from birdlab.sed.augment import fetch_all, make_clips
+from birdlab.sed.batch import ClipBatch, Crops, StoredBatch, crop_gains
 from birdlab.sed.draws import EpochDraws
 from birdlab.sed.sampler import draw_rows
 from birdlab.sed.targets import Targets
@@ -22,7 +23,7 @@ from birdlab.spec.parts import AugmentationSpec
 
 _LOCATED_AT_ONCE = 4096
 
-Batch = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], StoredBatch]
+Batch = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], ClipBatch]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,29 +93,29 @@ class ClipSource:
 
         A recording shorter than a crop is padded with zeros on the left.
         """
-        crops = self._empty(len(rows))
+        samples, scales = self._empty(len(rows))
         for i, row in enumerate(rows.tolist()):
-            piece, scale = self._read(self.takes, row, float(u[i]))
-            crops.samples[i, : self.crop_samples - len(piece)] = 0
-            crops.samples[i, self.crop_samples - len(piece) :] = piece
-            crops.gain[i] = crop_gain(piece, scale)
-        return crops
+            piece, scales[i] = self._read(self.takes, row, float(u[i]))
+            samples[i, : self.crop_samples - len(piece)] = 0
+            samples[i, self.crop_samples - len(piece) :] = piece
+        return Crops(samples, crop_gains(samples, scales))
 
     def read_noise(self, names: Sequence[str], u: npt.NDArray[np.float64]) -> Crops:
         """Noise as long as a clip: data set, recording and start by three draws [k, 3] each.
 
         A noise recording shorter than a crop is repeated.
         """
-        crops = self._empty(len(u))
+        samples, scales = self._empty(len(u))
         for i, (a, b, c) in enumerate(u.tolist()):
             takes = self.noise[names[int(a * len(names))]]
-            piece, scale = self._read(takes, int(b * len(takes)), c)
-            crops.samples[i] = np.resize(piece, self.crop_samples)
-            crops.gain[i] = crop_gain(piece, scale)
-        return crops
+            piece, scales[i] = self._read(takes, int(b * len(takes)), c)
+            samples[i] = (
+                piece if len(piece) == self.crop_samples else np.resize(piece, self.crop_samples)
+            )
+        return Crops(samples, crop_gains(samples, scales))
 
-    def _empty(self, k: int) -> Crops:
-        return Crops(np.empty((k, self.crop_samples), np.int16), np.empty(k, np.float32))
+    def _empty(self, k: int) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float64]]:
+        return np.empty((k, self.crop_samples), np.int16), np.empty(k)
 
     def _read(self, takes: Takes, row: int, u: float) -> tuple[npt.NDArray[np.int16], float]:
         """The samples of one crop and the peak of their recording."""
@@ -131,25 +132,28 @@ def epoch_batches(
     draws: EpochDraws,
     n_steps: int,
     batch: int,
+    device: torch.device,
     workers: int = 1,
 ) -> Iterator[Batch]:
-    """(positions, rows, clips) of each batch of an epoch, in order.
+    """(positions, rows, clips) of each batch of an epoch, waves augmented, in order.
 
-    `workers` threads read the next batches meanwhile; with 0 each is read when it is asked
+    `workers` threads make the next batches meanwhile; with 0 each is made when it is asked
     for. The batches do not depend on their number.
     """
     rows = draw_rows(sampler, source.targets.primary, n_steps * batch, draws.generator("rows"))
 
-    def load(step: int) -> Batch:
-        positions = np.arange(step * batch, (step + 1) * batch)
+    def read(positions: npt.NDArray[np.int64]) -> StoredBatch:
         chosen = rows[positions]
         u = draws.at(positions, "crop").uniform(1)[:, 0]
-        clips = StoredBatch(
+        return StoredBatch(
             source.read_crops(chosen, u),
             source.targets.dense(chosen),
             fetch_all(augment, draws, positions, source),
         )
-        return positions, chosen, clips
+
+    def load(step: int) -> Batch:
+        positions = np.arange(step * batch, (step + 1) * batch)
+        return positions, rows[positions], make_clips(augment, read, draws, positions, device)
 
     if workers == 0:
         yield from map(load, range(n_steps))
@@ -157,10 +161,14 @@ def epoch_batches(
     with ThreadPoolExecutor(workers) as ahead:
         pending: deque[Future[Batch]] = deque()
         try:
+            for step in range(min(workers, n_steps)):
+                pending.append(ahead.submit(load, step))
             for step in range(n_steps):
-                while len(pending) <= workers and step + len(pending) < n_steps:
-                    pending.append(ahead.submit(load, step + len(pending)))
-                yield pending.popleft().result()
+                ready = pending.popleft().result()
+                if step + workers < n_steps:
+                    pending.append(ahead.submit(load, step + workers))
+                yield ready
+                del ready
         finally:
             for future in pending:
                 future.cancel()

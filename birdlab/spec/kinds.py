@@ -111,8 +111,11 @@ def _home(cls: type[Spec]) -> tuple[str, str]:
     return cls.__module__, cls.__qualname__
 
 
-def implements(cls: type[Spec], **extra: Callable[..., Any]) -> Callable[[F], F]:
-    """Register the decorated function as what `cls` does; `extra` are further functions by role."""
+def implements(cls: type[Spec], **extra: Any) -> Callable[[F], F]:
+    """Register the decorated function as what `cls` does.
+
+    `extra` is what else is to be known of it: further functions by role, or a trait.
+    """
 
     def add(function: F) -> F:
         function.__dict__.update(extra)
