@@ -12,7 +12,7 @@ DEMO_SWEEPS := lr augmentations chunk_length pretraining
 # Some machines switch bytecode off; importing torch and mlflow then takes seconds more each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo demo-all test lint bench browser
+.PHONY: help demo demo-all test slow lint bench browser
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -31,6 +31,9 @@ test: $(READY) ## run the tests
 	@$(MAKE) --no-print-directory browser || \
 		echo "no browser: its tests are skipped, or fail under BIRDLAB_REQUIRE_BROWSER=1"
 	$(BIN)/python -m pytest
+
+slow: $(READY) ## campaigns of minutes on real recordings, which `test` leaves out
+	$(BIN)/python -m pytest -m slow
 
 lint: $(READY) ## formatting, lint rules, types
 	$(BIN)/ruff format --check .

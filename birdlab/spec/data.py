@@ -50,11 +50,12 @@ class Dedupe(CleanSpec):
 class NearDuplicates(CleanSpec):
     """Keep the first of the recordings that share at least `overlap_s` of audio.
 
-    Found by acoustic fingerprints: copies in another format, louder or quieter, or cut.
+    Found by acoustic fingerprints: copies in another format, louder or quieter, or cut. Below
+    2 s two songs of one bird look alike.
     """
 
     kind: Literal["near_duplicates"] = "near_duplicates"
-    overlap_s: Positive = 3.0
+    overlap_s: Annotated[float, Field(ge=2)] = 3.0
     against: Literal["table", "base"] = "table"
     main_field: ClassVar[str | None] = "overlap_s"
 
