@@ -195,11 +195,11 @@ def test_equal_files_and_equal_samples_are_both_content() -> None:
     lines = [("", "a", "", fold, "") for fold in (0, 1, 0, 1)]
     rows = rows_of(lines).drop(columns="content")
     assert CONTENT not in set(audit_table(table_of(rows)).leaks.overlaps["by"])
-    keys = {"/home/0": "k", "/home/1": "k"}
+    keys = {"/birds/0": "k", "/birds/1": "k"}
     signals = pd.DataFrame(
         {"content": ["", "s", "s"], "reason": ["bad", "", ""], "peak": 1.0}
         | dict.fromkeys(["clipped_share", "silent_share", "duration_s"], 0.0),
-        index=["/home/1", "/home/2", "/home/3"],
+        index=["/birds/1", "/birds/2", "/birds/3"],
     )
     for given_keys, given_signals, shared in ((keys, None, 2), (keys, signals, 4)):
         audit = audit_table(table_of(rows), file_keys=given_keys, signals=given_signals)
@@ -279,7 +279,7 @@ def test_files_are_sorted_by_what_is_wrong_with_them() -> None:
             "duration_s": [10.0, 12.0, 9.9, 10.0, np.nan],
             "reason": ["", "", "", "", "the file has zero bytes"],
         },
-        index=[f"/home/{i}" for i in range(5)],
+        index=[f"/birds/{i}" for i in range(5)],
     )
     signals = pd.DataFrame(
         {
@@ -290,7 +290,7 @@ def test_files_are_sorted_by_what_is_wrong_with_them() -> None:
             "silent_share": [1.0, 0.0, 0.95],
             "reason": "",
         },
-        index=[f"/home/{i}" for i in range(3)],
+        index=[f"/birds/{i}" for i in range(3)],
     )
     files = find_files(rows, {}, headers, signals)
     assert (files.n_files, files.n_headers, files.n_signals) == (6, 5, 3)

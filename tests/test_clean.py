@@ -178,6 +178,12 @@ def test_upsampling_counts_rare_species_often_enough(rows: list[Row], n: int) ->
     assert (spread["max"] - spread["min"] <= 1).all()
 
 
+def test_the_waterfall_counts_copies() -> None:
+    table = frame([("a", "", "")] * 3 + [("b", "", "")])
+    _, waterfall = apply({MAIN_TABLE: table}, {"upsample": 5})
+    assert waterfall.lines["note"].tolist() == ["6 copies for training"]
+
+
 def test_ratings_and_licences() -> None:
     table = frame(
         [("a", "", "")] * 5,

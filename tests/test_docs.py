@@ -12,11 +12,20 @@ from typer.testing import CliRunner
 from birdlab.cli import app as cli
 from birdlab.data.demo import DemoSettings
 from birdlab.data.demo.world import split_sizes
+from birdlab.lab import open_lab
 from birdlab.spec import load_spec
+from birdlab.spec.kinds import kinds
 from birdlab.spec.sweep import grid_arms, load_sweep
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md", "docs/demo.md"]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/architecture.md",
+    "docs/demo.md",
+    "docs/data.md",
+]
 
 
 def text_of(name: str) -> str:
@@ -76,6 +85,27 @@ def test_the_specs_of_the_readme_load(tmp_path: Path) -> None:
     (tmp_path / "loss.yaml").write_text(blocks[1])
     assert load_spec(tmp_path / "first.yaml").competition.name == "birdclef-2023"
     assert len(grid_arms(load_sweep(tmp_path / "loss.yaml"))) == 3
+
+
+def test_the_lab_file_and_the_spec_of_the_data_page_load(tmp_path: Path) -> None:
+    text = text_of("docs/data.md")
+    (toml,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "birdlab.toml").write_text(toml)
+    lab = open_lab(tmp_path)
+    kinds = {name: lab.source(name).kind for name in lab.file.data}
+    assert kinds["forest"] == "soundscapes" and kinds["birdclef-2023"] == "auto"
+    (yaml,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "two.yaml").write_text(
+        f"competition: birdclef-2023\nmodel: {{backbone: resnet18}}\n{yaml}"
+    )
+    assert len(load_spec(tmp_path / "two.yaml").data.clean) == 8
+
+
+def test_every_rule_source_and_kind_of_folds_is_on_the_data_page() -> None:
+    text = text_of("docs/data.md")
+    for family in ("clean", "source", "folds"):
+        built_in = {n for n, k in kinds(family).items() if k.cls.__module__.startswith("birdlab.")}
+        assert {n for n in built_in - {"demo"} if f"`{n}`" not in text} == set()
 
 
 def test_the_sizes_of_the_demo_are_those_of_its_settings() -> None:

@@ -117,7 +117,7 @@ def _generator(seed: int, species: str) -> np.random.Generator:
 
 
 @implements(Upsample)
-def copy_rare(spec: Upsample, table: pd.DataFrame, _context: CleanContext) -> pd.DataFrame:
+def copy_rare(spec: Upsample, table: pd.DataFrame, context: CleanContext) -> pd.DataFrame:
     """The table with `copies` such that a rarer species counts `n` rows in training.
 
     Where `n` is no multiple of its rows, the first of them by name count once more. Rows that
@@ -127,4 +127,6 @@ def copy_rare(spec: Upsample, table: pd.DataFrame, _context: CleanContext) -> pd
     rank = ranked.groupby("primary_label").cumcount().reindex(table.index).to_numpy()
     rows = table.groupby("primary_label")["primary_label"].transform("size").to_numpy()
     copies = spec.n // rows + (rank < spec.n % rows)
-    return table.assign(copies=np.maximum(table["copies"], copies).astype(np.int64))
+    copies = np.maximum(table["copies"], copies).astype(np.int64)
+    context.notes.append(f"{int(copies.sum()) - len(table):,} copies for training")
+    return table.assign(copies=copies)

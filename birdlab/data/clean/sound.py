@@ -69,7 +69,11 @@ def drop_near_duplicates(
     rows of other tables go. A file that cannot be read is like no other.
     """
     recordings = recordings_of(table)
-    prints = context.facts.fingerprints([Path(path) for path in recordings["path"]])
+    paths = [Path(path) for path in recordings["path"]]
+    prints = context.facts.fingerprints(paths)
+    unread = context.facts.headers(paths)["reason"] != ""
+    if unread.any():
+        context.notes.append(f"{int(unread.sum()):,} that cannot be read kept")
     if spec.against == "base":
         base = recordings_of(context.base)
         theirs = context.facts.fingerprints([Path(path) for path in base["path"]])
