@@ -57,7 +57,7 @@ LINES = st.lists(
 )
 
 
-def rows_of(lines: list[Line], role: str = "base", dataset: str = "home") -> pd.DataFrame:
+def rows_of(lines: list[Line], role: str = "base", dataset: str = "woods") -> pd.DataFrame:
     names = ["author", "primary_label", "xc_id", "fold", "content"]
     rows = pd.DataFrame(lines, columns=names).astype({"fold": "int64"})
     number = pd.Series(range(len(rows)), dtype=str)
@@ -123,8 +123,8 @@ def test_overlaps_are_what_comparing_every_pair_of_rows_finds(
     everything = pd.concat([rows, *stages.values()], ignore_index=True)
     listed = list(everything.itertuples())
     members = {
-        TRAINING: ("home", "more"),
-        "home": ("home",),
+        TRAINING: ("woods", "more"),
+        "woods": ("woods",),
         "more": ("more",),
         "years": ("years",),
     }
@@ -195,11 +195,11 @@ def test_equal_files_and_equal_samples_are_both_content() -> None:
     lines = [("", "a", "", fold, "") for fold in (0, 1, 0, 1)]
     rows = rows_of(lines).drop(columns="content")
     assert CONTENT not in set(audit_table(table_of(rows)).leaks.overlaps["by"])
-    keys = {"/birds/0": "k", "/birds/1": "k"}
+    keys = {"/woods/0": "k", "/woods/1": "k"}
     signals = pd.DataFrame(
         {"content": ["", "s", "s"], "reason": ["bad", "", ""], "peak": 1.0}
         | dict.fromkeys(["clipped_share", "silent_share", "duration_s"], 0.0),
-        index=["/birds/1", "/birds/2", "/birds/3"],
+        index=["/woods/1", "/woods/2", "/woods/3"],
     )
     for given_keys, given_signals, shared in ((keys, None, 2), (keys, signals, 4)):
         audit = audit_table(table_of(rows), file_keys=given_keys, signals=given_signals)
@@ -279,7 +279,7 @@ def test_files_are_sorted_by_what_is_wrong_with_them() -> None:
             "duration_s": [10.0, 12.0, 9.9, 10.0, np.nan],
             "reason": ["", "", "", "", "the file has zero bytes"],
         },
-        index=[f"/birds/{i}" for i in range(5)],
+        index=[f"/woods/{i}" for i in range(5)],
     )
     signals = pd.DataFrame(
         {
@@ -290,7 +290,7 @@ def test_files_are_sorted_by_what_is_wrong_with_them() -> None:
             "silent_share": [1.0, 0.0, 0.95],
             "reason": "",
         },
-        index=[f"/birds/{i}" for i in range(3)],
+        index=[f"/woods/{i}" for i in range(3)],
     )
     files = find_files(rows, {}, headers, signals)
     assert (files.n_files, files.n_headers, files.n_signals) == (6, 5, 3)
@@ -306,8 +306,8 @@ def test_files_are_sorted_by_what_is_wrong_with_them() -> None:
     text = " ".join(findings["finding"])
     for part in (
         "1 file cannot be read: the file has zero bytes (1)",
-        "1 of 6 files are not there: home/5",
-        "Nothing but zeros: 1 file (home/0)",
+        "1 of 6 files are not there: woods/5",
+        "Nothing but zeros: 1 file (woods/0)",
         "says 10.0 s where the file has 12.0 s (1)",
         "22,050 Hz",
         "not known of 1 file:",
@@ -518,14 +518,14 @@ def test_every_row_is_traced_to_its_rules() -> None:
     )
     stage = rows_of([("Di", "c", "4", -1, "")], "pretrain", "years")
     entered = {
-        "home": rows_of(
+        "woods": rows_of(
             [("Ann", "a", "1", 0, ""), ("Bo", "b", "2", 1, ""), ("Ed", "a", "5", 0, "")]
         )
     }
     data = table_of(
         rows,
         {"years": stage},
-        dropped=[(MAIN_TABLE, "home", "2", "few"), ("years", "years", "9", "few")],
+        dropped=[(MAIN_TABLE, "woods", "2", "few"), ("years", "years", "9", "few")],
         waterfall=[("years", "same", 1, 1, 1, 1, NEEDS_BUILD)],
     )
     rules = [
@@ -537,8 +537,8 @@ def test_every_row_is_traced_to_its_rules() -> None:
     assert len(trace) == 6 and not trace.isna().any(axis=None)
     kept, dropped = trace[trace["status"] == KEPT], trace[trace["status"] == DROPPED]
     assert dict(zip(kept["dataset"] + kept["recording"], kept["passed"], strict=True)) == {
-        "home0": "same > few",
-        "home1": "same > few",
+        "woods0": "same > few",
+        "woods1": "same > few",
         "more0": "same > few > extras",
         "years0": "few",
     }
