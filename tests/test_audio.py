@@ -125,6 +125,34 @@ def test_a_cut_file_is_refused(tmp_path: Path, kind: str, share: float) -> None:
     assert caught.value.where == str(path)
 
 
+def state_later_end(path: Path, n_frames: int) -> Path:
+    """Let the last page of an Ogg file state an end that lies `n_frames` later."""
+    content = bytearray(path.read_bytes())
+    page = content.rfind(b"OggS")
+    end = int.from_bytes(content[page + 6 : page + 14], "little") + n_frames
+    content[page + 6 : page + 14] = end.to_bytes(8, "little")
+    content[page + 22 : page + 26] = bytes(4)
+    crc = 0
+    for byte in content[page:]:
+        crc ^= byte << 24
+        for _ in range(8):
+            crc = (crc << 1) ^ (0x104C11DB7 if crc & 0x80000000 else 0)
+    content[page + 22 : page + 26] = crc.to_bytes(4, "little")
+    path.write_bytes(content)
+    return path
+
+
+def test_an_ogg_may_state_an_end_within_its_last_block(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.ogg", noise(96_000), 32_000, "ogg")
+    whole = decode(path)
+    assert read_duration_s(state_later_end(path, 448)) == 96_448 / 32_000
+    late = decode(path)
+    assert late.n_samples < 96_448, "the decoder has no more than the last block"
+    np.testing.assert_array_equal(late.samples[:96_000], whole.samples)
+    with pytest.raises(AudioError, match="cut off"):
+        decode(state_later_end(path, 32_000))
+
+
 def test_a_wav_of_a_pipe_states_no_length_and_is_whole(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", noise(1000), 32_000)
     content = bytearray(path.read_bytes())

@@ -33,7 +33,10 @@ SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
 _BLOCK_FRAMES = 1 << 16
 _HELD_SAMPLES = 1 << 24  # 64 MiB of float32, about 9 minutes; longer files are decoded twice
 _CACHED_SAMPLES = 1 << 14
-_MP3_SLACK_FRAMES = 1152  # players disagree on the padding frames of an encoder
+_SLACK_FRAMES = {
+    "MPEG_LAYER_III": 1152,  # players disagree on the padding frames of an encoder
+    "VORBIS": 2048,  # FFmpeg may state an end within the last block that no decoder reaches
+}
 _OGG_PAGE_BYTES = 65_307
 _USUAL_PAGE_BYTES = 8_192
 _OGG_LAST_PAGE = 0x04
@@ -193,7 +196,7 @@ def _whole_file(path: Path, file: Any) -> Iterator[Float32]:
     for block in read_mono(path, file):
         n_frames += block.shape[0]
         yield block
-    slack = _MP3_SLACK_FRAMES if file.format == "MP3" else 0
+    slack = _SLACK_FRAMES.get(file.subtype, 0)
     if n_frames + slack < file.frames or n_frames == 0:
         got = f"{n_frames} of {file.frames} frames"
         what = "the file is cut off" if file.frames else "the file has no frames"
