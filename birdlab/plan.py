@@ -127,13 +127,17 @@ class _Planner:
         try:
             dataset = open_dataset(self.lab, name, self.progress, on_bad_file=bad)
         except (LabError, DataError):
-            if self.strict or role == "base":
+            if self.strict or role == "base" or self._is_there(name):
                 raise
             self.missing.append(f"{role} {name}: unknown rows")
             return None
         self.notes += [f"{name}: {note}" for note in dataset.notes]
         self.notes += [f"{name}: {file} refused ({why})" for file, why in dataset.refused.items()]
         return dataset
+
+    def _is_there(self, name: str) -> bool:
+        """Whether the lab has the folder: then what is wrong with it is no lack but a fault."""
+        return name in self.lab.file.data and self.lab.dataset_root(name).is_dir()
 
     def table(
         self, base: Dataset, extras: Sequence[Dataset | None], stages: Sequence[Dataset | None]
@@ -199,10 +203,10 @@ class _Planner:
                     self.lab.root,
                     on_bad_file=self.spec.data.on_bad_file,
                 )
-            except (LabError, DataError):
+            except (LabError, DataError) as error:
                 if self.strict:
                     raise
-                self.missing.append(f"noise {name}: not there")
+                self.missing.append(f"noise {name}: not there ({error.what})")
                 continue
             paths = [clip.path for clip in clips]
             keys = self.keys(paths)

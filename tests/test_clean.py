@@ -429,6 +429,14 @@ def test_trimming_cuts_silence_off_within_the_range_of_a_row(
     assert np.isnan(left.loc[0, "start_s"]) and left.loc[0, "end_s"] == 0.5
 
 
+def test_audio_that_cannot_be_compared_is_counted(heard: pd.DataFrame, tmp_path: Path) -> None:
+    gone = heard.assign(path=[*heard["path"][:4], str(tmp_path / "gone.wav")])
+    facts = facts_at(tmp_path, build=True)
+    left, waterfall = apply({MAIN_TABLE: gone}, {"dedupe": "content"}, facts=facts)
+    assert left[MAIN_TABLE].index.tolist() == [0, 2, 3, 4]
+    assert waterfall.lines["note"].tolist() == ["2 that cannot be read kept"]
+
+
 @pytest.mark.parametrize("rule", [{"dedupe": "content"}, {"near_duplicates": 3}, {"trim": 40}])
 def test_rules_that_need_audio_wait_for_it_only_in_a_dry_run(
     heard: pd.DataFrame, tmp_path: Path, rule: Any

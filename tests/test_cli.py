@@ -214,6 +214,15 @@ def test_a_dry_run_says_what_the_lab_lacks(cli: Cli, lab: Lab, tiny_demo: Path) 
     assert cli("run", "tiny.yaml", "--no-mlflow").code == 1
 
 
+def test_a_dry_run_tells_what_is_wrong_with_an_extra_table(cli: Cli, lab: Lab) -> None:
+    (lab.root / "more").mkdir()
+    (lab.root / "more" / "train_metadata.csv").write_text("primary_label,filename\nsp1,../1.ogg\n")
+    (lab.root / "birdlab.local.toml").write_text('[data]\nmore = "more"\n')
+    answer = cli("run", "tiny.yaml", "--dry-run", "--set", "data.extra=[more]")
+    assert answer.code == 1
+    assert "'../1.ogg' (has ..)" in answer.err
+
+
 def test_a_run_from_the_cache_says_so_and_what_comes_next(cli: Cli) -> None:
     answer = cli("run", "tiny.yaml", "--set", "output.clip=0.5", "--set", "output.time_max=0.5")
     assert answer.code == 0, answer.err

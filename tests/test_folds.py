@@ -165,6 +165,7 @@ def test_folds_may_come_from_a_column() -> None:
         (["0", "1", "0.5", "1"], 2, "'0.5'"),
         (["0", "1", "nan", "1"], 2, "'nan'"),
         (["0", "2", "0", "2"], 3, "no recording is in fold 1"),
+        (["", "", "", ""], 2, "no recording has a fold in the column 'fold'"),
     ],
 )
 def test_a_column_without_folds_is_refused(values: list[str], n: int, said: str) -> None:

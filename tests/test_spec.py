@@ -256,14 +256,26 @@ def test_a_stage_that_is_off_is_spliced_out() -> None:
         ("train: {optimizer: {lr: true}}\n", "train.optimizer.lr"),
         ("augment: [{background: {noise: []}}]\n", "augment.background.noise"),
         ("augment: [{background: {noise: [a], level: [0.9, 0.1]}}]\n", "level should rise"),
-        ("augment: {or_mixup: {p: 1}}\n", "should be a list"),
-        ("augment: [or_mixup, or_mixup]\n", "more than once"),
+        ("augment: {or_mixup: {p: 1}}\n", "should be a list of `- name: {fields}`"),
+        ("augment: [or_mixup, or_mixup]\n", "write `- another_name: {kind: ...}`"),
         ("augment: [3]\n", "augment"),
         ("augment:\n", "augment"),
     ],
 )
 def test_fields_that_do_not_fit_each_other(text: str, part: str) -> None:
     assert part in refusal(SMALLEST + text)
+
+
+@pytest.mark.parametrize(
+    ("rule", "part"),
+    [
+        ("{dedupe: []}", "should name a column"),
+        ("{duration: {min_s: 5, max_s: 2}}", "max_s 2 is below min_s 5"),
+    ],
+)
+def test_rules_that_can_only_be_a_slip_are_refused(rule: str, part: str) -> None:
+    text = SMALLEST.replace("data: {base: tiny}", f"data: {{base: tiny, clean: [{rule}]}}")
+    assert part in refusal(text)
 
 
 def test_two_augmentations_of_one_kind_have_names_of_their_own() -> None:

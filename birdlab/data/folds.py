@@ -142,6 +142,13 @@ def read_folds(spec: Predefined, table: pd.DataFrame) -> pd.Series:
             expected=f"0 to {spec.n - 1}, or empty for always in training",
             fix="set data.folds.n, or correct the table",
         )
+    if (numbers == ALWAYS_TRAINING).all():
+        raise DataError(
+            f"no recording has a fold in the column {spec.column!r}",
+            where="data.folds",
+            got="a column that is empty or that the table does not have",
+            fix="set data.folds.column, or name the column in birdlab.toml: columns",
+        )
     empty = sorted(set(range(spec.n)) - set(numbers))
     if empty:
         raise DataError(

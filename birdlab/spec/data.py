@@ -45,6 +45,13 @@ class Dedupe(CleanSpec):
 
     _by = field_validator("by", mode="before")(_one_or_many)
 
+    @field_validator("by")
+    @classmethod
+    def _names_a_column(cls, by: tuple[str, ...]) -> tuple[str, ...]:
+        if not by:
+            raise ValueError("should name a column")
+        return by
+
 
 @register("clean")
 class NearDuplicates(CleanSpec):
@@ -89,6 +96,12 @@ class Duration(CleanSpec):
     kind: Literal["duration"] = "duration"
     min_s: Annotated[float, Field(ge=0)] = 0.0
     max_s: Positive | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Duration:
+        if self.max_s is not None and self.max_s < self.min_s:
+            raise ValueError(f"max_s {self.max_s:g} is below min_s {self.min_s:g}")
+        return self
 
 
 @register("clean")

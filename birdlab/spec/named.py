@@ -69,7 +69,7 @@ class NamedList:
     def parse(self, value: Any) -> tuple[Spec, ...]:
         """The parsed items in order; every error of every item, or names that occur twice."""
         if not isinstance(value, list | tuple):
-            raise PydanticCustomError("named_list", "should be a list of `- name: {{fields}}`")
+            raise PydanticCustomError("named_list", "should be a list of `- name: {fields}`")
         items: list[Spec] = []
         errors: list[InitErrorDetails] = []
         for index, raw in enumerate(value):
@@ -95,7 +95,7 @@ class NamedList:
         if twice:
             raise PydanticCustomError(
                 "named_twice",
-                "names {names} more than once; write `- another_name: {{kind: ...}}`",
+                "names {names} more than once; write `- another_name: {kind: ...}`",
                 {"names": ", ".join(twice)},
             )
         return tuple(items)

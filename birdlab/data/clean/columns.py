@@ -57,6 +57,9 @@ def _keys(spec: Dedupe, recordings: pd.DataFrame, context: CleanContext) -> pd.D
         keys = keys.assign(duration_s=fill_durations(recordings, context.facts))
     if "content" in columns:
         heard = context.facts.signals([Path(path) for path in recordings["path"]])
+        n_unread = int((heard["content"] == "").sum())
+        if n_unread:
+            context.notes.append(f"{n_unread:,} that cannot be read kept")
         keys = keys.assign(content=heard["content"].to_numpy())
     return keys
 
