@@ -187,7 +187,7 @@ class _Planner:
             return Rows(table, keys)
         left = table.iloc[kept].reset_index(drop=True)
         self.left_out.add(name, "cannot be decoded", table, left)
-        self.missing.append(f"{len(keys) - len(kept)} recordings that cannot be decoded: skipped")
+        self.notes.append(f"{len(keys) - len(kept)} recordings that cannot be decoded are left out")
         return Rows(left, tuple(keys[i] for i in kept))
 
     def noise(self, augment: Sequence[AugmentationSpec]) -> dict[str, tuple[NoiseKey, ...]]:

@@ -220,6 +220,14 @@ def test_exclude_reads_a_list_of_the_lab(tmp_path: Path) -> None:
     assert clean(table, {"exclude": "one.csv"}, lab_root=tmp_path).index.tolist() == [0, 1, 3]
 
 
+def test_a_listed_name_that_matches_nothing_is_noted(tmp_path: Path) -> None:
+    table = frame([("a", "", "")] * 2)
+    names = [table["recording"][0], "typo.ogg"]
+    (tmp_path / "bad.csv").write_text("filename\n" + "\n".join(names) + "\n")
+    _, waterfall = apply({MAIN_TABLE: table}, {"exclude": "bad.csv"}, lab_root=tmp_path)
+    assert waterfall.lines["note"].tolist() == ["1 listed names match nothing, such as 'typo.ogg'"]
+
+
 @pytest.mark.parametrize("kind", ["exclude", "keep_ranges"])
 @pytest.mark.parametrize("name", ["../bad.csv", "/bad.csv", "link.csv"])
 def test_a_list_may_not_leave_the_lab(tmp_path: Path, name: str, kind: str) -> None:
@@ -448,3 +456,16 @@ def test_rules_that_need_audio_wait_for_it_only_in_a_dry_run(
     pd.testing.assert_frame_equal(left[MAIN_TABLE], heard)
     assert waterfall.lines["note"].tolist() == [NEEDS_BUILD]
     assert not (tmp_path / "store").exists() or not list((tmp_path / "store").glob("*.i16"))
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"license": {}}, "give allow or deny"),
+        ({"species": {}}, "give keep, drop or list"),
+        ({"duration": {}}, "give min_s or max_s"),
+    ],
+)
+def test_a_rule_that_does_nothing_is_refused(rule: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        clean(frame([("a", "", "")]), rule)

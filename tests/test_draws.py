@@ -15,9 +15,7 @@ PLACES = np.arange(64)
 
 
 def numbers(seed: int = 0, fold: int | None = 0, epoch: int = 0, name: str = "crop") -> list[float]:
-    drawn: list[float] = (
-        EpochDraws(seed, fold, epoch).at(PLACES, name).uniform(1)[:, 0].tolist()
-    )
+    drawn: list[float] = EpochDraws(seed, fold, epoch).at(PLACES, name).uniform(1)[:, 0].tolist()
     return drawn
 
 

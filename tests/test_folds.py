@@ -214,3 +214,13 @@ def test_impossible_folds_are_refused(
     with pytest.raises(DataError) as caught:
         assign_folds(table_of(rows), kind, n_folds, 0)
     assert said in str(caught.value)
+
+
+def test_rare_below_is_used_or_refused() -> None:
+    table = pd.DataFrame(
+        {"recording": list("abcd"), "dataset": "x", "primary_label": ["a", "a", "b", "b"]}
+    ).assign(author="", duration_s=1.0)
+    with pytest.raises(ValueError, match="does nothing with rare: leave"):
+        Stratified(n=2, rare_below=3)
+    with pytest.raises(DataError, match="fewer than 9 recordings"):
+        build_folds(table, Stratified(n=2, rare="train", rare_below=9))

@@ -113,7 +113,14 @@ def _assign_frequent(spec: Stratified | StratifiedGroup, table: pd.DataFrame) ->
     """Folds of all rows, or under `rare: train` of those whose species is not rare."""
     if spec.rare != "train":
         return assign_folds(table, spec.kind, spec.n, spec.seed)
-    rare = _rare_rows(table, spec.n if spec.rare_below is None else spec.rare_below)
+    below = spec.n if spec.rare_below is None else spec.rare_below
+    rare = _rare_rows(table, below)
+    if rare.all():
+        raise DataError(
+            f"every species has fewer than {below} recordings, so none is validated on",
+            where="data.folds.rare_below",
+            fix="lower it, or write rare: leave",
+        )
     folds = assign_folds(table[~rare], spec.kind, spec.n, spec.seed)
     return folds.reindex(table.index, fill_value=ALWAYS_TRAINING)
 

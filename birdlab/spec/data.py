@@ -99,6 +99,8 @@ class Duration(CleanSpec):
 
     @model_validator(mode="after")
     def _in_order(self) -> Duration:
+        if self.max_s is None and self.min_s == 0:
+            raise ValueError("give min_s or max_s; without them the rule does nothing")
         if self.max_s is not None and self.max_s < self.min_s:
             raise ValueError(f"max_s {self.max_s:g} is below min_s {self.min_s:g}")
         return self
@@ -122,6 +124,14 @@ class License(CleanSpec):
     allow: Tuple[str] = ()
     deny: Tuple[str] = ()
 
+    _texts = field_validator("allow", "deny", mode="before")(_one_or_many)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> License:
+        if not self.allow and not self.deny:
+            raise ValueError("give allow or deny; without them the rule does nothing")
+        return self
+
 
 @register("clean")
 class SampleRate(CleanSpec):
@@ -140,6 +150,12 @@ class Species(CleanSpec):
     keep: Tuple[str] = ()
     drop: Tuple[str] = ()
     list: str | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Species:
+        if not self.keep and not self.drop and self.list is None:
+            raise ValueError("give keep, drop or list; without them the rule does nothing")
+        return self
 
 
 @register("clean")
@@ -196,6 +212,12 @@ class _Rare(Spec):
     rare: Annotated[Literal["leave", "train", "halves"], AddedLater(as_before="leave")] = "leave"
     rare_below: Annotated[int | None, Field(ge=2), AddedLater(as_before=None)] = None
     """None: the number of folds for `train`, 2 for `halves`."""
+
+    @model_validator(mode="after")
+    def _used(self) -> _Rare:
+        if self.rare == "leave" and self.rare_below is not None:
+            raise ValueError("rare_below does nothing with rare: leave")
+        return self
 
 
 @register("folds")

@@ -27,11 +27,14 @@ def drop_listed(spec: Exclude, table: pd.DataFrame, context: CleanContext) -> pd
     """The table without the recordings in the `filename` column of a CSV file of the lab.
 
     A column `dataset` in that file, where it has one, limits a line to that data set. A name
-    that is not in the table is no error: one list may serve many tables. Raises DataError when
-    the file lies outside the lab or cannot be read.
+    that no table has is no error, since one list may serve many experiments, but noted. Raises
+    DataError when the file lies outside the lab or cannot be read.
     """
     listed = read_text_table(_list_path(spec, spec.list, context), ["filename"])
     names, datasets = text_column(listed, "filename"), text_column(listed, "dataset")
+    lost = _unmatched(spec, pd.DataFrame({"recording": names, "only": datasets}), context)
+    if lost:
+        context.notes.append(f"{len(lost):,} listed names match nothing, such as {lost[0]}")
     return table[~_is_named(table, names, datasets)]
 
 
