@@ -65,8 +65,8 @@ def make_clips(
     """The clips at `positions` as waves on `device` after every waveform augmentation, in order.
 
     `read` gives the stored clips of some positions. On a CPU a few clips go all the way before
-    the next do, which is what its cache holds, unless an augmentation needs the whole batch.
-    The numbers are the same.
+    the next do, which bounds memory and keeps them nearer the processor, unless an augmentation
+    needs the whole batch. That changes no number but the last digits of the random filter.
     """
     chain = [spec for spec in specs if spec.domain == "wave"]
     by_clip = all(getattr(function_of(spec), "by_clip", False) for spec in chain)
