@@ -20,10 +20,11 @@ from birdlab.errors import SpecError
 from birdlab.lab import Lab
 from birdlab.sed.steps import Steps, count_steps
 from birdlab.sed.targets import Targets
+from birdlab.spec.augmentations import AugmentationSpec
 from birdlab.spec.base import canonical
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.identity import component_versions, digest
-from birdlab.spec.parts import AugmentationSpec, StageSpec
+from birdlab.spec.parts import StageSpec
 
 SEMANTICS = {"decode": 1, "crop": 2, "network": 1, "fit": 2}
 """Raised when a part that is no kind gives other numbers for the same fields."""

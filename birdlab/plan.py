@@ -28,10 +28,11 @@ from birdlab.data.table import DataTable, NoiseKey, build_table
 from birdlab.data.waves import open_waves
 from birdlab.errors import DataError, LabError, SpecError
 from birdlab.lab import BUILT_IN_DATA, Lab
+from birdlab.spec.augmentations import AugmentationSpec
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.identity import digest, spec_id
 from birdlab.spec.kinds import nearest
-from birdlab.spec.parts import AugmentationSpec, StageSpec
+from birdlab.spec.parts import StageSpec
 from birdlab.spec.sources import DemoSource
 
 Progress = Callable[[str, int, int], None]

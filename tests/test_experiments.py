@@ -17,10 +17,10 @@ from birdlab.cli.plans import describe_plan, describe_sweep
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import Plan, plan_experiment
 from birdlab.spec import kinds, load_spec
+from birdlab.spec.augmentations import AugmentationSpec
 from birdlab.spec.diff import diff_specs
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.kinds import function_of
-from birdlab.spec.parts import AugmentationSpec
 from birdlab.spec.sweep import Arm, grid_arms, load_sweep
 from birdlab.sweep.driver import plan_sweep
 
@@ -190,7 +190,7 @@ def test_the_extension_flips_the_clips_it_draws_and_a_spectrogram_cannot_tell() 
     from birdlab.sed.batch import ClipBatch
     from birdlab.sed.draws import EpochDraws
     from birdlab.sed.frontend import LogMel
-    from birdlab.spec.parts import LogMelSpec
+    from birdlab.spec.model import LogMelSpec
 
     spec = augmentations(arms_of("augmentations")["plus polarity_flip"].spec)[0]
     wave = torch.from_numpy(np.random.default_rng(0).normal(size=(16, 8000)).astype(np.float32))

@@ -25,7 +25,7 @@ from birdlab.promote.parity import check_parity, odd_windows
 from birdlab.promote.reduction import Reduction, reduce_probs
 from birdlab.promote.registry import register_model
 from birdlab.sed.model import SEDModel
-from birdlab.spec.parts import LogMelSpec, ModelSpec, SedAttention
+from birdlab.spec.model import LogMelSpec, ModelSpec, SedAttention
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "realbirds"
 CLASSES = ("wren", "rook", "kite")

@@ -15,7 +15,7 @@ from birdlab.errors import SpecError
 from birdlab.sed.dft import split_n_fft
 from birdlab.sed.frontend import LogMel
 from birdlab.spec.kinds import function_of
-from birdlab.spec.parts import LogMelSpec
+from birdlab.spec.model import LogMelSpec
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "realbirds"
 SAMPLES = 160_000

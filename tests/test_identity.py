@@ -23,7 +23,7 @@ from birdlab.spec import kinds as kinds_module
 from birdlab.spec.base import AddedLater, Spec, canonical
 from birdlab.spec.experiment import build_spec
 from birdlab.spec.kinds import load_extension
-from birdlab.spec.parts import TrainSpec
+from birdlab.spec.recipe import TrainSpec
 from birdlab.spec.yamlfile import parse_yaml
 
 GOLDEN = Path(__file__).parent / "golden" / "ids.json"
@@ -279,7 +279,7 @@ def test_a_semantics_number_moves_the_cells_that_use_it(
 EXTENSION = """
 from typing import Literal
 from birdlab.spec.kinds import register, implements
-from birdlab.spec.parts import AugmentationSpec
+from birdlab.spec.augmentations import AugmentationSpec
 
 @register("augmentation")
 class TestFlip(AugmentationSpec):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from birdlab.sed.losses import bce_loss, focal_loss
 from birdlab.spec.kinds import function_of
-from birdlab.spec.parts import Bce, Focal
+from birdlab.spec.recipe import Bce, Focal
 
 
 @pytest.mark.parametrize(

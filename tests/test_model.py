@@ -15,7 +15,7 @@ from birdlab.errors import LabError, SpecError
 from birdlab.sed.heads import AttentionHead
 from birdlab.sed.model import SEDModel, SedOutput, build_backbone
 from birdlab.sed.weights import load_backbone_weights
-from birdlab.spec.parts import LogMelSpec, ModelSpec, SedAttention
+from birdlab.spec.model import LogMelSpec, ModelSpec, SedAttention
 
 SMALL = ModelSpec(backbone="mobilenetv3_small_050", frontend=LogMelSpec(n_mels=64))
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from birdlab.sed.draws import generator
 from birdlab.sed.sampler import draw_rows, row_weights
 from birdlab.sed.steps import count_steps
-from birdlab.spec.parts import InversePower, Length, Plain
+from birdlab.spec.recipe import InversePower, Length, Plain
 
 LABELS = ["common"] * 90 + ["rare"] * 9 + ["single"]
 

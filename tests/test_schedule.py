@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from birdlab.sed.schedule import build_optimizer, learning_rate
-from birdlab.spec.parts import Adam, AdamW, Constant, Cosine
+from birdlab.spec.recipe import Adam, AdamW, Constant, Cosine
 
 
 @pytest.mark.parametrize(("base", "golden"), [(1e-4, 9.055e-5), (1e-3, 9.046e-4)])

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from birdlab.errors import BirdlabError, SpecError
 from birdlab.spec import ExperimentSpec, load_spec
+from birdlab.spec.augmentations import Background, OrMixup
 from birdlab.spec.experiment import build_spec
-from birdlab.spec.parts import Adam, AdamW, Background, Cosine, OrMixup
+from birdlab.spec.recipe import Adam, AdamW, Cosine
 from birdlab.spec.yamlfile import Document, parse_value, parse_yaml
 
 SMALLEST = "competition: demo\ndata: {base: tiny}\nmodel: {backbone: resnet18}\n"
@@ -58,14 +59,14 @@ def test_an_error_names_file_line_field_value_and_nearest_name() -> None:
 def test_every_problem_is_told_at_once_and_once() -> None:
     message = refusal(
         SMALLEST
-        + "train:\n  batch: 0\n  window_s: 900\n  optimizer: {kind: sgd}\nnames: 1\n"
+        + "train:\n  batch: 0\n  window_s: 900\n  optimizer: {kind: sdg}\nnames: 1\n"
         + "augment:\n  - or_mixup: {p: 2}\n  - or_mixpu: {}\n"
     )
     assert message.startswith("6 things do not hold"), message
     for part in (
         "x.yaml:5: train.batch: got 0",
         "x.yaml:6: train.window_s: got 900",
-        "x.yaml:7: train.optimizer: unknown optimizer 'sgd'",
+        "x.yaml:7: train.optimizer: unknown optimizer 'sdg'",
         "x.yaml:8: names: unknown field 'names'; did you mean 'name'?",
         "x.yaml:10: augment.or_mixup.p: got 2",
         "x.yaml:11: augment.or_mixpu: unknown augmentation 'or_mixpu'; did you mean 'or_mixup'?",
@@ -255,7 +256,7 @@ def test_a_stage_that_is_off_is_spliced_out() -> None:
         ("train: {optimizer: {lr: .nan}}\n", "train.optimizer.lr"),
         ("train: {optimizer: {lr: true}}\n", "train.optimizer.lr"),
         ("augment: [{background: {noise: []}}]\n", "augment.background.noise"),
-        ("augment: [{background: {noise: [a], level: [0.9, 0.1]}}]\n", "level should rise"),
+        ("augment: [{background: {noise: [a], level: [0.9, 0.1]}}]\n", "level: should rise"),
         ("augment: {or_mixup: {p: 1}}\n", "should be a list of `- name: {fields}`"),
         ("augment: [or_mixup, or_mixup]\n", "write `- another_name: {kind: ...}`"),
         ("augment: [3]\n", "augment"),

@@ -14,7 +14,8 @@ from birdlab.lab import Lab
 from birdlab.plan import Plan
 from birdlab.sed.sampler import row_weights
 from birdlab.spec.diff import title_of
-from birdlab.spec.parts import InversePower, StageSpec
+from birdlab.spec.parts import StageSpec
+from birdlab.spec.recipe import InversePower
 from birdlab.sweep.driver import SweepPlan
 
 

@@ -25,7 +25,7 @@ from birdlab.infer.card import ModelCard
 from birdlab.promote.reduction import Reduction, member_shares, reduce_probs
 from birdlab.sed.model import SEDModel
 from birdlab.spec.base import Spec
-from birdlab.spec.parts import ModelSpec
+from birdlab.spec.model import ModelSpec
 
 Floats = npt.NDArray[np.float32]
 OPSET = 18

@@ -18,8 +18,9 @@ from birdlab.sed.loader import ClipSource, epoch_batches
 from birdlab.sed.model import SEDModel
 from birdlab.sed.schedule import build_optimizer, learning_rate
 from birdlab.sed.steps import Steps
+from birdlab.spec.augmentations import AugmentationSpec
 from birdlab.spec.kinds import function_of
-from birdlab.spec.parts import AugmentationSpec, TrainSpec
+from birdlab.spec.recipe import TrainSpec
 
 
 @dataclass(frozen=True)

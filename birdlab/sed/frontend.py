@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from birdlab.errors import SpecError
 from birdlab.sed.dft import DftMelPower
 from birdlab.spec.kinds import implements
-from birdlab.spec.parts import LogMelSpec
+from birdlab.spec.model import LogMelSpec
 
 AMIN = 1e-10
 """Power below which the decibel scale ends, -100 dB."""

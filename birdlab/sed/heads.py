@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from birdlab.spec.kinds import implements
-from birdlab.spec.parts import SedAttention
+from birdlab.spec.model import SedAttention
 
 
 class SedOutput(NamedTuple):

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from birdlab.spec.kinds import implements
-from birdlab.spec.parts import Bce, Focal
+from birdlab.spec.recipe import Bce, Focal
 
 
 @implements(Focal)

@@ -13,7 +13,7 @@ from birdlab.errors import SpecError
 from birdlab.sed import frontend as _log_mel  # noqa: F401  registers the kind
 from birdlab.sed.heads import SedOutput
 from birdlab.spec.kinds import function_of
-from birdlab.spec.parts import ModelSpec
+from birdlab.spec.model import ModelSpec
 
 __all__ = ["SEDModel", "SedOutput", "build_backbone"]
 

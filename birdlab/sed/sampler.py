@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from birdlab.spec.base import Spec
 from birdlab.spec.kinds import function_of, implements
-from birdlab.spec.parts import InversePower, Plain
+from birdlab.spec.recipe import InversePower, Plain
 
 
 def row_weights(labels: npt.ArrayLike, power: float) -> npt.NDArray[np.float64]:

@@ -8,7 +8,7 @@ import torch
 
 from birdlab.spec.base import Spec
 from birdlab.spec.kinds import function_of, implements
-from birdlab.spec.parts import Adam, AdamW, Constant, Cosine
+from birdlab.spec.recipe import Adam, AdamW, Constant, Cosine
 
 
 @implements(Adam)

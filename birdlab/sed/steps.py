@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from birdlab.spec.parts import Length
+from birdlab.spec.recipe import Length
 
 
 @dataclass(frozen=True)

@@ -243,14 +243,19 @@ class Predefined(Spec):
     n: Annotated[int, Field(ge=1, le=50)]
 
 
+Leak = Literal["recording_id", "content", "author_species"]
+"""What two tables can share: a recording's id, its waveform, a recordist's birds of a species."""
+
+
 class DataSpec(Spec):
     """Which recordings are used: data sets by name, cleaning rules in order, folds.
 
     `base` is split into folds, `extra` joins every training fold. `soundscapes` names the data
     sets whose labelled soundscapes `birdlab lb score` uses instead of the base's own.
+    `accept_leaks` names what a pretraining table may share with validation rows.
     """
 
-    not_in_identity: ClassVar[frozenset[str]] = frozenset({"soundscapes"})
+    not_in_identity: ClassVar[frozenset[str]] = frozenset({"soundscapes", "accept_leaks"})
 
     base: Name
     extra: Tuple[Name] = ()
@@ -258,6 +263,7 @@ class DataSpec(Spec):
     folds: Annotated[Spec, KindOf("folds", "stratified")] = Stratified()
     on_bad_file: Literal["fail", "skip"] = "fail"
     soundscapes: Tuple[Name] = ()
+    accept_leaks: Tuple[Leak] = ()
 
     @model_validator(mode="after")
     def _each_once(self) -> DataSpec:

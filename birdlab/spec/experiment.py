@@ -9,21 +9,16 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field, model_validator
 
 from birdlab.errors import SpecError
+from birdlab.spec.augmentations import AugmentationSpec
 from birdlab.spec.base import Name, Spec, Tuple
 from birdlab.spec.competition import CompetitionSpec, load_competition
 from birdlab.spec.data import DataSpec
 from birdlab.spec.delta import merge, set_fields
+from birdlab.spec.model import ModelSpec
 from birdlab.spec.named import NamedList, unfold
-from birdlab.spec.parts import (
-    AugmentationSpec,
-    CellsSpec,
-    EvaluateSpec,
-    ModelSpec,
-    OutputSpec,
-    StageSpec,
-    TrainSpec,
-)
+from birdlab.spec.parts import FRESH, CellsSpec, EvaluateSpec, OutputSpec, StageSpec
 from birdlab.spec.problems import validate
+from birdlab.spec.recipe import TrainSpec
 from birdlab.spec.yamlfile import Document, load_yaml, parse_value
 
 
@@ -79,10 +74,17 @@ class ExperimentSpec(Spec):
     def _stages_fit(self) -> ExperimentSpec:
         seen: list[str] = []
         for stage in self.stages:
-            if stage.start is not None and stage.start not in seen:
+            if stage.name in FRESH:
+                raise ValueError(f"a stage cannot be called {stage.name!r}: `start` means it")
+            if stage.start is not None and stage.start not in (*seen, *FRESH):
                 raise ValueError(
                     f"stage {stage.name!r} starts from {stage.start!r}, which is not an earlier "
-                    f"stage; earlier stages: {', '.join(seen) or 'none'}"
+                    f"stage; earlier stages: {', '.join(seen) or 'none'}; {', '.join(FRESH)}"
+                )
+            if stage.train.is_steered and (stage.data is not None or self.cells.folds == "none"):
+                raise ValueError(
+                    f"stage {stage.name!r} holds no rows out, so no validation can choose its "
+                    "weights: use checkpoint: last, without early_stop"
                 )
             seen.append(stage.name)
         if self.stages[-1].data is not None:

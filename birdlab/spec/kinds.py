@@ -38,6 +38,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 FAMILIES = (
     "frontend",
+    "backbone",
     "head",
     "augmentation",
     "loss",
@@ -178,14 +179,19 @@ class KindOf:
     changed by its dotted name (`train.optimizer.lr`) where the file names no kind.
     """
 
-    def __init__(self, family: str, default: str | None = None) -> None:
-        self.family, self.default = family, default
+    def __init__(self, family: str, default: str | None = None, *, text: bool = False) -> None:
+        self.family, self.default, self.text = family, default, text
 
-    def parse(self, value: Any) -> Spec:
-        """The kind instance for `value`: an instance, a kind name, or a mapping with `kind`."""
+    def parse(self, value: Any) -> Spec | str:
+        """The kind instance for `value`: an instance, a kind name, or a mapping with `kind`.
+
+        A field that also takes plain text keeps a string that names no kind.
+        """
         if isinstance(value, Spec):
             return value
         if isinstance(value, str):
+            if self.text and (self.family, value) not in _KINDS:
+                return value
             value = {"kind": value}
         if isinstance(value, dict) and "kind" not in value and self.default is not None:
             value = {"kind": self.default, **value}
@@ -213,7 +219,7 @@ class KindOf:
         return core_schema.no_info_plain_validator_function(
             self.parse,
             serialization=core_schema.plain_serializer_function_ser_schema(
-                lambda value: value.model_dump(mode="json")
+                lambda value: value if isinstance(value, str) else value.model_dump(mode="json")
             ),
         )
 

@@ -102,7 +102,9 @@ class NamedList:
 
     def _parse_item(self, raw: Any) -> Spec:
         if self.family is not None:
-            return KindOf(self.family).parse(raw)
+            item = KindOf(self.family).parse(raw)
+            assert isinstance(item, Spec)
+            return item
         assert self.cls is not None
         return self.cls.model_validate(raw)
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from birdlab.spec.augmentations import AugmentationSpec
 from birdlab.spec.base import Probability
 from birdlab.spec.kinds import implements, register
-from birdlab.spec.parts import AugmentationSpec
 
 if TYPE_CHECKING:
     from birdlab.sed.batch import ClipBatch
