@@ -19,15 +19,13 @@ from filelock import FileLock
 
 from birdlab.celljob import CellJob
 from birdlab.cellplan import CellPlan
-from birdlab.data.audio import to_float
 from birdlab.data.waves import open_waves
-from birdlab.evaluate.outputs import StoredOutputs, save_outputs
-from birdlab.evaluate.predictor import predict_recordings
 from birdlab.lab import Lab
+from birdlab.network import WEIGHTS, build_model, device_name, pick_device
+from birdlab.validation import store_outputs
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 
-WEIGHTS = "weights.safetensors"
 CARD = "cell.json"
 CURVES = "curves.parquet"
 
@@ -70,7 +68,7 @@ def finish_cell(job: CellJob, lab: Lab, report: Report) -> None:
             _train(job, lab, report)
         elif not is_finished(lab, job):
             report("evaluate", {})
-            _store_outputs(job, lab, lab.cells / job.cell_id)
+            store_outputs(job, lab, lab.cells / job.cell_id)
 
 
 def _train(job: CellJob, lab: Lab, report: Report) -> None:
@@ -113,7 +111,7 @@ def _train(job: CellJob, lab: Lab, report: Report) -> None:
     pd.DataFrame(curves).to_parquet(folder / CURVES, index=False)
     if job.eval_id is not None:
         report("evaluate", {})
-        _store_outputs(job, lab, folder)
+        store_outputs(job, lab, folder)
     card = {
         "cell_id": job.cell_id,
         "stage": job.stage.name,
@@ -154,56 +152,6 @@ def keep_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def pick_device() -> Any:
-    """The device that cells train on: the GPU when there is one, else the CPU."""
-    import torch
-
-    if torch.cuda.is_available():
-        torch.backends.cudnn.deterministic = True
-        torch.backends.cudnn.benchmark = False
-        return torch.device("cuda")
-    return torch.device("cpu")
-
-
-def device_name() -> str:
-    """The device in words, for cards and tags."""
-    import torch
-
-    if torch.cuda.is_available():
-        return str(torch.cuda.get_device_name())
-    return platform.processor() or platform.machine()
-
-
-def build_model(job: CellJob, lab: Lab) -> Any:
-    """The network of a cell before its first step: fresh weights, or those it starts from."""
-    import torch
-
-    from birdlab.sed.draws import torch_seed
-    from birdlab.sed.model import SEDModel
-    from birdlab.sed.weights import load_backbone_weights
-
-    spec = job.spec.model
-    torch.manual_seed(torch_seed(job.seed, job.fold, "train", "init"))
-    if job.start is not None:
-        spec = spec.model_copy(update={"pretrained": False})
-    model = SEDModel(spec, len(job.classes))
-    if job.start is not None:
-        _take_over(model, lab.cells / job.start / WEIGHTS, job.stage.transfer)
-    elif spec.weights is not None:
-        load_backbone_weights(model.backbone, lab.weights_path(spec.weights))
-    return model
-
-
-def _take_over(model: Any, weights: Path, transfer: str) -> None:
-    from safetensors.torch import load_file
-
-    state = load_file(weights)
-    if transfer == "backbone":
-        own = {k: v for k, v in model.state_dict().items() if not k.startswith("backbone.")}
-        state = own | {k: v for k, v in state.items() if k.startswith("backbone.")}
-    model.load_state_dict(state, strict=True)
-
-
 def clip_source(job: CellJob, lab: Lab) -> Any:
     """Where the training clips of a cell come from."""
     from birdlab.sed.loader import ClipSource, locate_takes
@@ -224,55 +172,3 @@ def clip_source(job: CellJob, lab: Lab) -> Any:
         noise,
         round(job.stage.train.window_s * job.sample_rate_hz),
     )
-
-
-def _store_outputs(job: CellJob, lab: Lab, folder: Path) -> None:
-    """Predict the validation rows of a cell with the weights in `folder`, and store that."""
-    import torch
-
-    from birdlab.sed.fit import TorchPredictor
-
-    torch.set_num_threads(job.stage.train.threads_per_cell)
-    model = load_model(job.spec.model, len(job.classes), folder / WEIGHTS)
-    columns = job.scored.positions_in(job.classes)
-    table = job.validation()
-    waves = open_waves(lab, job.sample_rate_hz)
-    windows = predict_recordings(
-        TorchPredictor(model, columns, pick_device()),
-        list(table["recording"]),
-        _reader(waves, table),
-        job.scored.codes,
-        window_s=job.spec.competition.window_s,
-        sample_rate_hz=job.sample_rate_hz,
-        batch=job.spec.evaluate.batch,
-    )
-    columns_kept = ["recording", "primary_label", "secondary_labels"]
-    if table["apart"].any():
-        columns_kept.append("apart")
-    save_outputs(folder / f"outputs-{job.eval_id}", StoredOutputs(windows, table[columns_kept]))
-
-
-def _reader(waves: Any, table: pd.DataFrame) -> Callable[[int], Any]:
-    """A function that reads the used part of row i as a float wave."""
-    from birdlab.sed.loader import locate_takes
-
-    spans = table[["start_s", "end_s"]].to_numpy(np.float64)
-    takes = locate_takes(waves, table["key"].to_numpy("S32"), spans)
-
-    def read(i: int) -> Any:
-        place = int(takes.place[i])
-        stored = waves.read_row(place, int(takes.first[i]), int(takes.n_samples[i]))
-        return to_float(stored, waves.scale_of(place))
-
-    return read
-
-
-def load_model(spec: Any, n_classes: int, weights: Path) -> Any:
-    """The trained network in a weights file, strict, in evaluation mode."""
-    from safetensors.torch import load_file
-
-    from birdlab.sed.model import SEDModel
-
-    model = SEDModel(spec.model_copy(update={"pretrained": False}), n_classes)
-    model.load_state_dict(load_file(weights), strict=True)
-    return model.eval()

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from birdlab.cell import WEIGHTS, finish_cell, is_finished, load_model, pick_device
+from birdlab.cell import finish_cell, is_finished
 from birdlab.celljob import job_folder, save_job
 from birdlab.cellplan import CellPlan
 from birdlab.data.audio import decode
@@ -25,6 +25,7 @@ from birdlab.evaluate.predictor import predict_recordings
 from birdlab.evaluate.score import N_PAD
 from birdlab.evaluate.windows import blend
 from birdlab.lab import Lab
+from birdlab.network import WEIGHTS, load_model, pick_device
 from birdlab.plan import Plan, Progress, open_dataset, silent
 from birdlab.spec.identity import digest
 

@@ -29,6 +29,8 @@ ROOMS = (
             "birdlab.cellplan",
             "birdlab.celljob",
             "birdlab.cell",
+            "birdlab.network",
+            "birdlab.validation",
             "birdlab.heldout",
             "birdlab.scaffold",
         ),
@@ -56,7 +58,15 @@ ALLOWED = {
 """Rooms that may import less than everything above them."""
 
 OWNERS = {
-    "torch": ("birdlab.sed", "birdlab.cell", "birdlab.heldout", "birdlab.run", "birdlab.promote"),
+    "torch": (
+        "birdlab.sed",
+        "birdlab.cell",
+        "birdlab.network",
+        "birdlab.validation",
+        "birdlab.heldout",
+        "birdlab.run",
+        "birdlab.promote",
+    ),
     "torchaudio": (),
     "timm": ("birdlab.sed", "birdlab.promote"),
     "mlflow": ("birdlab.tracking", "birdlab.promote.registry"),

@@ -31,7 +31,8 @@ CHILD = """
 import sys
 from pathlib import Path
 import torch
-from birdlab.cell import build_model, clip_source, keep_freed_memory
+from birdlab.cell import clip_source, keep_freed_memory
+from birdlab.network import build_model
 from birdlab.celljob import load_job
 from birdlab.lab import open_lab
 from birdlab.sed.draws import EpochDraws

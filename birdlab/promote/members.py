@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from birdlab.cell import WEIGHTS, is_trained
+from birdlab.cell import is_trained
 from birdlab.data.audio import decode
 from birdlab.data.store import WaveStore
 from birdlab.errors import PromotionError
 from birdlab.evaluate.windows import cut_windows
 from birdlab.lab import Lab
+from birdlab.network import WEIGHTS
 from birdlab.plan import Plan, plan_experiment
 from birdlab.promote.export import Member
 from birdlab.spec.experiment import ExperimentSpec
