@@ -16,7 +16,8 @@ from birdlab.sed.augment import augment_mel
 from birdlab.sed.draws import EpochDraws, torch_seed
 from birdlab.sed.loader import ClipSource, epoch_batches
 from birdlab.sed.model import SEDModel
-from birdlab.sed.schedule import build_optimizer, learning_rate
+from birdlab.sed.optimizers import build_optimizer
+from birdlab.sed.schedule import learning_rate
 from birdlab.sed.steps import Steps
 from birdlab.spec.augmentations import AugmentationSpec
 from birdlab.spec.kinds import function_of
@@ -55,7 +56,7 @@ def fit(
     when a loss is not finite, naming epoch, step and the recordings of the batch, which
     `names(rows)` gives. `workers` threads read clips ahead; they change no number.
     """
-    optimizer = build_optimizer(train.optimizer, list(model.parameters()))
+    optimizer = build_optimizer(train.optimizer, model)
     base_lr = float(optimizer.param_groups[0]["lr"])
     loss_of = function_of(train.loss)
     layout = torch.channels_last if train.channels_last else torch.contiguous_format

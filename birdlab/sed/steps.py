@@ -10,7 +10,7 @@ from birdlab.spec.recipe import Length
 
 @dataclass(frozen=True)
 class Steps:
-    """Optimiser steps in all, steps per epoch, clips per step."""
+    """Optimiser steps in all, steps per epoch, clips per optimiser step."""
 
     total: int
     per_epoch: int
@@ -22,13 +22,14 @@ class Steps:
         return math.ceil(self.total / self.per_epoch)
 
 
-def count_steps(length: Length, batch: int, n_rows: int) -> Steps:
-    """The steps of a stage over `n_rows` training rows.
+def count_steps(length: Length, batch: int, n_rows: int, accumulate: int = 1) -> Steps:
+    """The optimiser steps of a stage over `n_rows` training rows.
 
-    An epoch draws floor(n_rows / batch) full batches, at least one; a table smaller than a
-    batch makes batches of its own size. `steps` and `clips` fix the total whatever the table.
+    A step takes `accumulate` batches of `batch` clips. An epoch draws as many full steps as
+    `n_rows` clips hold, at least one; a table smaller than a step makes steps of its own size.
+    `steps` and `clips` fix the total whatever the table.
     """
-    batch = min(batch, n_rows)
+    batch = min(batch * accumulate, n_rows)
     per_epoch = max(1, n_rows // batch)
     if length.epochs is not None:
         total = length.epochs * per_epoch
