@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -19,8 +20,14 @@ from birdlab.spec.yamlfile import Document
 
 LAB_FILE = "birdlab.toml"
 LOCAL_FILE = "birdlab.local.toml"
-BUILT_IN_DATA = {"demo": 0, "demo-abroad": 1}
-"""Data sets that birdlab generates by itself on first use, and their seeds."""
+BUILT_IN_DATA: Mapping[str, Mapping[str, Any]] = {
+    "demo": {"seed": 0},
+    "demo-abroad": {"seed": 1},
+    "demo-environment": {"part": "environment"},
+    "demo-soundscapes": {"part": "soundscapes"},
+    "demo-phones": {"part": "phones"},
+}
+"""Data sets that birdlab generates by itself on first use: the fields of their DemoSource."""
 
 
 class LabFile(Spec):
@@ -103,7 +110,7 @@ class Lab:
             return cast(SourceSpec, self.file.data[name])
         if name in BUILT_IN_DATA:
             folder = Path(self.file.stores) / "demo" / name
-            return DemoSource(path=str(folder), seed=BUILT_IN_DATA[name])
+            return DemoSource(path=str(folder), **BUILT_IN_DATA[name])
         raise LabError(
             f"the lab knows no data set {name!r}",
             where=str(self.root / LAB_FILE),

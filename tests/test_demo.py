@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birdlab.data.demo import DemoSettings, build_demo, generate
+from birdlab.data.demo.environment import EVENTS, render_event
 from birdlab.data.demo.oggfile import write_ogg
+from birdlab.data.demo.parts import CLIPS_PER_EVENT, PHONE_RATES_HZ, build_part
 from birdlab.data.demo.places import BAND_HZ, draw_place, render_noise
 from birdlab.data.demo.rendering import (
     AUDIBLE_S,
@@ -30,7 +32,10 @@ from birdlab.data.demo.settings import SAMPLE_RATE_HZ, build_generator
 from birdlab.data.demo.songs import FAMILIES, draw_grammar, draw_lookalike, draw_voice, render_song
 from birdlab.data.demo.tables import METADATA_COLUMNS
 from birdlab.data.demo.world import build_world, count_long_tail
+from birdlab.data.sources import load_source
 from birdlab.errors import LabError, SpecError
+from birdlab.lab import BUILT_IN_DATA, Lab
+from birdlab.spec.sources import DemoSource
 
 SMALL = DemoSettings(
     seed=1,
@@ -267,3 +272,95 @@ def test_a_folder_of_something_else_is_kept(tmp_path: Path) -> None:
 def test_settings_that_cannot_be_met_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(SpecError):
         DemoSettings(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The data sets that go with the small competition."""
+    root = tmp_path_factory.mktemp("parts")
+    names = ("environment", "soundscapes", "phones")
+    return {part: build_demo(root / part, SMALL, part=part, jobs=1) for part in names}  # type: ignore[arg-type]
+
+
+def test_the_built_in_data_sets_are_those_of_the_demo(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    assert {lab.source(name) for name in ("demo", "demo-abroad")} == {
+        DemoSource(path="mlruns/demo/demo"),
+        DemoSource(path="mlruns/demo/demo-abroad", seed=1),
+    }
+    for part in ("environment", "soundscapes", "phones"):
+        name = f"demo-{part}"
+        assert lab.source(name) == DemoSource(path=f"mlruns/demo/{name}", part=part)
+    assert len(BUILT_IN_DATA) == 5
+
+
+def test_equal_settings_give_equal_parts(tmp_path: Path, parts: dict[str, Path]) -> None:
+    for part, root in parts.items():
+        before = {p: p.stat().st_mtime_ns for p in root.rglob("*")}
+        build_demo(root, SMALL, part=part, jobs=1)  # type: ignore[arg-type]
+        assert {p: p.stat().st_mtime_ns for p in root.rglob("*")} == before
+    again = build_demo(tmp_path / "again", SMALL, part="phones", jobs=2)
+    assert hash_folder(again) == hash_folder(parts["phones"])
+    build_demo(tmp_path / "again", SMALL, part="environment", jobs=1)
+    assert hash_folder(tmp_path / "again") == hash_folder(parts["environment"])
+
+
+def test_environment_holds_clips_of_every_event_and_is_background(parts: dict[str, Path]) -> None:
+    root = parts["environment"]
+    listed = read_table(root, "background.csv")
+    assert listed["label"].value_counts().to_dict() == dict.fromkeys(EVENTS, CLIPS_PER_EVENT)
+    waves = [soundfile.read(root / "background" / name)[0] for name in listed["filename"]]
+    assert {len(wave) for wave in waves} == {5 * SAMPLE_RATE_HZ}
+    assert all(0.1 < np.abs(wave).max() <= 1 for wave in waves)
+    assert len({wave.tobytes() for wave in waves}) == len(waves)
+
+
+def test_environment_sounds_are_what_they_are_called() -> None:
+    def measure(kind: str) -> tuple[float, float]:
+        """Spectral centroid in Hz; the loudest over the median 20 ms, in dB."""
+        wave = render_event(kind, 5 * SAMPLE_RATE_HZ, build_generator(0, kind))
+        power = np.abs(np.fft.rfft(wave)) ** 2
+        hz = np.fft.rfftfreq(len(wave), 1 / SAMPLE_RATE_HZ)
+        frames = np.mean(wave.reshape(-1, 640).astype(np.float64) ** 2, axis=1)
+        crest_db = 10 * np.log10(frames.max() / np.median(frames))
+        return float((hz * power).sum() / power.sum()), float(crest_db)
+
+    centroid_hz, crest_db = zip(*map(measure, EVENTS), strict=True)
+    pitch, crest = dict(zip(EVENTS, centroid_hz)), dict(zip(EVENTS, crest_db))  # noqa: B905
+    assert pitch["wind"] < 500 < pitch["siren"] < pitch["rain"]
+    assert pitch["engine"] < pitch["siren"] < pitch["clock_tick"]
+    sudden = {"footsteps", "clock_tick", "door_knock", "crackling_fire"}
+    steady = {"rain", "engine", "siren"}
+    assert min(crest[kind] for kind in sudden) > 10 > max(crest[kind] for kind in steady)
+
+
+def test_training_soundscapes_are_no_leaderboards(parts: dict[str, Path], demo: Path) -> None:
+    lab = parts["soundscapes"].parent
+    dataset = load_source(DemoSource(path="soundscapes"), "mine", parts["soundscapes"], lab)
+    assert set(dataset.soundscapes["split"]) == {"train"}
+    assert list(dataset.class_list) == list(build_world(SMALL).codes)
+    labels = dataset.soundscape_labels
+    assert len(labels) == 4 * len(dataset.soundscapes)
+    assert labels[list(dataset.class_list)].sum().sum() > 0
+    theirs = set(read_table(demo, "soundscapes.csv")["filename"])
+    assert theirs.isdisjoint(dataset.soundscapes["filename"])
+    ours = {plan.site for plan in build_part(SMALL, "soundscapes").soundscapes}
+    assert ours.isdisjoint(plan.site for plan in build_world(SMALL).soundscapes)
+    assert not (parts["soundscapes"] / "sample_submission.csv").exists()
+
+
+def test_phones_record_the_same_species_at_lower_rates(parts: dict[str, Path], demo: Path) -> None:
+    lab = parts["phones"].parent
+    dataset = load_source(DemoSource(path="phones"), "phones", parts["phones"], lab)
+    rows, theirs = dataset.recordings, read_table(demo, "train_metadata.csv")
+    assert set(rows["primary_label"]) == set(theirs["primary_label"])
+    assert set(rows["recording"]).isdisjoint(theirs["filename"])
+    assert set(rows["author"]).isdisjoint(theirs["author"].dropna())
+    planned = {plan.filename: plan for plan in build_part(SMALL, "phones").recordings}
+    for name, path in zip(rows["recording"], rows["path"], strict=True):
+        info = soundfile.info(path)
+        assert info.samplerate == planned[name].rate_hz
+        assert info.duration == pytest.approx(planned[name].duration_s, abs=1e-3)
+    rates = [plan.rate_hz for plan in build_part(DemoSettings(), "phones").recordings]
+    assert len(rates) == 126 and set(rates) == set(PHONE_RATES_HZ)
+    assert 0.35 < np.mean(np.array(rates) < SAMPLE_RATE_HZ) < 0.65

@@ -37,7 +37,7 @@ NUMBERS = ("rating", "latitude", "longitude", "duration_s")
 RESERVED = ("role", "fold_", "start_s", "end_s", "copies", "apart")
 """Columns that an experiment's table adds; a raw column of such a name is left out."""
 SOUNDSCAPES = ("filename", "path", "split", "duration_s")
-SPLITS = ("public", "private", "unlabelled")
+SPLITS = ("train", "public", "private", "unlabelled")
 ANNOTATIONS = ("filename", "path", "start_s", "end_s", "label")
 
 

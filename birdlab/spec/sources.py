@@ -63,7 +63,9 @@ class SoundscapesSource(SourceSpec):
     """Long recordings with labels in time: an annotation CSV, or Raven selection tables.
 
     `annotations` is a CSV file, or a folder of Raven tables, relative to `path`; `columns` maps
-    filename, start_s, end_s, label where they have names that birdlab does not know.
+    filename, start_s, end_s, label where they have names that birdlab does not know. Files that
+    it names are `public` or `private`, a leaderboard's, or `train`: those may judge models before
+    any leaderboard does (`evaluate.soundscapes`).
     """
 
     kind: Literal["soundscapes"] = "soundscapes"
@@ -71,7 +73,7 @@ class SoundscapesSource(SourceSpec):
     audio: str = "."
     columns: dict[str, str] = Field(default_factory=dict)
     window_s: Positive = 5.0
-    split: Literal["public", "private", "unlabelled"] = "public"
+    split: Literal["train", "public", "private", "unlabelled"] = "public"
 
 
 @register("source")
@@ -87,10 +89,11 @@ class BackgroundSource(SourceSpec):
 
 @register("source")
 class DemoSource(SourceSpec):
-    """The built-in competition, generated on first use."""
+    """The built-in competition, or a `part` that goes with it, generated on first use."""
 
     kind: Literal["demo"] = "demo"
     seed: Annotated[int, Field(ge=0)] = 0
+    part: Literal["competition", "environment", "soundscapes", "phones"] = "competition"
 
 
 def _path_alone(value: Any) -> Any:

@@ -14,11 +14,14 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import soxr
+
 from birdlab.data.demo.oggfile import write_ogg
+from birdlab.data.demo.parts import build_part
 from birdlab.data.demo.rendering import Plan, Truth, render_plan
-from birdlab.data.demo.settings import DemoSettings
+from birdlab.data.demo.settings import SAMPLE_RATE_HZ, DemoSettings, Part
 from birdlab.data.demo.tables import save_tables
-from birdlab.data.demo.world import BackgroundPlan, RecordingPlan, World, build_world
+from birdlab.data.demo.world import BackgroundPlan, RecordingPlan, World
 from birdlab.errors import LabError
 
 MANIFEST = "demo.json"
@@ -33,21 +36,25 @@ def build_demo(
     root: Path,
     settings: DemoSettings | None = None,
     *,
+    part: Part = "competition",
     jobs: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """The folder of the demo competition made from `settings` (the default ones when None).
 
-    A folder that already holds it is returned as it is; one that holds a demo competition of
-    other settings is replaced. Files are made by `jobs` processes (1: in this one) in a folder
-    beside `root` that takes its name when complete. `progress` gets files done and files in all.
+    With another `part`, that of a data set that goes with it. A folder that already holds it is
+    returned as it is; one that holds a demo of other settings is replaced. Files are made by
+    `jobs` processes (1: in this one) in a folder beside `root` that takes its name when complete.
+    `progress` gets files done and files in all.
     Raises LabError when `root` holds something else.
     """
     root, settings = Path(root), settings or DemoSettings()
-    manifest = {"format": FORMAT, "settings": settings.as_json()}
+    manifest: dict[str, object] = {"format": FORMAT, "settings": settings.as_json()}
+    if part != "competition":
+        manifest["part"] = part
     if _holds_demo(root, manifest):
         return root
-    world = build_world(settings)
+    world = build_part(settings, part)
     with _partial_folder(root) as partial:
         audible = _render_all(partial, settings, world, jobs, progress)
         save_tables(partial, settings, world, audible)
@@ -109,7 +116,11 @@ def render_file(task: Task) -> tuple[str, Mapping[str, Truth]]:
     """Write one file of the competition; its name and the audible frames of each species."""
     folder, settings, plan = task
     rendering = render_plan(settings, plan)
-    write_ogg(Path(folder) / _path_of(plan), rendering.wave)
+    rate_hz = plan.rate_hz if isinstance(plan, RecordingPlan) else SAMPLE_RATE_HZ
+    wave = rendering.wave
+    if rate_hz != SAMPLE_RATE_HZ:
+        wave = soxr.resample(wave, SAMPLE_RATE_HZ, rate_hz)
+    write_ogg(Path(folder) / _path_of(plan), wave, rate_hz)
     return plan.filename, rendering.audible
 
 
@@ -125,7 +136,7 @@ def _render_all(
     plans.sort(key=lambda plan: (-plan.duration_s, plan.filename))
     for plan in plans:
         (partial / _path_of(plan)).parent.mkdir(parents=True, exist_ok=True)
-    for folder in ("background", "soundscapes"):
+    for folder in ("background", "soundscapes") if world.recordings else ():
         (partial / folder).mkdir(exist_ok=True)
     tasks = [(str(partial), settings, plan) for plan in plans]
     if jobs <= 1:

@@ -11,21 +11,22 @@ import soundfile
 from birdlab.data.demo.settings import SAMPLE_RATE_HZ
 from birdlab.data.demo.songs import Wave
 
-_BLOCK = 10 * SAMPLE_RATE_HZ
+_BLOCK_S = 10
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
-def write_ogg(path: Path, wave: Wave) -> None:
-    """Write `wave` ([samples] float32, 32 kHz) as a Vorbis file, equal samples to equal bytes.
+def write_ogg(path: Path, wave: Wave, rate_hz: int = SAMPLE_RATE_HZ) -> None:
+    """Write `wave` ([samples] float32 at `rate_hz`) as a Vorbis file, equal samples, equal bytes.
 
     libsndfile is fed blocks of 10 s, since one long write can crash it. It gives every stream a
     random serial number; that is set to 1 afterwards.
     """
+    block = _BLOCK_S * rate_hz
     with soundfile.SoundFile(
-        path, "w", samplerate=SAMPLE_RATE_HZ, channels=1, format="OGG", subtype="VORBIS"
+        path, "w", samplerate=rate_hz, channels=1, format="OGG", subtype="VORBIS"
     ) as file:
-        for start in range(0, len(wave), _BLOCK):
-            file.write(wave[start : start + _BLOCK])
+        for start in range(0, len(wave), block):
+            file.write(wave[start : start + block])
     path.write_bytes(_renumber_stream(path.read_bytes(), serial=1))
 
 

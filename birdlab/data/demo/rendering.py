@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from birdlab.data.demo.environment import render_event
 from birdlab.data.demo.places import (
     Place,
     carry_song,
@@ -147,8 +148,11 @@ def _render_soundscape(settings: DemoSettings, world: World, plan: SoundscapePla
 
 def _render_background(settings: DemoSettings, plan: BackgroundPlan) -> Rendering:
     rng = build_generator(settings.seed, plan.filename)
+    n = round(plan.duration_s * SAMPLE_RATE_HZ)
+    if plan.of == "event":
+        return Rendering(render_event(plan.kind, n, rng), {})
     place = draw_background(rng, plan.kind)
-    noise = render_noise(place, round(plan.duration_s * SAMPLE_RATE_HZ), rng)
+    noise = render_noise(place, n, rng)
     return Rendering(record_wave(noise, place), {})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, fields
+from typing import Literal
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from birdlab.errors import SpecError
 
 SAMPLE_RATE_HZ = 32_000
 WINDOW_S = 5
+
+Part = Literal["competition", "environment", "soundscapes", "phones"]
+"""What of the demo's world is made: the competition, or a data set that goes with it (`parts`)."""
 
 
 @dataclass(frozen=True)

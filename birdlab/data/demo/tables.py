@@ -48,7 +48,7 @@ def _metadata_row(
     heard = [c for c in plan.background if mark_windows(audible[c], n_windows).any()]
     latitude = home.uniform(-35, 60) + rng.normal(0, 0.2)
     longitude = home.uniform(-120, 140) + rng.normal(0, 0.2)
-    number = plan.filename.removesuffix(".ogg").rsplit("DM", 1)[1]
+    number = Path(plan.filename).stem[2:]  # after the two letters that files begin with
     return (
         plan.primary,
         str(sorted(heard)),
@@ -81,26 +81,35 @@ def _window_rows(
 def save_tables(
     root: Path, settings: DemoSettings, world: World, audible: Mapping[str, Mapping[str, Truth]]
 ) -> None:
-    """Write every table of the competition below `root`.
+    """Write the tables of what `world` holds below `root`.
 
     `audible` holds, per file name, the audible frames of each species in the file.
     """
+    if world.recordings:
+        _save_rows(
+            root / "train_metadata.csv",
+            METADATA_COLUMNS,
+            (_metadata_row(settings, world, p, audible[p.filename]) for p in world.recordings),
+        )
+    if world.recordings or world.soundscapes:
+        _save_rows(
+            root / "taxonomy.csv",
+            ("primary_label", "scientific_name", "common_name"),
+            ((s.code, s.scientific_name, s.common_name) for s in world.species),
+        )
+    if world.backgrounds or world.recordings:
+        _save_rows(
+            root / "background.csv",
+            ("filename", "label", "duration_s"),
+            ((p.filename, p.kind, p.duration_s) for p in world.backgrounds),
+        )
+    if world.soundscapes:
+        _save_soundscapes(root, world, audible)
+
+
+def _save_soundscapes(root: Path, world: World, audible: Mapping[str, Mapping[str, Truth]]) -> None:
+    """The soundscapes, the labels of their windows, and a submission for the public ones."""
     codes = world.codes
-    _save_rows(
-        root / "train_metadata.csv",
-        METADATA_COLUMNS,
-        (_metadata_row(settings, world, p, audible[p.filename]) for p in world.recordings),
-    )
-    _save_rows(
-        root / "taxonomy.csv",
-        ("primary_label", "scientific_name", "common_name"),
-        ((s.code, s.scientific_name, s.common_name) for s in world.species),
-    )
-    _save_rows(
-        root / "background.csv",
-        ("filename", "label", "duration_s"),
-        ((p.filename, p.kind, p.duration_s) for p in world.backgrounds),
-    )
     _save_rows(
         root / "soundscapes.csv",
         ("filename", "split", "duration_s"),
@@ -111,8 +120,6 @@ def save_tables(
     header = ("row_id", *codes)
     _save_rows(root / "soundscape_labels.csv", header, (row for _, row in rows))
     guess = [1 / len(codes)] * len(codes)
-    _save_rows(
-        root / "sample_submission.csv",
-        header,
-        ((row[0], *guess) for split, row in rows if split == "public"),
-    )
+    public = [(row[0], *guess) for split, row in rows if split == "public"]
+    if public:
+        _save_rows(root / "sample_submission.csv", header, public)

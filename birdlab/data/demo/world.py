@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 
 from birdlab.data.demo.places import KINDS, Place, draw_place
-from birdlab.data.demo.settings import DemoSettings, build_generator
+from birdlab.data.demo.settings import SAMPLE_RATE_HZ, DemoSettings, build_generator
 from birdlab.data.demo.songs import (
     FAMILIES,
     Grammar,
@@ -42,7 +44,10 @@ class Species:
 
 @dataclass(frozen=True)
 class RecordingPlan:
-    """A recording to be made: `recordist` made it, `author` is the name given (may be empty)."""
+    """A recording to be made: `recordist` made it, `author` is the name given (may be empty).
+
+    `rate_hz` is the sample rate of its file.
+    """
 
     filename: str
     primary: str
@@ -50,15 +55,17 @@ class RecordingPlan:
     recordist: str
     author: str
     duration_s: float
+    rate_hz: int = SAMPLE_RATE_HZ
 
 
 @dataclass(frozen=True)
 class BackgroundPlan:
-    """A recording without birds; `kind` says what is heard."""
+    """A recording without birds; `kind` says what is heard: a kind of place or an event."""
 
     filename: str
     kind: str
     duration_s: float
+    of: Literal["place", "event"] = "place"
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,7 @@ def count_long_tail(n_species: int, n_recordings: int, rarest: int) -> list[int]
     return counts
 
 
-def _draw_species(settings: DemoSettings) -> tuple[list[Species], list[tuple[str, str]]]:
+def draw_species(settings: DemoSettings) -> tuple[list[Species], list[tuple[str, str]]]:
     """The species, most frequent first, and the pairs among them that sound alike."""
     rng = build_generator(settings.seed, "species")
     n, n_pairs = settings.n_species, min(3, settings.n_species // 2)
@@ -142,8 +149,10 @@ def _draw_recordists(rng: Random, n: int) -> list[str]:
     return [names[i] for i in rng.choice(len(names), size=n, replace=False)]
 
 
-def _plan_recordings(settings: DemoSettings, species: list[Species]) -> list[RecordingPlan]:
-    rng = build_generator(settings.seed, "recordings")
+def plan_recordings(
+    settings: DemoSettings, species: list[Species], rng: Random
+) -> list[RecordingPlan]:
+    """Who records which species and for how long; `species` come most frequent first."""
     n = settings.n_recordings
     counts = count_long_tail(settings.n_species, n, settings.rarest)
     recordists = _draw_recordists(rng, settings.n_recordists)
@@ -183,12 +192,16 @@ def split_sizes(n_soundscapes: int) -> dict[str, int]:
     return {"public": public, "private": private, "unlabelled": unlabelled}
 
 
-def _plan_soundscapes(settings: DemoSettings, codes: list[str]) -> list[SoundscapePlan]:
-    """The soundscapes; species are dealt like cards, so that each split has all of them."""
-    rng = build_generator(settings.seed, "soundscapes")
+def plan_soundscapes(
+    settings: DemoSettings, codes: Sequence[str], sizes: Mapping[str, int], rng: Random
+) -> list[SoundscapePlan]:
+    """So many soundscapes of each split.
+
+    Species are dealt like cards, so that each split has all of them.
+    """
     plans = []
     number = 1000
-    for split, n in split_sizes(settings.n_soundscapes).items():
+    for split, n in sizes.items():
         deck: list[str] = []
         for _ in range(n):
             size = min(len(codes), int(rng.integers(3, 6)))
@@ -213,7 +226,7 @@ def _plan_soundscapes(settings: DemoSettings, codes: list[str]) -> list[Soundsca
 @lru_cache(maxsize=4)
 def build_world(settings: DemoSettings) -> World:
     """The whole plan of a competition; equal settings give an equal plan in every process."""
-    by_frequency, pairs = _draw_species(settings)
+    by_frequency, pairs = draw_species(settings)
     rng = build_generator(settings.seed, "backgrounds")
     low, high = settings.background_s
     backgrounds = tuple(
@@ -226,9 +239,18 @@ def build_world(settings: DemoSettings) -> World:
     )
     return World(
         tuple(sorted(by_frequency, key=lambda species: species.code)),
-        tuple(_plan_recordings(settings, by_frequency)),
+        tuple(
+            plan_recordings(settings, by_frequency, build_generator(settings.seed, "recordings"))
+        ),
         backgrounds,
-        tuple(_plan_soundscapes(settings, [species.code for species in by_frequency])),
+        tuple(
+            plan_soundscapes(
+                settings,
+                [species.code for species in by_frequency],
+                split_sizes(settings.n_soundscapes),
+                build_generator(settings.seed, "soundscapes"),
+            )
+        ),
         tuple(pairs),
     )
 

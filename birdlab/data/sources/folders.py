@@ -48,5 +48,5 @@ def load_folder(source: AutoSource, place: Place) -> Dataset:
 
 @implements(DemoSource)
 def load_demo(source: DemoSource, place: Place) -> Dataset:
-    """The generated competition; generating it is the caller's part."""
-    return load_birdclef(BirdclefSource(path=source.path), place)
+    """The generated competition or part of it; generating it is the caller's part."""
+    return load_folder(AutoSource(path=source.path), place)
