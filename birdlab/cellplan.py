@@ -4,101 +4,39 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from birdlab.data.catalog import Dataset
 from birdlab.data.classes import ClassList
 from birdlab.data.table import DataTable, NoiseKey
-from birdlab.errors import SpecError
 from birdlab.lab import Lab
+from birdlab.rows import Rows
 from birdlab.sed.steps import Steps, count_steps
-from birdlab.sed.targets import Targets
 from birdlab.spec.augmentations import AugmentationSpec
 from birdlab.spec.base import canonical
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.identity import component_versions, digest
 from birdlab.spec.parts import StageSpec
+from birdlab.stages import depends_on_fold, fresh_weights, hand_over, stage_before
+
+__all__ = ["SEMANTICS", "CellBuilder", "CellPlan", "Rows"]
 
 SEMANTICS = {"decode": 1, "crop": 2, "network": 1, "fit": 2}
 """Raised when a part that is no kind gives other numbers for the same fields."""
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
-    """A table to train on: its rows, one content line per row, the key of each waveform.
-
-    A key is None where the audio file is missing.
-    """
-
-    table: pd.DataFrame
-    keys: tuple[str | None, ...]
-
-    @cached_property
-    def names(self) -> npt.NDArray[np.object_]:
-        """Each row's recording, with the part of it where the row is only a part."""
-        names: npt.NDArray[np.object_] = self.table["recording"].to_numpy(object).copy()
-        for row in np.flatnonzero(~np.isnan(self.spans_s).all(axis=1)):
-            start, end = self.spans_s[row]
-            names[row] += f"[{np.nan_to_num(start):g}-{'' if np.isnan(end) else f'{end:g}'}]"
-        return names
-
-    @cached_property
-    def spans_s(self) -> npt.NDArray[np.float64]:
-        """The used part of each recording, [N, 2] seconds; NaN for its own start or end."""
-        spans: npt.NDArray[np.float64] = self.table[["start_s", "end_s"]].to_numpy(np.float64)
-        return spans
-
-    @cached_property
-    def lines(self) -> npt.NDArray[np.object_]:
-        """What identifies each row: id and part, labels, waveform."""
-        columns = (self.table[c] for c in ("primary_label", "secondary_labels"))
-        marks = np.where(self.table["apart"], "\x1fapart", "")
-        lines = [
-            "\x1f".join((name, label, ",".join(also), key or "missing")) + mark
-            for name, label, also, key, mark in zip(
-                self.names, *columns, self.keys, marks, strict=True
-            )
-        ]
-        return np.asarray(lines, object)
-
-    def digest(self, chosen: npt.NDArray[np.int64]) -> str:
-        """A hash over the chosen rows in order."""
-        return hashlib.sha256("\n".join(self.lines[chosen]).encode()).hexdigest()[:16]
-
-    def targets(self, classes: ClassList, secondary: float) -> Targets:
-        """The labels of all rows as columns of `classes`.
-
-        Secondary labels that are no class are left out. Raises DataError for primary labels
-        that are none.
-        """
-        if classes.digest not in self._targets:
-            also = [
-                [classes.index[label] for label in labels if label in classes]
-                for labels in self.table["secondary_labels"]
-            ]
-            self._targets[classes.digest] = Targets(
-                classes.columns(self.table["primary_label"]),
-                np.concatenate([[0], np.cumsum([len(a) for a in also])]).astype(np.int64),
-                np.fromiter((c for columns in also for c in columns), np.int32),
-                len(classes),
-            )
-        return replace(self._targets[classes.digest], secondary=secondary)
-
-    @cached_property
-    def _targets(self) -> dict[str, Targets]:
-        return {}
-
-
-@dataclass(frozen=True, eq=False)
 class CellPlan:
-    """One (stage, fold, seed): what it trains on, how long, what it starts from, its id."""
+    """One (stage, fold, seed): what it trains on, how long, what it starts from, its id.
+
+    validation: the rows of the fold, where the cell is scored or looks at them while it trains;
+    eval_id: names its outputs on them, None where it is not scored.
+    """
 
     cell_id: str
     stage: StageSpec
@@ -112,6 +50,7 @@ class CellPlan:
     document: Mapping[str, Any]
     validation: npt.NDArray[np.int64] | None
     eval_id: str | None
+    soundscapes_id: str | None = None
 
     @property
     def title(self) -> str:
@@ -145,35 +84,39 @@ class CellBuilder:
         folds: tuple[int | None, ...] = self.spec.fold_numbers or (None,)
         for seed in self.spec.cells.seeds:
             for fold in folds:
-                yield from self._chain(fold, seed)
+                for stage in self.spec.stages:
+                    yield from self._with_starts(stage, fold, seed)
 
-    def _chain(self, fold: int | None, seed: int) -> Iterator[CellPlan]:
-        """The cells of one (fold, seed) that were not given out before, first stage first."""
-        for stage in self.spec.stages:
-            key = self._key(stage, fold, seed)
-            if key not in self.made:
-                self.made[key] = self._build(stage, *key[1:])
-                yield self.made[key]
+    def _with_starts(self, stage: StageSpec, fold: int | None, seed: int) -> Iterator[CellPlan]:
+        """The cell of a stage after those it goes back to, each unless it was given out before."""
+        key = self._key(stage, fold, seed)
+        if key in self.made:
+            return
+        before = stage_before(self.spec, stage)
+        if before is not None:
+            yield from self._with_starts(before, *key[1:])
+        start = None if before is None else self.made[self._key(before, *key[1:])]
+        self.made[key] = self._build(stage, *key[1:], start)
+        yield self.made[key]
 
     def _key(self, stage: StageSpec, fold: int | None, seed: int) -> tuple[str, int | None, int]:
+        """What tells cells apart: pretraining is for all folds, a shared stage for all seeds."""
         return (
             stage.name,
-            fold if stage.data is None else None,
+            fold if depends_on_fold(self.spec, stage) else None,
             0 if stage.seeds == "shared" else seed,
         )
 
-    def _build(self, stage: StageSpec, fold: int | None, seed: int) -> CellPlan:
-        start = None
-        if stage.start is not None:
-            before = next(s for s in self.spec.stages if s.name == stage.start)
-            start = self.made[self._key(before, fold, seed)]
+    def _build(
+        self, stage: StageSpec, fold: int | None, seed: int, start: CellPlan | None
+    ) -> CellPlan:
         rows, chosen = self._training_rows(stage, fold)
         classes = self._classes(stage, start)
+        held = self._validation(stage, fold)
+        scored = stage is self.spec.stages[-1] and held is not None
         document = self._document(stage, fold, seed, start, rows.digest(chosen), classes)
-        validation, eval_id = None, None
-        if stage is self.spec.stages[-1] and fold is not None:
-            validation = np.flatnonzero(self.folds == fold)
-            eval_id = self._eval_id(rows.digest(validation))
+        if stage.train.is_steered and held is not None:
+            document["steered_by"] = self._steering(rows.digest(held))
         return CellPlan(
             cell_id=digest(document),
             stage=stage,
@@ -183,11 +126,19 @@ class CellBuilder:
             rows=rows,
             chosen=chosen,
             classes=classes,
-            steps=count_steps(stage.train.length, stage.train.batch, max(1, len(chosen))),
+            steps=count_steps(
+                stage.train.length, stage.train.batch, max(1, len(chosen)), stage.train.accumulate
+            ),
             document=document,
-            validation=validation,
-            eval_id=eval_id,
+            validation=held if scored or stage.train.validate_every != "last" else None,
+            eval_id=self._eval_id(rows.digest(held)) if scored and held is not None else None,
         )
+
+    def _validation(self, stage: StageSpec, fold: int | None) -> npt.NDArray[np.int64] | None:
+        """The rows that a stage leaves out; None for one that trains on all it has."""
+        if fold is None or stage.data is not None:
+            return None
+        return np.flatnonzero(self.folds == fold)
 
     def _training_rows(
         self, stage: StageSpec, fold: int | None
@@ -201,22 +152,29 @@ class CellBuilder:
         return rows, np.repeat(np.arange(len(copies)), copies)
 
     def _classes(self, stage: StageSpec, start: CellPlan | None) -> ClassList:
+        """The classes of a stage's network; where a table is missing they are not checked."""
+        own = self._own_classes(stage)
+        if start is None:
+            return own
+        if not self._is_known(stage, start):
+            return start.classes if stage.transfer == "all" else own
+        needed = list(own)
         if stage.data is not None:
-            dataset = self.datasets[stage.data]
-            return self.data.classes if dataset is None else dataset.class_list
-        if start is None or stage.transfer == "backbone":
-            return self.data.classes
-        missing = start.classes.unknown(self.data.classes)
-        dataset = self.datasets.get(start.stage.data or "")
-        if missing and (start.stage.data is None or dataset is not None):
-            raise SpecError(
-                f"stage {stage.name!r} keeps the head of {start.stage.name!r}, which lacks "
-                f"{len(missing)} scored classes",
-                where=f"stages.{stage.name}.transfer",
-                got=", ".join(missing[:20]),
-                fix="write `transfer: backbone` to start with a new head",
-            )
-        return start.classes
+            needed = sorted(set(self.stage_rows[stage.data].table["primary_label"]))
+        return hand_over(stage, start.stage, start.classes, own, needed)
+
+    def _own_classes(self, stage: StageSpec) -> ClassList:
+        dataset = self.datasets.get(stage.data or "")
+        return self.data.classes if dataset is None else dataset.class_list
+
+    def _is_known(self, stage: StageSpec, start: CellPlan) -> bool:
+        """Whether the tables are there that say which classes a stage and its start have."""
+        node: CellPlan | None = start
+        names = [stage.data]
+        while node is not None:
+            names.append(node.stage.data)
+            node = node.start
+        return all(name is None or self.datasets.get(name) is not None for name in names)
 
     def _document(
         self,
@@ -229,8 +187,11 @@ class CellBuilder:
     ) -> dict[str, Any]:
         """Everything the weights of a cell depend on, and nothing else."""
         model = canonical(self.spec.model)
-        source = (model.pop("pretrained"), model.pop("weights"))[0]
-        fresh = {"hub": source, "file": self.weights_hash} if start is None else None
+        del model["pretrained"], model["weights"]
+        fresh = None
+        if start is None:
+            hub, file = fresh_weights(self.spec.model, stage)
+            fresh = {"hub": hub, "file": None if file is None else self.weights_hash}
         return {
             "cell": 1,
             "model": model,
@@ -253,12 +214,27 @@ class CellBuilder:
             out["noise"] = [digest(clips and [clip.content for clip in clips]) for clips in found]
         return out
 
+    def _steering(self, rows_digest: str) -> dict[str, Any]:
+        """What the scores depend on by which a cell chooses its weights."""
+        evaluate = canonical(self.spec.evaluate)
+        evaluate.pop("soundscapes", None)
+        return {
+            "rows": rows_digest,
+            "classes": self.data.classes.digest,
+            "window_s": self.spec.competition.window_s,
+            "evaluate": evaluate,
+            "output": canonical(self.spec.output),
+        }
+
     def _eval_id(self, rows_digest: str) -> str:
+        """Names the outputs of a cell: what was predicted, and from how much around it."""
+        context_s = self.spec.evaluate.context_s
         return digest(
             {
                 "window_s": self.spec.competition.window_s,
                 "rows": rows_digest,
                 "classes": self.data.classes.digest,
+                **({} if context_s is None else {"context_s": context_s}),
             },
             12,
         )

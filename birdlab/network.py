@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import platform
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from birdlab.celljob import CellJob
+from birdlab.data.classes import ClassList
+from birdlab.errors import CellError
 from birdlab.lab import Lab
+from birdlab.stages import fresh_weights
 
-WEIGHTS = "weights.safetensors"
+CARD, WEIGHTS = "cell.json", "weights.safetensors"
+HEAD = "head."
+"""What the names of the head's weights begin with."""
+
+Tensors = Mapping[str, Any]
 
 
 def pick_device() -> Any:
@@ -32,8 +41,13 @@ def device_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def build_model(job: CellJob, lab: Lab) -> Any:
-    """The network of a cell before its first step: fresh weights, or those it starts from."""
+def build_model(job: CellJob, lab: Lab, note: Callable[[str], None] = lambda _: None) -> Any:
+    """The network of a cell before its first step: fresh weights, or those it starts from.
+
+    What is not taken over is seeded by the cell. `note` is told in words where weights came
+    from. Raises CellError where the start does not fit, SpecError or LabError for weights that
+    cannot be had.
+    """
     import torch
 
     from birdlab.sed.draws import torch_seed
@@ -41,25 +55,83 @@ def build_model(job: CellJob, lab: Lab) -> Any:
     from birdlab.sed.weights import load_backbone_weights
 
     spec = job.spec.model
+    hub, file = (False, None) if job.start is not None else fresh_weights(spec, job.stage)
     torch.manual_seed(torch_seed(job.seed, job.fold, "train", "init"))
+    model = SEDModel(spec.model_copy(update={"pretrained": hub}), len(job.classes))
     if job.start is not None:
-        spec = spec.model_copy(update={"pretrained": False})
-    model = SEDModel(spec, len(job.classes))
-    if job.start is not None:
-        _take_over(model, lab.cells / job.start / WEIGHTS, job.stage.transfer)
-    elif spec.weights is not None:
-        load_backbone_weights(model.backbone, lab.weights_path(spec.weights))
+        note(_take_over(model, job, lab))
+    elif file is not None:
+        note(f"weights {file}: {load_backbone_weights(model.backbone, lab.weights_path(file))}")
+    elif hub:
+        note(f"pretrained weights of {spec.backbone}")
     return model
 
 
-def _take_over(model: Any, weights: Path, transfer: str) -> None:
+def _take_over(model: Any, job: CellJob, lab: Lab) -> str:
+    """Load the weights of the cell that `job` starts from; in words, how many classes it kept.
+
+    `all` takes everything, `backbone` all but the head, `mapped` also what the head holds for
+    classes that both know and for no class in particular.
+    """
     from safetensors.torch import load_file
 
-    state = load_file(weights)
+    assert job.start is not None
+    folder, transfer = lab.cells / job.start, job.stage.transfer
+    given, own = load_file(folder / WEIGHTS), model.state_dict()
+    taken, n_kept = given, len(job.classes)
     if transfer == "backbone":
-        own = {k: v for k, v in model.state_dict().items() if not k.startswith("backbone.")}
-        state = own | {k: v for k, v in state.items() if k.startswith("backbone.")}
-    model.load_state_dict(state, strict=True)
+        fresh_head = {k: v for k, v in own.items() if k.startswith(HEAD)}
+        taken = {k: v for k, v in given.items() if not k.startswith(HEAD)} | fresh_head
+        n_kept = 0
+    elif transfer == "mapped":
+        before = ClassList(tuple(json.loads((folder / CARD).read_text())["classes"]))
+        places = job.classes.positions_in(before)
+        taken = given | map_classes(given, own, _class_parameters(model), places)
+        n_kept = int((places >= 0).sum())
+    try:
+        model.load_state_dict(taken, strict=True)
+    except RuntimeError as error:
+        raise CellError(
+            "the weights of the stage before do not fit this one",
+            where=job.title,
+            got=str(error).splitlines()[-1].strip(),
+            fix="what a head holds per class belongs into its class_parameters(); else write "
+            "`transfer: backbone`",
+        ) from None
+    n_fresh = len(job.classes) - n_kept
+    return f"cell {job.start} ({transfer}): {n_kept} classes keep their weights, {n_fresh} are new"
+
+
+def map_classes(given: Tensors, own: Tensors, names: Sequence[str], places: Any) -> dict[str, Any]:
+    """The parameters `names` of `own` with the rows of the classes that `given` knows.
+
+    `places: [C] int`, the row of each class in `given`, -1 for one that it does not know. Raises
+    CellError when it knows none.
+    """
+    known = places >= 0
+    if not known.any():
+        raise CellError(
+            "the stage before knows none of the classes of this one",
+            fix="write `transfer: backbone` to start with a new head",
+        )
+    mapped = {}
+    for name in names:
+        mapped[name] = own[name].clone()
+        mapped[name][known] = given[name][places[known]]
+    return mapped
+
+
+def _class_parameters(model: Any) -> list[str]:
+    """The names of the parameters of the network whose rows are the classes."""
+    told = getattr(model.head, "class_parameters", None)
+    if told is None:
+        raise CellError(
+            f"the head {type(model.head).__name__} does not say which weights belong to a class",
+            where="model.head",
+            fix="give it a method class_parameters() with their names, or write "
+            "`transfer: backbone`",
+        )
+    return [HEAD + name for group in told() for name in group]
 
 
 def load_model(spec: Any, n_classes: int, weights: Path) -> Any:

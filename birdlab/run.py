@@ -13,15 +13,11 @@ from typing import Protocol
 from birdlab.cell import is_finished
 from birdlab.celljob import CellJob, job_folder, save_job
 from birdlab.cellplan import CellPlan
+from birdlab.data.leaks import refuse_leaks
 from birdlab.data.waves import open_waves
 from birdlab.errors import AudioError, BirdlabError, CellError, DataError
 from birdlab.lab import Lab, open_lab
-from birdlab.plan import (
-    Plan,
-    Progress,
-    plan_experiment,
-    silent,
-)
+from birdlab.plan import Plan, Progress, plan_experiment, silent
 from birdlab.record import RunNote, RunResult, collect
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.tasks import CellTask, Event, Executor, InProcess
@@ -116,8 +112,12 @@ def run_experiments(
 
 
 def _ready(spec: ExperimentSpec, lab: Lab, progress: Progress) -> Plan:
-    """The plan of an experiment with its waveforms in the store, if anything is to be trained."""
+    """The plan of an experiment with its waveforms in the store, if anything is to be trained.
+
+    Raises DataError for pretraining that leaks into the folds, also when all is in the cache.
+    """
     plan = plan_experiment(spec, lab, progress=progress)
+    refuse_leaks(plan.leaks, spec.data.accept_leaks)
     if all(is_finished(lab, cell) for cell in plan.cells):
         return plan
     _refuse_missing(plan)

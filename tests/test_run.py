@@ -17,10 +17,11 @@ import pytest
 from conftest import MakeLab
 
 from birdlab.cell import is_finished, outputs_folder
+from birdlab.data.quarantine import load_quarantine
 from birdlab.errors import AudioError, BirdlabError, CellError, DataError, SpecError
 from birdlab.evaluate.outputs import load_outputs
 from birdlab.lab import Lab, open_lab
-from birdlab.plan import load_quarantine, plan_experiment
+from birdlab.plan import plan_experiment
 from birdlab.record import RunResult
 from birdlab.run import run_experiment
 from birdlab.spec import ExperimentSpec, load_spec
@@ -187,6 +188,7 @@ def test_all_weights_are_handed_over_where_the_classes_fit(make_lab: MakeLab) ->
     lab = make_lab()
     changes = {
         "stages": stages("tiny-again", "all"),
+        "data.accept_leaks": ["content", "author_species", "recording_id"],
         "stages.tune.train.optimizer.lr": 1e-12,
         "stages.tune.augment": [],
         "cells.folds": [0],

@@ -25,9 +25,10 @@ def drop_duplicates(spec: Dedupe, table: pd.DataFrame, context: CleanContext) ->
     """The table without recordings that agree in every column of `by` with an earlier one.
 
     With `against: base` a base recording counts as the earlier one wherever it stands, and only
-    rows of other tables go. A recording with an empty value in one of the columns is always
-    kept; a duration that the table lacks is taken from the header of the file. Raises DataError
-    for a name that is neither a column nor an alias, NeedsBuild for `content`.
+    rows of other tables go. Authors agree without case and outer spaces. A recording with an
+    empty value in one of the columns is always kept; a duration that the table lacks is taken
+    from the header of the file. Raises DataError for a name that is neither a column nor an
+    alias, NeedsBuild for `content`.
     """
     recordings = recordings_of(table)
     keys = _keys(spec, recordings, context)
@@ -53,6 +54,8 @@ def _keys(spec: Dedupe, recordings: pd.DataFrame, context: CleanContext) -> pd.D
             expected=nearest(unknown[0], known),
         )
     keys = recordings[[name for name in columns if name in recordings.columns]]
+    if "author" in columns:
+        keys = keys.assign(author=keys["author"].str.strip().str.casefold())
     if "duration_s" in columns:
         keys = keys.assign(duration_s=fill_durations(recordings, context.facts))
     if "content" in columns:

@@ -1,0 +1,178 @@
+"""What a plan takes from the lab: data sets, waveform keys, backgrounds, and what is missing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from birdlab.data.catalog import Dataset
+from birdlab.data.clean import Waterfall
+from birdlab.data.demo import DemoSettings, build_demo
+from birdlab.data.facts import Facts
+from birdlab.data.hashes import hash_files
+from birdlab.data.quarantine import load_quarantine
+from birdlab.data.sources import load_source, load_source_noise
+from birdlab.data.table import DataTable, NoiseKey, build_table
+from birdlab.data.waves import open_waves
+from birdlab.errors import DataError, LabError
+from birdlab.lab import Lab
+from birdlab.rows import Rows
+from birdlab.spec.augmentations import AugmentationSpec
+from birdlab.spec.experiment import ExperimentSpec
+from birdlab.spec.sources import DemoSource
+
+Progress = Callable[[str, int, int], None]
+
+
+def silent(_what: str, _done: int, _total: int) -> None:
+    """A progress callback that shows nothing."""
+
+
+def sample_rate_of(spec: ExperimentSpec) -> int:
+    """The rate of every waveform of an experiment, in Hz."""
+    return int(getattr(spec.model.frontend, "sample_rate_hz", 32_000))
+
+
+def open_dataset(
+    lab: Lab,
+    name: str,
+    progress: Progress = silent,
+    *,
+    on_bad_file: Literal["fail", "skip"] = "fail",
+) -> Dataset:
+    """The data set of that name; the demo is generated on first use."""
+    root = _folder(lab, name, progress)
+    return load_source(lab.source(name), name, root, lab.root, on_bad_file=on_bad_file)
+
+
+def _folder(lab: Lab, name: str, progress: Progress) -> Path:
+    root = lab.dataset_root(name)
+    source = lab.source(name)
+    if isinstance(source, DemoSource):
+        build_demo(
+            root,
+            DemoSettings(seed=source.seed),
+            part=source.part,
+            jobs=lab.jobs,
+            progress=lambda done, total: progress(f"generating {name}", done, total),
+        )
+    return root
+
+
+class Collector:
+    """Collects what a plan needs; `strict` raises for what the lab lacks, else it is noted."""
+
+    def __init__(self, spec: ExperimentSpec, lab: Lab, strict: bool, progress: Progress) -> None:
+        self.spec, self.lab, self.strict, self.progress = spec, lab, strict, progress
+        self.missing: list[str] = []
+        self.notes: list[str] = []
+        self.paths: dict[str, Path] = {}
+        self.absent: list[Path] = []
+        self.store = open_waves(lab, sample_rate_of(spec))
+        self.hashes = lab.waves / "hashes.sqlite"
+        self.left_out = Waterfall()
+
+    @cached_property
+    def skipped(self) -> dict[str, str]:
+        """The quarantine list as it is after cleaning, which may have met bad files."""
+        return load_quarantine(self.lab) if self.spec.data.on_bad_file == "skip" else {}
+
+    def dataset(self, name: str, role: str) -> Dataset | None:
+        bad = self.spec.data.on_bad_file
+        try:
+            dataset = open_dataset(self.lab, name, self.progress, on_bad_file=bad)
+        except (LabError, DataError):
+            if self.strict or role == "base" or self._is_there(name):
+                raise
+            self.missing.append(f"{role} {name}: unknown rows")
+            return None
+        self.notes += [f"{name}: {note}" for note in dataset.notes]
+        self.notes += [f"{name}: {file} refused ({why})" for file, why in dataset.refused.items()]
+        return dataset
+
+    def _is_there(self, name: str) -> bool:
+        """Whether the lab has the folder: then what is wrong with it is no lack but a fault."""
+        return name in self.lab.file.data and self.lab.dataset_root(name).is_dir()
+
+    def table(
+        self, base: Dataset, extras: Sequence[Dataset | None], stages: Sequence[Dataset | None]
+    ) -> DataTable:
+        facts = Facts(
+            self.store,
+            self.hashes,
+            build=self.strict,
+            jobs=self.lab.jobs,
+            progress=lambda done, total: self.progress("listening to audio", done, total),
+        )
+        return build_table(
+            base,
+            [extra for extra in extras if extra is not None],
+            self.spec.data,
+            self.lab.root,
+            facts,
+            stages=[stage for stage in stages if stage is not None],
+            window_s=self.spec.competition.window_s,
+            lenient=not self.strict,
+            complete=None not in extras and None not in stages,
+        )
+
+    def keys(self, paths: Sequence[Path]) -> tuple[str | None, ...]:
+        hashes = hash_files(paths, self.hashes)
+        keys = tuple(None if h is None else self.store.key(h) for h in hashes)
+        self.paths |= {k: p for k, p in zip(keys, paths, strict=True) if k is not None}
+        self.absent += [p for k, p in zip(keys, paths, strict=True) if k is None]
+        return keys
+
+    def left_out_of(self, paths: Sequence[Path], keys: Sequence[str | None]) -> list[bool]:
+        """Whether `on_bad_file: skip` leaves out each file: one on the quarantine list, and a
+        folder or another thing that holds no content. A file that is missing is no bad file.
+        """
+        if self.spec.data.on_bad_file == "fail":
+            return [False] * len(paths)
+        return [
+            os.path.lexists(path) if key is None else key in self.skipped
+            for path, key in zip(paths, keys, strict=True)
+        ]
+
+    def rows(self, name: str, table: pd.DataFrame) -> Rows:
+        paths = [Path(p) for p in table["path"].tolist()]
+        keys = self.keys(paths)
+        kept = [i for i, out in enumerate(self.left_out_of(paths, keys)) if not out]
+        if len(kept) == len(keys):
+            return Rows(table, keys)
+        left = table.iloc[kept].reset_index(drop=True)
+        self.left_out.add(name, "cannot be decoded", table, left)
+        self.notes.append(f"{len(keys) - len(kept)} recordings that cannot be decoded are left out")
+        return Rows(left, tuple(keys[i] for i in kept))
+
+    def noise(self, augment: Sequence[AugmentationSpec]) -> dict[str, tuple[NoiseKey, ...]]:
+        found: dict[str, tuple[NoiseKey, ...]] = {}
+        names = {n for a in augment for n in getattr(a, "noise", ())}
+        for name in sorted(names):
+            try:
+                root = _folder(self.lab, name, self.progress)
+                clips = load_source_noise(
+                    self.lab.source(name),
+                    name,
+                    root,
+                    self.lab.root,
+                    on_bad_file=self.spec.data.on_bad_file,
+                )
+            except (LabError, DataError) as error:
+                if self.strict:
+                    raise
+                self.missing.append(f"noise {name}: not there ({error.what})")
+                continue
+            paths = [clip.path for clip in clips]
+            keys = self.keys(paths)
+            found[name] = tuple(
+                NoiseKey(key, clip.start_s, clip.end_s)
+                for key, clip, out in zip(keys, clips, self.left_out_of(paths, keys), strict=True)
+                if not out
+            )
+        return found

@@ -1,0 +1,85 @@
+"""Rows to train on or to score: a table with the waveform of each row, and what identifies it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from birdlab.data.classes import ClassList
+from birdlab.sed.targets import Targets
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A table to train on: its rows, one content line per row, the key of each waveform.
+
+    A key is None where the audio file is missing.
+    """
+
+    table: pd.DataFrame
+    keys: tuple[str | None, ...]
+
+    @cached_property
+    def names(self) -> npt.NDArray[np.object_]:
+        """Each row's recording, with the part of it where the row is only a part."""
+        names: npt.NDArray[np.object_] = self.table["recording"].to_numpy(object).copy()
+        for row in np.flatnonzero(~np.isnan(self.spans_s).all(axis=1)):
+            start, end = self.spans_s[row]
+            names[row] += f"[{np.nan_to_num(start):g}-{'' if np.isnan(end) else f'{end:g}'}]"
+        return names
+
+    @cached_property
+    def spans_s(self) -> npt.NDArray[np.float64]:
+        """The used part of each recording, [N, 2] seconds; NaN for its own start or end."""
+        spans: npt.NDArray[np.float64] = self.table[["start_s", "end_s"]].to_numpy(np.float64)
+        return spans
+
+    @cached_property
+    def lines(self) -> npt.NDArray[np.object_]:
+        """What identifies each row: id and part, labels, waveform."""
+        columns = (self.table[c] for c in ("primary_label", "secondary_labels"))
+        marks = np.where(self.table["apart"], "\x1fapart", "")
+        lines = [
+            "\x1f".join((name, label, ",".join(also), key or "missing")) + mark
+            for name, label, also, key, mark in zip(
+                self.names, *columns, self.keys, marks, strict=True
+            )
+        ]
+        return np.asarray(lines, object)
+
+    def with_keys(self) -> pd.DataFrame:
+        """The table with the key of each waveform in a column `key`, "" where it is missing."""
+        return self.table.assign(key=[key or "" for key in self.keys])
+
+    def digest(self, chosen: npt.NDArray[np.int64]) -> str:
+        """A hash over the chosen rows in order."""
+        return hashlib.sha256("\n".join(self.lines[chosen]).encode()).hexdigest()[:16]
+
+    def targets(self, classes: ClassList, secondary: float | Literal["mask"]) -> Targets:
+        """The labels of all rows as columns of `classes`.
+
+        Secondary labels that are no class are left out. Raises DataError for primary labels
+        that are none.
+        """
+        if classes.digest not in self._targets:
+            also = [
+                [classes.index[label] for label in labels if label in classes]
+                for labels in self.table["secondary_labels"]
+            ]
+            self._targets[classes.digest] = Targets(
+                classes.columns(self.table["primary_label"]),
+                np.concatenate([[0], np.cumsum([len(a) for a in also])]).astype(np.int64),
+                np.fromiter((c for columns in also for c in columns), np.int32),
+                len(classes),
+            )
+        return replace(self._targets[classes.digest], secondary=secondary)
+
+    @cached_property
+    def _targets(self) -> dict[str, Targets]:
+        return {}
