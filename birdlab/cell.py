@@ -41,12 +41,19 @@ def is_finished(lab: Lab, cell: CellPlan | CellJob) -> bool:
     """Whether the cell's weights, and its outputs where it is scored, are in the lab."""
     if not is_trained(lab, cell):
         return False
+    if cell.soundscapes_id is not None and not soundscapes_folder(lab, cell).is_dir():
+        return False
     return cell.eval_id is None or outputs_folder(lab, cell).is_dir()
 
 
 def outputs_folder(lab: Lab, cell: CellPlan | CellJob) -> Path:
     """Where the cell's outputs on its validation rows lie."""
     return lab.cells / cell.cell_id / f"outputs-{cell.eval_id}"
+
+
+def soundscapes_folder(lab: Lab, cell: CellPlan | CellJob) -> Path:
+    """Where the cell's outputs on the soundscapes of `evaluate.soundscapes` lie."""
+    return lab.cells / cell.cell_id / f"soundscapes-{cell.soundscapes_id}"
 
 
 def load_card(lab: Lab, cell_id: str) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.parts import StageSpec
 
 JOB, NAMES, VALIDATION = "job.json", "names.parquet", "validation.parquet"
+SOUNDSCAPES = "soundscapes.parquet"
 ARRAYS = ("keys", "spans_s", "primary", "bounds", "also")
 
 
@@ -59,6 +60,7 @@ class CellJob:
     eval_id: str | None
     noise: Mapping[str, tuple[NoiseKey, ...]]
     sample_rate_hz: int
+    soundscapes_id: str | None = None
 
     @cached_property
     def arrays(self) -> Mapping[str, npt.NDArray[Any]]:
@@ -80,7 +82,14 @@ class CellJob:
     def validation(self) -> pd.DataFrame:
         """The rows to score: recording, primary_label, secondary_labels, apart, key, start_s,
         end_s."""
-        table = pd.read_parquet(self.folder / VALIDATION)
+        return self._rows(VALIDATION)
+
+    def soundscapes(self) -> pd.DataFrame:
+        """The soundscapes to score besides, in the columns of `validation`."""
+        return self._rows(SOUNDSCAPES)
+
+    def _rows(self, file: str) -> pd.DataFrame:
+        table = pd.read_parquet(self.folder / file)
         table["secondary_labels"] = [tuple(labels) for labels in table["secondary_labels"]]
         return table
 
@@ -132,6 +141,8 @@ def save_job(plan: Plan, cell: CellPlan, folder: Path) -> CellJob:
     pd.DataFrame({"recording": cell.rows.names[cell.chosen]}).to_parquet(place / NAMES)
     if cell.validation is not None:
         _validation_table(cell.rows, cell.validation).to_parquet(place / VALIDATION)
+    if plan.soundscapes is not None and cell.soundscapes_id is not None:
+        plan.soundscapes.rows.to_parquet(place / SOUNDSCAPES)
     noise = {n for a in cell.stage.augment for n in getattr(a, "noise", ())}
     content = {
         "cell_id": cell.cell_id,
@@ -148,6 +159,7 @@ def save_job(plan: Plan, cell: CellPlan, folder: Path) -> CellJob:
         "eval_id": cell.eval_id,
         "noise": {name: plan.noise[name] for name in sorted(noise)},
         "sample_rate_hz": plan.sample_rate_hz,
+        "soundscapes_id": cell.soundscapes_id,
     }
     (place / JOB).write_text(json.dumps(content))
     return load_job(place)
@@ -184,6 +196,7 @@ def load_job(folder: Path) -> CellJob:
                 "document",
                 "eval_id",
                 "sample_rate_hz",
+                "soundscapes_id",
             )
         },
     )

@@ -15,19 +15,19 @@ from birdlab.celljob import job_folder, save_job
 from birdlab.cellplan import CellPlan
 from birdlab.data.audio import decode
 from birdlab.data.catalog import Dataset
-from birdlab.data.classes import ClassList
 from birdlab.data.hashes import hash_files
-from birdlab.data.windows_truth import check_stems, name_windows, window_targets
+from birdlab.data.windows_truth import check_stems
 from birdlab.errors import DataError
 from birdlab.evaluate.metrics import constant_floor, macro_auc, padded_cmap
 from birdlab.evaluate.outputs import StoredOutputs, load_outputs, save_outputs
-from birdlab.evaluate.predictor import predict_recordings
+from birdlab.evaluate.predictor import build_windowing
 from birdlab.evaluate.score import N_PAD
 from birdlab.evaluate.windows import blend
 from birdlab.lab import Lab
-from birdlab.network import WEIGHTS, load_model, pick_device
+from birdlab.network import WEIGHTS, load_model
 from birdlab.plan import Plan, Progress, open_dataset, silent
-from birdlab.spec.identity import digest
+from birdlab.soundscapes import BOARDS, soundscape_truth, soundscapes_id
+from birdlab.validation import predict_waves
 
 METRICS = {"padded_cmap": padded_cmap, "macro_auc": macro_auc}
 
@@ -56,7 +56,7 @@ def score_soundscapes(
     plan: Plan,
     lab: Lab,
     *,
-    splits: tuple[str, ...] = ("public", "private"),
+    splits: tuple[str, ...] = BOARDS,
     progress: Progress = silent,
 ) -> list[HeldOutScore]:
     """The competition's metric on each split that has labels, from the mean of all fold models.
@@ -102,7 +102,9 @@ def _score_dataset(
     check_stems(scapes["filename"].tolist())
     probs, scape_index = _mean_probs(plan, lab, scapes, progress)
     n_windows = np.bincount(scape_index, minlength=len(scapes))
-    truth, unknown = _truth(data, scapes, n_windows, plan)
+    truth, unknown = soundscape_truth(
+        data, scapes, n_windows, plan.data.classes, plan.spec.competition.window_s
+    )
     targets = truth.to_numpy() > 0
     out = []
     for split in splits:
@@ -123,50 +125,6 @@ def _score_dataset(
                 )
             )
     return out
-
-
-def _truth(
-    data: Dataset, scapes: pd.DataFrame, n_windows: npt.NDArray[np.int64], plan: Plan
-) -> tuple[pd.DataFrame, dict[str, int]]:
-    """A column per class and a row for each window that was heard; labels that are no class.
-
-    A class without a column in a table of window labels is in none of its windows, as one that
-    no annotation names is.
-    """
-    classes, window_s = plan.data.classes, plan.spec.competition.window_s
-    if data.soundscape_labels.empty:
-        heard = pd.DataFrame({"filename": scapes["filename"], "duration_s": n_windows * window_s})
-        named = data.annotations["label"][data.annotations["filename"].isin(scapes["filename"])]
-        truth = window_targets(data.annotations, heard, classes, window_s)
-        _require_class(data, set(named), classes)
-        return truth[list(classes)], classes.count_unknown((label,) for label in named)
-    labels = data.soundscape_labels.set_index("row_id")
-    _require_class(data, set(labels.columns), classes)
-    heard_ids = [
-        row_id
-        for name, n in zip(scapes["filename"], n_windows.tolist(), strict=True)
-        for row_id in name_windows(name, n, window_s)
-    ]
-    lost = [row_id for row_id in heard_ids if row_id not in labels.index]
-    if lost:
-        raise DataError(
-            f"{len(lost)} windows have no labels", got=", ".join(lost[:3]), where=str(data.root)
-        )
-    labels = labels.loc[heard_ids]
-    strange = {code: int((labels[code] > 0).sum()) for code in classes.unknown(labels.columns)}
-    unknown = {code: n for code, n in strange.items() if n}
-    return labels.reindex(columns=list(classes), fill_value=np.float32(0)), unknown
-
-
-def _require_class(data: Dataset, labels: set[str], classes: ClassList) -> None:
-    if not any(code in classes for code in labels):
-        raise DataError(
-            f"no label of the soundscapes of {data.name} is a class of the run",
-            where=str(data.root),
-            got=", ".join(sorted(labels)[:5]) or "no label",
-            expected=f"some of the {len(classes)} classes: {', '.join(classes.codes[:3])} ...",
-            fix="map them: `labels` or `synonyms` of the data set in birdlab.toml",
-        )
 
 
 def _mean_probs(
@@ -198,10 +156,8 @@ def _outputs(plan: Plan, cell: CellPlan, lab: Lab, scapes: pd.DataFrame) -> Stor
     if None in hashes:
         gone = [p.name for p, h in zip(paths, hashes, strict=True) if h is None]
         raise DataError("soundscapes are missing", got=", ".join(gone[:5]))
-    window_s = plan.spec.competition.window_s
-    which = digest(
-        {"soundscapes": hashes, "window_s": window_s, "classes": plan.data.classes.digest}, 12
-    )
+    windowing = build_windowing(plan.spec, plan.sample_rate_hz)
+    which = soundscapes_id(hashes, windowing, plan.data.classes)
     folder = lab.cells / cell.cell_id / f"soundscapes-{which}"
     if not folder.is_dir():
         if not is_finished(lab, cell):
@@ -216,19 +172,15 @@ def _store(
 ) -> None:
     import torch
 
-    from birdlab.sed.fit import TorchPredictor
-
     torch.set_num_threads(cell.stage.train.threads_per_cell)
-    model = load_model(plan.spec.model, len(cell.classes), lab.cells / cell.cell_id / WEIGHTS)
-    columns = plan.data.classes.positions_in(cell.classes)
-    windows = predict_recordings(
-        TorchPredictor(model, columns, pick_device()),
+    windows = predict_waves(
+        plan.spec,
+        load_model(plan.spec.model, len(cell.classes), lab.cells / cell.cell_id / WEIGHTS),
+        cell.classes,
+        plan.data.classes,
         list(scapes["filename"]),
-        lambda i: decode(paths[i], plan.sample_rate_hz).to_float(),
-        plan.data.classes.codes,
-        window_s=plan.spec.competition.window_s,
-        sample_rate_hz=plan.sample_rate_hz,
-        batch=plan.spec.evaluate.batch,
+        lambda i: decode(paths[i], plan.sample_rate_hz),
+        plan.sample_rate_hz,
     )
     labels = pd.DataFrame(
         {

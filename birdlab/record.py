@@ -11,9 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from birdlab.cell import CURVES, load_card, outputs_folder
+from birdlab.cell import CURVES, load_card, outputs_folder, soundscapes_folder
+from birdlab.cellplan import CellPlan
 from birdlab.evaluate.outputs import load_outputs
 from birdlab.evaluate.score import (
     FoldTable,
@@ -23,6 +25,8 @@ from birdlab.evaluate.score import (
     score_fold,
     score_fold_apart,
     score_run,
+    score_soundscape_windows,
+    score_soundscapes,
 )
 from birdlab.lab import Lab, write_whole
 from birdlab.plan import Plan
@@ -45,7 +49,8 @@ class RunResult:
     scores: `cv/...` means over folds, their spread, the pooled value and the floor (empty
     when nothing was validated); cells: one row per (fold, seed) with its scores;
     classes: one row per species; trained and cached: how many cells were computed and found;
-    waterfall and dropped: how cleaning came to the rows, as in DataTable.
+    waterfall and dropped: how cleaning came to the rows, as in DataTable; chosen: in words, how
+    validation rows picked the weights that were scored on them, "" where they did not.
     """
 
     spec: ExperimentSpec
@@ -60,6 +65,7 @@ class RunResult:
     record: Path
     waterfall: pd.DataFrame
     dropped: pd.DataFrame
+    chosen: str = ""
 
     @property
     def cv(self) -> float:
@@ -71,6 +77,7 @@ def collect(plan: Plan, lab: Lab, note: RunNote, trained: set[str]) -> RunResult
     """The result of a run whose cells are all finished; writes its record."""
     tables: dict[tuple[int, int], FoldTable] = {}
     apart: dict[tuple[int, int], FoldTable] = {}
+    heard: dict[tuple[int, int], dict[str, float]] = {}
     rows, curves = [], []
     for cell in plan.final_cells:
         card = load_card(lab, cell.cell_id)
@@ -82,7 +89,10 @@ def collect(plan: Plan, lab: Lab, note: RunNote, trained: set[str]) -> RunResult
             tables[cell.fold, cell.seed], apart[cell.fold, cell.seed] = table, halves
             row |= {"eval_id": cell.eval_id, **asdict(score_fold(table))}
             row |= score_fold_apart(halves)
-        rows.append({**row, "seconds": card["seconds"], "device": card["device"]})
+            if cell.soundscapes_id is not None:
+                heard[cell.fold, cell.seed] = _score_soundscapes(plan, cell, lab)
+                row |= heard[cell.fold, cell.seed]
+        rows.append({**row, **{key: card[key] for key in ("seconds", "device")}})
     for cell in plan.cells:
         curve = pd.read_parquet(lab.cells / cell.cell_id / CURVES)
         curves.append(curve.assign(stage=cell.stage.name, fold=cell.fold, seed=cell.seed))
@@ -92,7 +102,7 @@ def collect(plan: Plan, lab: Lab, note: RunNote, trained: set[str]) -> RunResult
         plan.spec,
         plan.spec_id,
         note,
-        score_run(tables) | score_apart(apart) if tables else {},
+        _score_run(tables, apart, heard),
         pd.DataFrame(rows),
         score_classes(pooled) if pooled else pd.DataFrame(),
         pd.concat(curves, ignore_index=True),
@@ -101,9 +111,45 @@ def collect(plan: Plan, lab: Lab, note: RunNote, trained: set[str]) -> RunResult
         record=lab.runs / f"{plan.spec_id}.json",
         waterfall=plan.data.waterfall,
         dropped=plan.data.dropped,
+        chosen=chosen_words(plan, lab),
     )
     save_record(plan, result)
     return result
+
+
+def _score_run(
+    tables: Mapping[tuple[int, int], FoldTable],
+    apart: Mapping[tuple[int, int], FoldTable],
+    heard: Mapping[tuple[int, int], Mapping[str, float]],
+) -> dict[str, float]:
+    if not tables:
+        return {}
+    scores = score_run(tables) | score_apart(apart)
+    return scores | score_soundscapes(heard) if heard else scores
+
+
+def _score_soundscapes(plan: Plan, cell: CellPlan, lab: Lab) -> dict[str, float]:
+    assert plan.soundscapes is not None
+    stored = load_outputs(soundscapes_folder(lab, cell))
+    w = stored.windows
+    n_windows = np.bincount(w.recording_index, minlength=len(w.recordings))
+    targets = plan.soundscapes.targets(n_windows, plan.data.classes, plan.spec.competition.window_s)
+    return score_soundscape_windows(stored, targets, plan.spec.output)
+
+
+def chosen_words(plan: Plan, lab: Lab) -> str:
+    """How validation rows picked the weights of a run, from the cards of its finished cells.
+
+    "" where every cell keeps its last weights, as all did that were trained before cards said.
+    """
+    words = {
+        (cell.stage.name, load_card(lab, cell.cell_id).get("chosen", "last")): None
+        for cell in plan.cells
+        if cell.stage.train.is_steered
+    }
+    several = len(plan.spec.stages) > 1
+    said = [f"{name}: {w}" if several else w for name, w in words if w != "last"]
+    return "; ".join(said[:4]) + (f"; and {len(said) - 4} more" if len(said) > 4 else "")
 
 
 def save_record(plan: Plan, result: RunResult) -> None:
@@ -130,6 +176,7 @@ def save_record(plan: Plan, result: RunResult) -> None:
         "created_at": before.get("created_at", now),
         "updated_at": now,
         "scores": result.scores,
+        "chosen": result.chosen,
         "cells": json.loads(result.cells.to_json(orient="records", double_precision=15)),
         "evaluation": {
             "metric": "padded_cmap",
@@ -141,12 +188,14 @@ def save_record(plan: Plan, result: RunResult) -> None:
             "n_classes": len(plan.data.classes),
             "rows_hash": "-".join(sorted(set(validated["eval_id"]))) if len(validated) else "",
             "classes_hash": plan.data.classes.digest,
+            "soundscapes_hash": "" if plan.soundscapes is None else plan.soundscapes.identity,
         },
         "spec": result.spec.model_dump(mode="json"),
         "environment": environment(),
     }
+    kept = ("scores", "chosen", "cells", "evaluation", "spec")
     if _evidence(before) > _evidence(record):
-        record |= {key: before[key] for key in ("scores", "cells", "evaluation", "spec")}
+        record |= {key: before[key] for key in kept if key in before}
     write_whole(result.record, json.dumps(record, indent=1))
 
 

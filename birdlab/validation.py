@@ -1,8 +1,8 @@
-"""The outputs of a cell on the rows it was not trained on, stored beside its weights."""
+"""The outputs of a cell on what it was not trained on, stored beside its weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,50 +10,102 @@ import numpy as np
 import pandas as pd
 
 from birdlab.celljob import CellJob
-from birdlab.data.audio import to_float
+from birdlab.data.audio import Waveform
+from birdlab.data.classes import ClassList
 from birdlab.data.waves import open_waves
 from birdlab.evaluate.outputs import StoredOutputs, save_outputs
-from birdlab.evaluate.predictor import predict_recordings
+from birdlab.evaluate.predictor import WindowOutputs, build_windowing, predict_recordings
 from birdlab.lab import Lab
 from birdlab.network import WEIGHTS, load_model, pick_device
+from birdlab.spec.experiment import ExperimentSpec
 
 
 def store_outputs(job: CellJob, lab: Lab, folder: Path) -> None:
-    """Predict the validation rows of a cell with the weights in `folder`, and store that."""
+    """Predict what a cell is scored on with the weights in `folder`, and store that there.
+
+    The recordings of its fold, and the soundscapes of `evaluate.soundscapes`. Outputs that are
+    in `folder` already are not made again.
+    """
     import torch
 
-    from birdlab.sed.fit import TorchPredictor
-
     torch.set_num_threads(job.stage.train.threads_per_cell)
-    model = load_model(job.spec.model, len(job.classes), folder / WEIGHTS)
-    columns = job.scored.positions_in(job.classes)
-    table = job.validation()
+    parts = {f"outputs-{job.eval_id}": job.validation}
+    if job.soundscapes_id is not None:
+        parts[f"soundscapes-{job.soundscapes_id}"] = job.soundscapes
+    model = None
+    for name, rows in parts.items():
+        if not (folder / name).is_dir():
+            model = model or load_model(job.spec.model, len(job.classes), folder / WEIGHTS)
+            save_outputs(folder / name, _predict(job, lab, model, rows()))
+
+
+def predict_fold(job: CellJob, lab: Lab, model: Any) -> StoredOutputs:
+    """What `model`, in whatever state it is, says of the validation rows of a cell now.
+
+    The same numbers as `store_outputs` stores for these weights. The model stays on its device
+    and goes back to training if it was.
+    """
+    training = model.training
+    try:
+        return _predict(job, lab, model, job.validation())
+    finally:
+        model.train(training)
+
+
+def predict_waves(
+    spec: ExperimentSpec,
+    model: Any,
+    classes: ClassList,
+    scored: ClassList,
+    recordings: Sequence[str],
+    read: Callable[[int], Waveform],
+    sample_rate_hz: int,
+) -> WindowOutputs:
+    """The outputs of a network of `classes` for every window of some waveforms.
+
+    Columns are the `scored` classes; `read(i)` gives the waveform of recording i.
+    """
+    from birdlab.sed.predictor import TorchPredictor
+
+    windowing = build_windowing(spec, sample_rate_hz)
+    columns = scored.positions_in(classes)
+    return predict_recordings(
+        TorchPredictor(model, columns, pick_device(), windowing.centre),
+        recordings,
+        read,
+        scored.codes,
+        windowing=windowing,
+        batch=spec.evaluate.batch,
+    )
+
+
+def _predict(job: CellJob, lab: Lab, model: Any, table: pd.DataFrame) -> StoredOutputs:
     waves = open_waves(lab, job.sample_rate_hz)
-    windows = predict_recordings(
-        TorchPredictor(model, columns, pick_device()),
+    windows = predict_waves(
+        job.spec,
+        model,
+        job.classes,
+        job.scored,
         list(table["recording"]),
         _reader(waves, table),
-        job.scored.codes,
-        window_s=job.spec.competition.window_s,
-        sample_rate_hz=job.sample_rate_hz,
-        batch=job.spec.evaluate.batch,
+        job.sample_rate_hz,
     )
     columns_kept = ["recording", "primary_label", "secondary_labels"]
     if table["apart"].any():
         columns_kept.append("apart")
-    save_outputs(folder / f"outputs-{job.eval_id}", StoredOutputs(windows, table[columns_kept]))
+    return StoredOutputs(windows, table[columns_kept])
 
 
-def _reader(waves: Any, table: pd.DataFrame) -> Callable[[int], Any]:
-    """A function that reads the used part of row i as a float wave."""
+def _reader(waves: Any, table: pd.DataFrame) -> Callable[[int], Waveform]:
+    """A function that reads the used part of row i, with the peak of its whole recording."""
     from birdlab.sed.loader import locate_takes
 
     spans = table[["start_s", "end_s"]].to_numpy(np.float64)
     takes = locate_takes(waves, table["key"].to_numpy("S32"), spans)
 
-    def read(i: int) -> Any:
+    def read(i: int) -> Waveform:
         place = int(takes.place[i])
         stored = waves.read_row(place, int(takes.first[i]), int(takes.n_samples[i]))
-        return to_float(stored, waves.scale_of(place))
+        return Waveform(stored, waves.scale_of(place), waves.sample_rate_hz)
 
     return read

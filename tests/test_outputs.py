@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
+from birdlab.data.audio import Waveform
 from birdlab.errors import OutputsError
 from birdlab.evaluate.outputs import StoredOutputs, load_outputs, save_outputs
 from birdlab.evaluate.predictor import Floats, WindowOutputs, predict_recordings
-from birdlab.evaluate.score import FoldTable, fold_table, score_classes, score_fold, score_run
+from birdlab.evaluate.score import (
+    FoldTable,
+    fold_table,
+    score_classes,
+    score_fold,
+    score_run,
+    score_soundscape_windows,
+    score_soundscapes,
+)
+from birdlab.evaluate.windows import Windowing
 from birdlab.spec.parts import EvaluateSpec, OutputSpec
 
 CODES = ("a", "b", "264")
@@ -155,7 +166,7 @@ def test_the_class_table_pools_folds() -> None:
 def test_windows_of_many_recordings_share_batches() -> None:
     sizes: list[int] = []
     rng = np.random.default_rng(0)
-    recorded = [rng.uniform(-1, 1, n).astype(np.float32) for n in (25, 10, 31, 4)]
+    recorded = [rng.integers(-32767, 32767, n).astype(np.int16) for n in (25, 10, 31, 4)]
 
     def predictor(waves: Floats) -> tuple[Floats, Floats]:
         sizes.append(len(waves))
@@ -166,10 +177,9 @@ def test_windows_of_many_recordings_share_batches() -> None:
         predict_recordings(
             predictor,
             ["w", "x", "y", "z"],
-            lambda i: recorded[i],
+            lambda i: Waveform(recorded[i], 0.5, 10),
             ["a"],
-            window_s=1.0,
-            sample_rate_hz=10,
+            windowing=Windowing(1.0, 10),
             batch=batch,
         )
         for batch in (3, 100)
@@ -178,3 +188,34 @@ def test_windows_of_many_recordings_share_batches() -> None:
     assert got[0].recording_index.tolist() == [0, 0, 0, 1, 2, 2, 2, 2, 3]
     assert got[0].end_s.tolist() == [1, 2, 3, 1, 1, 2, 3, 4, 1]
     assert np.array_equal(got[0].clip_probs, got[1].clip_probs)
+
+
+def test_soundscape_windows_are_scored_one_by_one_and_averaged_over_folds() -> None:
+    """Against sklearn on the windows themselves: nothing is pooled to recordings or over folds."""
+    heard = {}
+    for fold, seed in ((0, 0), (1, 0), (1, 1), (0, 1)):
+        stored = make(10 * fold + seed)
+        w, rng = stored.windows, np.random.default_rng(fold)
+        w = replace(w, clip_probs=rng.random((9, 3), np.float32) * 0.9, time_max=w.time_max[:9])
+        stored = replace(stored, windows=w)
+        targets = np.arange(27).reshape(9, 3) % 5 == 0
+        heard[fold, seed] = score_soundscape_windows(stored, targets, OutputSpec())
+        mixed = 0.75 * w.clip_probs + 0.25 * w.time_max
+        ones = np.ones((5, 3))
+        truth, probs = np.vstack([targets, ones]), np.vstack([mixed, ones])
+        expected = [average_precision_score(truth[:, c], probs[:, c]) for c in range(3)]
+        assert heard[fold, seed]["soundscapes_padded_cmap"] == pytest.approx(np.mean(expected))
+        auc = [roc_auc_score(targets[:, c], mixed[:, c]) for c in range(3)]
+        assert heard[fold, seed]["soundscapes_macro_auc"] == pytest.approx(np.mean(auc))
+        assert heard[fold, seed]["soundscapes_n_windows"] == 9
+    scores = score_soundscapes(heard)
+    per_fold = [
+        np.mean([heard[fold, seed]["soundscapes_macro_auc"] for seed in (0, 1)]) for fold in (0, 1)
+    ]
+    assert scores["cv/soundscapes_macro_auc"] == pytest.approx(np.mean(per_fold))
+    assert scores["cv/soundscapes_macro_auc_sd"] == pytest.approx(np.std(per_fold, ddof=1))
+    assert "cv/padded_cmap" not in scores
+    one = score_soundscapes({(0, 0): heard[0, 0]})
+    assert not [name for name in one if name.endswith("_sd")]
+    with pytest.raises(OutputsError, match="do not fit"):
+        score_soundscape_windows(make(), np.zeros((3, 3), bool), OutputSpec())

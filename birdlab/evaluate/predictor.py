@@ -9,7 +9,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from birdlab.evaluate.windows import cut_windows, end_seconds
+from birdlab.data.audio import Waveform
+from birdlab.evaluate.windows import Windowing, batch_windows, end_seconds, iter_windows
+from birdlab.spec.experiment import ExperimentSpec
 
 Floats = npt.NDArray[np.float32]
 
@@ -18,7 +20,10 @@ class Predictor(Protocol):
     """Anything that turns windows into probabilities: a torch model, an ONNX session."""
 
     def __call__(self, waves: Floats) -> tuple[Floats, Floats]:
-        """(P, M), each [B, C] float32 in 0..1, for peak-normalised windows [B, samples]."""
+        """(P, M), each [B, C] float32 in 0..1, for inputs [B, samples] of `iter_windows`.
+
+        Nothing of `waves` may be kept: the next batch is written over it.
+        """
         ...
 
 
@@ -38,35 +43,40 @@ class WindowOutputs:
     time_max: Floats
 
 
+def build_windowing(spec: ExperimentSpec, sample_rate_hz: int) -> Windowing:
+    """What the models of an experiment hear of each window; OutputsError as Windowing."""
+    window_s, context_s = spec.competition.window_s, spec.evaluate.context_s
+    return Windowing(window_s, sample_rate_hz, context_s, spec.model.normalise)
+
+
 def predict_recordings(
     predictor: Predictor,
     recordings: Sequence[str],
-    read: Callable[[int], Floats],
+    read: Callable[[int], Waveform],
     codes: Sequence[str],
     *,
-    window_s: float,
-    sample_rate_hz: int,
+    windowing: Windowing,
     batch: int,
 ) -> WindowOutputs:
     """The outputs for every window of the recordings, windows of many recordings per batch.
 
-    `read(i)` gives the waveform of recording i at `sample_rate_hz`. Batches are filled across
-    recordings, so that short ones cost no empty windows.
+    `read(i)` gives the waveform of recording i at the rate of `windowing`. Batches are filled
+    across recordings, so that short ones cost no empty windows.
     """
-    window_samples = round(window_s * sample_rate_hz)
     index: list[int] = []
     ends: list[float] = []
 
     def windows() -> Iterator[Floats]:
         for i in range(len(recordings)):
-            cut = cut_windows(read(i), window_samples)
-            index.extend([i] * len(cut))
-            ends.extend(end_seconds(len(cut), window_s))
-            yield from cut
+            n_before = len(index)
+            for window in iter_windows(read(i), windowing):
+                index.append(i)
+                yield window
+            ends.extend(end_seconds(len(index) - n_before, windowing.window_s))
 
     clip_probs: list[Floats] = []
     time_max: list[Floats] = []
-    for waves in _batches(windows(), batch):
+    for waves in batch_windows(windows(), batch):
         p, m = predictor(waves)
         clip_probs.append(p)
         time_max.append(m)
@@ -78,14 +88,3 @@ def predict_recordings(
         np.concatenate(clip_probs),
         np.concatenate(time_max),
     )
-
-
-def _batches(windows: Iterator[Floats], batch: int) -> Iterator[Floats]:
-    waiting: list[Floats] = []
-    for window in windows:
-        waiting.append(window)
-        if len(waiting) == batch:
-            yield np.stack(waiting)
-            waiting = []
-    if waiting:
-        yield np.stack(waiting)

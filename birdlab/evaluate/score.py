@@ -134,6 +134,19 @@ def score_run(tables: Mapping[tuple[int, int], FoldTable]) -> dict[str, float]:
     return out
 
 
+def chosen_sentence(chosen: str) -> str:
+    """What is to be said beside scores whose weights were picked by them; "" where they were not.
+
+    `chosen` says how, as a run's record does: `best epoch 7 of 30`.
+    """
+    if not chosen:
+        return ""
+    return (
+        f"A chosen score ({chosen}): the rows that are scored also picked the weights, so it is "
+        "higher than that of weights fixed beforehand."
+    )
+
+
 def score_fold_apart(table: FoldTable) -> dict[str, float]:
     """The scores of rows of which a part is in training, under names that end in APART.
 
@@ -152,6 +165,51 @@ def score_fold_apart(table: FoldTable) -> dict[str, float]:
     if not np.isnan(auc).all():
         scores["macro_auc"] = float(np.nanmean(auc))
     return {name + APART: value for name, value in scores.items()}
+
+
+SOUNDSCAPES = "soundscapes_"
+"""Begins the name of a score over the windows of labelled soundscapes."""
+
+
+def score_soundscape_windows(
+    stored: StoredOutputs, targets: npt.NDArray[np.bool_], output: OutputSpec
+) -> dict[str, float]:
+    """The scores of one cell over soundscape windows, names that begin with SOUNDSCAPES.
+
+    `targets` [windows, classes] in the order of the stored windows: files in order, windows in
+    time. Padded cmAP and macro AUC of the deployed output, the floor of the first, and how many
+    windows. Raises OutputsError when windows and targets differ in number.
+    """
+    w = stored.windows
+    probs = blend(w.clip_probs, w.time_max, output.clip, output.time_max)
+    if len(probs) != len(targets):
+        raise OutputsError(
+            "soundscape windows and their labels do not fit",
+            got=f"{len(probs)} windows, {len(targets)} rows of labels",
+        )
+    scores = {
+        "padded_cmap": padded_cmap(targets, probs, N_PAD),
+        "macro_auc": macro_auc(targets, probs),
+        "floor": constant_floor(targets, N_PAD),
+        "n_windows": float(len(targets)),
+    }
+    return {SOUNDSCAPES + name: value for name, value in scores.items()}
+
+
+def score_soundscapes(cells: Mapping[tuple[int, int], Mapping[str, float]]) -> dict[str, float]:
+    """The soundscape scores of a run: means over the models of its folds, never pooled.
+
+    `cells` has what `score_soundscape_windows` gives for each (fold, seed). All models hear the
+    same windows, so that `_sd`, the spread between folds, is that of the models alone (left out
+    for one fold). Seeds are averaged within a fold first.
+    """
+    folds = pd.DataFrame([{"fold": fold, **scores} for (fold, _), scores in cells.items()])
+    means = folds.groupby("fold").mean()
+    out = {f"cv/{name}": float(values.mean()) for name, values in means.items()}
+    if len(means) > 1:
+        for name in ("padded_cmap", "macro_auc"):
+            out[f"cv/{SOUNDSCAPES}{name}_sd"] = float(means[SOUNDSCAPES + name].std(ddof=1))
+    return out
 
 
 def score_apart(tables: Mapping[tuple[int, int], FoldTable]) -> dict[str, float]:

@@ -1,21 +1,81 @@
 """Windows: how a recording is cut for the predictor and how its outputs are put together.
 
 Validation, prediction and the parity check use these functions and no others, so that the
-number scored is the number deployed. Numpy alone.
+number scored is the number deployed. No torch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 
+from birdlab.data.audio import Waveform, to_float
 from birdlab.errors import OutputsError
 from birdlab.evaluate.metrics import HIGHEST_PROB
 
 Floats = npt.NDArray[np.float32]
+Normalise = Literal["crop", "recording"]
 
 PEAK_EPS = 1e-6
 """A clip whose peak is below this is divided by it instead, so silence stays silence."""
+
+
+@dataclass(frozen=True)
+class Windowing:
+    """What a model hears of each window of a recording.
+
+    With `context_s` its input is so many seconds centred on the window. `normalise` is what
+    brings it to peak 1: `crop`, the input by itself, or `recording`, the whole recording, so
+    that quiet windows stay quiet. Raises OutputsError for a context shorter than the window.
+    """
+
+    window_s: float
+    sample_rate_hz: int
+    context_s: float | None = None
+    normalise: Normalise = "crop"
+
+    def __post_init__(self) -> None:
+        if self.context_s is not None and not self.context_s >= self.window_s:
+            raise OutputsError(
+                "a context is shorter than its window",
+                got=f"context {self.context_s:g} s, window {self.window_s:g} s",
+                fix="set evaluate.context_s to the length of a window or more",
+            )
+
+    def __str__(self) -> str:
+        around = "" if self.context_s is None else f" out of {self.context_s:g} s"
+        return (
+            f"{self.window_s:g} s{around} at {self.sample_rate_hz} Hz, "
+            f"normalised per {self.normalise}"
+        )
+
+    @property
+    def window_samples(self) -> int:
+        """The number of samples from one window to the next."""
+        return round(self.window_s * self.sample_rate_hz)
+
+    @property
+    def margin_samples(self) -> int:
+        """How many samples the input holds before its window, and as many after it."""
+        around_s = 0.0 if self.context_s is None else self.context_s - self.window_s
+        return round(around_s / 2 * self.sample_rate_hz)
+
+    @property
+    def input_samples(self) -> int:
+        """The number of samples that the model is given."""
+        return self.window_samples + 2 * self.margin_samples
+
+    @property
+    def centre(self) -> tuple[float, float] | None:
+        """From which to which share of the input the window lies; None when it is all of it."""
+        if not self.margin_samples:
+            return None
+        before = self.margin_samples / self.input_samples
+        return before, 1 - before
 
 
 def count_windows(n_samples: int, window_samples: int, hop_samples: int | None = None) -> int:
@@ -47,6 +107,53 @@ def cut_windows(wave: npt.ArrayLike, window_samples: int, hop_samples: int | Non
         content = samples[start : start + window_samples]
         row[window_samples - len(content) :] = content
     return peak_normalise(windows)
+
+
+def iter_windows(wave: Waveform, windowing: Windowing) -> Iterator[Floats]:
+    """What a model hears of each window of a recording, in order: [input_samples] float32.
+
+    Windows follow each other from the start; in the last one the rest of the recording stands
+    at the END, after zeros, as in `cut_windows`. The context of a window is what lies around it
+    in the recording that is padded so, and zeros beyond its ends. An input is made when it is
+    asked for, so that an hour is never held as float. `wave` may be a part of a recording whose
+    peak is `wave.scale`.
+    """
+    samples, width = wave.samples, windowing.window_samples
+    n_windows = count_windows(len(samples), width)
+    last = (n_windows - 1) * width
+    parts = ((samples[:last], 0), (samples[last:], n_windows * width - len(samples[last:])))
+    for start in range(-windowing.margin_samples, last + 1 - windowing.margin_samples, width):
+        heard = np.zeros(windowing.input_samples, np.int16)
+        for part, place in parts:
+            first = max(place, start)
+            end = min(place + len(part), start + len(heard))
+            if first < end:
+                heard[first - start : end - start] = part[first - place : end - place]
+        yield _normalised(to_float(heard, wave.scale), wave.scale, windowing.normalise)
+
+
+def _normalised(heard: Floats, peak: float, normalise: Normalise) -> Floats:
+    if normalise == "crop":
+        return peak_normalise(heard)
+    return heard / np.float32(max(peak, PEAK_EPS))
+
+
+def batch_windows(windows: Iterable[Floats], batch: int) -> Iterator[Floats]:
+    """Batches [batch, samples] of windows in order, the last one smaller.
+
+    No window is made up to fill a batch. Each batch is overwritten by the next.
+    """
+    buffer, filled = np.empty((0, 0), np.float32), 0
+    for window in windows:
+        if not buffer.size:
+            buffer = np.empty((batch, len(window)), np.float32)
+        buffer[filled] = window
+        filled += 1
+        if filled == batch:
+            yield buffer
+            filled = 0
+    if filled:
+        yield buffer[:filled]
 
 
 def peak_normalise(waves: Floats) -> Floats:

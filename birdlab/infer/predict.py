@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from birdlab.data.audio import SUFFIXES, Waveform, decode, to_float
+from birdlab.data.audio import SUFFIXES, Waveform, decode
 from birdlab.errors import AudioError, PredictError
-from birdlab.evaluate.windows import count_windows, cut_windows, end_seconds
+from birdlab.evaluate.windows import batch_windows, count_windows, end_seconds, iter_windows
 from birdlab.infer.card import ModelCard
 from birdlab.infer.session import OnnxPredictor
 
@@ -96,6 +96,7 @@ def predict_soundscapes(
         raise PredictError("unknown policy", got=on_bad_file, expected="fail, zeros or prior")
     predictor = OnnxPredictor(model_path, threads=threads)
     files, card = list_soundscapes(source), predictor.card
+    windowing = card.windowing
     n_windows: list[int | None] = []
     reasons: dict[int, str] = {}
 
@@ -107,12 +108,12 @@ def predict_soundscapes(
                 reasons[i] = str(wave)
                 n_windows.append(None)
             else:
-                n_windows.append(count_windows(wave.n_samples, card.window_samples))
-                yield from _cut(wave, card.window_samples)
+                n_windows.append(count_windows(wave.n_samples, windowing.window_samples))
+                yield from iter_windows(wave, windowing)
             if progress is not None:
                 progress(i + 1, len(files))
 
-    answers = [predictor(waves) for waves in _batches(windows(), batch, card.window_samples)]
+    answers = [predictor(waves) for waves in batch_windows(windows(), batch)]
     if not answers:
         raise PredictError("no soundscape can be decoded", got=next(iter(reasons.values())))
     heard = np.concatenate(answers)
@@ -149,27 +150,6 @@ def _decode_ahead(
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def _cut(wave: Waveform, window_samples: int) -> Iterator[Floats]:
-    """The windows of `cut_windows`, one at a time, so that an hour is never held as float."""
-    for start in range(0, max(1, wave.n_samples), window_samples):
-        part = wave.samples[start : start + window_samples]
-        yield cut_windows(to_float(part, wave.scale), window_samples)[0]
-
-
-def _batches(windows: Iterator[Floats], batch: int, window_samples: int) -> Iterator[Floats]:
-    """Batches of `batch` windows, the last one smaller; each is overwritten by the next."""
-    buffer = np.empty((batch, window_samples), dtype=np.float32)
-    filled = 0
-    for window in windows:
-        buffer[filled] = window
-        filled += 1
-        if filled == batch:
-            yield buffer
-            filled = 0
-    if filled:
-        yield buffer[:filled]
 
 
 def _usual(n_windows: Iterable[int]) -> int:

@@ -18,11 +18,11 @@ Floats = npt.NDArray[np.float32]
 class OnnxPredictor:
     """The deployed probabilities of a promoted model, computed by ONNX Runtime on CPU.
 
-    `predictor(waves: [B, samples] float32, peak-normalised) -> [B, C] float32, 0..1`, columns
-    as in `predictor.card.classes`. `threads` is how many cores one batch may use (default:
-    every core this process may run on); `settings` records it with the versions, since
-    float32 sums differ in the last digits between them. Raises PredictError when the file is
-    no promoted model or a batch does not fit it.
+    `predictor(waves: [B, samples] float32) -> [B, C] float32, 0..1` for inputs that
+    `iter_windows` makes by `predictor.card.windowing`; columns as in `predictor.card.classes`.
+    `threads` is how many cores one batch may use (default: every core this process may run on);
+    `settings` records it with the versions, since float32 sums differ in the last digits between
+    them. Raises PredictError when the file is no promoted model or a batch does not fit it.
     """
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
@@ -42,7 +42,7 @@ class OnnxPredictor:
     def _check_graph(self) -> None:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         shapes = [list(node.shape)[1:] for node in (*inputs, *outputs)]
-        expected = [[self.card.window_samples], [len(self.card.classes)]]
+        expected = [[self.card.input_samples], [len(self.card.classes)]]
         names = [node.name for node in (*inputs, *outputs)]
         if names != ["wave", "probs"] or shapes != expected:
             raise PredictError(
@@ -54,11 +54,12 @@ class OnnxPredictor:
             )
 
     def __call__(self, waves: Floats) -> Floats:
-        if waves.ndim != 2 or waves.shape[1] != self.card.window_samples:
+        if waves.ndim != 2 or waves.shape[1] != self.card.input_samples:
             raise PredictError(
                 "the windows do not fit the model",
                 got=f"shape {waves.shape}",
-                expected=f"[B, {self.card.window_samples}]: {self.card.window_s:g} s at "
+                expected=f"[B, {self.card.input_samples}]: "
+                f"{self.card.context_s or self.card.window_s:g} s at "
                 f"{self.card.sample_rate_hz} Hz",
             )
         wave = np.ascontiguousarray(waves, dtype=np.float32)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from birdlab import __version__
 from birdlab.errors import PromotionError
 from birdlab.evaluate.metrics import HIGHEST_PROB
-from birdlab.evaluate.windows import blend
+from birdlab.evaluate.windows import Windowing, blend
 from birdlab.infer.card import ModelCard
 from birdlab.promote.reduction import Reduction, member_shares, reduce_probs
 from birdlab.sed.model import SEDModel
@@ -36,7 +36,8 @@ class Member:
     """A trained model of an ensemble: what it is, its columns, its weights, its blend.
 
     `weights` is a safetensors state dict of SEDModel; `clip` and `time_max` weigh the clip
-    probability and the time maximum; `name` is for messages and the file's metadata.
+    probability and the time maximum; `name` is for messages and the file's metadata;
+    `context_s` is that of `evaluate`.
     """
 
     spec: ModelSpec
@@ -46,6 +47,12 @@ class Member:
     clip: float
     time_max: float
     name: str = ""
+    context_s: float | None = None
+
+    @property
+    def windowing(self) -> Windowing:
+        """What the model hears of each window."""
+        return Windowing(self.window_s, _rate(self.spec), self.context_s, self.spec.normalise)
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,8 @@ def export_ensemble(
     Columns are `classes` in order, found in each member by name. Members with equal
     front-ends share one. `metadata` is added to the file's card (lineage, licence). Weights
     are loaded strictly. Raises PromotionError when a member misses a class, when members
-    differ in rate or window, when weights do not fit, or when the export fails.
+    differ in rate, window, context or normalisation, when weights do not fit, or when the
+    export fails.
     """
     card = _build_card(members, tuple(classes), metadata or {}, reduction, weights)
     ensemble = _Ensemble(members, card.classes, reduction, weights).eval()
@@ -114,7 +122,7 @@ def build_reference(
         deployed = []
         with torch.inference_mode():
             for member, model, picked in zip(members, models, columns, strict=True):
-                output = model(torch.from_numpy(waves))
+                output = model(torch.from_numpy(waves), member.windowing.centre)
                 probs, peaks = output.probs.numpy(), output.time_max.numpy()
                 deployed.append(blend(probs, peaks, member.clip, member.time_max)[:, picked])
         mixed = reduce_probs(deployed, reduction, weights)
@@ -167,6 +175,7 @@ class _Ensemble(nn.Module):
         super().__init__()
         self.reduction, self.weights = reduction, weights
         self.blends = [(member.clip, member.time_max) for member in members]
+        self.centre = members[0].windowing.centre
         loaded = [load_member(member) for member in members]
         self.models = nn.ModuleList(loaded)
         self.frontends = nn.ModuleList()
@@ -186,7 +195,8 @@ class _Ensemble(nn.Module):
         mels = [frontend(wave) for frontend in self.frontends]
         deployed = []
         for i, (model, (clip, time_max)) in enumerate(zip(self.models, self.blends, strict=True)):
-            output = model.classify(mels[self.frontend_of[i]])  # type: ignore[operator]
+            mel = mels[self.frontend_of[i]]
+            output = model.classify(mel, self.centre)  # type: ignore[operator]
             probs = clip * output.probs + time_max * output.time_max
             columns = getattr(self, f"columns{i}")
             deployed.append(probs if columns is None else probs.index_select(1, columns))
@@ -209,15 +219,14 @@ def _build_card(
 ) -> ModelCard:
     """The card of the file; PromotionError when the members do not fit together."""
     shares = member_shares(len(members), weights)
-    inputs = {(_rate(member.spec), member.window_s) for member in members}
+    inputs = list(dict.fromkeys(member.windowing for member in members))
     if len(inputs) > 1:
         raise PromotionError(
             "the members hear different windows",
-            got="; ".join(f"{window_s:g} s at {rate} Hz" for rate, window_s in sorted(inputs)),
-            expected="one sample rate and one window for all",
+            got="; ".join(map(str, inputs)),
+            expected="one sample rate, window, evaluate.context_s and model.normalise for all",
             fix="promote them apart",
         )
-    rate, window_s = inputs.pop()
     described = [
         {
             "name": member.name,
@@ -237,7 +246,10 @@ def _build_card(
         "onnx": onnx.__version__,
         **metadata,
     }
-    return ModelCard(classes, rate, window_s, details)
+    hears = inputs[0]
+    return ModelCard(
+        classes, hears.sample_rate_hz, hears.window_s, details, hears.context_s, hears.normalise
+    )
 
 
 def _rate(spec: ModelSpec) -> int:
@@ -253,7 +265,7 @@ def _rate(spec: ModelSpec) -> int:
 
 def _write_onnx(ensemble: nn.Module, card: ModelCard, path: Path) -> None:
     """Trace, check and save the graph with its card in the metadata."""
-    example = torch.zeros(2, card.window_samples)
+    example = torch.zeros(2, card.input_samples)
     program = torch.onnx.export(
         ensemble,
         (example,),

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from birdlab.cell import is_trained
-from birdlab.data.audio import decode
-from birdlab.data.store import WaveStore
+from birdlab.data.audio import Waveform, decode
+from birdlab.data.waves import open_waves
 from birdlab.errors import PromotionError
-from birdlab.evaluate.windows import cut_windows
+from birdlab.evaluate.predictor import build_windowing
+from birdlab.evaluate.windows import iter_windows
 from birdlab.lab import Lab
 from birdlab.network import WEIGHTS
 from birdlab.plan import Plan, plan_experiment
@@ -64,6 +65,7 @@ def collect_members(
                     classes=cell.classes.codes,
                     weights=lab.cells / cell.cell_id / WEIGHTS,
                     window_s=spec.competition.window_s,
+                    context_s=spec.evaluate.context_s,
                     clip=spec.output.clip,
                     time_max=spec.output.time_max,
                     name=cell.cell_id,
@@ -73,22 +75,24 @@ def collect_members(
     return members, shares
 
 
-def real_windows(lab: Lab, plan: Plan, window_samples: int) -> Floats:
-    """The first windows of recordings spread evenly over the table: [n, window_samples].
+def real_windows(lab: Lab, plan: Plan) -> Floats:
+    """The models' inputs for the first windows of recordings spread over the table: [n, samples].
 
     Recordings whose audio is not there are passed over.
     """
     keys = [key for key in plan.rows.keys if key is not None]
     chosen = np.unique(np.linspace(0, len(keys) - 1, min(N_REAL_WINDOWS, len(keys))).astype(int))
-    store = WaveStore(lab.waves, plan.sample_rate_hz)
-    absent = set(store.missing([keys[i] for i in chosen]))
+    waves = open_waves(lab, plan.sample_rate_hz)
+    absent = set(waves.missing([keys[i] for i in chosen]))
+    windowing = build_windowing(plan.spec, plan.sample_rate_hz)
     windows = []
     for key in (keys[i] for i in chosen):
         if key in absent:
-            wave = decode(plan.paths[key], plan.sample_rate_hz).to_float()
+            wave = decode(plan.paths[key], plan.sample_rate_hz)
         else:
-            wave = store.read_all(key)
-        windows.append(cut_windows(wave[:window_samples], window_samples)[0])
+            samples = waves.read_int16(key, 0, waves.n_samples(key))
+            wave = Waveform(samples, waves.scale(key), plan.sample_rate_hz)
+        windows.append(next(iter_windows(wave, windowing)))
     if not windows:
         raise PromotionError(
             "there is no audio to check the export on", fix="correct [data] in birdlab.toml"

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birdlab.errors import PromotionError
-from birdlab.evaluate.windows import cut_windows, peak_normalise
+from birdlab.evaluate.windows import cut_windows
 from birdlab.infer.session import OnnxPredictor
 
 Floats = npt.NDArray[np.float32]
@@ -41,22 +41,22 @@ class ParityReport:
         return f"{cases}, alone against in a batch {self.batch_invariance:.1e}"
 
 
-def odd_windows(window_samples: int, sample_rate_hz: int) -> dict[str, Floats]:
-    """Inputs that break careless exports: each [1, window_samples] float32, peak 1 or silent."""
-    t = np.arange(window_samples) / sample_rate_hz
-    noise = np.random.default_rng(0).standard_normal(window_samples)
-    impulse = np.zeros(window_samples)
-    impulse[window_samples // 2] = 1.0
+def odd_windows(input_samples: int, sample_rate_hz: int) -> dict[str, Floats]:
+    """Inputs that break careless exports: each [1, input_samples] float32, peak 1 or silent."""
+    t = np.arange(input_samples) / sample_rate_hz
+    noise = np.random.default_rng(0).standard_normal(input_samples)
+    impulse = np.zeros(input_samples)
+    impulse[input_samples // 2] = 1.0
     waves = {
-        "silence": np.zeros(window_samples),
+        "silence": np.zeros(input_samples),
         "square": np.sign(np.sin(2 * np.pi * 441.7 * t) + 1e-9),
         "clipped": np.clip(20 * noise, -1, 1),
-        "constant": np.ones(window_samples),
+        "constant": np.ones(input_samples),
         "impulse": impulse,
         "noise": noise,
-        "tail": noise[: window_samples // 3],
+        "tail": noise[: input_samples // 3],
     }
-    return {name: cut_windows(wave, window_samples) for name, wave in waves.items()}
+    return {name: cut_windows(wave, input_samples) for name, wave in waves.items()}
 
 
 def check_parity(
@@ -68,16 +68,16 @@ def check_parity(
 ) -> ParityReport:
     """How far the file at `onnx_path` lies from `torch_fn`, both `[B, samples] → [B, C]`.
 
-    Tried on `waves` [n, samples] (real windows; they are peak-normalised first), on silence,
-    square, clipping, constant, impulse, noise and a left-padded tail, in batches of 1, 3 and
-    all; and whether a clip alone gives what it gives in a batch. Raises PromotionError when a
-    difference exceeds `tolerance`, or a value is no probability.
+    Tried on `waves` [n, samples] (inputs of real windows), on silence, square, clipping,
+    constant, impulse, noise and a left-padded tail, in batches of 1, 3 and all; and whether a
+    clip alone gives what it gives in a batch. Raises PromotionError when a difference exceeds
+    `tolerance`, or a value is no probability.
     """
     predictor = OnnxPredictor(onnx_path, threads=1)
     card = predictor.card
-    cases = odd_windows(card.window_samples, card.sample_rate_hz)
+    cases = odd_windows(card.input_samples, card.sample_rate_hz)
     if waves is not None and len(waves):
-        cases["real"] = peak_normalise(waves)
+        cases["real"] = waves
     everything = np.concatenate(list(cases.values()))
     cases["batch of 3"], cases[f"batch of {len(everything)}"] = everything[-3:], everything
     by_case = {}

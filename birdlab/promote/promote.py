@@ -19,7 +19,7 @@ from birdlab.infer.models import ALIASES_FILE, CARD_FILE, MODEL_FILE, load_alias
 from birdlab.infer.session import OnnxPredictor
 from birdlab.lab import Lab, write_whole
 from birdlab.plan import Plan
-from birdlab.promote.export import ExportInfo, build_reference, export_ensemble
+from birdlab.promote.export import ExportInfo, Member, build_reference, export_ensemble
 from birdlab.promote.members import collect_members, plan_of, real_windows
 from birdlab.promote.parity import ParityReport, check_parity
 from birdlab.promote.reduction import Reduction
@@ -72,7 +72,7 @@ def promote_runs(
     plans = [plan_of(lab, record) for record in records]
     members, shares = collect_members(lab, plans, weights)
     classes = plans[0].data.classes.codes
-    name = digest([[m.name, m.clip, m.time_max] for m in members] + [reduction, shares])
+    name = digest([_says(m) for m in members] + [reduction, shares])
     candidate = lab.models / f".{name}.onnx"
     progress(f"exporting {len(members)} models")
     export = export_ensemble(
@@ -86,7 +86,7 @@ def promote_runs(
     progress("checking it against torch")
     try:
         reference = build_reference(members, classes, reduction=reduction, weights=shares)
-        windows = real_windows(lab, plans[0], export.card.window_samples)
+        windows = real_windows(lab, plans[0])
         parity = check_parity(candidate, reference, windows)
         seconds = time_windows(candidate, windows)
         path = lab.models / name / MODEL_FILE
@@ -131,6 +131,12 @@ def time_windows(path: Path, windows: Floats) -> float:
         predictor(batch)
         seconds.append(time.perf_counter() - began)
     return min(seconds) / len(batch)
+
+
+def _says(member: Member) -> list[object]:
+    """What the outputs of a member depend on besides its share."""
+    around = [] if member.context_s is None else [member.context_s]
+    return [member.name, member.clip, member.time_max, *around]
 
 
 def _check_request(

@@ -78,9 +78,9 @@ def register_model(
 
 def _save_flavour(onnx_path: Path, card: ModelCard, folder: Path) -> None:
     """The ONNX file as a folder that MLflow can load and serve."""
-    wave = np.zeros((1, card.window_samples), dtype=np.float32)
+    wave = np.zeros((1, card.input_samples), dtype=np.float32)
     signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, card.window_samples), "wave")]),
+        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, card.input_samples), "wave")]),
         outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, len(card.classes)), "probs")]),
     )
     with warnings.catch_warnings():

@@ -136,6 +136,7 @@ def _shortened(cell: CellPlan, n_steps: int, made: dict[str, CellPlan]) -> CellP
 
 def _needed_paths(plan: Plan, cells: list[CellPlan]) -> dict[str, Path]:
     keys = {clip.key for clips in plan.noise.values() for clip in clips}
+    keys |= set() if plan.soundscapes is None else set(plan.soundscapes.keys)
     for cell in cells:
         rows = [*cell.chosen, *(cell.validation if cell.validation is not None else ())]
         keys |= {cell.rows.keys[i] for i in rows}
@@ -161,14 +162,15 @@ def _export_and_predict(plan: Plan, cell: CellPlan, lab: Lab, away: Lab) -> floa
         classes=cell.classes.codes,
         weights=away.cells / cell.cell_id / WEIGHTS,
         window_s=plan.spec.competition.window_s,
+        context_s=plan.spec.evaluate.context_s,
         clip=output.clip,
         time_max=output.time_max,
         name=cell.cell_id,
     )
     path = away.cells / "smoke.onnx"
     codes = plan.data.classes.codes
-    export = export_ensemble([member], path, classes=codes)
-    windows = real_windows(lab, plan, export.card.window_samples)
+    export_ensemble([member], path, classes=codes)
+    windows = real_windows(lab, plan)
     report = check_parity(path, build_reference([member], codes), windows)
     OnnxPredictor(path, threads=1)(windows[:4])
     return max(report.by_case.values())
