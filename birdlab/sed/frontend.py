@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from birdlab.errors import SpecError
 from birdlab.sed.dft import DftMelPower
 from birdlab.spec.kinds import implements
-from birdlab.spec.model import LogMelSpec
+from birdlab.spec.model import LogMelSpec, MultiMelSpec
 
 AMIN = 1e-10
 """Power below which the decibel scale ends, -100 dB."""
@@ -126,6 +126,33 @@ def scale_clips(db: Tensor) -> Tensor:
     span = z.amax(dim=(1, 2), keepdim=True) - low
     scaled = torch.where(span > EPS, (z - low) / span.clamp(min=EPS), torch.zeros_like(z))
     return scaled.unsqueeze(1)
+
+
+class MultiMel(nn.Module):
+    """Several log-mel images of a waveform as the channels of one.
+
+    Called with `wave: [B, samples]`; gives `[B, C, n_mels, T] float32, 0..1`, channel c by the
+    c-th settings of the spec, clamped and scaled by itself. All share rate, hop and number of
+    mels, so that frames and bins lie over each other. Raises SpecError as `LogMel` does.
+    """
+
+    def __init__(self, spec: MultiMelSpec, *, exportable: bool = False) -> None:
+        super().__init__()
+        self.spec = spec
+        self.channels = nn.ModuleList(LogMel(c, exportable=exportable) for c in spec.channels)
+
+    def export_form(self) -> MultiMel:
+        """This front-end without complex numbers, for ONNX."""
+        return MultiMel(self.spec, exportable=True)
+
+    def forward(self, wave: Tensor) -> Tensor:
+        return torch.cat([channel(wave) for channel in self.channels], dim=1)
+
+
+@implements(MultiMelSpec)
+def build_multi_mel(spec: MultiMelSpec) -> MultiMel:
+    """The front-end with several log-mel channels of `spec`."""
+    return MultiMel(spec)
 
 
 @implements(LogMelSpec)

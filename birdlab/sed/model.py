@@ -1,24 +1,24 @@
-"""The sound event detector: front-end, timm backbone, head."""
+"""The sound event detector: front-end, backbone, head."""
 
 from __future__ import annotations
 
-import difflib
-from typing import Any
-
-import timm
 import torch
 from torch import Tensor, nn
 
 from birdlab.errors import SpecError
-from birdlab.sed import frontend as _log_mel  # noqa: F401  registers the kind
+from birdlab.sed import frontend as _log_mel  # noqa: F401  registers the kinds
+from birdlab.sed.backbones import build_backbone
 from birdlab.sed.heads import SedOutput
+from birdlab.sed.maps import slice_centre
 from birdlab.spec.kinds import function_of
 from birdlab.spec.model import ModelSpec
 
-__all__ = ["SEDModel", "SedOutput", "build_backbone"]
+__all__ = ["SEDModel", "SedOutput"]
 
-PROBE_FRAMES = 128
-"""Length in frames of the blank mel that shows what a backbone gives back."""
+PROBE_S = 2.0
+"""Length of the silent wave that shows what a front-end makes."""
+
+Centre = tuple[float, float]
 
 
 class SEDModel(nn.Module):
@@ -26,12 +26,14 @@ class SEDModel(nn.Module):
 
     `model(wave: [B, samples] float32, -1..1) -> SedOutput` with `n_classes` columns. The two
     halves are methods of their own, so that augmentations of the spectrogram fit between:
-    `model.frontend(wave) -> mel [B, 1, n_mels, T]` and `model.classify(mel) -> SedOutput`.
+    `model.frontend(wave) -> mel [B, C, n_mels, T]` and `model.classify(mel) -> SedOutput`.
+    With `centre`, shares of the clip such as (0.25, 0.75), the backbone sees the whole clip and
+    the head the feature frames whose centres lie in that part.
 
     Weights start from torch's global generator: seed it first. With `pretrained: true` the
     backbone comes from timm's hub; `weights:` is for the caller to load
-    (`load_backbone_weights`). Raises SpecError when the backbone is unknown, cannot be
-    fetched or does not give feature maps.
+    (`load_backbone_weights`). Raises SpecError when the front-end's channels are neither one nor
+    `in_channels`, or when the backbone is unknown, cannot be fetched or gives no feature maps.
     """
 
     def __init__(self, spec: ModelSpec, n_classes: int) -> None:
@@ -39,103 +41,43 @@ class SEDModel(nn.Module):
         self.spec = spec
         self.in_channels = spec.in_channels
         self.frontend: nn.Module = function_of(spec.frontend)(spec.frontend)
-        self.backbone, n_features = build_backbone(spec)
+        n_bins = _count_bins(self.frontend, spec)
+        self.backbone, self._read, n_features = build_backbone(spec, n_bins)
         self.head: nn.Module = function_of(spec.head)(spec.head, n_features, n_classes)
 
     def features(self, mel: Tensor) -> Tensor:
-        """Feature maps [B, D, F, T'] of a mel [B, 1, n_mels, T], repeated over `in_channels`."""
-        return _features(self.backbone, mel.expand(-1, self.in_channels, -1, -1))
+        """Feature maps [B, D, F, T'] of a mel [B, C, n_mels, T].
 
-    def classify(self, mel: Tensor) -> SedOutput:
-        """The detector's answer to a mel [B, 1, n_mels, T]."""
-        output: SedOutput = self.head(self.features(mel))
+        A mel with one channel is repeated over `in_channels`; several feature levels are pooled
+        to the smallest and stacked over D.
+        """
+        return self._read(self.backbone, mel.expand(-1, self.in_channels, -1, -1))
+
+    def classify(self, mel: Tensor, centre: Centre | None = None) -> SedOutput:
+        """The detector's answer to a mel [B, C, n_mels, T], or to its part `centre`."""
+        features = self.features(mel)
+        if centre is not None:
+            features = slice_centre(features, centre)
+        output: SedOutput = self.head(features)
         return output
 
-    def forward(self, wave: Tensor) -> SedOutput:
-        return self.classify(self.frontend(wave))
+    def forward(self, wave: Tensor, centre: Centre | None = None) -> SedOutput:
+        return self.classify(self.frontend(wave), centre)
 
 
-def build_backbone(spec: ModelSpec) -> tuple[nn.Module, int]:
-    """The timm network of `spec` and how many channels its feature map has.
-
-    `features_only` gives the stage `feature_level` (-1 is the last; the 1×1 convolution that
-    many networks have between it and their classifier is not part of it), `forward_features`
-    what the network feeds to its pooling. Raises SpecError.
-    """
-    if not timm.is_model(spec.backbone):
-        close = difflib.get_close_matches(spec.backbone, timm.list_models(), n=5, cutoff=0.4)
+def _count_bins(frontend: nn.Module, spec: ModelSpec) -> int:
+    """The rows of what a front-end makes, found by showing it silence; it leaves no trace."""
+    rate = getattr(spec.frontend, "sample_rate_hz", 32_000)
+    training = frontend.training
+    with torch.no_grad():
+        mel = frontend.eval()(torch.zeros(1, round(PROBE_S * rate)))
+    frontend.train(training)
+    if mel.ndim != 4 or mel.shape[1] not in (1, spec.in_channels):
         raise SpecError(
-            f"timm {timm.__version__} has no network {spec.backbone!r}",
-            where="model.backbone",
-            expected=f"a name such as {', '.join(close) or 'tf_efficientnet_lite0'}",
-            fix="look it up: python -c \"import timm; print(timm.list_models('*part*'))\"",
+            "the front-end makes another image than the backbone takes",
+            where="model.in_channels",
+            got=f"{list(mel.shape)} for in_channels {spec.in_channels}",
+            expected="[batch, channels, bins, frames] with 1 channel or in_channels",
+            fix=f"set in_channels to {mel.shape[1]}",
         )
-    options: dict[str, object] = {"in_chans": spec.in_channels, "pretrained": spec.pretrained}
-    if spec.features == "features_only":
-        options |= {"features_only": True, "out_indices": (spec.feature_level,)}
-    else:
-        options |= {"num_classes": 0}
-    if spec.drop_path > 0:
-        options["drop_path_rate"] = spec.drop_path
-    return _probed(_created(spec, options), spec)
-
-
-def _created(spec: ModelSpec, options: dict[str, object]) -> nn.Module:
-    try:
-        backbone: nn.Module = timm.create_model(spec.backbone, **options)
-    except OSError as error:
-        raise SpecError(
-            f"the pretrained weights of {spec.backbone!r} cannot be fetched",
-            where="model.pretrained",
-            got=f"{type(error).__name__}: {str(error).splitlines()[0]}",
-            fix="without a network put a local file under [weights] in the lab file and "
-            "write `weights: its-name` instead of `pretrained: true`",
-        ) from None
-    except (TypeError, RuntimeError, ValueError, AssertionError, IndexError) as error:
-        raise SpecError(
-            f"timm cannot build {spec.backbone!r} with these settings",
-            where="model",
-            got=f"{type(error).__name__}: {error}",
-            expected=f"a network that takes {', '.join(sorted(options))}",
-            fix="set drop_path to 0, another feature_level, or features: forward_features",
-        ) from None
-    return backbone
-
-
-def _probed(backbone: nn.Module, spec: ModelSpec) -> tuple[nn.Module, int]:
-    """`backbone` and its channels, found by showing it a blank mel; it leaves no trace."""
-    n_mels = getattr(spec.frontend, "n_mels", 128)
-    training = backbone.training
-    try:
-        with torch.no_grad():
-            blank = torch.zeros(1, spec.in_channels, n_mels, PROBE_FRAMES)
-            features = _features(backbone.eval(), blank)
-        problem = f"an output of shape {list(features.shape)}" if features.ndim != 4 else None
-    except (AssertionError, RuntimeError, ValueError) as error:
-        problem = f"{type(error).__name__}: {error}"
-    if problem is None and features.shape[1] != _declared_channels(backbone):
-        problem = f"an output of shape {list(features.shape)}, channels last"
-    if problem is not None:
-        raise SpecError(
-            f"the network {spec.backbone!r} gives no [batch, channels, frequency, time] maps",
-            where="model.backbone",
-            got=problem,
-            expected="a convolutional network; transformers with a fixed image size or token "
-            "outputs are not supported",
-            fix="choose a network such as tf_efficientnet_lite0, eca_nfnet_l0, convnext_small",
-        )
-    return backbone.train(training), int(features.shape[1])
-
-
-def _declared_channels(backbone: Any) -> int:
-    if hasattr(backbone, "forward_features"):
-        return int(backbone.num_features)
-    return int(backbone.feature_info.channels()[-1])
-
-
-def _features(backbone: Any, image: Tensor) -> Tensor:
-    if hasattr(backbone, "forward_features"):
-        features: Tensor = backbone.forward_features(image)
-    else:
-        features = backbone(image)[-1]
-    return features
+    return int(mel.shape[2])

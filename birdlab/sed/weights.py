@@ -18,6 +18,9 @@ from birdlab.errors import LabError, SpecError
 
 Tensors = dict[str, Tensor]
 
+WRAPPERS = ("model.", "body.")
+"""What timm puts before all names of a network whose features it reads from inside."""
+
 
 @dataclass(frozen=True)
 class WeightsReport:
@@ -58,12 +61,12 @@ def load_backbone_weights(backbone: nn.Module, path: Path) -> WeightsReport:
     target = _without_counters(backbone.state_dict())
     by_name = _by_name(source, target)
     pairs = by_name or _by_order(source, target, path)
-    first, adapted, values = next(iter(target)), None, {}
+    adapted, values = None, {}
     for name, origin in pairs.items():
         tensor = source[origin]
         if tensor.shape != target[name].shape:
             tensor = adapt_input_conv(target[name].shape[1], tensor)
-            adapted = first
+            adapted = name
         values[name] = tensor
     backbone.load_state_dict(values, strict=False)
     used = set(pairs.values())
@@ -103,11 +106,15 @@ def _without_counters(tensors: Mapping[str, Tensor]) -> Tensors:
     return {k: v for k, v in tensors.items() if not k.endswith("num_batches_tracked")}
 
 
+def _first_convolution(tensors: Tensors) -> str | None:
+    return next((name for name, tensor in tensors.items() if tensor.ndim == 4), None)
+
+
 def _fits(target: Tensor, source: Tensor, *, first: bool) -> bool:
     """Equal shapes; a first convolution may differ in its input channels, of which 3 are given."""
     if target.shape == source.shape:
         return True
-    if not (first and target.ndim == 4 and source.ndim == 4 and source.shape[1] == 3):
+    if not (first and source.ndim == 4 and source.shape[1] == 3):
         return False
     return target.shape[0] == source.shape[0] and target.shape[2:] == source.shape[2:]
 
@@ -115,10 +122,13 @@ def _fits(target: Tensor, source: Tensor, *, first: bool) -> bool:
 def _by_name(source: Tensors, target: Tensors) -> dict[str, str] | None:
     """Target name → source name when every target is there and fits, else None."""
     known = {name.replace("_", "."): name for name in source}
+    first = _first_convolution(target)
     pairs = {}
-    for i, (name, tensor) in enumerate(target.items()):
-        origin = known.get(name.replace("_", "."))
-        if origin is None or not _fits(tensor, source[origin], first=i == 0):
+    for name, tensor in target.items():
+        dotted = name.replace("_", ".")
+        bare = next((dotted[len(w) :] for w in WRAPPERS if dotted.startswith(w)), dotted)
+        origin = known.get(dotted) or known.get(bare)
+        if origin is None or not _fits(tensor, source[origin], first=name == first):
             return None
         pairs[name] = origin
     return pairs
@@ -127,13 +137,13 @@ def _by_name(source: Tensors, target: Tensors) -> dict[str, str] | None:
 def _by_order(source: Tensors, target: Tensors, path: Path) -> dict[str, str]:
     """Target name → source name, one after the other; SpecError at the first that differs."""
     pairs = {}
-    names = list(source)
+    names, first = list(source), _first_convolution(target)
     for i, (name, tensor) in enumerate(target.items()):
         origin = names[i] if i < len(names) else None
         if (
             origin is None
             or name.rsplit(".", 1)[-1] != origin.rsplit(".", 1)[-1]
-            or not _fits(tensor, source[origin], first=i == 0)
+            or not _fits(tensor, source[origin], first=name == first)
         ):
             found = "nothing" if origin is None else f"{origin} {list(source[origin].shape)}"
             raise SpecError(
