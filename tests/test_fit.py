@@ -17,9 +17,10 @@ from conftest import TINY_SPEC
 from birdlab.data.store import WaveStore
 from birdlab.errors import CellError
 from birdlab.sed.draws import torch_seed
-from birdlab.sed.fit import EpochReport, TorchPredictor, fit
+from birdlab.sed.fit import EpochReport, fit
 from birdlab.sed.loader import ClipSource, Takes, locate_takes
 from birdlab.sed.model import SEDModel
+from birdlab.sed.predictor import TorchPredictor
 from birdlab.sed.steps import Steps
 from birdlab.sed.targets import Targets
 from birdlab.spec.experiment import build_spec

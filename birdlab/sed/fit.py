@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from birdlab.errors import CellError
-from birdlab.sed import losses as _losses  # noqa: F401 (registers the losses)
-from birdlab.sed.augment import augment_mel
+from birdlab.sed.batch import ClipBatch
+from birdlab.sed.checkpoint import Checkpoints, Standing
+from birdlab.sed.choice import Snapshots, describe_choice, is_exhausted, wanted_epochs
 from birdlab.sed.draws import EpochDraws, torch_seed
-from birdlab.sed.loader import ClipSource, epoch_batches
+from birdlab.sed.epochs import EpochReport, build_report
+from birdlab.sed.failures import lost_error, no_validation_error
+from birdlab.sed.interrupts import Hold
+from birdlab.sed.learner import Learner
+from birdlab.sed.loader import Batch, ClipSource, epoch_batches
 from birdlab.sed.model import SEDModel
-from birdlab.sed.optimizers import build_optimizer
-from birdlab.sed.schedule import learning_rate
 from birdlab.sed.steps import Steps
 from birdlab.spec.augmentations import AugmentationSpec
-from birdlab.spec.kinds import function_of
 from birdlab.spec.recipe import TrainSpec
+
+__all__ = ["EpochReport", "Fitted", "fit"]
+
+DECIDES = "padded_cmap"
+"""The score that picks epochs and stops early."""
+
+NORM_BATCHES = 100
+"""Batch-norm statistics of averaged weights come from so many batches, or one epoch's."""
+
+Names = Callable[[Sequence[int]], Sequence[str]]
+Validate = Callable[[nn.Module], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
-class EpochReport:
-    """One epoch of training: mean loss, learning rate, clips a second, share spent on waiting."""
+class Fitted:
+    """What training leaves besides the weights: a row per epoch, and which weights they are."""
 
-    epoch: int
-    n_epochs: int
-    loss: float
-    lr: float
-    clips_per_s: float
-    wait_share: float
+    curves: list[dict[str, Any]]
+    chosen: str
 
 
 def fit(
@@ -46,83 +60,128 @@ def fit(
     seed: int,
     fold: int | None,
     device: torch.device,
-    names: Callable[[Sequence[int]], Sequence[str]],
+    names: Names,
     report: Callable[[EpochReport], None],
     workers: int = 1,
-) -> None:
-    """Train `model` in place for `steps`, reporting each epoch.
+    validate: Validate | None = None,
+    checkpoint: Path | None = None,
+    failed: Path | None = None,
+    resumed: Callable[[int], None] = lambda _: None,
+) -> Fitted:
+    """Train `model` in place for `steps`, reporting each epoch; the weights are then those chosen.
 
-    Every random number is keyed by (seed, fold, epoch, position, transform). Raises CellError
-    when a loss is not finite, naming epoch, step and the recordings of the batch, which
-    `names(rows)` gives. `workers` threads read clips ahead; they change no number.
+    Every random number is keyed by (seed, fold, epoch, position, transform). `workers` threads
+    read clips ahead; they change no number. `validate(model)` gives the scores of the fold.
+    In the folder `checkpoint` training is saved each epoch, every few minutes and on Ctrl-C or
+    SIGTERM, which then raise KeyboardInterrupt; training that finds a checkpoint there goes on
+    from it, says so by `resumed(epoch)` and ends with the same bits. Raises CellError when a
+    loss or a gradient is not finite, naming epoch, step and the recordings of the batch, which
+    `names(rows)` gives; the batch is saved in the folder `failed`. Raises OSError when a
+    checkpoint cannot be written: the one before is kept.
     """
-    optimizer = build_optimizer(train.optimizer, model)
-    base_lr = float(optimizer.param_groups[0]["lr"])
-    loss_of = function_of(train.loss)
-    layout = torch.channels_last if train.channels_last else torch.contiguous_format
-    model.to(device).to(memory_format=layout).train()
-    done = 0
-    for epoch in range(steps.epochs):
-        n_steps = min(steps.per_epoch, steps.total - done)
-        draws = EpochDraws(seed, fold, epoch)
-        torch.manual_seed(torch_seed(seed, fold, epoch, "network"))
-        began, waited, total = time.perf_counter(), 0.0, 0.0
-        batches = epoch_batches(
-            source, train.sampler, augment, draws, n_steps, steps.batch, device, workers
+    if train.is_steered and validate is None:
+        raise no_validation_error(train)
+    learner = Learner(model, train, augment, steps, device)
+    checkpoints, at = Checkpoints(checkpoint, device), Standing()
+    saved = checkpoints.load()
+    if saved is not None:
+        at = saved[0]
+        learner.restore(saved[1])
+        resumed(at.epoch)
+
+    def batches(draws: EpochDraws, n_steps: int, first: int = 0) -> Generator[Batch, None, None]:
+        given = (source, train.sampler, augment, draws, n_steps, steps.batch, device, workers)
+        yield from islice(epoch_batches(*given), first, None)
+
+    def lost(value: float, norm: float, rows: Sequence[int], clips: ClipBatch) -> CellError:
+        return lost_error(value, norm, at, clips, names(rows), failed)
+
+    with _folder(checkpoint) as folder:
+        snapshots = Snapshots(folder)
+        with Hold() as hold:
+            while at.epoch < steps.epochs and not is_exhausted(at.scores, train.early_stop):
+                if at.step == 0:
+                    torch.manual_seed(torch_seed(seed, fold, at.epoch, "network"))
+                draws, n_steps = EpochDraws(seed, fold, at.epoch), steps.in_epoch(at.epoch)
+                with closing(batches(draws, n_steps, at.step)) as clips:
+                    _train_epoch(learner, clips, at, draws, checkpoints, hold, lost)
+                ended, scores = time.perf_counter(), {}
+                if validate is not None and _is_scored(train, at.epoch, steps.epochs):
+                    checkpoints.save(at, learner.states())
+                    with hold.released(), learner.deployed() as deployed:
+                        scores = dict(validate(deployed))
+                    at.scores.append((at.epoch, _deciding(scores, at.epoch)))
+                seconds = at.epoch_s + time.perf_counter() - ended
+                told = build_report(at, steps, learner.lr, scores, seconds)
+                at = at.next_epoch(told.row, seconds)
+                wanted = wanted_epochs(train, at.scores, at.epoch, steps.epochs)
+                if at.epoch - 1 in wanted:
+                    snapshots.save(at.epoch - 1, learner.weights())
+                checkpoints.save(at, learner.states())
+                snapshots.drop_all_but(wanted)
+                report(told)
+                hold.check()
+        wanted = wanted_epochs(train, at.scores, at.epoch, steps.epochs)
+        learner.take(snapshots.mean(wanted) if wanted else learner.weights())
+        if train.average is not None:
+            draws, n_steps = EpochDraws(seed, fold, at.epoch - 1), steps.in_epoch(at.epoch - 1)
+            with closing(batches(draws, min(n_steps, NORM_BATCHES))) as clips:
+                learner.renew_norms(clips, draws)
+    return Fitted(at.curves, describe_choice(train, wanted, at.epoch, steps.epochs))
+
+
+def _train_epoch(
+    learner: Learner,
+    batches: Iterator[Batch],
+    at: Standing,
+    draws: EpochDraws,
+    checkpoints: Checkpoints,
+    hold: Hold,
+    lost: Callable[[float, float, Sequence[int], ClipBatch], CellError],
+) -> None:
+    """Take the steps of an epoch that are left; where someone stops it, KeyboardInterrupt."""
+    learner.begin_epoch(at.epoch)
+    before = time.perf_counter()
+    for positions, rows, clips in batches:
+        at.waited_s += time.perf_counter() - before
+        done = at.epoch * learner.steps.per_epoch + at.step
+        value, norm = learner.step(done, clips, draws, positions)
+        if learner.is_lost or not (math.isfinite(value) and math.isfinite(norm)):
+            raise lost(value, norm, rows.tolist(), clips)
+        now = time.perf_counter()
+        at.step, at.loss_sum, at.epoch_s = (
+            at.step + 1,
+            at.loss_sum + value,
+            at.epoch_s + now - before,
         )
-        ready = time.perf_counter()
-        for step, (positions, rows, clips) in enumerate(batches):
-            waited += time.perf_counter() - ready
-            lr = learning_rate(train.schedule, base_lr, done, steps.total, steps.per_epoch)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            with torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bf16"):
-                mel = augment_mel(augment, model.frontend(clips.wave), draws, positions)
-                output = model.classify(mel.to(memory_format=layout))
-            loss = loss_of(train.loss, output.logits.float(), clips.targets)
-            value = loss.item()
-            if not math.isfinite(value):
-                raise _lost(value, epoch, step, names(rows.tolist()))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            total += value
-            done += 1
-            ready = time.perf_counter()
-        seconds = time.perf_counter() - began
-        report(
-            EpochReport(
-                epoch,
-                steps.epochs,
-                total / n_steps,
-                lr,
-                n_steps * steps.batch / seconds,
-                waited / seconds,
-            )
+        if hold.asked or checkpoints.is_due:
+            checkpoints.save(at, learner.states())
+        hold.check()
+        before = now
+
+
+def _is_scored(train: TrainSpec, epoch: int, n_epochs: int) -> bool:
+    """Every so many epochs, and the last one; none where the stored outputs are score enough."""
+    every = train.validate_every
+    return every != "last" and ((epoch + 1) % every == 0 or epoch + 1 == n_epochs)
+
+
+def _deciding(scores: Mapping[str, float], epoch: int) -> float:
+    value = float(scores[DECIDES])
+    if not math.isfinite(value):
+        raise CellError(
+            f"the {DECIDES} of the fold became {value}",
+            where=f"epoch {epoch}",
+            fix="lower train.optimizer.lr or use train.precision: fp32",
         )
+    return value
 
 
-def _lost(value: float, epoch: int, step: int, recordings: Sequence[str]) -> CellError:
-    shown = ", ".join(recordings[:8]) + (" ..." if len(recordings) > 8 else "")
-    return CellError(
-        f"the loss became {value}",
-        where=f"epoch {epoch}, step {step}",
-        got=f"a batch of {len(recordings)}: {shown}",
-        fix="lower train.optimizer.lr, use train.precision: fp32, or listen to these recordings",
-    )
-
-
-class TorchPredictor:
-    """A trained model as a Predictor; `columns` picks the scored classes from its own."""
-
-    def __init__(self, model: nn.Module, columns: Iterable[int], device: torch.device) -> None:
-        self.model = model.to(device).eval()
-        self.columns = torch.as_tensor(list(columns), device=device)
-        self.device = device
-
-    @torch.inference_mode()
-    def __call__(self, waves):  # type: ignore[no-untyped-def]
-        """(P, M) for peak-normalised windows [B, samples] float32."""
-        output = self.model(torch.from_numpy(waves).to(self.device))
-        p, m = (t.index_select(1, self.columns) for t in (output.probs, output.time_max))
-        return p.float().cpu().numpy(), m.float().cpu().numpy()
+@contextmanager
+def _folder(checkpoint: Path | None) -> Iterator[Path]:
+    """Where weights of epochs lie meanwhile."""
+    if checkpoint is not None:
+        yield checkpoint
+        return
+    with tempfile.TemporaryDirectory(prefix="birdlab-fit-") as folder:
+        yield Path(folder)

@@ -21,6 +21,10 @@ class Steps:
         """Epochs begun, the last one possibly cut short."""
         return math.ceil(self.total / self.per_epoch)
 
+    def in_epoch(self, epoch: int) -> int:
+        """The optimiser steps of an epoch, counted from 0; the last one may be cut short."""
+        return min(self.per_epoch, self.total - epoch * self.per_epoch)
+
 
 def count_steps(length: Length, batch: int, n_rows: int, accumulate: int = 1) -> Steps:
     """The optimiser steps of a stage over `n_rows` training rows.

@@ -1,0 +1,188 @@
+"""Checkpoints: all that training needs to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from birdlab.errors import CellError
+
+CHECKPOINT = "checkpoint.pt"
+SAVE_EVERY_S = 300.0
+"""Within an epoch a checkpoint is at most so old."""
+
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+
+
+@dataclass
+class Standing:
+    """How far training is: `step` optimiser steps into `epoch`, both counted from 0.
+
+    loss_sum, waited_s, epoch_s: of the steps of this epoch; spent_s: of all epochs before, with
+    their validation; curves: a row per finished epoch; scores: (epoch, score) of those scored.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    waited_s: float = 0.0
+    epoch_s: float = 0.0
+    spent_s: float = 0.0
+    curves: list[dict[str, Any]] = field(default_factory=list)
+    scores: list[tuple[int, float]] = field(default_factory=list)
+
+    def next_epoch(self, row: dict[str, Any], seconds: float) -> Standing:
+        """The start of the epoch after this one, which left `row` and took so long."""
+        return Standing(
+            self.epoch + 1,
+            spent_s=self.spent_s + seconds,
+            curves=[*self.curves, row],
+            scores=self.scores,
+        )
+
+
+class Checkpoints:
+    """The newest checkpoint of one cell in `folder`; without a folder nothing is saved."""
+
+    def __init__(self, folder: Path | None, device: torch.device) -> None:
+        self.path = None if folder is None else folder / CHECKPOINT
+        self.device = device
+        self.saved_at = time.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the last one is as old as one may become."""
+        return time.monotonic() - self.saved_at > SAVE_EVERY_S
+
+    def save(self, at: Standing, states: Mapping[str, Any]) -> None:
+        """Put where training stands in place of what was saved before, whole or not at all."""
+        if self.path is not None:
+            made_by, random = _made_by(self.device), _random_states(self.device)
+            content = {"made_by": made_by, "at": asdict(at), "random": random, **states}
+            save_tensors(self.path, content)
+        self.saved_at = time.monotonic()
+
+    def load(self) -> tuple[Standing, dict[str, Any]] | None:
+        """Where training stood and its states, random generators put back; None without one.
+
+        Raises CellError for a checkpoint that another torch or device would continue otherwise.
+        """
+        if self.path is None or not self.path.is_file():
+            return None
+        states = load_tensors(self.path)
+        made_by = states.pop("made_by")
+        if made_by != _made_by(self.device):
+            raise CellError(
+                "the checkpoint is of another torch or kind of device, so other numbers would come",
+                where=str(self.path),
+                got=_in_words(made_by),
+                expected=_in_words(_made_by(self.device)),
+                fix="continue where it was made, or delete the folder to train the cell anew",
+            )
+        at = states.pop("at")
+        at["scores"] = [(int(epoch), float(score)) for epoch, score in at["scores"]]
+        _restore_random(states.pop("random"))
+        return Standing(**at), states
+
+
+def _made_by(device: torch.device) -> dict[str, str]:
+    return {"torch": str(torch.__version__), "device": device.type}
+
+
+def _in_words(made_by: Mapping[str, str]) -> str:
+    return f"torch {made_by['torch']} on {made_by['device']}"
+
+
+def _random_states(device: torch.device) -> dict[str, torch.Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def _restore_random(states: Mapping[str, torch.Tensor]) -> None:
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"])
+
+
+def saved_epoch(folder: Path) -> int:
+    """The epoch, counted from 1, in which training would go on from `folder`."""
+    path = folder / CHECKPOINT
+    return int(load_tensors(path)["at"]["epoch"]) + 1 if path.is_file() else 1
+
+
+# ---------------------------------------------------------------- files
+
+
+def save_tensors(path: Path, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain data so that a reader sees the old file or all of the new.
+
+    Raises OSError, and leaves the old file as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            _write(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class _Watched:
+    """A file that remembers why it could not be written: torch only says that it could not."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _write(content: Mapping[str, Any], file: IO[bytes]) -> None:
+    watched: Any = _Watched(file)
+    try:
+        torch.save(dict(content), watched)
+    except RuntimeError:
+        if watched.error is not None:
+            raise watched.error from None
+        raise
+
+
+def load_tensors(path: Path) -> dict[str, Any]:
+    """What `save_tensors` wrote, on the CPU; CellError for a file that is damaged."""
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise CellError(
+            "what was saved of a cell cannot be read",
+            where=str(path),
+            got=str(error).splitlines()[0],
+            fix=f"delete {path.parent} to train the cell anew",
+        ) from None
+    return content
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that the disk is full, or a file as large as it may become."""
+    if isinstance(error, OSError):
+        return error.errno in _FULL
+    return any(f"(os error {number})" in str(error) for number in _FULL)  # of safetensors
