@@ -9,6 +9,8 @@ import pandas as pd
 
 from birdlab.cell import is_finished
 from birdlab.cellplan import CellPlan
+from birdlab.cli.stage_plans import describe_stage
+from birdlab.data.leaks import describe_leaks
 from birdlab.evaluate.metrics import constant_floor
 from birdlab.lab import Lab
 from birdlab.plan import Plan
@@ -34,14 +36,10 @@ def describe_plan(plan: Plan, lab: Lab) -> str:
     lines += [f"weights   {_weights(stage, plan)}" for stage in spec.stages[-1:]]
     lines += ["", *waterfall_table(plan.data.waterfall)]
     lines += ["", "stages"]
-    lines += [_stage_line(stage, plan) for stage in spec.stages]
-    done = sum(is_finished(lab, cell) for cell in plan.cells)
-    if plan.unknown_stages:
-        lines += ["", f"cells     {len(plan.cells)}; their ids wait for the unknown rows"]
-    else:
-        lines += ["", f"cells     {len(plan.cells)}, {done} of them cached"]
-        lines += [f"  {c.cell_id}  {c.title}  {_cached(c, lab)}" for c in plan.cells]
+    lines += [line for stage in spec.stages for line in describe_stage(stage, plan)]
+    lines += ["", *describe_cells(plan, lab)]
     lines += [f"missing   {text}" for text in plan.missing]
+    lines += [f"leak      {text}" for text in _leaks(plan)]
     lines += [f"note      {text}" for text in plan.notes]
     expected = spec.competition.n_classes
     if expected is not None and expected != len(plan.data.classes):
@@ -50,6 +48,28 @@ def describe_plan(plan: Plan, lab: Lab) -> str:
             f"this table has {len(plan.data.classes)}"
         )
     return "\n".join(lines)
+
+
+def describe_cells(plan: Plan, lab: Lab) -> list[str]:
+    """Every cell of a plan: in the cache, or how many steps it takes."""
+    if plan.unknown_stages:
+        return [f"cells     {len(plan.cells)}; their ids wait for the unknown rows"]
+    done = sum(is_finished(lab, cell) for cell in plan.cells)
+    cells = [f"  {c.cell_id}  {c.title}  {_cached(c, lab)}" for c in plan.cells]
+    return [f"cells     {len(plan.cells)}, {done} of them cached", *cells]
+
+
+def _leaks(plan: Plan) -> list[str]:
+    """What pretraining shares with validation, and that a run would stop there."""
+    accepted = plan.spec.data.accept_leaks
+    lines = describe_leaks(plan.leaks, accepted)
+    open_rules = sorted(set(plan.leaks["rule"]) - set(accepted))
+    if open_rules:
+        lines.append(
+            "refused before training: drop them as experiments/birdclef2023.yaml does, or write "
+            f"data.accept_leaks: [{', '.join(open_rules)}]"
+        )
+    return lines
 
 
 def describe_sweep(plan: SweepPlan) -> str:
@@ -74,6 +94,7 @@ def describe_sweep(plan: SweepPlan) -> str:
         if arm.delta and title_of(arm.delta) != arm.title:
             lines.append(f"  {'':<{width}}  {title_of(arm.delta)}")
     lines += [f"missing {text}" for text in sorted({m for _, p in plan.arms for m in p.missing})]
+    lines += [f"leak {t}" for t in dict.fromkeys(t for _, p in plan.arms for t in _leaks(p))]
     return "\n".join(lines)
 
 
@@ -149,19 +170,4 @@ def _weights(stage: StageSpec, plan: Plan) -> str:
         f"inverse power {stage.train.sampler.power:g}: {weights[rare]:.2f} ({labels[rare]}, "
         f"{labels.count(labels[rare])} rows) to {weights[common]:.2f} ({labels[common]}, "
         f"{labels.count(labels[common]):,} rows)"
-    )
-
-
-def _stage_line(stage: StageSpec, plan: Plan) -> str:
-    cells = [c for c in plan.cells if c.stage is stage]
-    start = f", starts from {stage.start} ({stage.transfer})" if stage.start else ""
-    shared = ", shared by all seeds: hides their variance" if stage.seeds == "shared" else ""
-    if stage in plan.unknown_stages:
-        return f"  {stage.name}: {stage.data}: unknown rows, steps unknown{start}{shared}"
-    cell = cells[0]
-    return (
-        f"  {stage.name}: {stage.data or 'folds of ' + plan.spec.data.base}, "
-        f"{len(cell.chosen):,} rows, {len(cell.classes)} classes, {cell.steps.epochs} epochs x "
-        f"{cell.steps.per_epoch} steps = {cell.steps.total:,} steps of {cell.steps.batch}"
-        f"{start}{shared}"
     )

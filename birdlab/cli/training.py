@@ -12,7 +12,7 @@ from birdlab.errors import SpecError
 
 if TYPE_CHECKING:
     from birdlab.lab import Lab
-    from birdlab.record import RunResult
+    from birdlab.spec.experiment import ExperimentSpec
     from birdlab.spec.sweep import Sweep
     from birdlab.sweep.driver import SweepResult
 
@@ -61,52 +61,32 @@ def run(
             report = smoke_test(experiment, lab, smoke, progress=shown.step, emit=shown.event)
         print_lines("\n".join(report.lines()))
         return
+    from birdlab.spec.experiment import parse_overrides
+
+    train_and_print(experiment, lab, jobs, mlflow, parse_overrides(set_ or []))
+
+
+def train_and_print(
+    experiment: ExperimentSpec, lab: Lab, jobs: int | None, mlflow: bool, delta: dict[str, Any]
+) -> None:
+    """Train what an experiment misses, score it, log it, and print the summary of the run."""
+    from birdlab.cli.progress import CellProgress, print_lines
+    from birdlab.cli.summaries import summarise_run
     from birdlab.record import RunNote
     from birdlab.run import run_experiment
-    from birdlab.spec.experiment import parse_overrides
     from birdlab.sweep.executors import build_executor
 
-    note = RunNote(title=experiment.name, delta=parse_overrides(set_ or []))
     with CellProgress() as shown:
         result = run_experiment(
             experiment,
             lab=lab,
             executor=build_executor(jobs or lab.jobs),
             sinks=build_sinks(lab, mlflow),
-            note=note,
+            note=RunNote(title=experiment.name, delta=delta),
             emit=shown.event,
             progress=shown.step,
         )
-    print_lines(_run_summary(result))
-
-
-def _run_summary(result: RunResult) -> str:
-    trained = (
-        "nothing was trained: every cell is in the cache"
-        if result.trained == 0
-        else f"{result.trained} cells trained, {result.cached} from the cache"
-    )
-    lines = [f"{result.spec.name}  spec {result.spec_id}  ({trained})"]
-    if not result.scores:
-        lines.append("trained on all data: no validation, no score")
-        return "\n".join(lines)
-    s = {"cv/padded_cmap_sd": float("nan"), "cv/macro_auc_sd": float("nan"), **result.scores}
-    folds, seeds = result.cells["fold"].nunique(), result.cells["seed"].nunique()
-    rows, classes = result.cells["n_rows"].iloc[0], result.cells["n_classes"].iloc[0]
-    lines += [
-        f"  padded cmAP  {s['cv/padded_cmap']:.4f}  (sd over folds {s['cv/padded_cmap_sd']:.4f}, "
-        f"pooled {s['cv/padded_cmap_pooled']:.4f}, floor {s['cv/floor']:.4f})",
-        f"  macro AUC    {s['cv/macro_auc']:.4f}  (sd {s['cv/macro_auc_sd']:.4f})",
-        f"  top-1        {s['cv/top1']:.4f}",
-        f"  over {folds} folds, {seeds} seeds, about {int(rows)} recordings a fold, "
-        f"{int(classes)} classes",
-        "",
-        "next: birdlab ui | birdlab lb score "
-        + result.spec_id
-        + " | birdlab promote "
-        + result.spec_id,
-    ]
-    return "\n".join(lines)
+    print_lines(summarise_run(result))
 
 
 def sweep(
@@ -140,6 +120,7 @@ def sweep(
             plan = plan_sweep(loaded, lab, shown.step)
         print_lines(describe_sweep(plan))
         return
+    from birdlab.cli.summaries import summarise_sweep
     from birdlab.sweep.driver import run_sweep
     from birdlab.sweep.executors import build_executor
 
@@ -153,7 +134,7 @@ def sweep(
             emit=shown.event,
             progress=shown.step,
         )
-    print_lines(_sweep_summary(result))
+    print_lines(summarise_sweep(result))
     if sinks:
         _log_summary(lab, loaded, result, sinks[0])
     if result.failed:
@@ -181,40 +162,6 @@ def _grid_values(grid: list[str]) -> dict[str, list[Any]]:
             )
         values[dotted] = parse_value(listed if listed.startswith("[") else f"[{listed}]")
     return values
-
-
-def _sweep_summary(result: SweepResult) -> str:
-    if not result.scored:
-        return f"\nsweep {result.sweep.spec.name}: no arm has a score"
-    trained = sum(r.trained for _, r in result.scored)
-    floor = result.scored[0][1].scores["cv/floor"]
-    head = (
-        "nothing was trained: every cell is in the cache"
-        if trained == 0
-        else f"{trained} cells trained"
-    )
-    lines = ["", f"sweep {result.sweep.spec.name}: {head}"]
-    if result.ranking is None:
-        lines += [f"  {a.title}  {r.cv:.4f}" for a, r in result.scored]
-        return "\n".join(lines)
-    table = result.ranking.table
-    width = max(len("arm"), *(len(str(arm)) for arm in table["arm"]))
-    lines += [
-        f"padded cmAP, mean over folds; floor {floor:.4f}; differences to {result.ranking.base}",
-        "",
-        f"  {'arm':<{width}}  {'mean':>7} {'sd':>7}  {'delta':>8}  {'interval':<19}  verdict",
-    ]
-    for row in table.sort_values("mean", ascending=False).to_dict("records"):
-        interval = "" if row["low"] != row["low"] else f"{row['low']:+.4f} .. {row['high']:+.4f}"
-        delta = "" if row["arm"] == result.ranking.base else f"{row['delta']:+.4f}"
-        lines.append(
-            f"  {row['arm']:<{width}}  {row['mean']:7.4f} {row['sd']:7.4f}  {delta:>8}  "
-            f"{interval:<19}  {row['verdict']}"
-        )
-    lines += ["", *(f"  {sentence}" for sentence in result.ranking.sentences)]
-    if result.sweep.spec.expect:
-        lines.append(f"  expected: {result.sweep.spec.expect}")
-    return "\n".join(lines)
 
 
 def _log_summary(lab: Lab, loaded: Sweep, result: SweepResult, sink: Any) -> None:

@@ -1,0 +1,134 @@
+"""The stages of a plan in words: rows, steps, start, expected draws, what validation costs."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from birdlab.cellplan import CellPlan
+from birdlab.errors import SpecError
+from birdlab.evaluate.windows import count_windows
+from birdlab.plan import Plan
+from birdlab.sed.sampler import expected_draws
+from birdlab.spec.parts import FRESH, StageSpec
+from birdlab.spec.recipe import TrainSpec
+from birdlab.stages import fresh_weights
+
+SHOWN = 12
+
+
+def describe_stage(stage: StageSpec, plan: Plan) -> list[str]:
+    """What a stage trains on and for how long; what it draws; what it is validated on, and when."""
+    shared = ", shared by all seeds: hides their variance" if stage.seeds == "shared" else ""
+    start = _start(stage, plan) + shared
+    if stage in plan.unknown_stages:
+        return [f"  {stage.name}: {stage.data}: unknown rows, steps unknown{start}"]
+    cell = next(c for c in plan.cells if c.stage is stage)
+    where = stage.data or f"folds of {plan.spec.data.base}"
+    lines = [
+        f"  {stage.name}: {where}, {len(cell.chosen):,} rows, {len(cell.classes)} classes, "
+        f"{cell.steps.epochs} epochs x {cell.steps.per_epoch} steps = {cell.steps.total:,} steps "
+        f"of {cell.steps.batch}{start}",
+        f"    draws       {describe_draws(cell)}",
+    ]
+    if cell.validation is not None:
+        lines.append(f"    validation  {describe_validation(cell, plan)}")
+    return lines
+
+
+def _start(stage: StageSpec, plan: Plan) -> str:
+    if stage.start is not None and stage.start not in FRESH:
+        return f", starts from {stage.start} ({stage.transfer})"
+    hub, file = fresh_weights(plan.spec.model, stage)
+    if stage.start is None:
+        return ""
+    named = f"weights {file}" if file is not None else "pretrained weights"
+    return f", starts from {named if hub or file is not None else 'random weights'}"
+
+
+def species_draws(cell: CellPlan) -> pd.Series:
+    """How often an epoch draws each species on average, rarest first, from training rows only.
+
+    A draw is a clip; a partner that is mixed into it is not counted. Raises SpecError when an
+    extension's sampler does not say how it weighs rows.
+    """
+    labels = cell.rows.table["primary_label"].to_numpy(object)[cell.chosen]
+    n_draws = cell.steps.per_epoch * cell.steps.batch
+    expected = expected_draws(cell.stage.train.sampler, labels.astype(str), n_draws)
+    return pd.Series(expected).groupby(labels.astype(str)).sum().sort_values(kind="stable")
+
+
+def describe_draws(cell: CellPlan) -> str:
+    """The expected draws of an epoch: lowest, median and highest species, and those under 1."""
+    try:
+        draws = species_draws(cell)
+    except SpecError as error:
+        return f"unknown: {error.what}"
+    if draws.empty:
+        return "none: no rows"
+    n_draws = cell.steps.per_epoch * cell.steps.batch
+    fold = "" if cell.fold is None else f" of fold {cell.fold}"
+    seldom = [str(name) for name in draws.index[draws < 1]]
+    absent = sorted(set(cell.rows.table["primary_label"]) - set(draws.index))
+    return (
+        f"{n_draws:,} an epoch{fold}, a species {draws.iloc[0]:.3g} ({draws.index[0]}) to "
+        f"{draws.iloc[-1]:.3g} ({draws.index[-1]}), median {draws.median():.3g}; "
+        f"under 1: {_listed(seldom)}"
+        + (f"; no row to train on: {_listed(absent)}" if absent else "")
+    )
+
+
+def _listed(names: list[str]) -> str:
+    if not names:
+        return "none"
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{len(names)} ({', '.join(names[:SHOWN])}{more})"
+
+
+def describe_validation(cell: CellPlan, plan: Plan) -> str:
+    """How many windows a fold has against the crops of an epoch, and how often it is scored."""
+    spec, train = plan.spec, cell.stage.train
+    windows, n_unknown = _count_windows(cell, plan)
+    n_crops = cell.steps.per_epoch * cell.steps.batch
+    heard_s = windows * (spec.evaluate.context_s or spec.competition.window_s)
+    ratio = heard_s / (n_crops * train.window_s)
+    unknown = f" and {n_unknown:,} recordings of unknown length" if n_unknown else ""
+    chosen = how_chosen(train)
+    return (
+        f"{windows:,} windows{unknown} in fold {cell.fold} against {n_crops:,} crops an epoch "
+        f"({ratio:.1f} times the audio), {_how_often(train, cell.steps.epochs)}"
+        + (f"; score chosen by {chosen}" if chosen else "")
+    )
+
+
+def _count_windows(cell: CellPlan, plan: Plan) -> tuple[int, int]:
+    """The windows of a cell's validation rows, and how many rows the table has no length of."""
+    assert cell.validation is not None
+    spans = cell.rows.spans_s[cell.validation]
+    whole: npt.NDArray[np.float64] = cell.rows.table["duration_s"].to_numpy(np.float64)[
+        cell.validation
+    ]
+    ends = np.where(np.isnan(spans[:, 1]), whole, spans[:, 1])
+    lengths_s = ends - np.nan_to_num(spans[:, 0])
+    rate = plan.sample_rate_hz
+    window = round(plan.spec.competition.window_s * rate)
+    known = lengths_s[~np.isnan(lengths_s)]
+    windows = sum(count_windows(max(0, round(float(s) * rate)), window) for s in known)
+    return windows, len(lengths_s) - len(known)
+
+
+def _how_often(train: TrainSpec, n_epochs: int) -> str:
+    if train.validate_every == "last":
+        return "once, after the last epoch"
+    every = "every epoch" if train.validate_every == 1 else f"every {train.validate_every} epochs"
+    return f"{every} of {n_epochs}"
+
+
+def how_chosen(train: TrainSpec) -> str:
+    """How validation rows choose the weights of a stage, in words; "" where they do not."""
+    if train.average is not None and train.average.of == "best":
+        return f"the best {train.average.k} epochs"
+    if train.checkpoint == "best":
+        return "best epoch"
+    return "early stop" if train.early_stop is not None else ""

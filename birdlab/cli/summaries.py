@@ -1,0 +1,89 @@
+"""What `birdlab run`, `extend` and `sweep` say when they are done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from birdlab.record import RunResult
+    from birdlab.sweep.driver import SweepResult
+
+
+def summarise_run(result: RunResult) -> str:
+    """A run in a few lines: what was trained, its scores, how they came about, what is next."""
+    trained = (
+        "nothing was trained: every cell is in the cache"
+        if result.trained == 0
+        else f"{result.trained} cells trained, {result.cached} from the cache"
+    )
+    lines = [f"{result.spec.name}  spec {result.spec_id}  ({trained})"]
+    if not result.scores:
+        lines.append("trained on all data: no validation, no score")
+        return "\n".join(lines)
+    s = {"cv/padded_cmap_sd": float("nan"), "cv/macro_auc_sd": float("nan"), **result.scores}
+    folds, seeds = result.cells["fold"].nunique(), result.cells["seed"].nunique()
+    rows, classes = result.cells["n_rows"].iloc[0], result.cells["n_classes"].iloc[0]
+    lines += [
+        f"  padded cmAP  {s['cv/padded_cmap']:.4f}  (sd over folds {s['cv/padded_cmap_sd']:.4f}, "
+        f"pooled {s['cv/padded_cmap_pooled']:.4f}, floor {s['cv/floor']:.4f})",
+        f"  macro AUC    {s['cv/macro_auc']:.4f}  (sd {s['cv/macro_auc_sd']:.4f})",
+        f"  top-1        {s['cv/top1']:.4f}",
+        *_more_scores(result),
+        f"  over {folds} folds, {seeds} seeds, about {int(rows)} recordings a fold, "
+        f"{int(classes)} classes",
+        "",
+        "next: birdlab ui | birdlab lb score "
+        + result.spec_id
+        + " | birdlab promote "
+        + result.spec_id,
+    ]
+    return "\n".join(lines)
+
+
+def _more_scores(result: RunResult) -> list[str]:
+    """Lines for what not every run has: soundscapes, weights that validation rows picked."""
+    s, lines = result.scores, []
+    if "cv/soundscapes_padded_cmap" in s:
+        lines.append(
+            f"  soundscapes  padded cmAP {s['cv/soundscapes_padded_cmap']:.4f}, "
+            f"macro AUC {s['cv/soundscapes_macro_auc']:.4f}"
+        )
+    if result.chosen:
+        lines.append(f"  chosen       {result.chosen}, by the rows it is scored on: it flatters")
+    return lines
+
+
+def summarise_sweep(result: SweepResult) -> str:
+    """A sweep in a table: mean, spread, difference and verdict of every arm."""
+    if not result.scored:
+        return f"\nsweep {result.sweep.spec.name}: no arm has a score"
+    trained = sum(r.trained for _, r in result.scored)
+    floor = result.scored[0][1].scores["cv/floor"]
+    head = (
+        "nothing was trained: every cell is in the cache"
+        if trained == 0
+        else f"{trained} cells trained"
+    )
+    lines = ["", f"sweep {result.sweep.spec.name}: {head}"]
+    if result.ranking is None:
+        lines += [f"  {a.title}  {r.cv:.4f}" for a, r in result.scored]
+        return "\n".join(lines)
+    table = result.ranking.table
+    width = max(len("arm"), *(len(str(arm)) for arm in table["arm"]))
+    lines += [
+        f"padded cmAP, mean over folds; floor {floor:.4f}; differences to {result.ranking.base}",
+        "",
+        f"  {'arm':<{width}}  {'mean':>7} {'sd':>7}  {'delta':>8}  {'interval':<19}  verdict",
+    ]
+    for row in table.sort_values("mean", ascending=False).to_dict("records"):
+        interval = "" if row["low"] != row["low"] else f"{row['low']:+.4f} .. {row['high']:+.4f}"
+        delta = "" if row["arm"] == result.ranking.base else f"{row['delta']:+.4f}"
+        lines.append(
+            f"  {row['arm']:<{width}}  {row['mean']:7.4f} {row['sd']:7.4f}  {delta:>8}  "
+            f"{interval:<19}  {row['verdict']}"
+        )
+    lines += [f"  {a.title}: score chosen by {r.chosen}" for a, r in result.scored if r.chosen]
+    lines += ["", *(f"  {sentence}" for sentence in result.ranking.sentences)]
+    if result.sweep.spec.expect:
+        lines.append(f"  expected: {result.sweep.spec.expect}")
+    return "\n".join(lines)
