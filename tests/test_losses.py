@@ -272,10 +272,33 @@ def heard(seed: int = 8) -> tuple[SedOutput, Tensor]:
 
 @pytest.mark.parametrize("spec", ALL, ids=as_text)
 def test_by_default_the_loss_is_on_the_clip_logits(spec: LossSpec) -> None:
+    """Bit for bit, gradients included."""
     output, targets = heard()
-    assert torch.equal(
-        compute_loss(spec, output, targets), function_of(spec)(spec, output.logits, targets, None)
-    )
+    values, gradients = [], []
+    for loss_of in (
+        lambda logits: compute_loss(spec, output._replace(logits=logits), targets),
+        lambda logits: function_of(spec)(spec, logits, targets, None),
+    ):
+        logits = output.logits.clone().requires_grad_()
+        loss = loss_of(logits)
+        loss.backward()
+        values.append(loss.detach())
+        gradients.append(logits.grad)
+    assert torch.equal(*values)
+    assert torch.equal(*gradients)
+
+
+def test_bce_is_torchs_to_the_last_bit_of_the_gradient() -> None:
+    logits, targets = some(9, 16, 264)
+    gradients = []
+    for loss_of in (
+        lambda x: bce_loss(Bce(), x, targets),
+        lambda x: functional.binary_cross_entropy_with_logits(x, targets),
+    ):
+        x = logits.clone().requires_grad_()
+        loss_of(x).backward()
+        gradients.append(x.grad)
+    assert torch.equal(*gradients)
 
 
 @pytest.mark.parametrize("kind", [Focal, Bce, FocalBce, CrossEntropy])

@@ -61,7 +61,10 @@ def focal_loss(spec: Focal, logits: Tensor, targets: Tensor, mask: Tensor | None
 @implements(Bce)
 def bce_loss(_spec: Bce, logits: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
     """Binary cross-entropy, mean over the pairs of clip and class that count."""
-    return _mean(_bce_terms(*_counted(logits, targets, mask)), mask)
+    logits, targets = _counted(logits, targets, mask)
+    if mask is None:  # other last bits than the mean of the terms
+        return binary_cross_entropy_with_logits(logits, targets)
+    return _mean(_bce_terms(logits, targets), mask)
 
 
 @implements(FocalBce)
