@@ -93,7 +93,8 @@ def _train(job: CellJob, lab: Lab, report: Report) -> None:
     report("start", {"epochs": job.steps.epochs, "steps": job.steps.total, "title": job.title})
     source = clip_source(job, lab)
     keep_freed_memory()
-    model = build_model(job, lab)
+    taken: list[str] = []
+    model = build_model(job, lab, taken.append)
     curves: list[dict[str, Any]] = []
 
     def on_epoch(epoch: EpochReport) -> None:
@@ -125,6 +126,7 @@ def _train(job: CellJob, lab: Lab, report: Report) -> None:
         "fold": job.fold,
         "seed": job.seed,
         "start": job.start,
+        "started_with": taken[0],
         "classes": list(job.classes),
         "document": job.document,
         "model": job.spec.model.model_dump(mode="json"),

@@ -62,8 +62,8 @@ def build_model(job: CellJob, lab: Lab, note: Callable[[str], None] = lambda _: 
         note(_take_over(model, job, lab))
     elif file is not None:
         note(f"weights {file}: {load_backbone_weights(model.backbone, lab.weights_path(file))}")
-    elif hub:
-        note(f"pretrained weights of {spec.backbone}")
+    else:
+        note(f"pretrained weights of {spec.backbone}" if hub else "random weights")
     return model
 
 
@@ -98,8 +98,7 @@ def _take_over(model: Any, job: CellJob, lab: Lab) -> str:
             fix="what a head holds per class belongs into its class_parameters(); else write "
             "`transfer: backbone`",
         ) from None
-    n_fresh = len(job.classes) - n_kept
-    return f"cell {job.start} ({transfer}): {n_kept} classes keep their weights, {n_fresh} are new"
+    return f"cell {job.start} ({transfer}): {n_kept} of {len(job.classes)} classes of the head"
 
 
 def map_classes(given: Tensors, own: Tensors, names: Sequence[str], places: Any) -> dict[str, Any]:
