@@ -246,6 +246,15 @@ def test_what_was_known_before_has_no_part() -> None:
     assert all(torch.equal(t, found[k]) for k, t in norms_of(fresh).items())
 
 
+def test_a_frozen_backbone_keeps_the_statistics_its_head_was_trained_on() -> None:
+    model = net()
+    model.backbone.requires_grad_(False)
+    before = norms_of(model)
+    recompute_norms(model, mels_of())
+    for name, tensor in norms_of(model).items():
+        assert torch.equal(tensor, before[name]) == (not name.startswith("head.")), name
+
+
 def test_without_norms_no_batch_is_read() -> None:
     def unread() -> Iterator[Any]:
         raise AssertionError("a batch was read")

@@ -89,16 +89,11 @@ def recompute_norms(model: nn.Module, mels: Iterable[Tensor]) -> None:
 
     `mels` are inputs of `model.classify`, [B, C, M, T] on its device; each batch weighs the same,
     so give batches of one size. Everything but the batch norms is in evaluation mode meanwhile:
-    no dropout, no dropped path, no random number used. Norms inside `model.frontend` stay as they
-    are; without others no batch is read. Source: Izmailov et al. 2018, section 3.1. Raises
-    CellError when norms need batches and there are none.
+    no dropout, no dropped path, no random number used. Frozen norms and those of `model.frontend`
+    stay as they are; without others no batch is read. Source: Izmailov et al. 2018, section 3.1.
+    Raises CellError when norms need batches and there are none.
     """
-    frontend = {id(module) for module in getattr(model, "frontend", nn.Identity()).modules()}
-    norms = [
-        m
-        for m in model.modules()
-        if isinstance(m, _BatchNorm) and m.track_running_stats and id(m) not in frontend
-    ]
+    norms = _renewed_norms(model)
     if not norms:
         return
     modes = [(module, module.training) for module in model.modules()]
@@ -120,6 +115,22 @@ def recompute_norms(model: nn.Module, mels: Iterable[Tensor]) -> None:
             module.training = training
     if seen == 0:
         raise CellError("there are no clips to make the batch-norm statistics of averaged weights")
+
+
+def _renewed_norms(model: nn.Module) -> list[_BatchNorm]:
+    """The batch norms that follow the weights of a network: neither a front-end's nor frozen.
+
+    A frozen backbone keeps the statistics that the layers above it were trained on.
+    """
+    frontend = {id(module) for module in getattr(model, "frontend", nn.Identity()).modules()}
+    return [
+        m
+        for m in model.modules()
+        if isinstance(m, _BatchNorm)
+        and m.track_running_stats
+        and id(m) not in frontend
+        and all(parameter.requires_grad for parameter in m.parameters())
+    ]
 
 
 def _same_form(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
