@@ -8,7 +8,8 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,13 @@ from filelock import FileLock
 from birdlab.celljob import CellJob
 from birdlab.cellplan import CellPlan
 from birdlab.data.waves import open_waves
+from birdlab.errors import BirdlabError
+from birdlab.evaluate.score import fold_table, score_fold
 from birdlab.lab import Lab
+from birdlab.lacks import in_words
 from birdlab.network import WEIGHTS, build_model, device_name, pick_device
-from birdlab.validation import store_outputs
+from birdlab.sed.interrupts import stoppable
+from birdlab.validation import predict_fold, store_outputs
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 
@@ -66,11 +71,14 @@ def finish_cell(job: CellJob, lab: Lab, report: Report) -> None:
     """Train the cell unless its weights are there, then store its outputs unless they are there.
 
     The folder appears under its final name when everything in it is complete, so a kill at
-    any moment leaves either a finished cell or none. Two processes that want the same cell
-    wait for each other. Raises CellError, AudioError or SpecError.
+    any moment leaves either a finished cell or none, and beside it a part folder from which the
+    next call goes on: no epoch is trained twice, and the bits are those of a cell that nobody
+    disturbed. Two processes that want the same cell wait for each other. Ctrl-C and SIGTERM
+    save where training is, report it and raise KeyboardInterrupt. Raises CellError, AudioError
+    or SpecError.
     """
     lab.cells.mkdir(parents=True, exist_ok=True)
-    with FileLock(lab.cells / f".{job.cell_id}.lock"):
+    with FileLock(lab.cells / f".{job.cell_id}.lock"), stoppable(), _told(job, lab, report):
         if not is_trained(lab, job):
             _train(job, lab, report)
         elif not is_finished(lab, job):
@@ -78,30 +86,28 @@ def finish_cell(job: CellJob, lab: Lab, report: Report) -> None:
             store_outputs(job, lab, lab.cells / job.cell_id)
 
 
+def part_folder(lab: Lab, cell_id: str) -> Path:
+    """Where an unfinished cell lies: its checkpoint, and what is ready of it under `whole`."""
+    return lab.cells / f".{cell_id}.part"
+
+
 def _train(job: CellJob, lab: Lab, report: Report) -> None:
     import torch
     from safetensors.torch import save_model
 
-    from birdlab.sed.fit import EpochReport, fit
+    from birdlab.sed.fit import fit
 
-    train, device = job.stage.train, pick_device()
+    train, device, epochs = job.stage.train, pick_device(), job.steps.epochs
     torch.set_num_threads(train.threads_per_cell)
-    folder = lab.cells / f".{job.cell_id}.part"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    began = time.perf_counter()
-    report("start", {"epochs": job.steps.epochs, "steps": job.steps.total, "title": job.title})
+    part = part_folder(lab, job.cell_id)
+    whole = part / "whole"
+    whole.mkdir(parents=True, exist_ok=True)
+    report("start", {"epochs": epochs, "steps": job.steps.total, "title": job.title})
     source = clip_source(job, lab)
     keep_freed_memory()
     taken: list[str] = []
     model = build_model(job, lab, taken.append)
-    curves: list[dict[str, Any]] = []
-
-    def on_epoch(epoch: EpochReport) -> None:
-        curves.append(asdict(epoch))
-        report("epoch", asdict(epoch))
-
-    fit(
+    fitted = fit(
         model,
         source,
         train,
@@ -111,15 +117,20 @@ def _train(job: CellJob, lab: Lab, report: Report) -> None:
         fold=job.fold,
         device=device,
         names=job.names,
-        report=on_epoch,
+        report=lambda epoch: report("epoch", asdict(epoch)),
         workers=lab.file.readers,
+        validate=None if job.eval_id is None else lambda model: _scores(job, lab, model),
+        checkpoint=part,
+        failed=lab.stores / "failed" / job.cell_id,
+        resumed=lambda epoch: report("resume", {"epoch": epoch, "epochs": epochs}),
     )
+    began = time.perf_counter()
     model.to("cpu", memory_format=torch.contiguous_format)
-    save_model(model, str(folder / WEIGHTS))
-    pd.DataFrame(curves).to_parquet(folder / CURVES, index=False)
+    save_model(model, str(whole / WEIGHTS))
+    pd.DataFrame(fitted.curves).to_parquet(whole / CURVES, index=False)
     if job.eval_id is not None:
         report("evaluate", {})
-        store_outputs(job, lab, folder)
+        store_outputs(job, lab, whole)
     card = {
         "cell_id": job.cell_id,
         "stage": job.stage.name,
@@ -127,18 +138,51 @@ def _train(job: CellJob, lab: Lab, report: Report) -> None:
         "seed": job.seed,
         "start": job.start,
         "started_with": taken[0],
+        "chosen": fitted.chosen,
         "classes": list(job.classes),
         "document": job.document,
         "model": job.spec.model.model_dump(mode="json"),
-        "seconds": round(time.perf_counter() - began, 3),
+        "seconds": round(fitted.seconds + time.perf_counter() - began, 3),
         "steps": job.steps.total,
         "threads": train.threads_per_cell,
         "device": device_name(),
         "torch": torch.__version__,
         "platform": platform.platform(),
     }
-    (folder / CARD).write_text(json.dumps(card, indent=1, sort_keys=True))
-    _put_in_place(folder, lab.cells / job.cell_id)
+    (whole / CARD).write_text(json.dumps(card, indent=1, sort_keys=True))
+    _put_in_place(whole, lab.cells / job.cell_id)
+    shutil.rmtree(part, ignore_errors=True)
+
+
+def _scores(job: CellJob, lab: Lab, model: Any) -> dict[str, float]:
+    """The scores of the fold with a model as it is."""
+    table = fold_table(predict_fold(job, lab, model), job.spec.output, job.spec.evaluate)
+    score = asdict(score_fold(table))
+    return {name: float(score[name]) for name in ("padded_cmap", "macro_auc", "top1")}
+
+
+@contextmanager
+def _told(job: CellJob, lab: Lab, report: Report) -> Iterator[None]:
+    """Report where a stopped cell goes on; say in words what the machine lacked."""
+    try:
+        with in_words(job.title, part_folder(lab, job.cell_id), lambda: _going_on(job, lab)):
+            yield
+    except KeyboardInterrupt:
+        report("stopped", {"at": _going_on(job, lab)})
+        raise
+
+
+def _going_on(job: CellJob, lab: Lab) -> str:
+    from birdlab.sed.checkpoint import saved_epoch
+
+    if is_trained(lab, job):
+        return "its trained weights"
+    try:
+        epoch = saved_epoch(part_folder(lab, job.cell_id))
+    except BirdlabError:
+        return "its checkpoint"
+    epochs = job.steps.epochs
+    return f"epoch {epoch} of {epochs}" if epoch <= epochs else "the end of its last epoch"
 
 
 def _put_in_place(folder: Path, target: Path) -> None:

@@ -98,9 +98,13 @@ class CellJob:
 def job_folder(lab: Lab) -> Iterator[Path]:
     """A folder for the jobs of one driver, which goes when the driver is done.
 
-    What drivers of this machine left behind when they were killed goes too.
+    What drivers of this machine left behind when they were killed goes too, and what is left of
+    the part folders of finished cells.
     """
     lab.cells.mkdir(parents=True, exist_ok=True)
+    for part in lab.cells.glob(".*.part"):
+        if (lab.cells / part.name.removeprefix(".").removesuffix(".part")).is_dir():
+            shutil.rmtree(part, ignore_errors=True)
     prefix = f".jobs-{socket.gethostname()}-"
     for left in lab.cells.glob(f"{prefix}*"):
         if not _is_running(left.name.removeprefix(prefix)):

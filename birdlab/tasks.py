@@ -16,7 +16,12 @@ from birdlab.lab import open_lab, write_whole
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a cell: queued, start, epoch, evaluate, done, failed."""
+    """Something that happened to a cell.
+
+    queued, start, resume, epoch, evaluate, then done, failed or stopped. Among the values:
+    resume: `epoch` (counted from 0) of `epochs`; epoch: the fields of an EpochReport;
+    failed: `error`; stopped: `at`, in words where the same command goes on.
+    """
 
     kind: str
     cell_id: str

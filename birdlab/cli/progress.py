@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from birdlab.tasks import Event
 
 INTERRUPTED = 130
+LINE_EVERY_S = 5.0
+"""Without a terminal a cell says at most so often how its epochs go; its first and last always."""
 
 console = Console()
 
@@ -29,6 +32,13 @@ console = Console()
 def print_lines(text: str) -> None:
     """Print text as it is: no markup, no wrapping."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def in_time(seconds: float) -> str:
+    """A duration in words: "40 s", "12 min", "3.5 h"."""
+    if seconds <= 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds <= 5400 else f"{seconds / 3600:.1f} h"
 
 
 class CellProgress:
@@ -54,6 +64,7 @@ class CellProgress:
         self._titles: dict[str, str] = {}
         self._epochs: dict[str, tuple[int, int]] = {}
         self._done: set[str] = set()
+        self._resumed: dict[str, float] = {}
         self._cells: TaskID | None = None
         self._began = time.monotonic()
         self._said: dict[str, float] = {}
@@ -91,16 +102,23 @@ class CellProgress:
             return
         if event.kind == "start":
             self._epochs[cell] = (0, int(values["epochs"]))
+        elif event.kind == "resume":
+            self._resumed[cell] = values["epoch"] / values["epochs"]
+            self._epochs[cell] = (int(values["epoch"]), int(values["epochs"]))
+            at = min(values["epoch"] + 1, values["epochs"])
+            self._print(f"{self._title(cell)}: goes on at epoch {at}/{values['epochs']}")
         elif event.kind == "epoch":
             self._epochs[cell] = (int(values["epoch"]) + 1, int(values["n_epochs"]))
-            if not self.live and (values["epoch"] + 1) in (1, values["n_epochs"]):
+            if not self.live and self._is_time(cell, values):
                 self._print(self._epoch_line(cell, event))
+        elif event.kind == "stopped":
+            self._print(f"saved: {self._title(cell)}; continues from {values['at']}")
         elif event.kind == "done":
             self._done.add(cell)
-            self._print(f"{self._counts()} done: {self._titles.get(cell, cell)}")
+            self._print(f"{self._counts()} done: {self._title(cell)}")
         elif event.kind == "failed":
             self._done.add(cell)
-            self._print(f"FAILED {self._titles.get(cell, cell)}\n{values['error']}")
+            self._print(f"FAILED {self._title(cell)}\n{values['error']}")
         elif event.kind == "restart":
             self._print(f"a worker died; {values['left']} cells are tried again")
         self._show(event)
@@ -108,27 +126,41 @@ class CellProgress:
     def _counts(self) -> str:
         return f"[{len(self._done)}/{len(self._titles)}]{self._left()}"
 
-    def _left(self) -> str:
-        share = self._share()
-        if not 0.02 < share < 1:
-            return ""
-        seconds = (time.monotonic() - self._began) * (1 - share) / share
-        return (
-            f" about {seconds / 60:.0f} min left"
-            if seconds > 90
-            else f" about {seconds:.0f} s left"
+    def _title(self, cell: str) -> str:
+        return self._titles.get(cell, cell)
+
+    def _is_time(self, cell: str, values: Mapping[str, Any]) -> bool:
+        """Whether a line about this epoch is due."""
+        now, said = time.monotonic(), self._said.get(cell)
+        due = (
+            said is None or now - said >= LINE_EVERY_S or values["epoch"] + 1 == values["n_epochs"]
         )
+        if due:
+            self._said[cell] = now
+        return due
+
+    def _left(self) -> str:
+        share, before = self._share(), sum(self._resumed.values()) / max(1, len(self._titles))
+        if share - before < 0.02 or share >= 1:
+            return ""
+        seconds = (time.monotonic() - self._began) * (1 - share) / (share - before)
+        return f" about {in_time(seconds)} left"
 
     def _share(self) -> float:
         begun = [(1.0 if c in self._done else e / n) for c, (e, n) in self._epochs.items()]
         return sum(begun) / max(1, len(self._titles))
 
     def _epoch_line(self, cell: str, event: Event) -> str:
+        """loss, clips/s, share of waiting for data, best score so far, time left of the cell."""
         v = event.values
-        return (
-            f"{self._titles.get(cell, cell)}: epoch {v['epoch'] + 1}/{v['n_epochs']}  "
-            f"loss {v['loss']:.4f}  {v['clips_per_s']:.0f} clips/s  waited {v['wait_share']:.0%}"
+        line = (
+            f"{self._title(cell)}: epoch {v['epoch'] + 1}/{v['n_epochs']}  loss {v['loss']:.4f}  "
+            f"{v['clips_per_s']:.0f} clips/s  waited {v['wait_share']:.0%}"
         )
+        if v["best"] is not None:
+            line += f"  best {v['best']:.4f} (epoch {v['best_epoch'] + 1})"
+        left = v["seconds_left"]
+        return f"{line}  {in_time(left)} left" if left else line
 
     def _show(self, event: Event) -> None:
         if not self.live:
@@ -143,7 +175,7 @@ class CellProgress:
             self._cells,
             completed=round(self._share() * total, 2),
             total=total,
-            description=text[:96],
+            description=text[:140],
         )
 
     def _print(self, text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Mapping
@@ -17,8 +16,6 @@ from birdlab.errors import CellError
 CHECKPOINT = "checkpoint.pt"
 SAVE_EVERY_S = 300.0
 """Within an epoch a checkpoint is at most so old."""
-
-_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 @dataclass
@@ -179,10 +176,3 @@ def load_tensors(path: Path) -> dict[str, Any]:
             fix=f"delete {path.parent} to train the cell anew",
         ) from None
     return content
-
-
-def is_full(error: BaseException) -> bool:
-    """Whether an error says that the disk is full, or a file as large as it may become."""
-    if isinstance(error, OSError):
-        return error.errno in _FULL
-    return any(f"(os error {number})" in str(error) for number in _FULL)  # of safetensors

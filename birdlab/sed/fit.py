@@ -44,10 +44,14 @@ Validate = Callable[[nn.Module], Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Fitted:
-    """What training leaves besides the weights: a row per epoch, and which weights they are."""
+    """What training leaves besides the weights: a row per epoch, and which weights they are.
+
+    seconds: of all epochs with their validation, whoever trained them.
+    """
 
     curves: list[dict[str, Any]]
     chosen: str
+    seconds: float
 
 
 def fit(
@@ -127,7 +131,8 @@ def fit(
             draws, n_steps = EpochDraws(seed, fold, at.epoch - 1), steps.in_epoch(at.epoch - 1)
             with closing(batches(draws, min(n_steps, NORM_BATCHES))) as clips:
                 learner.renew_norms(clips, draws)
-    return Fitted(at.curves, describe_choice(train, wanted, at.epoch, steps.epochs))
+    chosen = describe_choice(train, wanted, at.epoch, steps.epochs)
+    return Fitted(at.curves, chosen, at.spent_s)
 
 
 def _train_epoch(

@@ -13,10 +13,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Hold:
-    """Notes Ctrl-C and SIGTERM in `asked` instead of breaking off; a second one breaks off.
+    """Notes Ctrl-C and SIGTERM in `asked` instead of breaking off; a second Ctrl-C breaks off.
 
-    Use it as a context manager: where one was noted, it ends with KeyboardInterrupt. Signals
-    that are ignored stay ignored, and outside the main thread nothing is held.
+    A second SIGTERM does not: a scheduler and a driver may both send one. Use it as a context
+    manager: where one was noted, it ends with KeyboardInterrupt. Signals that are ignored stay
+    ignored, and outside the main thread nothing is held.
     """
 
     def __init__(self) -> None:
@@ -53,8 +54,8 @@ class Hold:
         finally:
             self._at_once = False
 
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
-        if self.asked or self._at_once:
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if self._at_once or (self.asked and number == signal.SIGINT):
             raise KeyboardInterrupt
         self.asked = True
 

@@ -8,16 +8,20 @@ import os
 import queue
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from birdlab.errors import BirdlabError, CellError
+from birdlab.sed.interrupts import stoppable
 from birdlab.tasks import CellTask, Event, InProcess, finish_task, skipped
 
 _PR_SET_PDEATHSIG = 1
 _RESTARTS = 3
+_SEND_S = 2.0
 
 _events: Any = None
 
@@ -41,11 +45,16 @@ class ProcessExecutor:
     def execute(
         self, tasks: Sequence[CellTask], emit: Callable[[Event], None]
     ) -> dict[str, BirdlabError]:
-        """See Executor. On KeyboardInterrupt children are stopped and it is raised again."""
+        """See Executor.
+
+        On Ctrl-C or SIGTERM children end the step they are at, save it and stop, and
+        KeyboardInterrupt is raised; a second one stops them at once.
+        """
         state = _Progress(tasks, emit)
         for _ in range(_RESTARTS):
             try:
-                self._drain(state)
+                with stoppable():
+                    self._drain(state)
                 return state.failed
             except BrokenProcessPool:
                 emit(Event("restart", "", {"left": len(state.waiting())}))
@@ -70,12 +79,26 @@ class ProcessExecutor:
                     state.settle(running.pop(future), future.result())
             _pass_on(events, state.emit)
         except BaseException:
-            for child in multiprocessing.active_children():
-                child.terminate()
+            _stop_children(lambda: _pass_on(events, state.emit))
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+            _pass_on(events, state.emit)
             events.close()
+
+
+def _stop_children(meanwhile: Callable[[], None]) -> None:
+    """Let children save what they are at and end; where someone insists, kill them."""
+    children = multiprocessing.active_children()
+    for child in children:
+        child.terminate()
+    try:
+        while any(child.is_alive() for child in children):
+            meanwhile()
+            time.sleep(0.05)
+    except KeyboardInterrupt:
+        for child in children:
+            child.kill()
 
 
 class _Progress:
@@ -135,4 +158,19 @@ def _start_child(events: Any, driver: int) -> None:
 
 
 def _finish_in_child(task: CellTask) -> BirdlabError | None:
-    return finish_task(task, _events.put)
+    """Finish a cell; SIGTERM saves where it is and ends this process.
+
+    The process may not go back to the pool's queues: a sibling that died may hold their locks.
+    """
+    try:
+        return finish_task(task, _events.put)
+    except KeyboardInterrupt:
+        sending = threading.Thread(target=_send_events, daemon=True)
+        sending.start()
+        sending.join(_SEND_S)
+        os._exit(1)
+
+
+def _send_events() -> None:
+    _events.close()
+    _events.join_thread()
