@@ -166,6 +166,12 @@ class FocalBce(LossSpec):
     focal: Annotated[float, Field(ge=0)] = 1.0
     bce: Annotated[float, Field(ge=0)] = 1.0
 
+    @model_validator(mode="after")
+    def _weighs(self) -> FocalBce:
+        if self.focal + self.bce == 0:
+            raise ValueError("focal and bce are both 0: there would be no loss")
+        return self
+
 
 @register("loss")
 class CrossEntropy(LossSpec):
