@@ -8,6 +8,7 @@ SHELL := /bin/sh
 
 # Sweeps on the demo competition, the shortest first.
 DEMO_SWEEPS := lr augmentations chunk_length pretraining
+REFERENCE_SWEEPS := reference_positives reference_negatives
 
 # Some machines switch bytecode off; importing torch and mlflow then takes seconds more each time.
 unexport PYTHONDONTWRITEBYTECODE
@@ -22,7 +23,7 @@ demo: $(READY) ## install once, then sweep the learning rate on the demo competi
 	$(BIN)/birdlab sweep experiments/lr.yaml
 
 demo-all: $(READY) ## every sweep on the demo competition, one after the other
-	@set -e; for sweep in $(DEMO_SWEEPS); do \
+	@set -e; for sweep in $(DEMO_SWEEPS) $(REFERENCE_SWEEPS); do \
 		echo "$(BIN)/birdlab sweep experiments/$$sweep.yaml"; \
 		$(BIN)/birdlab sweep experiments/$$sweep.yaml; \
 	done

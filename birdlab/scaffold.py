@@ -15,7 +15,14 @@ _LAB = """\
 # jobs = 2                       # cells trained at once (default: the number of cores)
 # stores = "mlruns"              # everything birdlab writes
 # tracking_uri = ""              # an MLflow server; default: SQLite in the stores
-extensions = ["experiments/extensions/polarity_flip.py"]
+extensions = [
+    "experiments/extensions/constant_q.py",
+    "experiments/extensions/ecapa_tdnn.py",
+    "experiments/extensions/leaf.py",
+    "experiments/extensions/pcen.py",
+    "experiments/extensions/pitch_speed.py",
+    "experiments/extensions/polarity_flip.py",
+]
 
 [data]
 # birdclef-2023 = "data/birdclef-2023"     # a folder with train_metadata.csv and train_audio/

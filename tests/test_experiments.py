@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import TINY_DEMO
 
 from birdlab.cli.plans import describe_plan, describe_sweep
+from birdlab.data.demo import build_demo
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import Plan, plan_experiment
 from birdlab.spec import kinds, load_spec
@@ -41,13 +43,23 @@ def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(kinds, name, dict(getattr(kinds, name)))
 
 
+@pytest.fixture(scope="session")
+def phones_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """More recordings of the species of the tiny competition, at several sample rates."""
+    return build_demo(tmp_path_factory.mktemp("data") / "phones", TINY_DEMO, part="phones", jobs=1)
+
+
 @pytest.fixture
-def make_demo_lab(tmp_path: Path, tiny_demo: Path, abroad_demo: Path) -> MakeLab:
+def make_demo_lab(tmp_path: Path, tiny_demo: Path, abroad_demo: Path, phones_demo: Path) -> MakeLab:
     """A function that opens a lab with these experiments and tiny competitions as the demo."""
     shutil.copytree(EXPERIMENTS, tmp_path / "experiments")
+    lab_file = (ROOT / "birdlab.toml").read_text()
     (tmp_path / "birdlab.toml").write_text(
-        'extensions = ["experiments/extensions/polarity_flip.py"]\n'
-        f'[data]\ndemo = "{tiny_demo}"\n"demo-abroad" = "{abroad_demo}"\n'
+        lab_file.replace(
+            "[data]",
+            f'[data]\ndemo = "{tiny_demo}"\n"demo-abroad" = "{abroad_demo}"\n'
+            f'"demo-phones" = "{phones_demo}"\n"demo-environment" = "{tiny_demo}"\n',
+        )
     )
     return lambda: open_lab(tmp_path)
 
@@ -92,8 +104,9 @@ def test_sweeps_enumerate_without_twins(name: str) -> None:
 
 
 def test_make_demo_all_runs_every_sweep() -> None:
-    listed = re.search(r"^DEMO_SWEEPS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert listed and sorted(f"{name}.yaml" for name in listed[1].split()) == SWEEPS
+    makefile = (ROOT / "Makefile").read_text()
+    listed = re.findall(r"^(?:DEMO|REFERENCE)_SWEEPS := (.*)$", makefile, re.MULTILINE)
+    assert sorted(f"{name}.yaml" for name in " ".join(listed).split()) == SWEEPS
 
 
 def test_augmentation_arms_change_what_their_titles_say() -> None:
@@ -150,9 +163,10 @@ def test_pretraining_has_a_fair_opponent(make_demo_lab: MakeLab) -> None:
 def test_every_arm_has_cells_of_its_own(name: str, make_demo_lab: MakeLab) -> None:
     lab = make_demo_lab()
     plan = plan_sweep(load_sweep(lab.root / "experiments" / name), lab)
-    finals = [[cell.cell_id for cell in arm.final_cells] for _, arm in plan.arms]
-    flat = [cell_id for ids in finals for cell_id in ids]
-    assert len(flat) == len(set(flat)) == 3 * len(plan.arms)
+    trained = [a for arm, a in plan.arms if set(arm.delta) != {"output"}]
+    flat = [cell.cell_id for arm in trained for cell in arm.final_cells]
+    assert len(flat) == len(set(flat)) == 3 * len(trained)
+    assert {cell.cell_id for _, arm in plan.arms for cell in arm.final_cells} == set(flat)
     text = describe_sweep(plan)
     assert f"{len(plan.arms)} arms" in text
     assert "missing" not in text
@@ -166,6 +180,7 @@ def test_the_base_arm_is_trained_once_for_all_sweeps(make_demo_lab: MakeLab) -> 
         ("augmentations", "base"),
         ("chunk_length", "5 s"),
         ("pretraining", "without"),
+        ("reference_negatives", "base"),
     ):
         sweep = load_sweep(lab.root / "experiments" / f"{name}.yaml")
         (arm,) = (arm for arm in grid_arms(sweep) if arm.title == title)
@@ -208,10 +223,18 @@ def test_the_extension_flips_the_clips_it_draws_and_a_spectrogram_cannot_tell() 
 def test_loading_extensions_needs_no_torch() -> None:
     code = (
         "import sys; from birdlab.lab import open_lab; from birdlab.spec.kinds import kinds\n"
-        "open_lab('.'); print('polarity_flip' in kinds('augmentation'), 'torch' in sys.modules)"
+        "open_lab('.')\n"
+        "print(*(n for f in ('frontend', 'backbone', 'augmentation') for n, k in kinds(f).items()"
+        " if k.source_hash))\n"
+        "print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.split() == ["True", "False"], done.stderr
+    names, torch_is_there = done.stdout.splitlines()
+    assert set(names.split()) == {
+        *("constant_q", "leaf", "pcen", "ecapa_tdnn"),
+        *("pitch", "speed", "polarity_flip"),
+    }, done.stderr
+    assert torch_is_there == "False"
 
 
 @pytest.fixture

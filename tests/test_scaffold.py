@@ -29,7 +29,9 @@ def test_a_new_lab_holds_the_experiments_of_the_checkout(tmp_path: Path) -> None
         copied = (tmp_path / "experiments" / name).read_bytes()
         assert copied == (ROOT / "experiments" / name).read_bytes()
     assert (tmp_path / "birdlab.toml").read_text() == (ROOT / "birdlab.toml").read_text()
-    assert open_lab(tmp_path).file.extensions == ("experiments/extensions/polarity_flip.py",)
+    extensions = sorted((ROOT / "experiments" / "extensions").glob("*.py"))
+    named = tuple(path.relative_to(ROOT).as_posix() for path in extensions)
+    assert open_lab(tmp_path).file.extensions == named
     assert "mlruns/" in (tmp_path / ".gitignore").read_text().splitlines()
 
 
