@@ -120,6 +120,7 @@ def _lay_out(view: CvLbView) -> list[Any]:
         html.P("Bars: lowest to highest fold.", className="soft"),
         html.H2("How strong is the relation"),
         table_part(view.statistics),
+        *list_part("Chosen scores", view.chosen),
         *list_part("Left out", view.left_out),
         html.H2("Runs"),
         table_part(view.runs),
@@ -130,6 +131,8 @@ def _section_html(view: CvLbView) -> str:
     if view.figure is None or view.result is None:
         return f"<p class='answer'>{report.escape(view.answer)}</p>"
     left_out = f"<h2>Left out</h2>{report.list_html(view.left_out)}" if view.left_out else ""
+    if view.chosen:
+        left_out = f"<h2>Chosen scores</h2>{report.list_html(view.chosen)}{left_out}"
     csv = quote(csv_text(view.runs))
     link = f"data:text/csv;charset=utf-8,{csv}"
     return (

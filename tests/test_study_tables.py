@@ -100,7 +100,7 @@ def test_pairs_hold_both_scores() -> None:
     tables = build_synthetic()
     pairs = pair_cv_lb(tables, metric="padded_cmap")
     assert len(pairs) == 24 and pairs.attrs["left_out"] == []
-    columns = ("run", "name", "cv", "cv_sd", "lb", "fold_scores", "comparable_group")
+    columns = ("run", "name", "chosen", "cv", "cv_sd", "lb", "fold_scores", "comparable_group")
     assert tuple(pairs.columns) == columns
     folds = np.array(pairs["fold_scores"].tolist())
     np.testing.assert_allclose(folds.mean(axis=1), pairs["cv"])

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import pandas as pd
 
+from birdlab.evaluate.score import chosen_sentence
 from birdlab.record import RunResult
 from birdlab.spec.diff import title_of
+from birdlab.study.chosen import chosen_words
 from birdlab.study.report import RunReportInfo, SweepReportInfo
 from birdlab.study.views import parse_setting
 from birdlab.sweep.driver import SweepResult
+
+FOLD_COLUMNS = (
+    "fold",
+    "seed",
+    "padded_cmap",
+    "macro_auc",
+    "top1",
+    "floor",
+    "n_rows",
+    "soundscapes_padded_cmap",
+    "soundscapes_macro_auc",
+    "soundscapes_floor",
+    "soundscapes_n_windows",
+    "cell_id",
+)
 
 
 def run_report_info(result: RunResult) -> RunReportInfo:
     """What the report of one run shows."""
     cells = result.cells
-    columns = [
-        c
-        for c in ("fold", "seed", "padded_cmap", "macro_auc", "top1", "floor", "n_rows", "cell_id")
-        if c in cells
-    ]
+    columns = [c for c in FOLD_COLUMNS if c in cells]
     validated = cells.dropna(subset=["fold"])
     curves = result.curves.melt(
         ["fold", "seed", "stage", "epoch"], ["loss", "lr"], var_name="key"
@@ -40,6 +53,7 @@ def run_report_info(result: RunResult) -> RunReportInfo:
         classes=result.classes.rename(columns={"code": "class"}),
         curves=curves[["fold", "seed", "step", "key", "value"]],
         notes=tuple(n for n in (result.spec.notes, result.spec.expect) if n),
+        chosen=chosen_sentence(result.chosen),
     )
 
 
@@ -59,4 +73,7 @@ def sweep_report_info(result: SweepResult) -> SweepReportInfo | None:
         setting=setting,
         values=values,
         smallest_effect=spec.smallest_effect,
+        chosen=tuple(
+            chosen_words([a.title for a, _ in result.scored], [r.chosen for _, r in result.scored])
+        ),
     )

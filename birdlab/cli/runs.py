@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from birdlab.cli.common import RunArgument, load_result_spec
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def register(app: typer.Typer) -> None:
@@ -43,17 +46,7 @@ def runs(
     if table.empty:
         print_lines("no runs yet; begin with: birdlab run experiments/baseline.yaml")
         return
-    lines = [
-        f"{'run':<12}  {'padded cmAP':>11} {'sd':>6} {'floor':>6} {'AUC':>6}  "
-        f"{'folds':>5} {'seeds':>5} {'rows':>6} {'classes':>7}  name"
-    ]
-    for row in table.to_dict("records"):
-        delta = f"  [{row['delta']}]" if row["delta"] not in ("base", row["name"]) else ""
-        lines.append(
-            f"{row['run']:<12}  {row['cv/padded_cmap']:>11.4f} {row['cv/padded_cmap_sd']:>6.4f} "
-            f"{row['floor']:>6.4f} {row['cv/macro_auc']:>6.4f}  {row['n_folds']:>5} "
-            f"{row['n_seeds']:>5} {row['n_rows']:>6} {row['n_classes']:>7}  {row['name']}{delta}"
-        )
+    lines = _table_lines(table)
     groups = table[["rows_hash", "classes_hash", "n_folds"]].drop_duplicates()
     if len(groups) > 1:
         lines.append(
@@ -61,6 +54,35 @@ def runs(
             "scores compare within a set only"
         )
     print_lines("\n".join(lines))
+
+
+def _table_lines(table: pd.DataFrame) -> list[str]:
+    """A line a run; scores of soundscapes where any run has them, chosen scores with a star."""
+    scapes = table["cv/soundscapes_padded_cmap"].notna().any()
+    heard = f"{'soundscapes':>11} {'AUC':>6}  " if scapes else ""
+    lines = [
+        f"{'run':<12}  {'padded cmAP':>11}  {'sd':>6} {'floor':>6} {'AUC':>6}  {heard}"
+        f"{'folds':>5} {'seeds':>5} {'rows':>6} {'classes':>7}  name"
+    ]
+    for row in table.to_dict("records"):
+        delta = f"  [{row['delta']}]" if row["delta"] not in ("base", row["name"]) else ""
+        if scapes:
+            heard = f"{row['cv/soundscapes_padded_cmap']:>11.4f} "
+            heard += f"{row['cv/soundscapes_macro_auc']:>6.4f}  "
+        lines.append(
+            f"{row['run']:<12}  {row['cv/padded_cmap']:>11.4f}{'*' if row['chosen'] else ' '} "
+            f"{row['cv/padded_cmap_sd']:>6.4f} {row['floor']:>6.4f} {row['cv/macro_auc']:>6.4f}  "
+            f"{heard}{row['n_folds']:>5} {row['n_seeds']:>5} {row['n_rows']:>6} "
+            f"{row['n_classes']:>7}  {row['name']}{delta}"
+        )
+    told = [f"  {row['run']}  {row['chosen']}" for row in table.to_dict("records") if row["chosen"]]
+    if told:
+        lines += [
+            "",
+            "* weights picked by the rows that are scored, so the score is too high:",
+            *told,
+        ]
+    return lines
 
 
 def show(run: RunArgument) -> None:
@@ -71,6 +93,7 @@ def show(run: RunArgument) -> None:
     import pandas as pd
 
     from birdlab.cli.progress import print_lines
+    from birdlab.evaluate.score import chosen_sentence
     from birdlab.lab import open_lab
     from birdlab.spec.diff import flatten, title_of
     from birdlab.tracking.resolve import resolve_run
@@ -79,6 +102,8 @@ def show(run: RunArgument) -> None:
     spec = load_result_spec(record)
     cells = pd.DataFrame(record["cells"]).drop(columns=["eval_id"], errors="ignore")
     lines = [f"{record['name']}  {record['spec_id']}  {title_of(record['delta'])}"]
+    if record.get("chosen"):
+        lines.append(chosen_sentence(record["chosen"]))
     lines += [
         f"  {key:<24} {value:.4f}" for key, value in record["scores"].items() if value is not None
     ]
@@ -106,13 +131,34 @@ def diff(
     width = max([len(key) for key, _, _ in changes] + [20])
     lines = [f"{'':<{width}}  {one['spec_id']:<20} {two['spec_id']}"]
     lines += [f"{key:<{width}}  {x!s:<20} {y!s}" for key, x, y in changes]
-    same = all(
-        one["evaluation"][k] == two["evaluation"][k] for k in ("rows_hash", "classes_hash", "folds")
-    )
+    alike = _same_evaluation(one, two)
     lines.append("")
-    for key in ("cv/padded_cmap", "cv/macro_auc"):
+    for key in _COMPARED:
         x, y = one["scores"].get(key), two["scores"].get(key)
         if x is not None and y is not None:
+            same = alike["soundscapes" if "soundscapes" in key else "folds"]
             gap = f"  {y - x:+.4f}" if same else "  (other rows, classes or folds: no difference)"
             lines.append(f"{key:<{width}}  {x:<20.4f} {y:.4f}{gap}")
+    chosen = [record.get("chosen", "") for record in (one, two)]
+    if any(chosen):
+        said = [text or "fixed beforehand" for text in chosen]
+        lines.append(f"{'weights':<{width}}  {said[0]:<20} {said[1]}")
     print_lines("\n".join(lines))
+
+
+_COMPARED = (
+    "cv/padded_cmap",
+    "cv/macro_auc",
+    "cv/soundscapes_padded_cmap",
+    "cv/soundscapes_macro_auc",
+)
+
+
+def _same_evaluation(one: dict[str, Any], two: dict[str, Any]) -> dict[str, bool]:
+    """Whether two runs were scored on the same recordings, and on the same soundscapes."""
+
+    def same(*keys: str) -> bool:
+        a, b = one["evaluation"], two["evaluation"]
+        return all(a.get(key) == b.get(key) for key in ("classes_hash", "folds", *keys))
+
+    return {"folds": same("rows_hash"), "soundscapes": same("soundscapes_hash")}

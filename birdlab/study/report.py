@@ -25,7 +25,8 @@ class RunReportInfo:
 
     `scores`: name → value in the order to show. `folds`: a row per fold (or cell) with the
     columns to show. `classes`: class, support, ap and what else is known per class. `curves`:
-    fold, seed, step, key, value. Empty tables are left out of the page.
+    fold, seed, step, key, value. Empty tables are left out of the page. `chosen`: a sentence on
+    scores whose weights were picked by them.
     """
 
     name: str
@@ -42,6 +43,7 @@ class RunReportInfo:
     classes: pd.DataFrame
     curves: pd.DataFrame
     notes: tuple[str, ...] = ()
+    chosen: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class SweepReportInfo:
     """One sweep as its report shows it.
 
     `scores`: arm, fold, seed, score. `values`: the number each arm sets `setting` to, for the
-    response curve; empty where arms differ in something else.
+    response curve; empty where arms differ in something else. `chosen`: sentences on scores
+    whose weights were picked by them.
     """
 
     name: str
@@ -61,6 +64,7 @@ class SweepReportInfo:
     setting: str = ""
     values: dict[str, float] = field(default_factory=dict)
     smallest_effect: float = 0.005
+    chosen: tuple[str, ...] = ()
 
 
 def run_report_html(info: RunReportInfo) -> str:
@@ -68,8 +72,8 @@ def run_report_html(info: RunReportInfo) -> str:
     evidence = (
         f"{info.metric} over {_count(info.n_folds, 'fold')} and {_count(info.n_seeds, 'seed')}, "
         f"{_count(info.n_rows, 'recording')}, {info.n_classes} classes. "
-        f"A constant predictor scores {info.floor:.4f}."
-    )
+        f"A constant predictor scores {info.floor:.4f}. {info.chosen}"
+    ).strip()
     scores = pd.DataFrame({"score": list(info.scores), "value": list(info.scores.values())})
     parts = [
         f"<p class='answer'>{escape(evidence)}</p>",
@@ -109,7 +113,7 @@ def sweep_report_html(info: SweepReportInfo) -> str:
         )
         plot = figure_html(figures.plot_response(response))
         parts.append(_section("Response", plot))
-    parts.append(_section("In words", list_html(ranking.sentences)))
+    parts.append(_section("In words", list_html((*ranking.sentences, *info.chosen))))
     return page_html(info.name, parts)
 
 

@@ -8,9 +8,14 @@ import numpy as np
 import pandas as pd
 
 from birdlab.errors import DataError
+from birdlab.study.chosen import chosen_of
 from birdlab.study.ledger_row import COLUMNS
 
 COMPARABLE = ("rows_hash", "classes_hash", "n_folds")
+ON_SOUNDSCAPES = "cv/soundscapes_"
+"""Begins the names of scores over windows of labelled soundscapes."""
+FLOORS = {"cv/padded_cmap": "floor", f"{ON_SOUNDSCAPES}padded_cmap": "soundscapes_floor"}
+"""Which column of the runs holds what a constant predictor would get."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,8 @@ class StudyTables:
 
     `runs`: one row per recipe: run (spec_id), name, project, delta, sweeps (list), status,
     created_at, mlflow_run_id, metric, n_folds, n_seeds, n_rows, n_classes, rows_hash,
-    classes_hash, floor and the `cv/...` scores. `cells`: one row per (run, fold, seed): run,
+    classes_hash, floor and the `cv/...` scores; chosen, soundscapes_hash and soundscapes_floor
+    where some run has them. `cells`: one row per (run, fold, seed): run,
     name, fold, seed, cell_id, padded_cmap, macro_auc, floor, n_rows, seconds. `ledger`: what
     `load_ledger` returns.
     """
@@ -43,14 +49,16 @@ def pair_cv_lb(
     cv: str = "cv/padded_cmap",
     group: int | None = 0,
 ) -> pd.DataFrame:
-    """One row per run with both scores: run, name, cv, cv_sd, lb, fold_scores, comparable_group.
+    """One row per run with both scores: run, name, chosen, cv, cv_sd, lb, fold_scores,
+    comparable_group.
 
     `lb` is a leaderboard column, of which only the scores of `metric` count; of several rows of
     one run the newest does. Only runs with equal rows, classes and number of folds are
-    comparable: they are numbered in groups from the largest (0) down, and `group=None` returns
-    all of them. `fold_scores` lists the mean over seeds of each fold, empty where cells do not
-    hold the score. `attrs["left_out"]` lists in words what is not in the table. Raises DataError
-    for a column that does not exist.
+    comparable, for scores of soundscapes those with equal soundscapes. They are numbered in
+    groups from the largest (0) down, and `group=None` returns all of them. `fold_scores` lists
+    the mean over seeds of each fold, empty where cells do not hold the score.
+    `attrs["left_out"]` lists in words what is not in the table. Raises DataError for a column
+    that does not exist.
     """
     for name, table, kind in ((lb, tables.ledger, "leaderboard"), (cv, tables.runs, "CV")):
         if name not in table.columns or (kind == "leaderboard" and name in COLUMNS[:3]):
@@ -74,11 +82,12 @@ def pair_cv_lb(
         {
             "run": runs["run"].to_numpy(),
             "name": runs["name"].to_numpy(),
+            "chosen": chosen_of(runs),
             "cv": runs[cv].to_numpy(dtype=float),
             "cv_sd": _spread(runs, cv, fold_scores),
             "lb": scored.reindex(runs["run"]).to_numpy(dtype=float),
             "fold_scores": pd.Series(fold_scores, dtype=object),
-            "comparable_group": _group_numbers(runs),
+            "comparable_group": _group_numbers(runs, cv),
         }
     )
     if group is not None:
@@ -130,8 +139,11 @@ def _spread(runs: pd.DataFrame, cv: str, fold_scores: list[list[float]]) -> list
     ]
 
 
-def _group_numbers(runs: pd.DataFrame) -> list[int]:
-    keys = [tuple(map(str, key)) for key in runs[list(COMPARABLE)].itertuples(index=False)]
+def _group_numbers(runs: pd.DataFrame, cv: str) -> list[int]:
+    columns = list(COMPARABLE)
+    if cv.startswith(ON_SOUNDSCAPES):
+        columns[0] = "soundscapes_hash"
+    keys = [tuple(map(str, key)) for key in runs[columns].itertuples(index=False)]
     sizes = pd.Series(keys, dtype=object).value_counts()
     order = sorted(sizes.index, key=lambda key: (-sizes[key], key))
     return [order.index(key) for key in keys]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
+from birdlab.study.arms import keep_equal_rows, name_arms
+from birdlab.study.chosen import MARK, chosen_of, chosen_words, mark_chosen
 from birdlab.study.cvlb import CvLb, correlate
 from birdlab.study.figures import (
     CvLbInfo,
@@ -18,9 +20,14 @@ from birdlab.study.figures import (
 )
 from birdlab.study.ledger import score_columns
 from birdlab.study.ranking import Ranking, rank_arms
-from birdlab.study.tables import StudyTables, cv_columns, pair_cv_lb
+from birdlab.study.tables import FLOORS, StudyTables, cv_columns, pair_cv_lb
 
-FLOOR_OF = "cv/padded_cmap"
+METRICS = (
+    "padded_cmap",
+    "macro_auc",
+    "soundscapes_padded_cmap",
+    "soundscapes_macro_auc",
+)
 CUT_WARNING = (
     "A choice of runs made after seeing the leaderboard can find correlation in pure noise, "
     "or hide it."
@@ -51,6 +58,7 @@ class CvLbView:
     statistics: pd.DataFrame
     runs: pd.DataFrame
     left_out: list[str]
+    chosen: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -93,23 +101,25 @@ def build_cv_lb_view(tables: StudyTables, wanted: CvLbChoice) -> CvLbView:
     pairs = pair_cv_lb(chosen, lb=choice.lb, metric=metric, cv=choice.cv)
     left_out += pairs.attrs["left_out"]
     result = correlate(pairs["cv"], pairs["lb"], metric=f"{choice.lb} {metric}")
+    words = chosen_words(pairs["name"].tolist(), pairs["chosen"].tolist())
+    pairs["name"] = mark_chosen(pairs["name"].tolist(), pairs["chosen"].tolist())
     figure = get_cv_lb_info(
         pairs, cv_label=choice.cv, lb_label=f"{choice.lb} leaderboard, {metric}"
     )
-    shown = pairs.merge(tables.runs[["run", "delta", "n_seeds", "floor"]], on="run", how="left")
+    floor = FLOORS.get(choice.cv)
+    known = ["run", "delta", "n_seeds", *([floor] if floor else [])]
+    shown = pairs.merge(tables.runs[known], on="run", how="left")
     shown = shown.sort_values("lb", ascending=False, kind="stable")
     columns = {
         "name": shown["name"],
         choice.lb: shown["lb"],
         choice.cv: shown["cv"],
         "sd over folds": shown["cv_sd"],
-        "floor": shown["floor"],
+        **({"floor": shown[floor]} if floor else {}),
         "seeds": shown["n_seeds"],
         "run": shown["run"],
         "delta": shown["delta"],
     }
-    if choice.cv != FLOOR_OF:
-        del columns["floor"]
     runs = pd.DataFrame(columns)
     return CvLbView(
         choice,
@@ -122,6 +132,7 @@ def build_cv_lb_view(tables: StudyTables, wanted: CvLbChoice) -> CvLbView:
         statistics_words(result),
         runs,
         left_out,
+        words,
     )
 
 
@@ -132,22 +143,19 @@ def build_ablation_view(tables: StudyTables, sweep: str = "", metric: str = "") 
     among the runs, or with several, the highest arm is the base.
     """
     sweeps = sorted({str(name) for names in tables.runs["sweeps"] for name in names})
-    known = [m for m in ("padded_cmap", "macro_auc") if m in tables.cells.columns]
+    known = [m for m in METRICS if m in tables.cells.columns]
     metrics = [m for m in known if tables.cells[m].notna().any()]
     sweep, metric = _pick(sweep, sweeps), _pick(metric, metrics)
     if not sweep or not metric:
         nothing = "No sweep has finished cells yet: run one with birdlab sweep."
         return AblationView(sweep, metric, sweeps, metrics, nothing, None, None, None, [])
     runs = tables.runs[[sweep in names for names in tables.runs["sweeps"]]]
-    arms = _arm_names(runs)
+    arms = name_arms(runs)
     cells = tables.cells[tables.cells["run"].isin(arms) & tables.cells[metric].notna()]
-    usual = cells.groupby("fold")["n_rows"].transform(lambda n: n.mode().iloc[0])
-    sentences = []
-    if (cells["n_rows"] != usual).any():
-        n_odd = int((cells["n_rows"] != usual).sum())
-        odd = "1 cell" if n_odd == 1 else f"{n_odd} cells"
-        sentences.append(f"Left out: {odd} scored on other rows than the other arms.")
-        cells = cells[cells["n_rows"] == usual]
+    cells, sentences = keep_equal_rows(cells, metric)
+    sentences += chosen_words(
+        [arms[run].removesuffix(MARK) for run in runs["run"]], chosen_of(runs)
+    )
     scores = cells[["fold", "seed"]].assign(arm=cells["run"].map(arms), score=cells[metric])
     if scores["arm"].nunique() < 2:
         few = f"{sweep} has fewer than two arms with finished cells: nothing to compare yet."
@@ -219,18 +227,6 @@ def _filter_runs(tables: StudyTables, text: str) -> tuple[StudyTables, list[str]
     gone = set(runs["run"]) - set(inside["run"])
     ledger = tables.ledger[~tables.ledger["run"].isin(gone)]
     return StudyTables(inside, tables.cells, ledger), left_out
-
-
-def _arm_names(runs: pd.DataFrame) -> dict[str, str]:
-    """A name per run: its delta, else its name; the id beside it where that is not enough."""
-    titles = [
-        delta or f"{name} (base)" for delta, name in zip(runs["delta"], runs["name"], strict=True)
-    ]
-    twice = {title for title in titles if titles.count(title) > 1}
-    return {
-        run: f"{title} [{run[:6]}]" if title in twice else title
-        for run, title in zip(runs["run"], titles, strict=True)
-    }
 
 
 def _pick(wanted: str, options: list[str]) -> str:

@@ -23,6 +23,7 @@ RUN_COLUMNS = (
     "updated_at",
     "mlflow_run_id",
     "metric",
+    "chosen",
     "n_folds",
     "n_seeds",
     "n_rows",
@@ -34,6 +35,12 @@ RUN_COLUMNS = (
     "cv/padded_cmap_sd",
     "cv/padded_cmap_pooled",
     "cv/macro_auc",
+    "cv/soundscapes_padded_cmap",
+    "cv/soundscapes_padded_cmap_sd",
+    "cv/soundscapes_macro_auc",
+    "cv/soundscapes_macro_auc_sd",
+    "soundscapes_floor",
+    "soundscapes_hash",
 )
 CELL_COLUMNS = (
     "run",
@@ -46,6 +53,9 @@ CELL_COLUMNS = (
     "top1",
     "floor",
     "n_rows",
+    "soundscapes_padded_cmap",
+    "soundscapes_macro_auc",
+    "soundscapes_n_windows",
     "seconds",
 )
 
@@ -73,7 +83,10 @@ def load_link(lab: Lab, spec_id: str) -> dict[str, Any]:
 
 
 def load_runs(lab: Lab) -> pd.DataFrame:
-    """One row per run, newest last, with RUN_COLUMNS; scores are NaN where there are none."""
+    """One row per run, newest last, with RUN_COLUMNS; scores are NaN where there are none.
+
+    `chosen` says how validation rows picked the weights that they then scored, "" where not.
+    """
     rows = []
     for record in load_records(lab):
         evaluation, scores = record["evaluation"], record["scores"]
@@ -88,9 +101,12 @@ def load_runs(lab: Lab) -> pd.DataFrame:
             "updated_at": record["updated_at"],
             "mlflow_run_id": load_link(lab, record["spec_id"]).get("parent", ""),
             "metric": evaluation["metric"],
+            "chosen": record.get("chosen", ""),
             "n_folds": len(evaluation["folds"]),
             "n_seeds": len(evaluation["seeds"]),
             "floor": scores.get("cv/floor", float("nan")),
+            "soundscapes_floor": scores.get("cv/soundscapes_floor", float("nan")),
+            "soundscapes_hash": evaluation.get("soundscapes_hash", ""),
         }
         row |= {k: evaluation[k] for k in ("n_rows", "n_classes", "rows_hash", "classes_hash")}
         row |= {k: scores.get(k, float("nan")) for k in RUN_COLUMNS if k.startswith("cv/")}

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from birdlab.errors import BirdlabError, TrackingError
+from birdlab.evaluate.score import APART, SOUNDSCAPES, chosen_sentence
 from birdlab.lab import Lab, write_whole
 from birdlab.plan import Plan
 from birdlab.record import RunNote, RunResult, environment
@@ -168,13 +169,15 @@ class MlflowSink:
         folds = ",".join(map(str, evaluation["folds"])) or "none"
         tags = {
             "mlflow.runName": record["name"] or result.spec_id,
-            "mlflow.note.content": _note(result, delta),
+            "mlflow.note.content": _note(result, record),
             "delta": title_of(delta),
             "sweeps": ",".join(sorted(record["sweeps"])),
             "folds": folds,
             "seeds": ",".join(map(str, evaluation["seeds"])),
             "classes_hash": evaluation["classes_hash"],
             "rows_hash": evaluation["rows_hash"],
+            "soundscapes_hash": evaluation.get("soundscapes_hash", ""),
+            "chosen": record.get("chosen", ""),
             "hardware": ", ".join(sorted({str(d) for d in result.cells["device"]})),
             "cells": ",".join(result.cells["cell_id"])[:4000],
             **environment(),
@@ -206,8 +209,8 @@ class MlflowSink:
         identifier = str(run.info.run_id)
         self._log_curves(identifier, result, row)
         keep = ("padded_cmap", "macro_auc", "top1", "floor", "n_rows", "n_classes", "seconds")
-        apart = tuple(key for key in row if key.endswith("_apart"))
-        scores = {k: float(row[k]) for k in (*keep, *apart) if row.get(k) is not None}
+        beside = (key for key in row if key.endswith(APART) or key.startswith(SOUNDSCAPES))
+        scores = {k: float(row[k]) for k in (*keep, *beside) if row.get(k) is not None}
         self._log(identifier, scores, {"fold": str(fold), "seed": str(row["seed"])}, {})
         self.client.set_terminated(identifier, "FINISHED")
         return identifier
@@ -298,8 +301,9 @@ class MlflowSink:
                 self._client.set_terminated(run.info.run_id, "KILLED")
 
 
-def _note(result: RunResult, delta: Mapping[str, Any]) -> str:
-    parts = [f"**{title_of(delta)}**", result.spec.notes, result.spec.expect]
+def _note(result: RunResult, record: Mapping[str, Any]) -> str:
+    chosen = chosen_sentence(record.get("chosen", ""))
+    parts = [f"**{title_of(record['delta'])}**", chosen, result.spec.notes, result.spec.expect]
     return "\n\n".join(part for part in parts if part)
 
 
