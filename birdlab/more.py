@@ -28,11 +28,16 @@ def add_cells(
             "the run was trained on all data, so it has no folds to add to",
             fix="run its experiment file with --set cells.folds=all",
         )
-    wanted = cells.folds
-    if folds == "all" or wanted == "all":
+    wanted, asked = cells.folds, () if folds is None or folds == "all" else tuple(folds)
+    n_folds = getattr(spec.data.folds, "n", None)
+    if n_folds is not None and asked and max(asked) >= n_folds:
+        raise SpecError(
+            f"the run has no fold {max(asked)}", expected=f"folds of 0 to {n_folds - 1}, or all"
+        )
+    if folds == "all":
         wanted = "all"
-    elif folds is not None and wanted != "none":
-        wanted = tuple(sorted({*wanted, *folds}))
+    elif not isinstance(wanted, str):
+        wanted = tuple(sorted({*wanted, *asked}))
     seeds = tuple(sorted({*cells.seeds, *range(n_seeds or 0)}))
     return _rebuilt(spec, {"cells": {"folds": wanted, "seeds": seeds}})
 

@@ -81,12 +81,12 @@ def _extended(
     """The experiment of a run with what is asked for, and what that changes of its recipe."""
     from birdlab.more import add_cells, add_stage
 
+    if epochs is None and lr is not None:
+        raise SpecError("--lr is the rate of further epochs", fix="give --epochs too")
     if folds is None and seeds is None and epochs is None:
         raise SpecError(
             "nothing is asked for", fix="give --folds, --seeds or --epochs (see --help)"
         )
-    if epochs is None and lr is not None:
-        raise SpecError("--lr is the rate of further epochs", fix="give --epochs too")
     spec = add_cells(load_result_spec(record), _fold_numbers(folds), seeds)
     if epochs is None:
         return spec, {}
