@@ -16,20 +16,19 @@ from scipy import signal, stats
 from birdlab.data.store import WaveStore
 from birdlab.errors import DataError
 from birdlab.sed.augment import augment_mel, augment_wave, fetch_all
-from birdlab.sed.batch import ClipBatch, Crops, StoredBatch, peak_normalise_
+from birdlab.sed.batch import ClipBatch, Clips, Crops, StoredBatch
 from birdlab.sed.draws import Draws, EpochDraws
 from birdlab.sed.loader import ClipSource, Takes, epoch_batches, locate_takes
 from birdlab.sed.targets import Targets
-from birdlab.spec.kinds import implements, register
-from birdlab.spec.parts import (
+from birdlab.spec.augmentations import (
     AugmentationSpec,
     Background,
-    InversePower,
     OrMixup,
-    Plain,
     RandomFiltering,
     SpecMask,
 )
+from birdlab.spec.kinds import implements, register
+from birdlab.spec.recipe import InversePower, Plain
 
 RATE = 200
 CROP = 64
@@ -37,7 +36,7 @@ LENGTHS = (200, 40, 64, 500, 65)
 N = 4_000
 PLACES = np.arange(N)
 CPU = torch.device("cpu")
-PARTS = ("samples", "gain")
+PARTS = ("pieces", "scales")
 TARGETS = np.array([[1, 0, 0.5], [0, 1, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0]], np.float32)
 
 
@@ -75,7 +74,8 @@ def batch_of(source: ClipSource, draws: EpochDraws, specs: list[Any], n: int = N
     rows = places % 5
     u = draws.at(places, "crop").uniform(1)[:, 0]
     fetched = fetch_all(specs, draws, places, source)
-    return StoredBatch(source.read_crops(rows, u), source.targets.dense(rows), fetched).to(CPU)
+    stored = StoredBatch(source.read_crops(rows, u), source.targets.dense(rows), fetched)
+    return stored.to(CPU).settle()
 
 
 def copy_of(batch: ClipBatch) -> ClipBatch:
@@ -90,7 +90,9 @@ def whole_of(source: ClipSource, takes: Takes, row: int) -> npt.NDArray[np.float
 
 
 def waves_of(crops: Crops) -> npt.NDArray[np.float32]:
-    return crops.to_wave(CPU).numpy()
+    return (
+        StoredBatch(crops, np.zeros((len(crops), 1), np.float32), {}).to(CPU).settle().wave.numpy()
+    )
 
 
 def uniform(values: npt.NDArray[np.float64], low: float, high: float) -> float:
@@ -215,7 +217,7 @@ def test_random_filtering_keeps_the_length_and_is_the_filter_that_was_drawn() ->
     wave = torch.from_numpy(rng.normal(size=(n, seconds)).astype(np.float32))
     spec = RandomFiltering(name="f", points=4, gain_db=(-20.0, 0.0))
     draws, places = EpochDraws(0, 0, 0), np.arange(n)
-    before = ClipBatch(peak_normalise_(wave), torch.zeros(n, 1))
+    before = ClipBatch(wave / wave.abs().amax(dim=1, keepdim=True), torch.zeros(n, 1))
     after = augment_wave([spec], copy_of(before), draws, places).wave.numpy()
     assert after.shape == (n, seconds)
     gains_db = -20 + 20 * draws.at(places, "f").uniform(4, tag="gains")
@@ -403,7 +405,7 @@ def test_switching_one_augmentation_off_leaves_the_other_draws(
     rest = tuple(a for a in ALL if a.name != off)
     draws = EpochDraws(0, 0, 0)
     rows = [np.concatenate([r for _, r, _ in epoch_of(source, specs)]) for specs in (ALL, rest)]
-    assert np.array_equal(*rows), "the same rows"
+    assert np.array_equal(rows[0], rows[1]), "the same rows"
     one, two = (fetch_all(specs, draws, np.arange(24), source) for specs in (ALL, rest))
     assert set(one) - {off} == set(two)
     for name, fetched in two.items():
@@ -411,7 +413,7 @@ def test_switching_one_augmentation_off_leaves_the_other_draws(
             pairs = [(array, one[name][key])]
             if isinstance(array, Crops):
                 pairs = [(getattr(array, part), getattr(one[name][key], part)) for part in PARTS]
-            assert all(np.array_equal(*pair) for pair in pairs)
+            assert all(np.array_equal(a, b) for a, b in pairs)
     mel = torch.ones(24, 1, 40, 60)
     masks = [augment_mel(specs, mel, draws, np.arange(24)) for specs in (ALL, rest)]
     assert torch.equal(*masks) == (off != "spec_mask")
@@ -419,15 +421,17 @@ def test_switching_one_augmentation_off_leaves_the_other_draws(
 
 def test_the_batch_size_changes_no_clip(source: ClipSource) -> None:
     waves = []
-    for n_steps, batch in ((48, 2), (12, 8), (1, 96)):  # the last goes through in several parts
+    for n_steps, batch in ((48, 2), (12, 8), (1, 96)):
         draws = EpochDraws(0, 0, 0)
-        parts = list(epoch_batches(source, Plain(), ALL[:2], draws, n_steps, batch, CPU))
+        parts = list(epoch_batches(source, Plain(), ALL, draws, n_steps, batch, CPU))
         waves.append(torch.cat([clips.wave for _, _, clips in parts]))
     assert torch.equal(waves[0], waves[1])
     assert torch.equal(waves[0], waves[2])
 
 
-def test_an_augmentation_that_needs_the_whole_batch_gets_it(source: ClipSource) -> None:
+def test_an_augmentation_of_the_whole_batch_gets_what_is_done_before_it(
+    source: ClipSource,
+) -> None:
     @register("augmentation")
     class Turn(AugmentationSpec):
         kind: Literal["turn_for_a_test"] = "turn_for_a_test"
@@ -436,11 +440,70 @@ def test_an_augmentation_that_needs_the_whole_batch_gets_it(source: ClipSource) 
     def turn(_spec: Turn, batch: ClipBatch, _draws: Draws) -> ClipBatch:
         return replace(batch, wave=batch.wave.flip(0))
 
-    plain, turned = (
-        next(epoch_batches(source, Plain(), specs, EpochDraws(0, 0, 0), 1, 96, CPU))[2].wave
-        for specs in ((), (Turn(name="turn"),))
+    cover, mix = Background(name="b", noise=("x",)), OrMixup(name="m", p=1.0)
+    plain, turned, covered = (
+        next(epoch_batches(source, Plain(), specs, EpochDraws(0, 0, 0), 1, 96, CPU))[2]
+        for specs in ([mix], [mix, Turn(name="turn")], [mix, Turn(name="turn"), cover])
     )
-    assert torch.equal(turned, plain.flip(0))
+    assert torch.equal(turned.wave, plain.wave.flip(0))
+    got = covered.fetched["b"]["index"]
+    same = (covered.wave == turned.wave).all(dim=1).numpy()
+    assert np.array_equal(np.flatnonzero(~same), got)
+
+
+def test_what_waits_is_done_in_order_and_outlives_a_replaced_field() -> None:
+    def add(clips: Clips, part: int | slice) -> None:
+        clips.wave().add_(torch.tensor([1.0, 2.0])[part])
+
+    def set_peak(clips: Clips, _: int | slice) -> None:
+        clips.peak_normalise()
+        clips.wave().mul_(20)
+
+    batch = ClipBatch(torch.ones(3, 4), torch.zeros(3, 1))
+    batch.change(np.array([2, 0]), add)
+    batch = replace(batch, targets=torch.ones(3, 1))
+    batch.change(np.array([0]), set_peak)
+    assert torch.equal(batch.wave, torch.ones(3, 4))
+    for _ in range(2):  # nothing is done twice
+        assert batch.settle().wave[:, 0].tolist() == [20, 1, 2]
+
+
+@pytest.mark.parametrize("level", [(0.25, 0.75), (0.0, 0.0), (1.0, 1.0)])
+def test_clips_at_once_are_those_changed_one_by_one(level: tuple[float, float]) -> None:
+    rng = np.random.default_rng(0)
+    own, other = (
+        Crops(
+            list(rng.integers(-9_000, 9_000, (6, CROP)).astype(np.int16)), rng.uniform(1e-7, 1, 6)
+        )
+        for _ in range(2)
+    )
+    own.pieces[1][:], own.scales[1] = 0, 0
+    for crops in (own, other):
+        crops.pieces[2][:] = 0
+    g = rng.uniform(*level, 6).astype(np.float32)
+
+    def change(clips: Clips, part: int | slice) -> torch.Tensor:
+        own.put(clips, part)
+        other.add_to(clips, part)
+        clips.peak_normalise(0.5)
+        clips.scale(1 - g, part)
+        other.add_to(clips, part, g)
+        clips.peak_normalise()
+        return clips.wave()
+
+    at_once = change(Clips(torch.empty(6, CROP)), slice(None))
+    for i in range(6):
+        assert torch.allclose(change(Clips(torch.empty(CROP)), i), at_once[i], atol=1e-6)
+    a, b = (
+        np.stack(crops.pieces) * crops.gain.astype(np.float64)[:, None] for crops in (own, other)
+    )
+
+    def normal(wave: npt.NDArray[np.float64]) -> Any:
+        return wave / np.maximum(np.abs(wave).max(axis=1, keepdims=True), 1e-6)
+
+    expected = normal((1 - g[:, None]) * normal((a + b) / 2) + g[:, None] * b)
+    assert np.allclose(at_once.numpy(), expected, atol=1e-5)
+    assert not at_once[2].any(), "silence"
 
 
 def test_a_broken_loader_fails_the_epoch(source: ClipSource) -> None:
@@ -457,6 +520,6 @@ def test_a_part_of_a_recording_is_all_that_is_read_of_it(source: ClipSource) -> 
     part = ClipSource(source.waves, takes, source.targets, {}, CROP)
     whole = source.waves.read_int16(key, 0, 500)
     crops = part.read_crops(np.zeros(2, np.int64), np.array([0.0, 1 - 2**-53]))
-    assert np.array_equal(crops.samples, [whole[80:144], whole[96:160]])
+    assert np.array_equal(crops.pieces, [whole[80:144], whole[96:160]])
     with pytest.raises(DataError, match="outside"):
         locate_takes(source.waves, np.array([key], "S32"), np.array([[3.0, 4.0]]))

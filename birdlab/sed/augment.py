@@ -4,13 +4,14 @@ Each kind has one function `(spec, batch, draws) -> batch` for waveforms, or
 `(spec, mel, draws) -> mel` for spectrograms. One that needs more audio (a mixup partner,
 noise) has a `fetch` function `(spec, draws, source) -> dict`, which runs in the loader;
 what it read is `batch.fetched[spec.name]`. A batch belongs to the function that gets it: it
-may be changed in place. `by_clip=True` says that no clip depends on others of its batch.
+may be changed in place. `lazy=True` says that the function leaves `batch.wave` alone and hands
+what it does to clips to `batch.change`: a CPU then does it while the clip is in its cache.
 Source of the recipe: BirdCLEF 2023, first place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,26 +19,22 @@ import numpy.typing as npt
 import torch
 
 from birdlab.evaluate.windows import PEAK_EPS
-from birdlab.sed.batch import (
-    ClipBatch,
-    Crops,
-    Fetched,
-    Part,
-    StoredBatch,
-    change_clips,
-    peak_normalise_,
-    weights,
-)
+from birdlab.sed.batch import ClipBatch, Clips, Crops, Fetched, Part
 from birdlab.sed.draws import Draws, EpochDraws
+from birdlab.spec.augmentations import (
+    AugmentationSpec,
+    Background,
+    OrMixup,
+    RandomFiltering,
+    SpecMask,
+)
 from birdlab.spec.kinds import function_of, implements
-from birdlab.spec.parts import AugmentationSpec, Background, OrMixup, RandomFiltering, SpecMask
 
 if TYPE_CHECKING:
     from birdlab.sed.loader import ClipSource
 
 _FILTER_N_FFT = 1024
 _FILTER_HOP = 512
-_CLIPS_AT_ONCE = 32
 
 
 def fetch_all(
@@ -55,39 +52,6 @@ def fetch_all(
     return fetched
 
 
-def make_clips(
-    specs: Sequence[AugmentationSpec],
-    read: Callable[[npt.NDArray[np.int64]], StoredBatch],
-    epoch: EpochDraws,
-    positions: npt.NDArray[np.int64],
-    device: torch.device,
-) -> ClipBatch:
-    """The clips at `positions` as waves on `device` after every waveform augmentation, in order.
-
-    `read` gives the stored clips of some positions. On a CPU a few clips go all the way before
-    the next do, which bounds memory and keeps them nearer the processor, unless an augmentation
-    needs the whole batch. That changes no number but the last digits of the random filter.
-    """
-    chain = [spec for spec in specs if spec.domain == "wave"]
-    by_clip = all(getattr(function_of(spec), "by_clip", False) for spec in chain)
-    if device.type != "cpu" or not by_clip or len(positions) <= _CLIPS_AT_ONCE:
-        return augment_wave(chain, read(positions).to(device), epoch, positions)
-    wave: torch.Tensor | None = None
-    targets = []
-    for first in range(0, len(positions), _CLIPS_AT_ONCE):
-        part = positions[first : first + _CLIPS_AT_ONCE]
-        stored = read(part)
-        if wave is None:
-            wave = torch.empty(len(positions), stored.crops.samples.shape[1])
-        place = wave[first : first + len(part)]
-        clips = augment_wave(chain, stored.to(device, place), epoch, part)
-        if clips.wave.data_ptr() != place.data_ptr():
-            place.copy_(clips.wave)
-        targets.append(clips.targets)
-    assert wave is not None
-    return ClipBatch(wave, torch.cat(targets))
-
-
 def augment_wave(
     specs: Sequence[AugmentationSpec],
     batch: ClipBatch,
@@ -97,8 +61,11 @@ def augment_wave(
     """The batch after every waveform augmentation, in order."""
     for spec in specs:
         if spec.domain == "wave":
-            batch = function_of(spec)(spec, batch, epoch.at(positions, spec.name))
-    return batch
+            apply = function_of(spec)
+            if not getattr(apply, "lazy", False):
+                batch.settle()
+            batch = apply(spec, batch, epoch.at(positions, spec.name))
+    return batch.settle()
 
 
 def augment_mel(
@@ -130,16 +97,17 @@ def fetch_partner(spec: OrMixup, draws: Draws, source: ClipSource) -> Fetched:
     }
 
 
-@implements(OrMixup, fetch=fetch_partner, by_clip=True)
+@implements(OrMixup, fetch=fetch_partner, lazy=True)
 def mix_or(spec: OrMixup, batch: ClipBatch, _draws: Draws) -> ClipBatch:
     """wave = (a + b) / 2, peak-normalised again; targets = clamp(ya + yb, 0, 1)."""
     got = batch.fetched[spec.name]
     crops: Crops = got["crops"]
 
-    def mix(clips: torch.Tensor, part: Part) -> None:
-        peak_normalise_(crops.add_to(clips, part), 0.5)
+    def mix(clips: Clips, part: Part) -> None:
+        crops.add_to(clips, part)
+        clips.peak_normalise(0.5)
 
-    change_clips(batch.wave, got["index"], mix)
+    batch.change(got["index"], mix)
     index = torch.from_numpy(got["index"]).to(batch.targets.device)
     labels = torch.from_numpy(got["targets"]).to(batch.targets.device)
     batch.targets[index] = (batch.targets[index] + labels).clamp_(0, 1)
@@ -156,7 +124,7 @@ def fetch_noise(spec: Background, draws: Draws, source: ClipSource) -> Fetched:
     return {"index": chosen, "noise": source.read_noise(spec.noise, u)}
 
 
-@implements(Background, fetch=fetch_noise, by_clip=True)
+@implements(Background, fetch=fetch_noise, lazy=True)
 def add_background(spec: Background, batch: ClipBatch, draws: Draws) -> ClipBatch:
     """(1 - g) * clip + g * noise, both peak-normalised, then peak-normalised again."""
     got = batch.fetched[spec.name]
@@ -165,45 +133,50 @@ def add_background(spec: Background, batch: ClipBatch, draws: Draws) -> ClipBatc
     level = draws.uniform(1, tag="level")[got["index"], 0]
     g = (low + (high - low) * level).astype(np.float32)
 
-    def cover(clips: torch.Tensor, part: Part) -> None:
-        clips.mul_(weights(1 - g, part, clips))
-        peak_normalise_(crops.add_to(clips, part, g))
+    def cover(clips: Clips, part: Part) -> None:
+        clips.scale(1 - g, part)
+        crops.add_to(clips, part, g)
+        clips.peak_normalise()
 
-    change_clips(batch.wave, got["index"], cover)
+    batch.change(got["index"], cover)
     return batch
 
 
-@implements(RandomFiltering, by_clip=True)
+@implements(RandomFiltering, lazy=True)
 def filter_randomly(spec: RandomFiltering, batch: ClipBatch, draws: Draws) -> ClipBatch:
     """Each clip through its own smooth filter, at its own length, divided by peak + 1e-6."""
     chosen = np.flatnonzero(draws.happens(spec.p))
     if len(chosen) == 0:
         return batch
     low, high = spec.gain_db
-    gains_db = low + (high - low) * draws.uniform(spec.points, tag="gains")[chosen]
-    curve = torch.nn.functional.interpolate(
-        _on(gains_db, batch.wave)[:, None],
-        size=_FILTER_N_FFT // 2 + 1,
-        mode="linear",
-        align_corners=True,
-    )[:, 0]
-    index = torch.from_numpy(chosen).to(batch.wave.device)
+    u = draws.uniform(spec.points, tag="gains")[chosen]
+    gains_db = _on(low + (high - low) * u, batch.wave)[:, None]
     window = torch.hann_window(_FILTER_N_FFT, device=batch.wave.device)
-    clips = batch.wave[index]
-    # One extra hop on the right, cut again after the inverse, keeps the last samples.
-    padded = torch.nn.functional.pad(clips, (0, _FILTER_HOP))
-    spectrum = torch.stft(
-        padded, _FILTER_N_FFT, _FILTER_HOP, window=window, center=True, return_complex=True
-    )
-    filtered = torch.istft(
-        spectrum * (10 ** (curve / 20))[:, :, None],
-        _FILTER_N_FFT,
-        _FILTER_HOP,
-        window=window,
-        center=True,
-        length=clips.shape[-1],
-    )
-    batch.wave[index] = filtered / (filtered.abs().amax(dim=-1, keepdim=True) + PEAK_EPS)
+
+    def filter_(clips: Clips, part: Part) -> None:
+        wave = clips.wave().view(-1, clips.samples.shape[-1])
+        curve = torch.nn.functional.interpolate(
+            gains_db[part].view(len(wave), 1, -1),
+            size=_FILTER_N_FFT // 2 + 1,
+            mode="linear",
+            align_corners=True,
+        )
+        # One extra hop on the right, cut again after the inverse, keeps the last samples.
+        padded = torch.nn.functional.pad(wave, (0, _FILTER_HOP))
+        spectrum = torch.stft(
+            padded, _FILTER_N_FFT, _FILTER_HOP, window=window, center=True, return_complex=True
+        )
+        filtered = torch.istft(
+            spectrum.mul_((10 ** (curve / 20)).mT),
+            _FILTER_N_FFT,
+            _FILTER_HOP,
+            window=window,
+            center=True,
+            length=wave.shape[-1],
+        )
+        torch.div(filtered, filtered.abs().amax(dim=-1, keepdim=True) + PEAK_EPS, out=wave)
+
+    batch.change(chosen, filter_)
     return batch
 
 

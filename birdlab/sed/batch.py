@@ -1,12 +1,14 @@
 """A training batch on its way: clips, targets, and what augmentations fetched for it.
 
-Clips leave the loader as they lie in the store, int16 with one gain each, half the bytes of a
-float wave; they become waves on the device that trains.
+Clips leave the store as views of its mapped files, int16; they become waves on the device that
+trains. What is done to them there waits, on a CPU, until all of it is done to one clip after
+the other, since reading and writing a clip from memory costs more than most of what is done.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,52 +25,93 @@ Fetched = dict[str, Any]
 Part = int | slice
 """Which of several clips: one on a CPU, a slice of them elsewhere."""
 
+_LEAST_GAIN = 1e-12  # a gain that divides may not be 0
+
 
 @dataclass(frozen=True, eq=False)
 class Crops:
-    """Stored clips: samples [k, S] int16 and the gain [k] float32 that makes each peak 1."""
+    """Stored clips: k pieces [S] int16, and the peaks [k] of the recordings they are of."""
 
-    samples: npt.NDArray[np.int16]
-    gain: npt.NDArray[np.float32]
+    pieces: Sequence[npt.NDArray[np.int16]]
+    scales: npt.NDArray[np.float64]
 
     def __len__(self) -> int:
-        return len(self.gain)
+        return len(self.pieces)
 
-    def to_wave(self, device: torch.device, out: torch.Tensor | None = None) -> torch.Tensor:
-        """The clips as peak-normalised waves, [k, S] float32 on `device`; in `out`, if given."""
-        wave = torch.empty(self.samples.shape, device=device) if out is None else out
+    @property
+    def gain(self) -> npt.NDArray[np.float32]:
+        """What brings each clip to peak 1, [k]; one whose peak is under 1e-6 is divided by 1e-6."""
+        return np.array([self._gain(i) for i in range(len(self))], np.float32)
 
-        def fill(clips: torch.Tensor, part: Part) -> None:
-            clips.copy_(torch.from_numpy(self.samples[part]), non_blocking=True)
-            clips.mul_(weights(self.gain, part, clips))
-
-        change_clips(wave, np.arange(len(self)), fill)
-        return wave
+    def put(self, clips: Clips, part: Part) -> None:
+        """These clips, peak-normalised, in place of `clips`."""
+        if isinstance(part, int):
+            clips.gain = self._gain(part)
+            np.copyto(clips.samples.numpy(), self.pieces[part])
+        else:
+            clips.samples, clips.gain = self._stack(part, clips.samples.device)
 
     def add_to(
-        self, clips: torch.Tensor, part: Part, factor: npt.NDArray[np.float32] | None = None
-    ) -> torch.Tensor:
-        """`clips` with these clips added in place, each times its `factor` [k] (default 1)."""
-        samples = torch.from_numpy(self.samples[part]).to(clips.device, non_blocking=True)
-        gain = weights(self.gain if factor is None else self.gain * factor, part, clips)
-        if isinstance(gain, float):
-            return clips.add_(samples.to(torch.float32), alpha=gain)
-        return clips.addcmul_(samples.to(torch.float32), gain)
+        self, clips: Clips, part: Part, factor: npt.NDArray[np.float32] | None = None
+    ) -> None:
+        """Add these clips, peak-normalised and each times its `factor` [k] (default 1)."""
+        if isinstance(part, int):
+            gain: float | torch.Tensor = self._gain(part)
+            samples = torch.from_numpy(self.pieces[part].astype(np.float32))
+        else:
+            samples, gain = self._stack(part, clips.samples.device)
+        clips.add(samples, gain if factor is None else gain * _weights(factor, part, clips.samples))
+
+    def _gain(self, i: int) -> float:
+        piece, unit = self.pieces[i], float(self.scales[i]) / FULL_SCALE
+        loudest = max(int(piece.max(initial=0)), -int(piece.min(initial=0)))
+        return unit / max(loudest * unit, PEAK_EPS)
+
+    def _stack(
+        self, part: slice, device: torch.device
+    ) -> tuple[torch.Tensor, float | torch.Tensor]:
+        samples = torch.from_numpy(np.stack(self.pieces[part])).to(device, non_blocking=True)
+        return samples.to(torch.float32), _weights(self.gain, part, samples)
 
 
-def crop_gains(
-    samples: npt.NDArray[np.int16], scales: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float32]:
-    """What brings stored clips [k, S] of recordings with the peaks `scales` [k] to peak 1.
+class Clips:
+    """Waves while they are changed: `samples` times `gain`, so that a gain costs no pass.
 
-    A clip whose peak is under 1e-6 is divided by 1e-6, so silence stays silence.
+    samples: one clip [S] on a CPU, or several [k, S] elsewhere, float32; gain: a number, or
+    [k, 1].
     """
-    loudest = np.maximum(
-        samples.max(axis=1, initial=0).astype(np.int32), -samples.min(axis=1, initial=0).astype(int)
-    )
-    units = scales / FULL_SCALE
-    gains: npt.NDArray[np.float32] = units / np.maximum(loudest * units, PEAK_EPS)
-    return gains.astype(np.float32)
+
+    def __init__(self, samples: torch.Tensor) -> None:
+        self.samples = samples
+        self.gain: float | torch.Tensor = 1.0
+
+    def scale(self, factor: npt.NDArray[np.float32], part: Part) -> None:
+        """Multiply each clip by its factor [k], 0 or more."""
+        self.gain = self.gain * _weights(factor, part, self.samples)
+
+    def add(self, samples: torch.Tensor, gain: float | torch.Tensor) -> None:
+        """Add `samples`, shaped as these, times `gain`."""
+        self.gain = _at_least(self.gain, _LEAST_GAIN)
+        factor = gain / self.gain
+        if isinstance(factor, float):
+            self.samples.add_(samples, alpha=factor)
+        else:
+            self.samples.addcmul_(samples, factor)
+
+    def peak_normalise(self, factor: float = 1.0) -> None:
+        """Multiply by `factor`, then divide each clip by its peak, or by 1e-6 if that is less."""
+        gain = self.gain * factor
+        self.gain = gain / _at_least(_largest(self.samples) * gain, PEAK_EPS)
+
+    def wave(self) -> torch.Tensor:
+        """The waves themselves, which may be changed in place: gains are multiplied in."""
+        if not isinstance(self.gain, float) or self.gain != 1:
+            self.samples.mul_(self.gain)
+            self.gain = 1.0
+        return self.samples
+
+
+Change = Callable[[Clips, Part], None]
 
 
 @dataclass
@@ -76,12 +119,40 @@ class ClipBatch:
     """Clips of one training batch, which belong to whoever holds the batch.
 
     wave: [B, S] float32, peak-normalised crops; targets: [B, C] float32, 0..1;
-    fetched: by augmentation name, what its `fetch` function read for this batch.
+    fetched: by augmentation name, what its `fetch` function read for this batch; waiting: by
+    clip, what is still to be done to it (see `change`); `replace` carries it on.
     """
 
     wave: torch.Tensor
     targets: torch.Tensor
     fetched: dict[str, Fetched] = field(default_factory=dict)
+    waiting: dict[int, list[tuple[Change, int]]] = field(
+        default_factory=lambda: defaultdict(list), repr=False
+    )
+
+    def change(self, index: npt.NDArray[np.int64], change: Change) -> None:
+        """Let `change(clips, part)` change the clips wave[index[part]].
+
+        On a CPU clip by clip, when the batch is settled; elsewhere now and all at once.
+        """
+        if self.wave.device.type == "cpu":
+            for part, i in enumerate(index.tolist()):
+                self.waiting[i].append((change, part))
+        elif len(index):
+            rows = torch.from_numpy(index).to(self.wave.device)
+            clips = Clips(self.wave[rows])
+            change(clips, slice(None))
+            self.wave[rows] = clips.wave()  # a selection by index is a copy
+
+    def settle(self) -> ClipBatch:
+        """This batch after every change that waits: each clip gets all of its own in a row."""
+        for i, changes in self.waiting.items():
+            clips = Clips(self.wave[i])
+            for change, part in changes:
+                change(clips, part)
+            clips.wave()
+        self.waiting.clear()
+        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,33 +163,21 @@ class StoredBatch:
     targets: npt.NDArray[np.float32]
     fetched: dict[str, Fetched]
 
-    def to(self, device: torch.device, out: torch.Tensor | None = None) -> ClipBatch:
-        """The batch as waves on `device`, in `out` [B, S], if given."""
-        targets = torch.from_numpy(self.targets).to(device)
-        return ClipBatch(self.crops.to_wave(device, out), targets, self.fetched)
+    def to(self, device: torch.device) -> ClipBatch:
+        """The batch on `device`; on a CPU its clips wait to be put into the wave."""
+        shape = len(self.crops), len(self.crops.pieces[0])
+        # NumPy asks for huge pages, and for no more than fits where an equal array was freed.
+        wave = (
+            torch.from_numpy(np.empty(shape, np.float32))
+            if device.type == "cpu"
+            else torch.empty(shape, device=device)
+        )
+        batch = ClipBatch(wave, torch.from_numpy(self.targets).to(device), self.fetched)
+        batch.change(np.arange(len(self.crops)), self.crops.put)
+        return batch
 
 
-def change_clips(
-    wave: torch.Tensor,
-    index: npt.NDArray[np.int64],
-    change: Callable[[torch.Tensor, Part], None],
-) -> None:
-    """Let `change(clips, part)` change wave[index[part]] in place.
-
-    On a CPU clip by clip, [S] and a number, so that a clip stays in the cache from one
-    operation to the next (three times as fast); elsewhere all at once, [k, S] and a slice.
-    """
-    if wave.device.type == "cpu":
-        for place, i in enumerate(index.tolist()):
-            change(wave[i], place)
-    elif len(index):
-        rows = torch.from_numpy(index).to(wave.device)
-        clips = wave[rows]
-        change(clips, slice(None))
-        wave[rows] = clips  # a selection by index is a copy
-
-
-def weights(
+def _weights(
     values: npt.NDArray[np.float32], part: Part, clips: torch.Tensor
 ) -> float | torch.Tensor:
     """One factor per clip in the form that multiplies `clips`: a number, or [k, 1]."""
@@ -127,14 +186,13 @@ def weights(
     return torch.from_numpy(values[part, None]).to(clips.device)
 
 
-def peak_normalise_(clips: torch.Tensor, factor: float = 1.0) -> torch.Tensor:
-    """`clips * factor`, [S] or [k, S], each over its largest absolute sample, in place.
+def _largest(wave: torch.Tensor) -> float | torch.Tensor:
+    """The largest absolute sample of one clip on a CPU, a number; of others [k, 1]."""
+    if wave.device.type == "cpu" and wave.ndim == 1:  # without a copy for the absolute values
+        samples = wave.numpy()
+        return max(float(samples.max()), -float(samples.min()))
+    return wave.abs().amax(dim=-1, keepdim=True)
 
-    Silence stays silent.
-    """
-    if clips.device.type == "cpu" and clips.ndim == 1:  # without a copy for the absolute values
-        wave = clips.numpy()
-        peak = factor * max(float(wave.max()), -float(wave.min()))
-        return clips.mul_(factor / max(peak, PEAK_EPS))
-    peaks = clips.abs().amax(dim=-1, keepdim=True).mul_(factor).clamp_(min=PEAK_EPS)
-    return clips.mul_(factor / peaks)
+
+def _at_least(values: float | torch.Tensor, least: float) -> float | torch.Tensor:
+    return max(values, least) if isinstance(values, float) else values.clamp(min=least)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -13,16 +13,17 @@ import torch
 
 from birdlab.data.store import WaveStore
 from birdlab.errors import DataError
-from birdlab.sed.augment import fetch_all, make_clips
-from birdlab.sed.batch import ClipBatch, Crops, StoredBatch, crop_gains
+from birdlab.sed.augment import augment_wave, fetch_all
+from birdlab.sed.batch import ClipBatch, Crops, StoredBatch
 from birdlab.sed.draws import EpochDraws
 from birdlab.sed.sampler import draw_rows
 from birdlab.sed.targets import Targets
+from birdlab.spec.augmentations import AugmentationSpec
 from birdlab.spec.base import Spec
-from birdlab.spec.parts import AugmentationSpec
 
 _LOCATED_AT_ONCE = 4096
 
+Samples = npt.NDArray[np.int16]
 Batch = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], ClipBatch]
 
 
@@ -93,36 +94,37 @@ class ClipSource:
 
         A recording shorter than a crop is padded with zeros on the left.
         """
-        samples, scales = self._empty(len(rows))
-        for i, row in enumerate(rows.tolist()):
-            piece, scales[i] = self._read(self.takes, row, float(u[i]))
-            samples[i, : self.crop_samples - len(piece)] = 0
-            samples[i, self.crop_samples - len(piece) :] = piece
-        return Crops(samples, crop_gains(samples, scales))
+        return self._crops(
+            ((self.takes, row, float(x)) for row, x in zip(rows.tolist(), u, strict=True)), _pad
+        )
 
     def read_noise(self, names: Sequence[str], u: npt.NDArray[np.float64]) -> Crops:
         """Noise as long as a clip: data set, recording and start by three draws [k, 3] each.
 
         A noise recording shorter than a crop is repeated.
         """
-        samples, scales = self._empty(len(u))
-        for i, (a, b, c) in enumerate(u.tolist()):
-            takes = self.noise[names[int(a * len(names))]]
-            piece, scales[i] = self._read(takes, int(b * len(takes)), c)
-            samples[i] = (
-                piece if len(piece) == self.crop_samples else np.resize(piece, self.crop_samples)
-            )
-        return Crops(samples, crop_gains(samples, scales))
+        sets = [self.noise[name] for name in names]
+        chosen = ((sets[int(a * len(sets))], b, c) for a, b, c in u.tolist())
+        return self._crops(((takes, int(b * len(takes)), c) for takes, b, c in chosen), np.resize)
 
-    def _empty(self, k: int) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float64]]:
-        return np.empty((k, self.crop_samples), np.int16), np.empty(k)
+    def _crops(
+        self,
+        places: Iterable[tuple[Takes, int, float]],
+        lengthen: Callable[[Samples, int], Samples],
+    ) -> Crops:
+        """Crops of rows of takes, started by a draw each; short ones made as long as the others."""
+        pieces, scales = [], []
+        for takes, row, u in places:
+            place, n = int(takes.place[row]), int(takes.n_samples[row])
+            start = int(takes.first[row]) + int(u * max(1, n - self.crop_samples + 1))
+            piece = self.waves.read_row(place, start, min(n, self.crop_samples))
+            pieces.append(piece if n >= self.crop_samples else lengthen(piece, self.crop_samples))
+            scales.append(self.waves.scale_of(place))
+        return Crops(pieces, np.array(scales))
 
-    def _read(self, takes: Takes, row: int, u: float) -> tuple[npt.NDArray[np.int16], float]:
-        """The samples of one crop and the peak of their recording."""
-        place, n = int(takes.place[row]), int(takes.n_samples[row])
-        start = int(takes.first[row]) + int(u * max(1, n - self.crop_samples + 1))
-        piece = self.waves.read_row(place, start, min(n, self.crop_samples))
-        return piece, self.waves.scale_of(place)
+
+def _pad(piece: Samples, n: int) -> Samples:
+    return np.concatenate([np.zeros(n - len(piece), np.int16), piece])
 
 
 def epoch_batches(
@@ -153,7 +155,8 @@ def epoch_batches(
 
     def load(step: int) -> Batch:
         positions = np.arange(step * batch, (step + 1) * batch)
-        return positions, rows[positions], make_clips(augment, read, draws, positions, device)
+        stored = read(positions).to(device)
+        return positions, rows[positions], augment_wave(augment, stored, draws, positions)
 
     if workers == 0:
         yield from map(load, range(n_steps))

@@ -35,7 +35,7 @@ Partner = Literal["uniform", "class_weight"]
 """How the other clip of a mixture is drawn: every row alike, or by the stage's sampler."""
 
 
-@register("augmentation")
+@register("augmentation", semantics=2)
 class OrMixup(AugmentationSpec):
     """The mean of two peak-normalised clips, labelled with the union of their labels."""
 
@@ -78,7 +78,7 @@ class Cutmix(AugmentationSpec):
         return self
 
 
-@register("augmentation")
+@register("augmentation", semantics=2)
 class Background(AugmentationSpec):
     """`(1 - g) * clip + g * noise`, noise from the named data sets, g uniform in `level`."""
 
@@ -107,7 +107,7 @@ class ColouredNoise(AugmentationSpec):
     snr_db: Range = (3.0, 30.0)
 
 
-@register("augmentation")
+@register("augmentation", semantics=2)
 class RandomFiltering(AugmentationSpec):
     """A random smooth filter per clip: `points` gains in dB, interpolated over frequency."""
 
