@@ -119,7 +119,7 @@ def _train(job: CellJob, lab: Lab, report: Report) -> None:
         names=job.names,
         report=lambda epoch: report("epoch", asdict(epoch)),
         workers=lab.file.readers,
-        validate=None if job.eval_id is None else lambda model: _scores(job, lab, model),
+        validate=(lambda model: _scores(job, lab, model)) if job.is_validated else None,
         checkpoint=part,
         failed=lab.stores / "failed" / job.cell_id,
         resumed=lambda epoch: report("resume", {"epoch": epoch, "epochs": epochs}),

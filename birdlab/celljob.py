@@ -79,6 +79,11 @@ class CellJob:
         """The recordings of training rows, for messages."""
         return list(pd.read_parquet(self.folder / NAMES)["recording"].iloc[list(rows)])
 
+    @property
+    def is_validated(self) -> bool:
+        """Whether the cell has validation rows, to be scored on or to look at while it trains."""
+        return (self.folder / VALIDATION).is_file()
+
     def validation(self) -> pd.DataFrame:
         """The rows to score: recording, primary_label, secondary_labels, apart, key, start_s,
         end_s."""

@@ -325,6 +325,22 @@ def test_a_stage_that_looks_at_its_fold_has_its_rows_wherever_it_stands(make_lab
     assert all(cell.validation is None and cell.eval_id is None for cell in without.cells)
 
 
+def test_a_stage_that_is_not_the_last_is_steered_by_its_fold(make_lab: MakeLab) -> None:
+    lab = make_lab()
+    short = {"length": {"epochs": 2}, "batch": 12}
+    line = [
+        {"first": {"train": {**short, "validate_every": 1, "checkpoint": "best"}}},
+        {"last": {"start": "first", "train": short}},
+    ]
+    result = run_experiment(spec_of(lab, {"stages": line, "cells.folds": [0]}), lab=lab)
+    assert result.trained == 2
+    first, last = plan_of(lab, {"stages": line, "cells.folds": [0]}).cells
+    cards = [json.loads((lab.cells / c.cell_id / "cell.json").read_text()) for c in (first, last)]
+    assert cards[0]["chosen"].startswith("best epoch") and cards[1]["chosen"] == "last"
+    assert result.chosen.startswith("first: best epoch")
+    assert not list((lab.cells / first.cell_id).glob("outputs-*")), "it is not what is scored"
+
+
 def test_a_context_gives_outputs_another_name_and_the_cell_none(make_lab: MakeLab) -> None:
     lab = make_lab(decoded=False)
     plain, wide = plan_of(lab).cells, plan_of(lab, {"evaluate.context_s": 8}).cells
