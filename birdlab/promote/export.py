@@ -133,8 +133,8 @@ def build_reference(
 
 def load_member(member: Member) -> SEDModel:
     """The trained model of a member in evaluation mode; PromotionError when weights do not fit."""
-    spec = member.spec.model_copy(update={"pretrained": False, "weights": None})
-    model = SEDModel(spec, len(member.classes))
+    plain = {"pretrained": False, "weights": None, "grad_checkpointing": False}
+    model = SEDModel(member.spec.model_copy(update=plain), len(member.classes))
     try:
         model.load_state_dict(load_file(member.weights), strict=True)
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -142,7 +142,8 @@ def load_member(member: Member) -> SEDModel:
             "the weights of a member cannot be loaded",
             where=f"{member.name} {member.weights}".strip(),
             got=f"{type(error).__name__}: {str(error)[:400]}",
-            expected=f"a state dict of {spec.backbone} with {len(member.classes)} classes",
+            expected=f"the state dict of a detector for {len(member.classes)} classes with the "
+            f"backbone {_backbone_name(member.spec)}",
         ) from None
     return model.eval()
 
@@ -154,7 +155,7 @@ def _columns(member: Member, classes: Sequence[str]) -> list[int]:
     if missing:
         raise PromotionError(
             "a member does not know all scored classes",
-            where=member.name or member.spec.backbone,
+            where=member.name or _backbone_name(member.spec),
             got=f"{len(missing)} missing: {', '.join(missing)}",
             expected=f"{len(classes)} classes",
             fix="leave this member out, or train it on the scored classes",
@@ -180,13 +181,16 @@ class _Ensemble(nn.Module):
         self.models = nn.ModuleList(loaded)
         self.frontends = nn.ModuleList()
         self.frontend_of: list[int] = []
-        specs: list[Spec] = []
+        kept: list[tuple[Spec, nn.Module]] = []
         for i, (member, model) in enumerate(zip(members, loaded, strict=True)):
-            if member.spec.frontend not in specs:
-                specs.append(member.spec.frontend)
+            own = (member.spec.frontend, model.frontend)
+            same_as = next((j for j, other in enumerate(kept) if _equal(own, other)), len(kept))
+            if same_as == len(kept):
+                kept.append(own)
                 self.frontends.append(_export_form(model.frontend))
-            self.frontend_of.append(specs.index(member.spec.frontend))
+            self.frontend_of.append(same_as)
             model.frontend = nn.Identity()
+            model.backbone = _export_form(model.backbone)
             columns = torch.tensor(_columns(member, classes))
             same = columns.tolist() == list(range(len(member.classes)))
             self.register_buffer(f"columns{i}", None if same else columns)
@@ -204,10 +208,24 @@ class _Ensemble(nn.Module):
         return mixed.clamp(0.0, float(HIGHEST_PROB))
 
 
-def _export_form(frontend: nn.Module) -> nn.Module:
-    """A front-end that offers a form for export in that form, else as it is."""
-    build = getattr(frontend, "export_form", None)
-    return frontend if build is None else build()
+def _equal(one: tuple[Spec, nn.Module], other: tuple[Spec, nn.Module]) -> bool:
+    """Do two front-ends make equal images: equal settings, and equal weights if they learn?"""
+    if one[0] != other[0]:
+        return False
+    states = one[1].state_dict(), other[1].state_dict()
+    return all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+
+
+def _export_form(part: nn.Module) -> nn.Module:
+    """A front-end or backbone that offers a form for export in that form, else as it is."""
+    build = getattr(part, "export_form", None)
+    return part if build is None else build()
+
+
+def _backbone_name(spec: ModelSpec) -> str:
+    """The timm name of a backbone, or its kind."""
+    backbone = spec.backbone
+    return backbone if isinstance(backbone, str) else str(getattr(backbone, "kind", backbone))
 
 
 def _build_card(
@@ -230,7 +248,7 @@ def _build_card(
     described = [
         {
             "name": member.name,
-            "backbone": member.spec.backbone,
+            "backbone": _backbone_name(member.spec),
             "clip": member.clip,
             "time_max": member.time_max,
             "share": share,

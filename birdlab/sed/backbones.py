@@ -19,6 +19,8 @@ from birdlab.spec.model import ModelSpec
 
 PROBE_FRAMES = 97
 """Length of the blank image that shows what a backbone gives back: odd, halved four times too."""
+LONG_FRAMES = 641
+"""Length of a second one, for networks that are made for one image size."""
 DEEPEST = 32
 """A number of frames that networks ask for multiples of when they halve the image five times."""
 
@@ -92,8 +94,7 @@ def _created(spec: ModelSpec) -> nn.Module:
     if spec.drop_path > 0:
         options["drop_path_rate"] = spec.drop_path
     forms: list[dict[str, object]] = [{}]
-    config = timm.get_pretrained_cfg(spec.backbone)
-    if config is not None and config.fixed_input_size:
+    if _is_for_one_size(spec):
         forms = [{"dynamic_img_size": True}, {"strict_img_size": False}, {}]
     state = torch.get_rng_state()
     for form in forms[:-1]:
@@ -138,7 +139,8 @@ def _cannot_build(spec: ModelSpec, options: dict[str, object], error: Exception)
 
 def _readers(network: Any, spec: ModelSpec, n_bins: int) -> Iterator[MapReader]:
     """The ways to read a timm network that are worth trying, the one with least padding first."""
-    patch_bins, patch_frames = _patch_of(network)
+    patch = _patch_of(network)
+    patch_bins, patch_frames = patch or (1, 1)
     if n_bins % patch_bins:
         raise SpecError(
             f"the network {spec.backbone!r} cuts the spectrogram into patches that do not fit",
@@ -153,17 +155,17 @@ def _readers(network: Any, spec: ModelSpec, n_bins: int) -> Iterator[MapReader]:
             before_pooling=spec.features == "forward_features",
             frame_multiple=multiple,
             channels_last=getattr(network, "output_fmt", "NCHW") == "NHWC",
-            patch_bins=patch_bins,
+            patch_bins=patch and patch_bins,
             n_prefix=getattr(inner, "num_prefix_tokens", 0),
         )
 
 
-def _patch_of(network: Any) -> tuple[int, int]:
-    """The patch (bins, frames) that a network cuts images into; (1, 1) for convolutions."""
+def _patch_of(network: Any) -> tuple[int, int] | None:
+    """The patch (bins, frames) that a network says it cuts images into."""
     inner = getattr(network, "model", network)
     ratio = getattr(getattr(inner, "patch_embed", None), "feat_ratio", None)
     if ratio is None:
-        return 1, 1
+        return None
     bins, frames = ratio(as_scalar=False)
     return int(bins), int(frames)
 
@@ -171,28 +173,31 @@ def _patch_of(network: Any) -> tuple[int, int]:
 def _probed(
     network: nn.Module, readers: Iterable[MapReader], spec: ModelSpec, n_bins: int
 ) -> Backbone:
-    """`network`, the first reader that fits and its channels, found by showing it a blank image.
+    """`network`, the first reader that fits and its channels, found by showing it blank images.
 
-    It leaves no trace in the network.
+    They leave no trace in the network.
     """
-    training = network.training
-    blank = torch.zeros(1, spec.in_channels, n_bins, PROBE_FRAMES)
-    problems = []
+    training, problems = network.training, []
+    lengths = (PROBE_FRAMES, LONG_FRAMES) if _is_for_one_size(spec) else (PROBE_FRAMES,)
+    network.eval()
     for read in readers:
         try:
             with torch.no_grad():
-                features = read(network.eval(), blank)
-        except (AssertionError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+                maps = [
+                    read(network, torch.zeros(1, spec.in_channels, n_bins, length))
+                    for length in lengths
+                ]
+        except (AssertionError, RuntimeError, ValueError, IndexError, TypeError) as error:
             problems.append(f"{type(error).__name__}: {error}")
             continue
-        declared = _declared_channels(network, read)
-        if features.ndim == 4 and features.shape[1] == (declared or features.shape[1]):
-            return Backbone(network.train(training), read, int(features.shape[1]))
-        problems.append(f"an output of shape {list(features.shape)}")
+        n_features = maps[0].shape[1]
+        if maps[0].ndim == 4 and n_features == _declared_channels(network, read, n_features):
+            return Backbone(network.train(training), read, n_features)
+        problems.append(f"an output of shape {list(maps[0].shape)}")
     raise SpecError(
         f"the network {spec.backbone!r} gives no [batch, channels, frequency, time] maps",
         where="model.backbone",
-        got=f"{problems[0]}, for {n_bins} bins and {PROBE_FRAMES} frames",
+        got=f"{problems[0]}, for {n_bins} bins and {' or '.join(map(str, lengths))} frames",
         expected="a network for images of any size, or one whose size timm can make flexible "
         "(dynamic_img_size, strict_img_size)",
         fix="choose a network such as tf_efficientnet_lite0, convnext_small, "
@@ -200,12 +205,20 @@ def _probed(
     )
 
 
-def _declared_channels(network: Any, read: MapReader) -> int | None:
-    """How many channels timm says the map has; None for kinds of birdlab's own."""
+def _is_for_one_size(spec: ModelSpec) -> bool:
+    """Does timm say that the network takes images of one size, if it is not told otherwise?"""
+    if not isinstance(spec.backbone, str):
+        return False
+    config = timm.get_pretrained_cfg(spec.backbone)
+    return config is not None and bool(config.fixed_input_size)
+
+
+def _declared_channels(network: Any, read: MapReader, found: int) -> int:
+    """How many channels timm says the map has; a kind of birdlab's own is taken at its word."""
     if read.before_pooling:
         return int(network.num_features)
     info = getattr(network, "feature_info", None)
-    return None if info is None else sum(int(n) for n in info.channels())
+    return found if info is None else sum(int(n) for n in info.channels())
 
 
 # ---------------------------------------------------------------- gradient checkpointing

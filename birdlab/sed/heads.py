@@ -58,7 +58,7 @@ class BothWays(nn.Module):
     """What a GRU says of each frame from both sides: [B, T, D] → [B, T, 2 · units], float32.
 
     Computed in float32 whatever the precision around it. The two directions follow each other
-    over the last axis. Source: Cho et al. 2014.
+    over the last axis. In an ONNX file it is one GRU node. Source: Cho et al. 2014.
     """
 
     def __init__(self, in_features: int, units: int) -> None:
@@ -66,14 +66,30 @@ class BothWays(nn.Module):
         self.gru = nn.GRU(in_features, units, batch_first=True, bidirectional=True)
 
     def forward(self, frames: Tensor) -> Tensor:
-        if torch.compiler.is_exporting():
-            return self._run(frames)
+        if torch.onnx.is_in_onnx_export():
+            return self._as_node(frames)
         with torch.autocast(frames.device.type, enabled=False):
-            return self._run(frames)
-
-    def _run(self, frames: Tensor) -> Tensor:
-        out: Tensor = self.gru(frames.float())[0]
+            out: Tensor = self.gru(frames.float())[0]
         return out
+
+    def _as_node(self, frames: Tensor) -> Tensor:
+        """The ONNX operator, whose gates come in the order update, reset, new."""
+        n, units, ways = frames.shape[1], self.gru.hidden_size, ("", "_reverse")
+
+        def weights(name: str) -> Tensor:
+            both = (getattr(self.gru, f"{name}_l0{way}") for way in ways)
+            turned = [torch.cat([w[units : 2 * units], w[:units], w[2 * units :]]) for w in both]
+            return torch.stack(turned)
+
+        bias = torch.cat([weights("bias_ih"), weights("bias_hh")], dim=1)
+        states = torch.onnx.ops.symbolic(
+            "GRU",
+            (frames.transpose(0, 1), weights("weight_ih"), weights("weight_hh"), bias),
+            attrs={"direction": "bidirectional", "hidden_size": units, "linear_before_reset": 1},
+            dtype=torch.float32,
+            shape=(n, 2, frames.shape[0], units),
+        )
+        return states.permute(2, 0, 1, 3).flatten(2)
 
 
 class AttentionHead(nn.Module):

@@ -21,15 +21,16 @@ class MapReader:
     for networks that cut the image into patches). A feature column stays when at least one of
     the frames under it is one of the T given: ceil(T' · T / padded T) columns do.
     `channels_last` maps are transposed; tokens [B, prefix + F·T', D] lose their `n_prefix`
-    first ones and become the map whose rows cover `patch_bins` bins each. The maps of several
-    feature levels are pooled to the smallest and stacked (`stack_levels`). `before_pooling`
-    reads what a timm network feeds to its own pooling, instead of what calling it gives.
+    first ones and become the map whose rows cover `patch_bins` bins each (None: no patches are
+    known, tokens stay what they are). The maps of several feature levels are pooled to the
+    smallest and stacked (`stack_levels`). `before_pooling` reads what a timm network feeds to
+    its own pooling, instead of what calling it gives.
     """
 
     before_pooling: bool = False
     frame_multiple: int = 1
     channels_last: bool = False
-    patch_bins: int = 1
+    patch_bins: int | None = None
     n_prefix: int = 0
 
     def __call__(self, network: Any, image: Tensor) -> Tensor:
@@ -39,7 +40,7 @@ class MapReader:
         maps = []
         for given in self._run(network, image):
             level = self._as_map(given, image.shape[2])
-            n_columns = level.shape[3]
+            n_columns = level.shape[-1]
             keep = math.ceil(n_columns * n_frames / image.shape[3])
             maps.append(level[..., :keep] if keep < n_columns else level)
         return stack_levels(maps)
@@ -49,10 +50,10 @@ class MapReader:
         return [given] if isinstance(given, Tensor) else list(given)
 
     def _as_map(self, given: Tensor, n_bins: int) -> Tensor:
-        if given.ndim == 3:
+        if given.ndim == 3 and self.patch_bins is not None:
             tokens = given[:, self.n_prefix :].transpose(1, 2)
             return tokens.reshape(*tokens.shape[:2], n_bins // self.patch_bins, -1)
-        return given.permute(0, 3, 1, 2) if self.channels_last else given
+        return given.permute(0, 3, 1, 2) if self.channels_last and given.ndim == 4 else given
 
 
 def stack_levels(maps: Sequence[Tensor]) -> Tensor:
