@@ -1,25 +1,32 @@
-"""Augmentations and the loader, against plain NumPy over thousands of draws."""
+"""Crops, the recipe of 2023 and the loader, against plain NumPy over thousands of draws."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-import soundfile
 import torch
-from scipy import signal, stats
+from clips import (
+    CPU,
+    CROP,
+    TARGETS,
+    batch_of,
+    batch_with,
+    build_source,
+    copy_of,
+    uniform,
+    waves_of,
+)
+from scipy import stats
 
-from birdlab.data.store import WaveStore
 from birdlab.errors import DataError
 from birdlab.sed.augment import augment_mel, augment_wave, fetch_all
-from birdlab.sed.batch import ClipBatch, Clips, Crops, StoredBatch
+from birdlab.sed.batch import ClipBatch, Clips, Crops
 from birdlab.sed.draws import Draws, EpochDraws
 from birdlab.sed.loader import ClipSource, Takes, epoch_batches, locate_takes
-from birdlab.sed.targets import Targets
 from birdlab.spec.augmentations import (
     AugmentationSpec,
     Background,
@@ -30,74 +37,20 @@ from birdlab.spec.augmentations import (
 from birdlab.spec.kinds import implements, register
 from birdlab.spec.recipe import InversePower, Plain
 
-RATE = 200
-CROP = 64
-LENGTHS = (200, 40, 64, 500, 65)
 N = 4_000
 PLACES = np.arange(N)
-CPU = torch.device("cpu")
 PARTS = ("pieces", "scales")
-TARGETS = np.array([[1, 0, 0.5], [0, 1, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0]], np.float32)
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> ClipSource:
-    """Five recordings of noise with known lengths and two noise sets, in a real store."""
-    folder = tmp_path_factory.mktemp("waves")
-    store = WaveStore(folder / "store", RATE)
-    rng = np.random.default_rng(0)
-    items: list[tuple[str, Path]] = []
-    for i, n in enumerate((*LENGTHS, 300, 20, 100)):
-        path = folder / f"{i}.wav"
-        soundfile.write(path, rng.uniform(-0.5, 0.5, n), RATE, subtype="FLOAT")
-        items.append((store.key(str(i)), path))
-    assert store.build(items) == []
-    keys = [key for key, _ in items]
-    also = Targets(
-        np.array([0, 1, 2, 0, 1], np.int32),
-        np.array([0, 1, 1, 1, 1, 1]),
-        np.array([2], np.int32),
-        3,
-        0.5,
-    )
-    assert np.array_equal(also.dense(np.arange(5)), TARGETS)
-    noise = {"x": takes_of(store, keys[5:7]), "y": takes_of(store, keys[7:])}
-    return ClipSource(store, takes_of(store, keys[:5]), also, noise, CROP)
-
-
-def takes_of(store: WaveStore, keys: list[str]) -> Takes:
-    return locate_takes(store, np.array(keys, "S32"), np.full((len(keys), 2), np.nan))
-
-
-def batch_of(source: ClipSource, draws: EpochDraws, specs: list[Any], n: int = N) -> ClipBatch:
-    places = np.arange(n)
-    rows = places % 5
-    u = draws.at(places, "crop").uniform(1)[:, 0]
-    fetched = fetch_all(specs, draws, places, source)
-    stored = StoredBatch(source.read_crops(rows, u), source.targets.dense(rows), fetched)
-    return stored.to(CPU).settle()
-
-
-def copy_of(batch: ClipBatch) -> ClipBatch:
-    """The batch before an augmentation that may change it in place."""
-    return ClipBatch(batch.wave.clone(), batch.targets.clone(), batch.fetched)
+    return build_source(tmp_path_factory.mktemp("waves"))
 
 
 def whole_of(source: ClipSource, takes: Takes, row: int) -> npt.NDArray[np.float32]:
     """The whole recording of a row as a wave."""
     samples = source.waves.read_row(int(takes.place[row]), 0, int(takes.n_samples[row]))
     return samples.astype(np.float32)
-
-
-def waves_of(crops: Crops) -> npt.NDArray[np.float32]:
-    return (
-        StoredBatch(crops, np.zeros((len(crops), 1), np.float32), {}).to(CPU).settle().wave.numpy()
-    )
-
-
-def uniform(values: npt.NDArray[np.float64], low: float, high: float) -> float:
-    """The p-value of `values` being uniform in low..high."""
-    return float(stats.kstest(values, "uniform", (low, high - low)).pvalue)
 
 
 # ---------------------------------------------------------------- crops
@@ -149,7 +102,7 @@ def test_noise_comes_from_each_set_alike_and_is_repeated_when_short(source: Clip
 def test_or_mixup_is_the_mean_of_two_and_the_union_of_labels(source: ClipSource) -> None:
     spec = OrMixup(name="or_mixup", p=1.0)
     draws = EpochDraws(0, 0, 0)
-    before = batch_of(source, draws, [spec])
+    before = batch_of(source, draws, [spec], N)
     after = augment_wave([spec], copy_of(before), draws, PLACES)
     got = before.fetched["or_mixup"]
     assert np.array_equal(got["index"], PLACES)
@@ -165,7 +118,7 @@ def test_or_mixup_is_the_mean_of_two_and_the_union_of_labels(source: ClipSource)
 def test_or_mixup_partners_are_uniform_over_rows(source: ClipSource) -> None:
     spec = OrMixup(name="or_mixup", p=0.5)
     draws = EpochDraws(1, 0, 0)
-    before = batch_of(source, draws, [spec])
+    before = batch_of(source, draws, [spec], N)
     after = augment_wave([spec], copy_of(before), draws, PLACES)
     got = before.fetched["or_mixup"]
     share = len(got["index"]) / N
@@ -185,7 +138,7 @@ def test_or_mixup_partners_are_uniform_over_rows(source: ClipSource) -> None:
 def test_background_is_the_weighted_sum_with_uniform_weights(source: ClipSource) -> None:
     spec = Background(name="background", p=0.6, noise=("x", "y"), level=(0.25, 0.75))
     draws = EpochDraws(0, 0, 0)
-    before = batch_of(source, draws, [spec])
+    before = batch_of(source, draws, [spec], N)
     after = augment_wave([spec], copy_of(before), draws, PLACES)
     got = before.fetched["background"]
     assert abs(len(got["index"]) / N - 0.6) < 4 * np.sqrt(0.24 / N)
@@ -206,61 +159,6 @@ def test_background_is_the_weighted_sum_with_uniform_weights(source: ClipSource)
     assert after.wave.abs().amax(dim=1).numpy() == pytest.approx(np.ones(N), abs=1e-6)
     assert torch.equal(after.targets, before.targets)
     assert np.abs(waves_of(got["noise"])).max(axis=1) == pytest.approx(np.ones(len(got["index"])))
-
-
-# ---------------------------------------------------------------- random filtering
-
-
-def test_random_filtering_keeps_the_length_and_is_the_filter_that_was_drawn() -> None:
-    n, seconds = 8, 16_000
-    rng = np.random.default_rng(1)
-    wave = torch.from_numpy(rng.normal(size=(n, seconds)).astype(np.float32))
-    spec = RandomFiltering(name="f", points=4, gain_db=(-20.0, 0.0))
-    draws, places = EpochDraws(0, 0, 0), np.arange(n)
-    before = ClipBatch(wave / wave.abs().amax(dim=1, keepdim=True), torch.zeros(n, 1))
-    after = augment_wave([spec], copy_of(before), draws, places).wave.numpy()
-    assert after.shape == (n, seconds)
-    gains_db = -20 + 20 * draws.at(places, "f").uniform(4, tag="gains")
-    for x, out, gain_db in zip(before.wave.numpy(), after, gains_db, strict=True):
-        curve = 10 ** (np.interp(np.linspace(0, 3, 513), range(4), gain_db) / 20)
-        _, _, z = signal.stft(x, window="hann", nperseg=1024, noverlap=512)
-        _, filtered = signal.istft(z * curve[:, None], window="hann", nperseg=1024, noverlap=512)
-        inner = slice(1024, seconds - 1024)
-        scale = np.dot(out[inner], filtered[inner]) / np.dot(filtered[inner], filtered[inner])
-        assert np.allclose(out[inner], scale * filtered[inner], atol=1e-5)
-        assert np.abs(out).max() == pytest.approx(1, abs=1e-4)
-
-
-@pytest.mark.parametrize("length", [160_000, 63_999, 1_025, 600])
-def test_random_filtering_keeps_odd_lengths_and_silence(length: int) -> None:
-    wave = torch.randn(2, length, generator=torch.Generator().manual_seed(0))
-    wave[1] = 0
-    spec = RandomFiltering(name="f")
-    out = augment_wave(
-        [spec], ClipBatch(wave, torch.zeros(2, 1)), EpochDraws(0, 0, 0), np.arange(2)
-    )
-    assert out.wave.shape == (2, length)
-    assert torch.isfinite(out.wave).all()
-    assert not out.wave[1].any()
-
-
-def test_filter_gains_lie_in_range_and_are_uniform() -> None:
-    n, length = 2_000, 4_096
-    impulse = torch.zeros(n, length)
-    impulse[:, length // 2] = 1
-    spec = RandomFiltering(name="f", points=2, gain_db=(-12.0, -3.0), p=0.5)
-    draws, places = EpochDraws(2, 1, 3), np.arange(n)
-    out = augment_wave([spec], ClipBatch(impulse, torch.zeros(n, 1)), draws, places).wave.numpy()
-    changed = draws.at(places, "f").happens(0.5)
-    assert abs(changed.mean() - 0.5) < 4 * np.sqrt(0.25 / n)
-    assert np.array_equal(out[~changed], impulse.numpy()[~changed])
-    response = np.abs(np.fft.rfft(out[changed], axis=1))
-    tilt_db = 20 * np.log10(response[:, -1] / response[:, 0])
-    assert np.abs(tilt_db).max() <= 9 + 1e-3
-    triangular = stats.kstest(
-        tilt_db / 9, lambda x: np.where(x < 0, (1 + x) ** 2 / 2, 1 - (1 - x) ** 2 / 2)
-    )
-    assert triangular.pvalue > 1e-3, "the difference of two uniform gains"
 
 
 # ---------------------------------------------------------------- spec mask
@@ -313,24 +211,6 @@ def test_one_to_max_masks_fall_anywhere_like_in_plain_numpy() -> None:
         simulated.append(covered.sum())
     assert stats.ks_2samp(bins, simulated).pvalue > 1e-3
     assert bins.mean() == pytest.approx(np.mean(simulated), abs=0.35)
-
-
-def test_probabilities_0_and_1_are_exact(source: ClipSource) -> None:
-    n = 2_000
-    draws, places = EpochDraws(0, 0, 0), np.arange(n)
-    off: list[AugmentationSpec] = [
-        OrMixup(name="a", p=0.0),
-        Background(name="b", p=0.0, noise=("x",)),
-        RandomFiltering(name="c", p=0.0),
-        SpecMask(name="d", p=0.0),
-    ]
-    before = batch_of(source, draws, off, n)
-    after = augment_wave(off, before, draws, places)
-    assert torch.equal(after.wave, before.wave)
-    assert torch.equal(after.targets, before.targets)
-    mel = torch.ones(n, 1, 40, 60)
-    assert torch.equal(augment_mel(off, mel, draws, places), mel)
-    assert (masked_widths(SpecMask(name="d", p=1.0, max_bins=40, max_masks=16), 200)[0] > 0).all()
 
 
 def test_masks_may_be_wider_than_the_spectrogram() -> None:
@@ -459,7 +339,7 @@ def test_what_waits_is_done_in_order_and_outlives_a_replaced_field() -> None:
         clips.peak_normalise()
         clips.wave().mul_(20)
 
-    batch = ClipBatch(torch.ones(3, 4), torch.zeros(3, 1))
+    batch = batch_with(torch.ones(3, 4))
     batch.change(np.array([2, 0]), add)
     batch = replace(batch, targets=torch.ones(3, 1))
     batch.change(np.array([0]), set_peak)
@@ -504,6 +384,18 @@ def test_clips_at_once_are_those_changed_one_by_one(level: tuple[float, float]) 
     expected = normal((1 - g[:, None]) * normal((a + b) / 2) + g[:, None] * b)
     assert np.allclose(at_once.numpy(), expected, atol=1e-5)
     assert not at_once[2].any(), "silence"
+
+
+def test_an_epoch_can_be_taken_up_at_any_step(source: ClipSource) -> None:
+    draws = EpochDraws(0, 0, 0)
+    given = source, InversePower(), ALL, draws, 6, 4, CPU
+    whole = arrays_of(list(epoch_batches(*given)))
+    for workers in (0, 1, 8):
+        for first in (0, 1, 5, 6):
+            rest = arrays_of(list(epoch_batches(*given, workers, first)))
+            assert len(rest) == 4 * (6 - first)
+            kept = whole[4 * first :]
+            assert all(np.array_equal(a, b) for a, b in zip(rest, kept, strict=True))
 
 
 def test_a_broken_loader_fails_the_epoch(source: ClipSource) -> None:

@@ -211,7 +211,7 @@ def test_the_extension_flips_the_clips_it_draws_and_a_spectrogram_cannot_tell() 
     wave = torch.from_numpy(np.random.default_rng(0).normal(size=(16, 8000)).astype(np.float32))
     targets = torch.eye(16)
     draws = EpochDraws(0, 0, 0).at(np.arange(16), spec.name)
-    flipped = function_of(spec)(spec, ClipBatch(wave.clone(), targets), draws)
+    flipped = function_of(spec)(spec, ClipBatch(wave.clone(), targets, 32_000), draws)
     expected = np.where(draws.happens(spec.p), -1, 1)
     assert set(expected) == {-1, 1}
     assert torch.equal(flipped.wave, wave * torch.from_numpy(expected)[:, None])

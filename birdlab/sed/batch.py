@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,22 +25,29 @@ Fetched = dict[str, Any]
 Part = int | slice
 """Which of several clips: one on a CPU, a slice of them elsewhere."""
 
+Normalise = Literal["crop", "recording"]
+"""Whose peak becomes 1: that of each clip, or that of its recording."""
+
 _LEAST_GAIN = 1e-12  # a gain that divides may not be 0
 
 
 @dataclass(frozen=True, eq=False)
 class Crops:
-    """Stored clips: k pieces [S] int16, and the peaks [k] of the recordings they are of."""
+    """Stored clips: k pieces [S] int16, and the peaks [k] of the recordings they are of.
+
+    `normalise` says what becomes 1: the peak of each clip, or that of its recording.
+    """
 
     pieces: Sequence[npt.NDArray[np.int16]]
     scales: npt.NDArray[np.float64]
+    normalise: Normalise = "crop"
 
     def __len__(self) -> int:
         return len(self.pieces)
 
     @property
     def gain(self) -> npt.NDArray[np.float32]:
-        """What brings each clip to peak 1, [k]; one whose peak is under 1e-6 is divided by 1e-6."""
+        """What brings each peak to 1, [k]; a clip whose peak is under 1e-6 is divided by 1e-6."""
         return np.array([self._gain(i) for i in range(len(self))], np.float32)
 
     def put(self, clips: Clips, part: Part) -> None:
@@ -60,10 +67,12 @@ class Crops:
             samples = torch.from_numpy(self.pieces[part].astype(np.float32))
         else:
             samples, gain = self._stack(part, clips.samples.device)
-        clips.add(samples, gain if factor is None else gain * _weights(factor, part, clips.samples))
+        clips.add(samples, gain if factor is None else gain * weights(factor, part, clips.samples))
 
     def _gain(self, i: int) -> float:
         piece, unit = self.pieces[i], float(self.scales[i]) / FULL_SCALE
+        if self.normalise == "recording":
+            return unit / max(float(self.scales[i]), PEAK_EPS)
         loudest = max(int(piece.max(initial=0)), -int(piece.min(initial=0)))
         return unit / max(loudest * unit, PEAK_EPS)
 
@@ -71,7 +80,7 @@ class Crops:
         self, part: slice, device: torch.device
     ) -> tuple[torch.Tensor, float | torch.Tensor]:
         samples = torch.from_numpy(np.stack(self.pieces[part])).to(device, non_blocking=True)
-        return samples.to(torch.float32), _weights(self.gain, part, samples)
+        return samples.to(torch.float32), weights(self.gain, part, samples)
 
 
 class Clips:
@@ -87,7 +96,7 @@ class Clips:
 
     def scale(self, factor: npt.NDArray[np.float32], part: Part) -> None:
         """Multiply each clip by its factor [k], 0 or more."""
-        self.gain = self.gain * _weights(factor, part, self.samples)
+        self.gain = self.gain * weights(factor, part, self.samples)
 
     def add(self, samples: torch.Tensor, gain: float | torch.Tensor) -> None:
         """Add `samples`, shaped as these, times `gain`."""
@@ -118,14 +127,17 @@ Change = Callable[[Clips, Part], None]
 class ClipBatch:
     """Clips of one training batch, which belong to whoever holds the batch.
 
-    wave: [B, S] float32, peak-normalised crops; targets: [B, C] float32, 0..1;
-    fetched: by augmentation name, what its `fetch` function read for this batch; waiting: by
-    clip, what is still to be done to it (see `change`); `replace` carries it on.
+    wave: [B, S] float32, crops of peak 1, or of recordings of peak 1; targets: [B, C] float32,
+    0..1; fetched: by augmentation name, what its `fetch` function read for this batch; mask:
+    [B, C] bool, which targets count in the loss, None where all do; waiting: by clip, what is
+    still to be done to it (see `change`); `replace` carries it on.
     """
 
     wave: torch.Tensor
     targets: torch.Tensor
+    sample_rate_hz: int
     fetched: dict[str, Fetched] = field(default_factory=dict)
+    mask: torch.Tensor | None = None
     waiting: dict[int, list[tuple[Change, int]]] = field(
         default_factory=lambda: defaultdict(list), repr=False
     )
@@ -161,7 +173,9 @@ class StoredBatch:
 
     crops: Crops
     targets: npt.NDArray[np.float32]
+    sample_rate_hz: int
     fetched: dict[str, Fetched]
+    mask: npt.NDArray[np.bool_] | None = None
 
     def to(self, device: torch.device) -> ClipBatch:
         """The batch on `device`; on a CPU its clips wait to be put into the wave."""
@@ -172,12 +186,14 @@ class StoredBatch:
             if device.type == "cpu"
             else torch.empty(shape, device=device)
         )
-        batch = ClipBatch(wave, torch.from_numpy(self.targets).to(device), self.fetched)
+        mask = None if self.mask is None else torch.from_numpy(self.mask).to(device)
+        targets = torch.from_numpy(self.targets).to(device)
+        batch = ClipBatch(wave, targets, self.sample_rate_hz, self.fetched, mask)
         batch.change(np.arange(len(self.crops)), self.crops.put)
         return batch
 
 
-def _weights(
+def weights(
     values: npt.NDArray[np.float32], part: Part, clips: torch.Tensor
 ) -> float | torch.Tensor:
     """One factor per clip in the form that multiplies `clips`: a number, or [k, 1]."""

@@ -41,6 +41,13 @@ class EpochDraws:
         """A generator for one draw an epoch (the order of rows)."""
         return generator(*self._key, name)
 
+    def generator_at(self, name: str, position: int) -> np.random.Generator:
+        """A generator for one position, for a transform that needs many numbers there.
+
+        Twice as fast as the counter-based ones.
+        """
+        return np.random.Generator(np.random.SFC64(key_of(*self._key, name, "at", position)))
+
     def at(self, positions: npt.NDArray[np.int64], name: str) -> Draws:
         """The draws of the transform `name` at these positions."""
         return Draws(self, positions, name)
@@ -74,6 +81,10 @@ class Draws:
     def uniform(self, k: int = 1, *, tag: str = "") -> npt.NDArray[np.float64]:
         """Numbers in [0, 1), shape [batch, k]; another `tag` gives independent ones."""
         return self._epoch.table(self._name, tag, k, self.positions)
+
+    def generator(self, i: int) -> np.random.Generator:
+        """A generator for clip `i` of the batch: for noise, say, a number a sample."""
+        return self._epoch.generator_at(self._name, int(self.positions[i]))
 
     def happens(self, p: float) -> npt.NDArray[np.bool_]:
         """Which clips of the batch a transform with probability `p` changes, shape [batch]."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +15,13 @@ import torch
 from birdlab.data.store import WaveStore
 from birdlab.errors import DataError
 from birdlab.sed.augment import augment_wave, fetch_all
-from birdlab.sed.batch import ClipBatch, Crops, StoredBatch
+from birdlab.sed.batch import ClipBatch, Crops, Normalise, StoredBatch
 from birdlab.sed.draws import EpochDraws
-from birdlab.sed.sampler import draw_rows
+from birdlab.sed.sampler import draw_rows, row_weights_of
 from birdlab.sed.targets import Targets
-from birdlab.spec.augmentations import AugmentationSpec
+from birdlab.spec.augmentations import AugmentationSpec, Partner
 from birdlab.spec.base import Spec
+from birdlab.spec.recipe import Plain
 
 _LOCATED_AT_ONCE = 4096
 
@@ -76,6 +78,8 @@ class ClipSource:
     """Where crops come from: the rows of a training table and the noise data sets.
 
     A row costs 36 bytes here whatever its labels; everything else is read when it is needed.
+    `normalise` holds for crops of rows, noise always has peak 1; `sampler` weighs the partners of
+    `partner: class_weight`, without one every row alike.
     """
 
     waves: WaveStore
@@ -83,11 +87,30 @@ class ClipSource:
     targets: Targets
     noise: Mapping[str, Takes]
     crop_samples: int
+    normalise: Normalise = "crop"
+    sampler: Spec | None = None
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """The rate of every clip."""
+        return self.waves.sample_rate_hz
 
     @property
     def n_rows(self) -> int:
         """The number of training rows."""
         return len(self.takes)
+
+    def draw_partners(self, partner: Partner, u: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        """A row for each of the draws `u` [k] in [0, 1): alike, or as the sampler weighs rows."""
+        if partner == "uniform":
+            return (u * self.n_rows).astype(np.int64)
+        weights = self._cumulative_weights
+        rows: npt.NDArray[np.int64] = np.searchsorted(weights, u * weights[-1], side="right")
+        return np.minimum(rows, self.n_rows - 1)
+
+    @cached_property
+    def _cumulative_weights(self) -> npt.NDArray[np.float64]:
+        return np.cumsum(row_weights_of(self.sampler or Plain(), self.targets.primary))
 
     def read_crops(self, rows: npt.NDArray[np.int64], u: npt.NDArray[np.float64]) -> Crops:
         """A crop of each row; `u` in [0, 1) places it over its legal starts.
@@ -95,7 +118,9 @@ class ClipSource:
         A recording shorter than a crop is padded with zeros on the left.
         """
         return self._crops(
-            ((self.takes, row, float(x)) for row, x in zip(rows.tolist(), u, strict=True)), _pad
+            ((self.takes, row, float(x)) for row, x in zip(rows.tolist(), u, strict=True)),
+            _pad,
+            self.normalise,
         )
 
     def read_noise(self, names: Sequence[str], u: npt.NDArray[np.float64]) -> Crops:
@@ -105,12 +130,15 @@ class ClipSource:
         """
         sets = [self.noise[name] for name in names]
         chosen = ((sets[int(a * len(sets))], b, c) for a, b, c in u.tolist())
-        return self._crops(((takes, int(b * len(takes)), c) for takes, b, c in chosen), np.resize)
+        return self._crops(
+            ((takes, int(b * len(takes)), c) for takes, b, c in chosen), np.resize, "crop"
+        )
 
     def _crops(
         self,
         places: Iterable[tuple[Takes, int, float]],
         lengthen: Callable[[Samples, int], Samples],
+        normalise: Normalise,
     ) -> Crops:
         """Crops of rows of takes, started by a draw each; short ones made as long as the others."""
         pieces, scales = [], []
@@ -120,11 +148,29 @@ class ClipSource:
             piece = self.waves.read_row(place, start, min(n, self.crop_samples))
             pieces.append(piece if n >= self.crop_samples else lengthen(piece, self.crop_samples))
             scales.append(self.waves.scale_of(place))
-        return Crops(pieces, np.array(scales))
+        return Crops(pieces, np.array(scales), normalise)
 
 
 def _pad(piece: Samples, n: int) -> Samples:
     return np.concatenate([np.zeros(n - len(piece), np.int16), piece])
+
+
+def read_batch(
+    source: ClipSource,
+    augment: Sequence[AugmentationSpec],
+    draws: EpochDraws,
+    positions: npt.NDArray[np.int64],
+    rows: npt.NDArray[np.int64],
+) -> StoredBatch:
+    """The clips of `rows` drawn at `positions` of an epoch, with what augmentations need."""
+    u = draws.at(positions, "crop").uniform(1)[:, 0]
+    return StoredBatch(
+        source.read_crops(rows, u),
+        source.targets.dense(rows),
+        source.sample_rate_hz,
+        fetch_all(augment, draws, positions, source),
+        source.targets.masks(rows),
+    )
 
 
 def epoch_batches(
@@ -136,37 +182,30 @@ def epoch_batches(
     batch: int,
     device: torch.device,
     workers: int = 1,
+    first_step: int = 0,
 ) -> Iterator[Batch]:
-    """(positions, rows, clips) of each batch of an epoch, waves augmented, in order.
+    """(positions, rows, clips) of the batches of an epoch from `first_step` on, waves augmented.
 
     `workers` threads make the next batches meanwhile; with 0 each is made when it is asked
     for. The batches do not depend on their number.
     """
+    source = replace(source, sampler=sampler)
     rows = draw_rows(sampler, source.targets.primary, n_steps * batch, draws.generator("rows"))
-
-    def read(positions: npt.NDArray[np.int64]) -> StoredBatch:
-        chosen = rows[positions]
-        u = draws.at(positions, "crop").uniform(1)[:, 0]
-        return StoredBatch(
-            source.read_crops(chosen, u),
-            source.targets.dense(chosen),
-            fetch_all(augment, draws, positions, source),
-        )
 
     def load(step: int) -> Batch:
         positions = np.arange(step * batch, (step + 1) * batch)
-        stored = read(positions).to(device)
+        stored = read_batch(source, augment, draws, positions, rows[positions]).to(device)
         return positions, rows[positions], augment_wave(augment, stored, draws, positions)
 
     if workers == 0:
-        yield from map(load, range(n_steps))
+        yield from map(load, range(first_step, n_steps))
         return
     with ThreadPoolExecutor(workers) as ahead:
         pending: deque[Future[Batch]] = deque()
         try:
-            for step in range(min(workers, n_steps)):
+            for step in range(first_step, min(first_step + workers, n_steps)):
                 pending.append(ahead.submit(load, step))
-            for step in range(n_steps):
+            for step in range(first_step, n_steps):
                 ready = pending.popleft().result()
                 if step + workers < n_steps:
                     pending.append(ahead.submit(load, step + workers))
