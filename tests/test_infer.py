@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from birdlab.data.audio import decode
 from birdlab.errors import PredictError
-from birdlab.evaluate.windows import cut_windows
+from birdlab.evaluate.windows import Normalise, cut_windows
 from birdlab.infer.card import ModelCard, read_card
 from birdlab.infer.predict import list_soundscapes, predict_soundscapes
 from birdlab.infer.session import OnnxPredictor
@@ -95,6 +95,29 @@ def test_table_equals_the_road_of_validation(model: Path, soundscapes: Path, bat
     assert prediction.settings["threads"] == "1"
 
 
+@pytest.mark.parametrize("normalise", ["crop", "recording"])
+def test_a_file_hears_the_context_and_the_peak_that_its_card_states(
+    soundscapes: Path, tmp_path: Path, normalise: Normalise
+) -> None:
+    """Against a loop: pad to whole windows, cut the context, divide by the stated peak."""
+    card = ModelCard(CLASSES, RATE, 0.25, {}, 0.5, normalise)
+    table = predict_soundscapes(save_energy_model(tmp_path / "m.onnx", card), soundscapes).table
+    windows = []
+    for file in sorted(soundscapes.glob("*.wav")):
+        wave = decode(file, RATE).to_float()
+        n = -(-len(wave) // 2_000)
+        rest = wave[(n - 1) * 2_000 :]
+        padded = np.concatenate([wave[: (n - 1) * 2_000], np.zeros(2_000 - len(rest)), rest])
+        around = np.pad(padded, 1_000)
+        for k in range(n):
+            heard = around[k * 2_000 : k * 2_000 + 4_000]
+            peak = np.abs(heard if normalise == "crop" else wave).max()
+            windows.append(heard / peak)
+    expected = expected_probs(np.stack(windows))
+    assert len(table) == len(windows) == 28
+    np.testing.assert_allclose(table[list(CLASSES)], expected, atol=1e-5)
+
+
 def test_threads_and_readers_change_nothing(model: Path, soundscapes: Path) -> None:
     one = predict_soundscapes(model, soundscapes, threads=1, readers=1)
     two = predict_soundscapes(model, soundscapes, threads=2, readers=4, batch=5)
@@ -170,6 +193,24 @@ def test_predictor_refuses_what_is_no_promoted_model(model: Path, tmp_path: Path
 def test_card_survives_its_metadata() -> None:
     card = ModelCard(CLASSES, 32_000, 2.5, {"reduction": "rms"})
     assert read_card(card.to_metadata(), "x") == card
+    assert card.to_metadata()["birdlab_format"] == "1"
+    listening = ModelCard(CLASSES, 32_000, 2.5, {}, 10.0, "recording")
+    assert read_card(listening.to_metadata(), "x") == listening
+    assert listening.to_metadata()["birdlab_format"] == "2"
+
+
+def test_a_card_from_before_loads_as_it_was_meant() -> None:
+    """The metadata of a file of 1.0: no context, every window by itself."""
+    metadata = {
+        "birdlab_format": "1",
+        "classes": '["b", "a"]',
+        "sample_rate_hz": "32000",
+        "window_s": "5.0",
+        "reduction": "mean",
+    }
+    card = read_card(metadata, "x")
+    assert card == ModelCard(("b", "a"), 32_000, 5.0, {"reduction": "mean"}, None, "crop")
+    assert (card.input_samples, card.windowing.centre) == (160_000, None)
 
 
 @pytest.mark.parametrize(
@@ -183,6 +224,9 @@ def test_card_survives_its_metadata() -> None:
         {"window_s": "0"},
         {"sample_rate_hz": "fast"},
         {"birdlab_format": "0"},
+        {"context_s": "0.25"},
+        {"context_s": "NaN"},
+        {"normalise": "loudness"},
     ],
 )
 def test_cards_that_say_nonsense_are_refused(change: dict[str, str]) -> None:

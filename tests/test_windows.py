@@ -8,12 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from birdlab.data.audio import Waveform
 from birdlab.errors import OutputsError
 from birdlab.evaluate.windows import (
+    Normalise,
+    Windowing,
+    batch_windows,
     blend,
     count_windows,
     cut_windows,
     end_seconds,
+    iter_windows,
     peak_normalise,
     pool_recordings,
 )
@@ -47,6 +52,56 @@ def test_every_sample_is_in_its_place(n: int, width: int, data: st.DataObject) -
 def test_last_window_is_padded_on_the_left() -> None:
     windows = cut_windows(np.full(7, 0.25, np.float32), 5)
     assert windows.tolist() == [[1] * 5, [0, 0, 0, 1, 1]]
+
+
+@given(
+    n=sizes,
+    window=st.integers(1, 12),
+    margin=st.integers(0, 9),
+    normalise=st.sampled_from(["crop", "recording"]),
+    data=st.data(),
+)
+def test_what_is_heard_of_each_window(
+    n: int, window: int, margin: int, normalise: Normalise, data: st.DataObject
+) -> None:
+    """Against a loop over the padded recording; without a context as `cut_windows` cuts it."""
+    samples = data.draw(hnp.arrays(np.int16, n, elements=st.integers(-32767, 32767)))
+    wave = Waveform(samples, 0.25, 1)
+    context_s = float(window + 2 * margin) if margin else None
+    windowing = Windowing(float(window), 1, context_s, normalise)
+    heard = list(iter_windows(wave, windowing))
+    k = count_windows(n, window)
+    assert len(heard) == k
+    floats, padded = wave.to_float(), np.zeros(k * window + 2 * margin, np.float32)
+    last = (k - 1) * window
+    padded[margin : margin + last] = floats[:last]
+    padded[margin + k * window - (n - last) : margin + k * window] = floats[last:]
+    for i, got in enumerate(heard):
+        expected = padded[i * window : i * window + window + 2 * margin]
+        assert got.dtype == np.float32 and got.shape == (windowing.input_samples,)
+        peak = np.abs(expected).max(initial=0) if normalise == "crop" else 0.25
+        np.testing.assert_allclose(got, expected / max(peak, 1e-6), rtol=1e-6)
+    if not margin and normalise == "crop":
+        assert np.array_equal(np.stack(heard), cut_windows(floats, window))
+
+
+def test_the_window_lies_in_the_centre_of_its_context() -> None:
+    assert Windowing(5.0, 32_000, 10.0).centre == (0.25, 0.75)
+    assert Windowing(5.0, 32_000, 5.0).centre is None
+    assert Windowing(5.0, 32_000).input_samples == 160_000
+    assert Windowing(5.0, 32_000, 10.0).input_samples == 320_000
+    assert str(Windowing(5.0, 32_000, 10.0)) == "5 s out of 10 s at 32000 Hz, normalised per crop"
+    with pytest.raises(OutputsError, match="shorter than its window"):
+        Windowing(5.0, 32_000, 4.0)
+
+
+@given(sizes=st.lists(st.integers(0, 5), max_size=9), batch=st.integers(1, 7))
+def test_batches_hold_every_window_once_and_no_other(sizes: list[int], batch: int) -> None:
+    windows = [np.full(3, i, np.float32) for i in range(sum(sizes))]
+    batches = [waves.copy() for waves in batch_windows(iter(windows), batch)]
+    assert [len(waves) for waves in batches[:-1]] == [batch] * (len(batches) - 1)
+    got = np.concatenate([*batches, np.zeros((0, 3), np.float32)])
+    assert got[:, 0].tolist() == list(range(len(windows)))
 
 
 def test_peak_normalise_keeps_silence_and_noise_below_the_limit() -> None:
