@@ -13,9 +13,9 @@ from torch import Tensor
 from birdlab.data.audio import decode
 from birdlab.errors import SpecError
 from birdlab.sed.dft import split_n_fft
-from birdlab.sed.frontend import LogMel
+from birdlab.sed.frontend import LogMel, MultiMel
 from birdlab.spec.kinds import function_of
-from birdlab.spec.model import LogMelSpec
+from birdlab.spec.model import LogMelSpec, MultiMelSpec
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "realbirds"
 SAMPLES = 160_000
@@ -127,6 +127,38 @@ def test_split_divides_both_and_is_cheapest_where_known() -> None:
         p, q = split_n_fft(n_fft, hop)
         assert p * q == n_fft
         assert hop % q == 0
+
+
+def test_several_mels_are_the_channels_of_one_image() -> None:
+    channels = (
+        LogMelSpec(n_fft=1024, f_max_hz=9000.0),
+        LogMelSpec(),
+        LogMelSpec(n_fft=4096, f_min_hz=2000.0, top_db=60.0),
+    )
+    spec = MultiMelSpec(channels=channels)
+    model, waves = function_of(spec)(spec), synthetic_clips()
+    assert isinstance(model, MultiMel)
+    image = model(waves)
+    assert image.shape == (6, 3, 128, 313)
+    for i, channel in enumerate(channels):
+        assert torch.equal(image[:, i : i + 1], LogMel(channel)(waves))
+    assert (image - model.export_form()(waves)).abs().max() < 5e-4
+    assert model.export_form().state_dict() == {}
+
+
+@pytest.mark.realbirds
+def test_a_real_clip_does_not_depend_on_its_batch() -> None:
+    """Clips of unlike loudness, where a limit over the batch would cut the quiet ones."""
+    files = sorted(REAL.glob("soundscapes/*.ogg"))[:8]
+    if not files:
+        pytest.skip("the real recordings are not beside the checkout")
+    waves = torch.stack([torch.from_numpy(decode(f).to_float()[:SAMPLES]) for f in files])
+    waves *= torch.logspace(-3, 0, len(files))[:, None]
+    model = LogMel(LogMelSpec())
+    decibels, batch = model.decibels(waves), model(waves)
+    assert decibels.amax((1, 2)).max() - decibels.amax((1, 2)).min() > 30
+    for picked in ([0], [3], [7], [0, 7], [7, 0, 3, 3]):
+        assert (model(waves[picked]) - batch[picked]).abs().max() <= 1e-5
 
 
 def test_autocast_changes_nothing() -> None:

@@ -9,14 +9,16 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from birdlab.errors import LabError, SpecError
-from birdlab.sed.heads import AttentionHead
 from birdlab.sed.backbones import build_backbone
+from birdlab.sed.heads import AttentionHead, BothWays
 from birdlab.sed.model import SEDModel, SedOutput
 from birdlab.sed.weights import load_backbone_weights
-from birdlab.spec.model import LogMelSpec, ModelSpec, SedAttention
+from birdlab.spec.base import Spec
+from birdlab.spec.kinds import function_of
+from birdlab.spec.model import LogMelSpec, ModelSpec, MultiMelSpec, Pooled, SedAttention
 
 SMALL = ModelSpec(backbone="mobilenetv3_small_050", frontend=LogMelSpec(n_mels=64))
 
@@ -58,6 +60,102 @@ def test_head_follows_its_formula() -> None:
             (output.time_max, v.sigmoid().max(dim=0).values),
         ):
             assert torch.allclose(got[b].double(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("pool", ["gem", "mean"])
+@pytest.mark.parametrize("attention", ["tanh", "sigmoid", "none"])
+def test_attention_and_pooling_follow_their_names(pool: str, attention: str) -> None:
+    torch.manual_seed(1)
+    spec = SedAttention(hidden=5, pool=pool, attention=attention, gem_p=2.0)  # type: ignore[arg-type]
+    head = AttentionHead(spec, 3, 2).eval()
+    features = torch.randn(2, 3, 4, 6)
+    pooled = features.mean(dim=2)
+    if pool == "gem":
+        pooled = features.clamp(min=1e-6).square().mean(dim=2).sqrt()
+    hidden = torch.einsum("hd,bdt->bht", head.project[1].weight, pooled).relu()
+    a, v = (
+        torch.einsum("ch,bht->bct", layer.weight[:, :, 0], hidden)
+        for layer in (head.attention, head.value)
+    )
+    squashed = {"tanh": a.tanh(), "sigmoid": 1 / (1 + (-a).exp()), "none": a}[attention]
+    w = squashed.exp() / squashed.exp().sum(dim=2, keepdim=True)
+    output = head(features)
+    assert torch.allclose(output.logits, (w * v).sum(dim=2), atol=1e-5)
+    assert torch.allclose(output.probs, (w * v.sigmoid()).sum(dim=2), atol=1e-5)
+
+
+@pytest.mark.parametrize("pool", ["gem", "mean"])
+def test_pooled_head_pools_frequency_and_time_as_one(pool: str) -> None:
+    torch.manual_seed(1)
+    spec = Pooled(pool=pool, gem_p=2.5)  # type: ignore[arg-type]
+    head = function_of(spec)(spec, 3, 2).eval()
+    features = torch.rand(2, 3, 4, 6)
+    clip, frames = features.mean(dim=(2, 3)), features.mean(dim=2)
+    if pool == "gem":
+        clip = features.pow(2.5).mean(dim=(2, 3)).pow(1 / 2.5)
+        frames = features.pow(2.5).mean(dim=2).pow(1 / 2.5)
+    weight = head.linear.weight
+    output = head(features)
+    assert torch.allclose(output.logits, clip @ weight.T, atol=1e-5)
+    assert torch.allclose(output.probs, (clip @ weight.T).sigmoid(), atol=1e-5)
+    by_frame = frames.transpose(1, 2) @ weight.T
+    assert torch.allclose(output.frame_logits, by_frame, atol=1e-5)
+    assert torch.allclose(output.time_max, by_frame.amax(dim=1).sigmoid(), atol=1e-5)
+
+
+def test_a_gru_hears_both_sides() -> None:
+    """Against the equations, one frame after the other and backwards."""
+    torch.manual_seed(1)
+    layer, frames = BothWays(3, 4), torch.randn(1, 5, 3)
+    gru = layer.gru
+
+    def run(order: list[int], way: str) -> dict[int, Tensor]:
+        w, r, b, c = (
+            getattr(gru, f"{name}_l0{way}")
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        state, states = torch.zeros(4), {}
+        for t in order:
+            given, kept = (w @ frames[0, t] + b).split(4), (r @ state + c).split(4)
+            reset, update = (given[0] + kept[0]).sigmoid(), (given[1] + kept[1]).sigmoid()
+            state = (1 - update) * (given[2] + reset * kept[2]).tanh() + update * state
+            states[t] = state
+        return states
+
+    forwards, backwards = run([0, 1, 2, 3, 4], ""), run([4, 3, 2, 1, 0], "_reverse")
+    expected = torch.stack([torch.cat([forwards[t], backwards[t]]) for t in range(5)])
+    assert torch.allclose(layer(frames)[0], expected, atol=1e-6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(layer(frames), layer(frames.float()))
+
+
+@pytest.mark.parametrize("head", [SedAttention(), SedAttention(gru=8), Pooled(), Pooled(gru=8)])
+def test_class_parameters_are_those_that_grow_with_the_classes(head: Spec) -> None:
+    few, many = (function_of(head)(head, 6, n).state_dict() for n in (2, 5))
+    grown = [name for name, tensor in few.items() if tensor.shape != many[name].shape]
+    told = [name for names in function_of(head)(head, 6, 5).class_parameters() for name in names]
+    assert sorted(told) == sorted(grown)
+    assert all(len(many[name]) == 5 for name in told)
+
+
+@pytest.mark.parametrize("head", [SedAttention(gru=8, pool="mean"), Pooled(), Pooled(gru=8)])
+def test_heads_give_probabilities_and_learn(head: Spec) -> None:
+    model, wave = build(SMALL.model_copy(update={"head": head})), torch.randn(3, 64_000)
+    output = model(wave)
+    assert [tuple(x.shape) for x in output] == [(3, 7), (3, 7), (3, 4, 7), (3, 7)]
+    assert all(x.min() >= 0 and x.max() <= 1 for x in (output.probs, output.time_max))
+    output.logits.square().mean().backward()
+    assert all(p.grad is not None for p in model.head.parameters())
+
+
+def test_several_mels_reach_the_backbone_as_channels() -> None:
+    mels = MultiMelSpec(channels=(LogMelSpec(n_mels=64), LogMelSpec(n_mels=64, n_fft=1024)))
+    model = build(ModelSpec(backbone=SMALL.backbone, in_channels=2, frontend=mels))
+    wave = torch.randn(2, 64_000)
+    mel = model.frontend(wave)
+    assert mel.shape == (2, 2, 64, 126)
+    swapped = model.classify(mel.flip(1)).logits
+    assert (swapped - model(wave).logits).abs().max() > 1e-6
 
 
 def test_output_shapes_ranges_and_halves() -> None:
@@ -165,6 +263,29 @@ def test_weights_by_name_and_rgb_summed(tmp_path: Path, name: str, suffix: str) 
             image.expand(-1, 3, -1, -1), intermediates_only=True
         )[-1]
         assert torch.allclose(backbone.eval()(image)[-1], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("features", ["features_only", "forward_features"])
+def test_weights_of_a_vision_transformer_and_its_positions(tmp_path: Path, features: str) -> None:
+    """At another image size, where the position embeddings of the file are fitted."""
+    torch.manual_seed(5)
+    whole = timm.create_model("test_vit", dynamic_img_size=True).eval()
+    nn.init.normal_(whole.pos_embed)
+    save_file(whole.state_dict(), tmp_path / "w.safetensors")
+    spec = ModelSpec(backbone="test_vit", features=features)  # type: ignore[arg-type]
+    backbone = build_backbone(spec, 64)
+    report = load_backbone_weights(backbone.network, tmp_path / "w.safetensors")
+    assert report.matched == "name"
+    assert str(report.adapted).endswith("patch_embed.proj.weight")
+    assert all(name.startswith(("head.", "norm.")) for name in report.dropped)
+    image = torch.rand(1, 1, 64, 96)
+    rgb = image.expand(-1, 3, -1, -1)
+    with torch.no_grad():
+        tokens, (expected,) = whole.forward_intermediates(rgb, indices=[-1])
+        if features == "forward_features":
+            expected = tokens[:, 1:].transpose(1, 2).reshape(1, 64, 4, 6)
+        got = backbone.read(backbone.network.eval(), image)
+    assert torch.allclose(got, expected, atol=1e-4)
 
 
 def test_weights_by_order_under_other_names(tmp_path: Path) -> None:
