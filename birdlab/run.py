@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from birdlab.cell import is_finished
+from birdlab.cell import is_finished, is_trained
 from birdlab.celljob import CellJob, job_folder, save_job
 from birdlab.cellplan import CellPlan
 from birdlab.data.leaks import refuse_leaks
@@ -83,12 +83,12 @@ def run_experiments(
     trained once, and cells run seed-major, so that all arms have evidence early.
     """
     plans = [_ready(spec, lab, progress) for spec, _ in specs]
-    missing = {c.cell_id: (p, c) for p in plans for c in p.cells if not is_finished(lab, c)}
+    untrained = {c.cell_id for p in plans for c in p.cells if not is_trained(lab, c)}
     for plan, (_, note) in zip(plans, specs, strict=True):
         for sink in sinks:
             sink.started(plan, note)
     try:
-        failed = _execute(missing, lab, executor, emit) if missing else {}
+        failed = _finish_all(plans, lab, executor, emit)
     except KeyboardInterrupt:
         unfinished = [p for p in plans if any(not is_finished(lab, c) for c in p.cells)]
         for sink in sinks:
@@ -104,7 +104,7 @@ def run_experiments(
                 sink.failed(plan, error)
             results.append(error)
             continue
-        result = collect(plan, lab, note, trained=set(missing))
+        result = collect(plan, lab, note, trained=untrained)
         for sink in sinks:
             sink.finished(result)
         results.append(result)
@@ -120,13 +120,13 @@ def _ready(spec: ExperimentSpec, lab: Lab, progress: Progress) -> Plan:
     refuse_leaks(plan.leaks, spec.data.accept_leaks)
     if all(is_finished(lab, cell) for cell in plan.cells):
         return plan
-    _refuse_missing(plan)
+    refuse_missing(plan)
     if not build_store(lab, plan, progress):
         plan = plan_experiment(spec, lab, progress=progress)
     return plan
 
 
-def _refuse_missing(plan: Plan) -> None:
+def refuse_missing(plan: Plan) -> None:
     """Raise DataError for audio that is not there: a cell may need it only after hours."""
     gone: list[str] = []
     for rows in {id(cell.rows): cell.rows for cell in plan.cells}.values():
@@ -153,6 +153,24 @@ def _seed_major(
             steps, node = steps + 1, node.start
         depth[cell.cell_id] = steps
     return sorted(missing.values(), key=lambda pair: (pair[1].seed, depth[pair[1].cell_id]))
+
+
+def _finish_all(
+    plans: Sequence[Plan], lab: Lab, executor: Executor, emit: Callable[[Event], None]
+) -> dict[str, BirdlabError]:
+    """The errors of the cells that failed, by id; all others are finished for every plan.
+
+    Plans may share a cell and ask for different outputs of it (another context, soundscapes):
+    its weights are trained for the first, and a further pass makes what the others lack.
+    """
+    failed: dict[str, BirdlabError] = {}
+    for _ in plans:
+        lacking = [(p, c) for p in plans for c in p.cells if c.cell_id not in failed]
+        missing = {c.cell_id: (p, c) for p, c in lacking if not is_finished(lab, c)}
+        if not missing:
+            break
+        failed |= _execute(missing, lab, executor, emit)
+    return failed
 
 
 def _execute(

@@ -32,9 +32,10 @@ from birdlab.promote.members import collect_members
 from birdlab.promote.parity import check_parity
 from birdlab.promote.promote import promote_runs
 from birdlab.promote.smoke import smoke_test
-from birdlab.record import RunResult, chosen_words
-from birdlab.run import run_experiment
+from birdlab.record import RunNote, RunResult, chosen_words
+from birdlab.run import run_experiment, run_experiments
 from birdlab.spec.experiment import ExperimentSpec
+from birdlab.tasks import InProcess
 from birdlab.tracking.index import load_runs
 from birdlab.validation import predict_fold
 
@@ -249,6 +250,21 @@ def test_soundscapes_change_no_other_score_and_train_nothing(lab: Lab) -> None:
     beside = run_experiment(spec_of(soundscapes=("scapes",)), lab=lab)
     assert beside.trained == 0
     assert without.scores.items() < beside.scores.items()
+
+
+def test_arms_may_share_weights_and_hear_differently(lab: Lab) -> None:
+    """Trained once for both, and each is scored on outputs of its own."""
+    train = {"length": {"steps": 2}, "batch": 4, "window_s": 1.0}
+    arms = []
+    for context_s in (None, 2.0):
+        raw = spec_of(context_s=context_s).model_dump(mode="json")
+        raw["stages"][0]["train"] |= train
+        arms.append(ExperimentSpec.model_validate_json(json.dumps(raw)))
+    results = run_experiments([(arm, RunNote()) for arm in arms], lab=lab, executor=InProcess())
+    one, two = (r for r in results if isinstance(r, RunResult))
+    assert list(one.cells["cell_id"]) == list(two.cells["cell_id"])
+    assert list(one.cells["eval_id"]) != list(two.cells["eval_id"])
+    assert one.cv != two.cv
 
 
 def test_outputs_that_are_there_are_not_made_again(lab: Lab) -> None:
