@@ -116,7 +116,7 @@ def build_leaf(spec: LeafSpec) -> nn.Module:
             """The Gabor filters as they are now, cosines above sines: [2 n_filters, window]."""
             widest = spec.window * HALF_HEIGHT / math.pi
             width = self.width.clamp(4 * HALF_HEIGHT / math.pi, widest)[:, None]
-            centre = self.centre.clamp(0, math.pi)[:, None]
+            centre = self.centre.clamp(0.0, math.pi)[:, None]
             bell = torch.exp(-0.5 * (self.time / width) ** 2) / (math.sqrt(2 * math.pi) * width)
             angle = centre * self.time
             return torch.cat([bell * angle.cos(), bell * angle.sin()])
@@ -129,7 +129,7 @@ def build_leaf(spec: LeafSpec) -> nn.Module:
             filters = nn.functional.pad(self.filters(), (0, n_taps * spec.stride - spec.window))
             # Samples a stride apart lie beside each other as channels, which convolves faster.
             phases, taps = (
-                x.reshape(len(x), -1, spec.stride).transpose(1, 2) for x in (padded, filters)
+                x.reshape(x.shape[0], -1, spec.stride).transpose(1, 2) for x in (padded, filters)
             )
             re, im = nn.functional.conv1d(phases, taps).chunk(2, dim=1)
             bell = torch.exp(
@@ -144,7 +144,9 @@ def build_leaf(spec: LeafSpec) -> nn.Module:
             """Bands over their recent mean, rooted: [B, n_filters, T]."""
             alpha, delta, root = self.shape.exp()
             mean = energy @ _running_mean(energy)
-            rooted: Tensor = (energy / (EPS + mean) ** alpha + delta) ** root - delta**root
+            gained = energy / (EPS + mean) ** alpha
+            # (gained + delta)^root - delta^root, written so that silence is 0 to the last bit.
+            rooted: Tensor = delta**root * torch.expm1(root * torch.log1p(gained / delta))
             return rooted
 
         def forward(self, wave: Tensor) -> Tensor:

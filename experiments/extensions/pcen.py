@@ -98,7 +98,9 @@ def build_pcen(spec: PcenSpec) -> nn.Module:
             energy = self.mel_power(padded)
             alpha, delta, root = self.shape.exp()
             mean = energy @ _running_mean(energy)
-            rooted: Tensor = (energy / (EPS + mean) ** alpha + delta) ** root - delta**root
+            gained = energy / (EPS + mean) ** alpha
+            # (gained + delta)^root - delta^root, written so that silence is 0 to the last bit.
+            rooted: Tensor = delta**root * torch.expm1(root * torch.log1p(gained / delta))
             return rooted
 
         def forward(self, wave: Tensor) -> Tensor:

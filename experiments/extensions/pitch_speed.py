@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from birdlab.sed.draws import Draws
 
 Wave = npt.NDArray[np.float32]
+Draw = npt.NDArray[np.float64]
 N_FFT, HOP = 1024, 256
 """Of the phase vocoder; at 32 kHz a window of 32 ms."""
 
@@ -62,27 +63,37 @@ class Pitch(AugmentationSpec):
         return self
 
 
-@implements(Speed)
+def draw_factor(spec: Speed, _batch: ClipBatch, draws: Draws) -> dict[str, Draw]:
+    """How many times as fast each clip is played: [B]."""
+    low, high = spec.factor
+    return {"factor": low * (high / low) ** draws.uniform(2, tag="factor")[:, 0]}
+
+
+@implements(Speed, drawn=draw_factor)
 def change_speed(spec: Speed, batch: ClipBatch, draws: Draws) -> ClipBatch:
     """The batch with clips of it resampled and brought back to their length."""
-    low, high = spec.factor
-    u = draws.uniform(2, tag="factor")
+    factor = draw_factor(spec, batch, draws)["factor"]
+    place = draws.uniform(2, tag="factor")[:, 1]
     for i in np.flatnonzero(draws.happens(spec.p)):
         wave = batch.wave[i].cpu().numpy()
-        played = soxr.resample(wave, low * (high / low) ** u[i, 0], 1.0)
-        _put(batch, int(i), _fit_length(played, len(wave), u[i, 1]))
+        played = soxr.resample(wave, factor[i], 1.0)
+        _put(batch, int(i), _fit_length(played, len(wave), place[i]))
     return batch
 
 
-@implements(Pitch)
+def draw_semitones(spec: Pitch, _batch: ClipBatch, draws: Draws) -> dict[str, Draw]:
+    """How many semitones each clip goes up: [B]."""
+    low, high = spec.semitones
+    return {"semitones": low + (high - low) * draws.uniform(1, tag="semitones")[:, 0]}
+
+
+@implements(Pitch, drawn=draw_semitones)
 def change_pitch(spec: Pitch, batch: ClipBatch, draws: Draws) -> ClipBatch:
     """The batch with clips of it stretched in time, then resampled to their length."""
-    low, high = spec.semitones
-    u = draws.uniform(1, tag="semitones")[:, 0]
+    ratio = 2 ** (draw_semitones(spec, batch, draws)["semitones"] / 12)
     for i in np.flatnonzero(draws.happens(spec.p)):
-        ratio = 2 ** ((low + (high - low) * u[i]) / 12)
         wave = batch.wave[i].cpu().numpy()
-        played = soxr.resample(stretch(wave, ratio), ratio, 1.0)
+        played = soxr.resample(stretch(wave, ratio[i]), ratio[i], 1.0)
         _put(batch, int(i), _fit_length(played, len(wave), 0.0))
     return batch
 
