@@ -224,4 +224,5 @@ def clip_source(job: CellJob, lab: Lab) -> Any:
         job.targets,
         noise,
         round(job.stage.train.window_s * job.sample_rate_hz),
+        normalise=job.spec.model.normalise,
     )

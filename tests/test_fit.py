@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,13 @@ from conftest import TINY_SPEC
 
 from birdlab.data.store import WaveStore
 from birdlab.errors import CellError
-from birdlab.sed.draws import torch_seed
-from birdlab.sed.fit import EpochReport, fit
+from birdlab.sed import checkpoint
+from birdlab.sed.averaging import mean_of
+from birdlab.sed.checkpoint import CHECKPOINT
+from birdlab.sed.choice import best_epochs, is_exhausted, wanted_epochs
+from birdlab.sed.draws import EpochDraws, torch_seed
+from birdlab.sed.fit import EpochReport, Fitted, fit
+from birdlab.sed.learner import parts_of
 from birdlab.sed.loader import ClipSource, Takes, locate_takes
 from birdlab.sed.model import SEDModel
 from birdlab.sed.predictor import TorchPredictor
@@ -62,6 +68,19 @@ class Trained:
     clip_probs: Any
     time_max: Any
     state: dict[str, torch.Tensor]
+    fitted: Fitted
+
+
+class Validation:
+    """Gives the scores it was made with, one a call, and keeps the weights it was shown."""
+
+    def __init__(self, *scores: float) -> None:
+        self.scores, self.seen = list(scores), list[dict[str, torch.Tensor]]()
+
+    def __call__(self, model: torch.nn.Module) -> Mapping[str, float]:
+        assert not model.training
+        self.seen.append({n: t.clone() for n, t in model.state_dict().items()})
+        return {"padded_cmap": self.scores[len(self.seen) - 1]}
 
 
 def train(source: ClipSource, changes: dict[str, Any] | None = None, **given: Any) -> Trained:
@@ -72,7 +91,11 @@ def train(source: ClipSource, changes: dict[str, Any] | None = None, **given: An
     torch.manual_seed(torch_seed(options["seed"], options["fold"], "train", "init"))
     model = SEDModel(spec.model, 3)
     reports: list[EpochReport] = []
-    fit(
+    report = options.pop("report", reports.append)
+    hook = options.pop("hook", None)
+    if hook is not None:
+        model.head.value.weight.register_hook(hook)
+    fitted = fit(
         model,
         source,
         spec.train,
@@ -80,13 +103,13 @@ def train(source: ClipSource, changes: dict[str, Any] | None = None, **given: An
         steps,
         device=CPU,
         names=lambda rows: [f"recording{i}" for i in rows],
-        report=reports.append,
+        report=report,
         **options,
     )
     rng = np.random.Generator(np.random.PCG64(8))
     waves = rng.uniform(-1, 1, (2, 5 * RATE)).astype(np.float32)
     p, m = TorchPredictor(model, [2, 0], CPU)(waves)
-    return Trained(reports, p, m, model.state_dict())
+    return Trained(reports, p, m, model.state_dict(), fitted)
 
 
 def test_a_golden_tiny_cell(source: ClipSource) -> None:
@@ -167,3 +190,342 @@ def test_a_loss_that_is_lost_names_epoch_step_and_recordings(source: ClipSource)
     assert "recording" in str(error.got)
     assert "train.optimizer.lr" in str(error.fix)
     assert "birdlab data" not in str(error.fix), "there is no such command"
+
+
+# ---------------------------------------------------------------- options
+
+
+def same(one: Mapping[str, torch.Tensor], two: Mapping[str, torch.Tensor]) -> bool:
+    assert one.keys() == two.keys()
+    return all(torch.equal(one[name], two[name]) for name in one)
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "accumulate": {"train.accumulate": 2},
+    "clip_norm": {"train.clip_norm": 1e-3, "train.optimizer": {"kind": "sgd", "lr": 0.1}},
+    "backbone_lr": {"train.optimizer": {"kind": "adam", "lr": 3e-3, "backbone_lr": 1e-4}},
+    "warmup": {"train.schedule": {"kind": "cosine", "warmup_epochs": 1}},
+    "ema": {"train.ema_decay": 0.9},
+    "freeze one": {"train.freeze_epochs": 1},
+    "freeze all": {"train.freeze_epochs": "all"},
+    "bf16": {"train.precision": "bf16"},
+    "fp16": {"train.precision": "fp16"},
+    "last 2": {"train.average": {"k": 2}},
+    "best": {"train.checkpoint": "best", "train.validate_every": 1},
+    "best 2": {"train.average": {"of": "best", "k": 2}, "train.validate_every": 1},
+    "early stop": {"train.early_stop": 1, "train.validate_every": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def plain(source: ClipSource) -> Trained:
+    return train(source, steps=Steps(6, 2, 4))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_each_option_changes_the_weights(source: ClipSource, plain: Trained, option: str) -> None:
+    changes = OPTIONS[option]
+    base = plain.state
+    if option == "clip_norm":
+        sgd = {"train.optimizer": changes["train.optimizer"]}
+        base = train(source, sgd, steps=Steps(6, 2, 4)).state
+    got = train(source, changes, steps=Steps(6, 2, 4), validate=Validation(0.5, 0.4, 0.3))
+    assert not same(got.state, base)
+    assert all(torch.isfinite(t).all() for t in got.state.values() if t.is_floating_point())
+    again = train(source, changes, steps=Steps(6, 2, 4), validate=Validation(0.5, 0.4, 0.3))
+    assert same(got.state, again.state)
+
+
+def test_looking_at_the_fold_changes_no_weight(source: ClipSource, plain: Trained) -> None:
+    looking = train(
+        source,
+        {"train.validate_every": 2},
+        steps=Steps(6, 2, 4),
+        validate=Validation(0.1, 0.2),
+    )
+    assert same(looking.state, plain.state)
+    assert [dict(r.scores) for r in looking.reports] == [
+        {},
+        {"padded_cmap": 0.1},
+        {"padded_cmap": 0.2},
+    ]
+    assert [(r.best, r.best_epoch) for r in looking.reports] == [(None, None), (0.1, 1), (0.2, 2)]
+    assert [row.get("padded_cmap") for row in looking.fitted.curves] == [None, 0.1, 0.2]
+    assert looking.fitted.chosen == plain.fitted.chosen == "last"
+
+
+def test_a_frozen_backbone_stays_as_it_is(source: ClipSource) -> None:
+    one = {**OPTIONS["freeze one"], "train.validate_every": 1}
+    seen = Validation(0.1, 0.2, 0.3)
+    train(source, one, steps=Steps(6, 2, 4), validate=seen)
+    torch.manual_seed(torch_seed(0, 0, "train", "init"))
+    fresh = SEDModel(build_spec(parse_yaml(TINY_SPEC, "x")).model, 3).state_dict()
+    backbone = [n for n in fresh if n.startswith("backbone.")]
+    assert any("running_mean" in n for n in backbone)
+    for name in backbone:
+        assert torch.equal(seen.seen[0][name], fresh[name]), name
+    assert not same(seen.seen[0], fresh), "the head learns meanwhile"
+    assert any(not torch.equal(seen.seen[1][n], fresh[n]) for n in backbone)
+
+
+def test_rates_of_a_frozen_stage_follow_the_same_schedule(source: ClipSource) -> None:
+    given = [train(source, c, steps=Steps(6, 2, 4)) for c in ({}, OPTIONS["freeze one"])]
+    assert [r.lr for r in given[0].reports] == [r.lr for r in given[1].reports]
+
+
+def test_accumulation_takes_the_gradient_of_the_whole_step(source: ClipSource) -> None:
+    """Without batch norms in training mode and dropout, parts give what the whole gives."""
+    still = {
+        "train.freeze_epochs": "all",
+        "model.head": {"kind": "sed_attention", "hidden": 16, "dropout": 0.0},
+        "train.optimizer": {"kind": "sgd", "lr": 0.1},
+    }
+    whole = train(source, still)
+    parts = train(source, {**still, "train.accumulate": 4})
+    for name, tensor in whole.state.items():
+        assert torch.allclose(tensor.float(), parts.state[name].float(), atol=1e-5), name
+    assert [r.loss for r in whole.reports] == pytest.approx([r.loss for r in parts.reports])
+    assert parts_of(10, 4) == [slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 10)]
+    assert parts_of(3, 8) == [slice(0, 1), slice(1, 2), slice(2, 3)]
+
+
+# ---------------------------------------------------------------- which weights
+
+
+def test_the_best_epoch_is_the_one_that_was_scored_best(source: ClipSource) -> None:
+    seen = Validation(0.2, 0.5, 0.5)
+    got = train(source, OPTIONS["best"], steps=Steps(6, 2, 4), validate=seen)
+    assert same(got.state, seen.seen[1]), "of equal ones the earlier"
+    assert got.fitted.chosen == "best epoch 2 of 3"
+
+
+def test_the_running_mean_is_what_is_scored_and_kept(source: ClipSource, plain: Trained) -> None:
+    seen = Validation(0.2, 0.5, 0.6)
+    ema = {**OPTIONS["ema"], "train.validate_every": 1}
+    got = train(source, ema, steps=Steps(6, 2, 4), validate=seen)
+    assert same(got.state, seen.seen[2])
+    assert same(got.state, train(source, OPTIONS["ema"], steps=Steps(6, 2, 4)).state)
+    assert [r.loss for r in got.reports] == [r.loss for r in plain.reports], "training goes on raw"
+
+
+@pytest.mark.parametrize(("of", "epochs"), [("last", (1, 2)), ("best", (0, 2))])
+def test_an_average_is_the_mean_with_norms_made_anew(
+    source: ClipSource, of: str, epochs: tuple[int, ...]
+) -> None:
+    seen = Validation(0.5, 0.1, 0.4)
+    changes = {"train.average": {"of": of, "k": 2}, "train.validate_every": 1}
+    got = train(source, changes, steps=Steps(6, 2, 4), validate=seen)
+    mean = mean_of(seen.seen[e] for e in epochs)
+    norms = [n for n in mean if "running_" in n]
+    assert norms
+    for name in set(mean) - set(norms):
+        if "num_batches" not in name:
+            assert torch.equal(got.state[name], mean[name]), name
+    assert any(not torch.allclose(got.state[n], mean[n], atol=1e-3) for n in norms)
+    assert got.fitted.chosen == f"mean of the {of} 2 of 3"
+
+
+def test_it_stops_early_and_says_so(source: ClipSource) -> None:
+    changes = {"train.early_stop": 2, "train.validate_every": 1}
+    got = train(source, changes, steps=Steps(10, 2, 4), validate=Validation(0.1, 0.5, 0.4, 0.5))
+    assert len(got.reports) == 4
+    assert got.fitted.chosen == "epoch 4 of 5, stopped early"
+    both = {**changes, "train.checkpoint": "best"}
+    got = train(source, both, steps=Steps(10, 2, 4), validate=Validation(0.1, 0.5, 0.4, 0.5))
+    assert got.fitted.chosen == "best epoch 2 of 4, stopped early"
+
+
+def test_what_a_choice_keeps() -> None:
+    scores = [(0, 0.1), (1, 0.4), (2, 0.4), (3, 0.2)]
+    assert best_epochs(scores, 3) == [1, 2, 3]
+    assert [is_exhausted(scores[:n], 2) for n in range(5)] == [False, False, False, False, True]
+    assert not is_exhausted(scores, None)
+    spec = build_spec(parse_yaml(TINY_SPEC, "x"), {"train.average": {"k": 3}}).train
+    assert [wanted_epochs(spec, [], done, 5) for done in (2, 3, 5)] == [[], [2], [2, 3, 4]]
+
+
+def test_a_recipe_that_is_steered_needs_something_to_steer_it(source: ClipSource) -> None:
+    with pytest.raises(CellError, match="this stage has none") as caught:
+        train(source, OPTIONS["best"])
+    assert "checkpoint: best" in str(caught.value)
+
+
+def test_two_epochs_never_repeat_the_same_draws(source: ClipSource) -> None:
+    from birdlab.sed.loader import epoch_batches
+
+    spec = build_spec(parse_yaml(TINY_SPEC, "x"))
+    waves = []
+    for epoch in range(4):
+        draws = EpochDraws(0, 0, epoch)
+        batches = epoch_batches(source, spec.train.sampler, spec.augment, draws, 2, 4, CPU, 0)
+        waves.append(torch.cat([clips.wave for _, _, clips in batches]))
+    for i, one in enumerate(waves):
+        for other in waves[i + 1 :]:
+            assert not any(torch.equal(a, b) for a in one for b in other)
+
+
+# ---------------------------------------------------------------- precision, compiling
+
+
+def test_fp16_leaves_out_steps_that_overflow_and_stops_where_all_do(source: ClipSource) -> None:
+    calls = []
+
+    def overflow_once(grad: torch.Tensor) -> torch.Tensor:
+        calls.append(grad)
+        return grad * float("inf") if len(calls) == 2 else grad
+
+    changes = {"train.precision": "fp16", "train.window_s": 1}
+    got = train(source, changes, steps=Steps(3, 3, 2), hook=overflow_once)
+    assert len(calls) == 3
+    assert all(torch.isfinite(t).all() for t in got.state.values() if t.is_floating_point())
+    with pytest.raises(CellError, match="overflows however it is scaled"):
+        train(source, changes, steps=Steps(60, 60, 2), hook=lambda g: g * float("inf"))
+
+
+def test_a_gradient_that_is_lost_stops_training_at_its_step(source: ClipSource) -> None:
+    with pytest.raises(CellError, match="with a gradient of nan") as caught:
+        train(source, hook=lambda grad: grad * float("nan"))
+    assert caught.value.where == "epoch 0, step 0"
+
+
+SMALL: dict[str, Any] = {
+    "model.backbone": {"kind": "transformer", "width": 8, "depth": 1, "heads": 1},
+    "model.head": {"kind": "pooled"},
+    "train.window_s": 1,
+}
+COMPILED = {**SMALL, "train.compile": True}
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_to_the_same_but_for_last_digits(source: ClipSource) -> None:
+    one, two = (
+        train(source, SMALL, steps=Steps(2, 2, 2)),
+        train(source, COMPILED, steps=Steps(2, 2, 2)),
+    )
+    for name, tensor in one.state.items():
+        assert torch.allclose(tensor.float(), two.state[name].float(), atol=2e-2), name
+    assert not same(one.state, two.state)
+
+
+def test_a_network_that_cannot_be_compiled_says_so(source: ClipSource) -> None:
+    import torch._inductor.config as inductor
+
+    torch.compiler.reset()
+    with (
+        inductor.patch({"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}),
+        pytest.raises(CellError, match="cannot be compiled") as caught,
+    ):
+        train(source, COMPILED, steps=Steps(2, 2, 2))
+    torch.compiler.reset()
+    assert "train.compile" in str(caught.value)
+
+
+# ---------------------------------------------------------------- what is saved
+
+
+def test_a_lost_batch_is_saved(source: ClipSource, tmp_path: Path) -> None:
+    with pytest.raises(CellError) as caught:
+        train(source, hook=lambda grad: grad * float("nan"), failed=tmp_path / "failed")
+    (file,) = (tmp_path / "failed").iterdir()
+    assert str(file) in str(caught.value.got)
+    with np.load(file, allow_pickle=False) as saved:
+        assert saved["waves"].shape == (4, 2 * RATE)
+        assert np.isclose(np.abs(saved["waves"]).max(), 1)
+        assert saved["targets"].shape == (4, 3)
+        assert [str(n) for n in saved["recordings"]] == str(caught.value.got).split(": ")[1].split(
+            ";"
+        )[0].split(", ")
+        assert (saved["epoch"], saved["step"]) == (0, 0)
+
+
+class Breaking(WaveStore):
+    """A store that is gone after so many reads."""
+
+    left = 0
+
+    def read_row(self, *given: Any) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise OSError("the store is gone")
+        return super().read_row(*given)
+
+
+def breaking(source: ClipSource, after: int) -> ClipSource:
+    """The source without augmentations, which breaks after so many batches of 4."""
+    store = Breaking(source.waves.root, RATE)
+    assert store.missing([]) == []  # reads the index
+    store.left = 4 * after
+    return replace(source, waves=store)
+
+
+RESUMED = {
+    "plain": {},
+    "ema and accumulation": {"train.ema_decay": 0.9, "train.accumulate": 2},
+    "fp16": {"train.precision": "fp16", "train.clip_norm": 1.0},
+    "average of frozen": {"train.average": {"k": 2}, "train.freeze_epochs": "all"},
+    "radam": {"train.optimizer": {"kind": "radam", "lr": 1e-3, "backbone_lr": 1e-4}},
+    "sgd": {"train.optimizer": {"kind": "sgd", "lr": 0.01}, "train.channels_last": True},
+}
+
+
+@pytest.mark.parametrize("option", RESUMED)
+def test_training_that_broke_within_an_epoch_goes_on_to_the_same_bits(
+    source: ClipSource, tmp_path: Path, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "SAVE_EVERY_S", 0.0)
+    changes = {**RESUMED[option], "augment": ["spec_mask"]}
+    steps = Steps(6, 3, 4)
+    undisturbed = train(source, changes, steps=steps)
+    epochs: list[int] = []
+    for after in (2, 1, 1):
+        with pytest.raises(OSError, match="gone"):
+            train(
+                breaking(source, after),
+                changes,
+                steps=steps,
+                workers=0,
+                checkpoint=tmp_path,
+                resumed=epochs.append,
+            )
+    for _ in range(2):  # the second time everything is trained already
+        got = train(source, changes, steps=steps, checkpoint=tmp_path, resumed=epochs.append)
+        assert same(got.state, undisturbed.state)
+        for mine, theirs in zip(got.fitted.curves, undisturbed.fitted.curves, strict=True):
+            assert (mine["loss"], mine["lr"]) == (theirs["loss"], theirs["lr"])
+    assert epochs == [0, 1, 1, 2]
+
+
+def test_no_epoch_is_trained_twice_when_its_scores_were_interrupted(
+    source: ClipSource, tmp_path: Path
+) -> None:
+    def interrupted(_: torch.nn.Module) -> Mapping[str, float]:
+        raise KeyboardInterrupt
+
+    changes = {"train.validate_every": 1, "augment": []}
+    with pytest.raises(KeyboardInterrupt):
+        train(source, changes, steps=Steps(4, 2, 4), checkpoint=tmp_path, validate=interrupted)
+    once = breaking(source, 2)  # the steps of one epoch, and no more
+    scores = Validation(0.1, 0.2)
+    got = train(
+        once, changes, steps=Steps(4, 2, 4), workers=0, checkpoint=tmp_path, validate=scores
+    )
+    assert [r.epoch for r in got.reports] == [0, 1]
+    assert same(
+        got.state, train(source, changes, steps=Steps(4, 2, 4), validate=Validation(0.1, 0.2)).state
+    )
+
+
+def test_a_checkpoint_that_is_damaged_or_of_another_torch_is_refused(
+    source: ClipSource, tmp_path: Path
+) -> None:
+    train(source, checkpoint=tmp_path)
+    path = tmp_path / CHECKPOINT
+    whole = path.read_bytes()
+    content = checkpoint.load_tensors(path)
+    content["made_by"]["torch"] = "1.0"
+    checkpoint.save_tensors(path, content)
+    with pytest.raises(CellError, match="another torch"):
+        train(source, checkpoint=tmp_path)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CellError, match="cannot be read"):
+        train(source, checkpoint=tmp_path)

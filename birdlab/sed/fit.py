@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +92,9 @@ def fit(
         learner.restore(saved[1])
         resumed(at.epoch)
 
-    def batches(draws: EpochDraws, n_steps: int, first: int = 0) -> Generator[Batch, None, None]:
+    def batches(draws: EpochDraws, n_steps: int, first_step: int = 0) -> Iterator[Batch]:
         given = (source, train.sampler, augment, draws, n_steps, steps.batch, device, workers)
-        yield from islice(epoch_batches(*given), first, None)
+        return epoch_batches(*given, first_step=first_step)
 
     def lost(value: float, norm: float, rows: Sequence[int], clips: ClipBatch) -> CellError:
         return lost_error(value, norm, at, clips, names(rows), failed)
@@ -107,8 +106,8 @@ def fit(
                 if at.step == 0:
                     torch.manual_seed(torch_seed(seed, fold, at.epoch, "network"))
                 draws, n_steps = EpochDraws(seed, fold, at.epoch), steps.in_epoch(at.epoch)
-                with closing(batches(draws, n_steps, at.step)) as clips:
-                    _train_epoch(learner, clips, at, draws, checkpoints, hold, lost)
+                clips = batches(draws, n_steps, at.step)
+                _train_epoch(learner, clips, at, draws, checkpoints, hold, lost)
                 ended, scores = time.perf_counter(), {}
                 if validate is not None and _is_scored(train, at.epoch, steps.epochs):
                     checkpoints.save(at, learner.states())
@@ -129,8 +128,8 @@ def fit(
         learner.take(snapshots.mean(wanted) if wanted else learner.weights())
         if train.average is not None:
             draws, n_steps = EpochDraws(seed, fold, at.epoch - 1), steps.in_epoch(at.epoch - 1)
-            with closing(batches(draws, min(n_steps, NORM_BATCHES))) as clips:
-                learner.renew_norms(clips, draws)
+            learner.begin_epoch(at.epoch - 1)
+            learner.renew_norms(batches(draws, min(n_steps, NORM_BATCHES)), draws)
     chosen = describe_choice(train, wanted, at.epoch, steps.epochs)
     return Fitted(at.curves, chosen, at.spent_s)
 

@@ -111,8 +111,7 @@ class Learner:
     def _loss(
         self, clips: ClipBatch, part: slice, draws: EpochDraws, positions: Positions
     ) -> Tensor:
-        mask = getattr(clips, "mask", None)
-        mask = None if mask is None else mask[part]
+        mask = None if clips.mask is None else clips.mask[part]
         with self._autocast():
             output = self.classify(self._mel(clips.wave[part], draws, positions[part]))
         return compute_loss(self.train.loss, output, clips.targets[part], mask)
@@ -185,7 +184,7 @@ class Learner:
     def renew_norms(
         self, batches: Iterator[tuple[Positions, Any, ClipBatch]], draws: EpochDraws
     ) -> None:
-        """Make the batch-norm statistics anew on training batches."""
+        """Make the batch-norm statistics anew on training batches; frozen ones stay."""
         with self._autocast():
             mels = (self._mel(clips.wave, draws, positions) for positions, _, clips in batches)
             recompute_norms(self.model, mels)
