@@ -17,10 +17,9 @@ from birdlab.sed.maps import MapReader
 from birdlab.spec.kinds import function_of
 from birdlab.spec.model import ModelSpec
 
-PROBE_FRAMES = 97
-"""Length of the blank image that shows what a backbone gives back: odd, halved four times too."""
-LONG_FRAMES = 641
-"""Length of a second one, for networks that are made for one image size."""
+PROBE_FRAMES = (97, 313)
+"""Lengths of the blank images that show what a backbone gives back: one that stays odd when it is
+halved and rounded up, and 5 s at the usual hop."""
 DEEPEST = 32
 """A number of frames that networks ask for multiples of when they halve the image five times."""
 
@@ -53,7 +52,7 @@ def build_backbone(spec: ModelSpec, n_bins: int) -> Backbone:
             expected=f"a name such as {', '.join(close) or 'tf_efficientnet_lite0'}",
             fix="look it up: python -c \"import timm; print(timm.list_models('*part*'))\"",
         )
-    network = _created(spec)
+    network = _created(spec, spec.backbone)
     built = _probed(network, _readers(network, spec, n_bins), spec, n_bins)
     if spec.grad_checkpointing:
         _switch_checkpointing(getattr(network, "model", network), network, spec)
@@ -82,7 +81,7 @@ def _own_kind(spec: ModelSpec, n_bins: int) -> Backbone:
 # ---------------------------------------------------------------- making a timm network
 
 
-def _created(spec: ModelSpec) -> nn.Module:
+def _created(spec: ModelSpec, name: str) -> nn.Module:
     """The timm network, in the most flexible of the forms that timm has of it."""
     options: dict[str, object] = {"in_chans": spec.in_channels, "pretrained": spec.pretrained}
     if spec.features == "features_only":
@@ -94,7 +93,7 @@ def _created(spec: ModelSpec) -> nn.Module:
     if spec.drop_path > 0:
         options["drop_path_rate"] = spec.drop_path
     forms: list[dict[str, object]] = [{}]
-    if _is_for_one_size(spec):
+    if _is_for_one_size(name):
         forms = [{"dynamic_img_size": True}, {"strict_img_size": False}, {}]
     state = torch.get_rng_state()
     for form in forms[:-1]:
@@ -106,6 +105,22 @@ def _created(spec: ModelSpec) -> nn.Module:
         return _create(spec, options)
     except TypeError as error:
         raise _cannot_build(spec, options, error) from None
+
+
+def _is_for_one_size(name: str) -> bool:
+    """Does timm say that the network takes images of one size, if it is not told otherwise?"""
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        bare = name.split(".")[0]
+        raise SpecError(
+            f"timm {timm.__version__} has no such weights of {bare!r}",
+            where="model.backbone",
+            got=str(error),
+            expected=", ".join(timm.list_pretrained(f"{bare}.*")) or bare,
+            fix=f"write {bare!r} for the network without a name of weights",
+        ) from None
+    return config is not None and bool(config.fixed_input_size)
 
 
 def _create(spec: ModelSpec, options: dict[str, object]) -> nn.Module:
@@ -178,14 +193,13 @@ def _probed(
     They leave no trace in the network.
     """
     training, problems = network.training, []
-    lengths = (PROBE_FRAMES, LONG_FRAMES) if _is_for_one_size(spec) else (PROBE_FRAMES,)
     network.eval()
     for read in readers:
         try:
             with torch.no_grad():
                 maps = [
                     read(network, torch.zeros(1, spec.in_channels, n_bins, length))
-                    for length in lengths
+                    for length in PROBE_FRAMES
                 ]
         except (AssertionError, RuntimeError, ValueError, IndexError, TypeError) as error:
             problems.append(f"{type(error).__name__}: {error}")
@@ -197,20 +211,12 @@ def _probed(
     raise SpecError(
         f"the network {spec.backbone!r} gives no [batch, channels, frequency, time] maps",
         where="model.backbone",
-        got=f"{problems[0]}, for {n_bins} bins and {' or '.join(map(str, lengths))} frames",
+        got=f"{problems[0]}, for {n_bins} bins and {' or '.join(map(str, PROBE_FRAMES))} frames",
         expected="a network for images of any size, or one whose size timm can make flexible "
         "(dynamic_img_size, strict_img_size)",
         fix="choose a network such as tf_efficientnet_lite0, convnext_small, "
         "vit_tiny_patch16_224, or another feature_level or `features`",
     )
-
-
-def _is_for_one_size(spec: ModelSpec) -> bool:
-    """Does timm say that the network takes images of one size, if it is not told otherwise?"""
-    if not isinstance(spec.backbone, str):
-        return False
-    config = timm.get_pretrained_cfg(spec.backbone)
-    return config is not None and bool(config.fixed_input_size)
 
 
 def _declared_channels(network: Any, read: MapReader, found: int) -> int:
