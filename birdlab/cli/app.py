@@ -34,9 +34,9 @@ def _options(
 
 def _register() -> None:
     """Add the commands of every noun; their heavy imports happen when they are called."""
-    from birdlab.cli import board, data, extend, labs, models, runs, studies, training
+    from birdlab.cli import augment, board, data, extend, labs, models, runs, studies, training
 
-    for module in (labs, data, training, extend, runs, board, studies, models):
+    for module in (labs, data, training, extend, augment, runs, board, studies, models):
         module.register(app)
 
 

@@ -10,23 +10,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from birdlab.data.audio import FULL_SCALE
-from birdlab.evaluate.windows import PEAK_EPS
+from birdlab.evaluate.windows import PEAK_EPS, Normalise
 
 Fetched = dict[str, Any]
 """What an augmentation read for a batch: arrays and Crops by name."""
 
 Part = int | slice
 """Which of several clips: one on a CPU, a slice of them elsewhere."""
-
-Normalise = Literal["crop", "recording"]
-"""Whose peak becomes 1: that of each clip, or that of its recording."""
 
 _LEAST_GAIN = 1e-12  # a gain that divides may not be 0
 

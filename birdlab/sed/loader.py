@@ -14,8 +14,9 @@ import torch
 
 from birdlab.data.store import WaveStore
 from birdlab.errors import DataError
+from birdlab.evaluate.windows import Normalise
 from birdlab.sed.augment import augment_wave, fetch_all
-from birdlab.sed.batch import ClipBatch, Crops, Normalise, StoredBatch
+from birdlab.sed.batch import ClipBatch, Crops, StoredBatch
 from birdlab.sed.draws import EpochDraws
 from birdlab.sed.sampler import draw_rows, row_weights_of
 from birdlab.sed.targets import Targets
