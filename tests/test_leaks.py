@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from conftest import TINY_SPEC, MakeLab
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birdlab.cli import app as entry
@@ -50,6 +50,7 @@ def agree(rule: str, one: dict[str, Any], two: dict[str, Any]) -> bool:
 # ---------------------------------------------------------------- what is found
 
 
+@settings(max_examples=40)
 @given(held=rows, first=rows, second=rows)
 def test_leaks_are_those_of_comparing_every_pair(
     held: list[Any], first: list[Any], second: list[Any]

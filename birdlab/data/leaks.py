@@ -45,10 +45,11 @@ def find_leaks(held: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> pd.Dat
 
 def _shared(name: str, table: pd.DataFrame, held: pd.DataFrame) -> Iterator[pd.DataFrame]:
     for rule, columns in KEYS.items():
-        known = _keys(held, columns)
-        known = known[known.notna() & ~known.duplicated()]
-        places = pd.Series(known.index.to_numpy(np.int64), index=known.to_numpy(), dtype=float)
-        partner = _keys(table, columns).map(places).fillna(-1).to_numpy(np.int64)
+        places: dict[str, int] = {}
+        for place, key in enumerate(_keys(held, columns)):
+            places.setdefault(key, place)
+        places.pop("", None)
+        partner = np.array([places.get(key, -1) for key in _keys(table, columns)], np.int64)
         rows, theirs = table[partner >= 0], held.iloc[partner[partner >= 0]]
         if len(rows):
             yield pd.DataFrame(
@@ -65,15 +66,14 @@ def _shared(name: str, table: pd.DataFrame, held: pd.DataFrame) -> Iterator[pd.D
             )
 
 
-def _keys(rows: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
-    """A text per row by place, equal where rows agree in all columns; None where one is empty."""
-    texts = [rows[column].fillna("").astype(str).str.strip() for column in columns]
-    texts = [t.str.casefold() if t.name == "author" else t for t in texts]
-    empty = np.any([(t == "").to_numpy() for t in texts], axis=0)
-    joined = ["\x1f".join(parts) for parts in zip(*texts, strict=True)]
-    return pd.Series(
-        [None if none else text for text, none in zip(joined, empty, strict=True)], dtype=object
-    )
+def _keys(rows: pd.DataFrame, columns: Sequence[str]) -> list[str]:
+    """A text per row, equal where rows agree in all columns; "" where one of them is empty."""
+    texts = [[str(text).strip() for text in rows[column].fillna("")] for column in columns]
+    texts = [
+        [text.casefold() for text in part] if column == "author" else part
+        for column, part in zip(columns, texts, strict=True)
+    ]
+    return ["\x1f".join(parts) if all(parts) else "" for parts in zip(*texts, strict=True)]
 
 
 def describe_leaks(leaks: pd.DataFrame, accepted: Sequence[Leak]) -> list[str]:
