@@ -35,7 +35,8 @@ class CellPlan:
     """One (stage, fold, seed): what it trains on, how long, what it starts from, its id.
 
     validation: the rows of the fold, where the cell is scored or looks at them while it trains;
-    eval_id: names its outputs on them, None where it is not scored.
+    eval_id: names its outputs on them, None where it is not scored; rows_id: of the rows, classes
+    and windows alone, equal where scores compare.
     """
 
     cell_id: str
@@ -50,6 +51,7 @@ class CellPlan:
     document: Mapping[str, Any]
     validation: npt.NDArray[np.int64] | None
     eval_id: str | None
+    rows_id: str | None = None
     soundscapes_id: str | None = None
 
     @property
@@ -113,10 +115,11 @@ class CellBuilder:
         rows, chosen = self._training_rows(stage, fold)
         classes = self._classes(stage, start)
         held = self._validation(stage, fold)
+        held_digest = "" if held is None else rows.digest(held)
         scored = stage is self.spec.stages[-1] and held is not None
         document = self._document(stage, fold, seed, start, rows.digest(chosen), classes)
         if stage.train.is_steered and held is not None:
-            document["steered_by"] = self._steering(rows.digest(held))
+            document["steered_by"] = self._steering(held_digest)
         return CellPlan(
             cell_id=digest(document),
             stage=stage,
@@ -131,14 +134,14 @@ class CellBuilder:
             ),
             document=document,
             validation=held if scored or stage.train.validate_every != "last" else None,
-            eval_id=self._eval_id(rows.digest(held)) if scored and held is not None else None,
+            eval_id=self._eval_id(held_digest, context=True) if scored else None,
+            rows_id=self._eval_id(held_digest, context=False) if scored else None,
         )
 
     def _validation(self, stage: StageSpec, fold: int | None) -> npt.NDArray[np.int64] | None:
         """The rows that a stage leaves out; None for one that trains on all it has."""
-        if fold is None or stage.data is not None:
-            return None
-        return np.flatnonzero(self.folds == fold)
+        leaves_out = fold is not None and stage.data is None
+        return np.flatnonzero(self.folds == fold) if leaves_out else None
 
     def _training_rows(
         self, stage: StageSpec, fold: int | None
@@ -226,18 +229,16 @@ class CellBuilder:
             "output": canonical(self.spec.output),
         }
 
-    def _eval_id(self, rows_digest: str) -> str:
-        """Names the outputs of a cell: what was predicted, and from how much around it."""
-        context_s = self.spec.evaluate.context_s
-        return digest(
-            {
-                "window_s": self.spec.competition.window_s,
-                "rows": rows_digest,
-                "classes": self.data.classes.digest,
-                **({} if context_s is None else {"context_s": context_s}),
-            },
-            12,
-        )
+    def _eval_id(self, rows_digest: str, *, context: bool) -> str:
+        """Names what was predicted, with `context` also from how much around each window."""
+        document: dict[str, Any] = {
+            "window_s": self.spec.competition.window_s,
+            "rows": rows_digest,
+            "classes": self.data.classes.digest,
+        }
+        if context and self.spec.evaluate.context_s is not None:
+            document["context_s"] = self.spec.evaluate.context_s
+        return digest(document, 12)
 
 
 def _no_rows(like: Rows) -> Rows:

@@ -186,7 +186,7 @@ def save_record(plan: Plan, result: RunResult) -> None:
             if len(validated)
             else 0,
             "n_classes": len(plan.data.classes),
-            "rows_hash": "-".join(sorted(set(validated["eval_id"]))) if len(validated) else "",
+            "rows_hash": "-".join(sorted({c.rows_id for c in plan.final_cells if c.rows_id})),
             "classes_hash": plan.data.classes.digest,
             "soundscapes_hash": "" if plan.soundscapes is None else plan.soundscapes.identity,
         },

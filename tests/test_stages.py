@@ -346,4 +346,5 @@ def test_a_context_gives_outputs_another_name_and_the_cell_none(make_lab: MakeLa
     plain, wide = plan_of(lab).cells, plan_of(lab, {"evaluate.context_s": 8}).cells
     assert [c.cell_id for c in plain] == [c.cell_id for c in wide]
     assert not {c.eval_id for c in plain} & {c.eval_id for c in wide}
+    assert [c.rows_id for c in plain] == [c.eval_id for c in plain] == [c.rows_id for c in wide]
     assert not any(is_finished(lab, cell) for cell in wide)
