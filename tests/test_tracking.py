@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from conftest import MakeLab
 
+from birdlab.cli.runs import diff, show
+from birdlab.cli.runs import runs as list_runs
 from birdlab.errors import CellError, ResolveError, TrackingError
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import plan_experiment
@@ -110,6 +112,61 @@ def test_artifacts_hold_the_spec_the_classes_the_links_and_the_report(lab: Lab) 
     assert result.spec_id in (folder / "report.html").read_text()
     assert "tiny" in (folder / "spec.yaml").read_text()
     assert len((folder / "classes.csv").read_text().splitlines()) == 5
+
+
+def listen_in_the_woods(lab: Lab) -> Lab:
+    """The lab with a data set of labelled soundscapes of the split train: the demo's own files."""
+    demo = Path(lab.file.data["tiny"].path)
+    files = sorted(path.name for path in (demo / "soundscapes").glob("*.ogg"))[:2]
+    codes = [path.name for path in sorted((demo / "train_audio").iterdir())]
+    rows = [f"{file},{5 * i},{5 * i + 3},{codes[i]}" for i in range(2) for file in files]
+    (lab.root / "woods.csv").write_text("filename,start_s,end_s,label\n" + "\n".join(rows))
+    (lab.root / "woods").mkdir()
+    for file in files:
+        shutil.copy(demo / "soundscapes" / file, lab.root / "woods" / file)
+    shutil.copy(lab.root / "woods.csv", lab.root / "woods" / "labels.csv")
+    toml = lab.root / "birdlab.toml"
+    toml.write_text(
+        toml.read_text() + '\n[data.woods]\nkind = "soundscapes"\npath = "woods"\n'
+        'annotations = "labels.csv"\nsplit = "train"\n'
+    )
+    return open_lab(lab.root)
+
+
+def test_chosen_scores_and_soundscapes_are_told_wherever_a_run_is_shown(
+    lab: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = listen_in_the_woods(lab)
+    run(lab, {"name": "fixed"})
+    best = {"train.validate_every": 1, "train.checkpoint": "best", "train.length": {"epochs": 2}}
+    result = run(lab, {"name": "picked", "evaluate.soundscapes": ["woods"], **best})
+    assert result.chosen.startswith("best epoch")
+    parent = connect(lab).get_run(load_link(lab, result.spec_id)["parent"])
+    tags, metrics = parent.data.tags, parent.data.metrics
+    assert tags["chosen"] == result.chosen
+    assert result.chosen in tags["mlflow.note.content"]
+    for name in ("padded_cmap", "macro_auc", "floor", "padded_cmap_sd"):
+        key = f"cv/soundscapes_{name}"
+        assert metrics[key] == pytest.approx(result.scores[key])
+    assert metrics["cv/padded_cmap"] == pytest.approx(result.cv)
+    child = connect(lab).get_run(load_link(lab, result.spec_id)["children"]["0-0"])
+    assert child.data.metrics["soundscapes_padded_cmap"] > 0
+
+    runs = load_runs(lab).set_index("name")
+    assert runs["chosen"].to_dict() == {"fixed": "", "picked": result.chosen}
+    monkeypatch.setenv("BIRDLAB_HOME", str(lab.root))
+    capsys.readouterr()
+    list_runs()
+    shown = capsys.readouterr().out
+    starred = [line for line in shown.splitlines() if "*" in line]
+    assert result.spec_id in starred[0] and "picked the weights" in starred[1]
+    assert len(starred) == 2 and result.chosen in shown
+    assert f"{result.scores['cv/soundscapes_padded_cmap']:.4f}" in shown
+    show("picked")
+    assert f"A chosen score ({result.chosen})" in capsys.readouterr().out
+    diff("fixed", "picked")
+    gaps = capsys.readouterr().out
+    assert "fixed beforehand" in gaps and result.chosen in gaps
 
 
 def test_the_same_run_again_logs_nothing_twice(lab: Lab) -> None:

@@ -75,13 +75,12 @@ def _table_lines(table: pd.DataFrame) -> list[str]:
             f"{heard}{row['n_folds']:>5} {row['n_seeds']:>5} {row['n_rows']:>6} "
             f"{row['n_classes']:>7}  {row['name']}{delta}"
         )
-    told = [f"  {row['run']}  {row['chosen']}" for row in table.to_dict("records") if row["chosen"]]
-    if told:
-        lines += [
-            "",
-            "* weights picked by the rows that are scored, so the score is too high:",
-            *told,
-        ]
+    chosen = table[table["chosen"] != ""]
+    if len(chosen):
+        lines.append(
+            "\n* the rows that are scored also picked the weights, which raises the score:"
+        )
+        lines += [f"  {row['run']}  {row['chosen']}" for row in chosen.to_dict("records")]
     return lines
 
 
