@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional
 
 from birdlab.evaluate.windows import PEAK_EPS
 from birdlab.sed.batch import ClipBatch, Clips, Part
@@ -31,8 +30,11 @@ def filter_frames(wave: torch.Tensor, response: torch.Tensor) -> torch.Tensor:
     n_samples = wave.shape[-1]
     window = torch.hann_window(N_FFT, device=wave.device)
     squares = window.square().view(2, HOP).sum(0).repeat(2)
-    longer = functional.pad(wave, (0, HOP)).view(-1, 1, n_samples + HOP)
-    padded = functional.pad(longer, (HOP, HOP), mode="reflect").view(*wave.shape[:-1], -1)
+    end = n_samples + 2 * HOP
+    padded = wave.new_zeros(*wave.shape[:-1], end + HOP)
+    padded[..., HOP : HOP + n_samples] = wave
+    padded[..., :HOP] = padded[..., HOP + 1 : 2 * HOP + 1].flip(-1)
+    padded[..., end:] = padded[..., end - HOP - 1 : end - 1].flip(-1)
     spectrum = torch.fft.rfft(padded.unfold(-1, N_FFT, HOP) * window)
     frames = torch.fft.irfft(spectrum.mul_(response[..., None, :]), N_FFT)
     halves = frames.mul_(window / squares).view(*frames.shape[:-1], 2, HOP)
