@@ -94,7 +94,8 @@ def train(source: ClipSource, changes: dict[str, Any] | None = None, **given: An
     report = options.pop("report", reports.append)
     hook = options.pop("hook", None)
     if hook is not None:
-        model.head.value.weight.register_hook(hook)
+        value: Any = dict(model.named_parameters())["head.value.weight"]
+        value.register_hook(hook)
     fitted = fit(
         model,
         source,
@@ -458,7 +459,7 @@ def breaking(source: ClipSource, after: int) -> ClipSource:
     return replace(source, waves=store)
 
 
-RESUMED = {
+RESUMED: dict[str, dict[str, Any]] = {
     "plain": {},
     "ema and accumulation": {"train.ema_decay": 0.9, "train.accumulate": 2},
     "fp16": {"train.precision": "fp16", "train.clip_norm": 1.0},

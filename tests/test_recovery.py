@@ -114,7 +114,7 @@ def assert_same_cell(one: Lab, two: Lab, changes: dict[str, Any]) -> None:
 
 
 def wait_for(
-    condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 60
+    condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 240
 ) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -206,7 +206,7 @@ def test_a_signal_saves_within_an_epoch_also_in_worker_processes(
     with start(lab, changes, save_every_s=1e9, jobs=jobs) as process:
         wait_for(has_begun(lab, cell_of(lab, changes)), process)
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=240)
     assert err.rstrip().endswith("KeyboardInterrupt"), err
     stopped = [json.loads(line.split(" ", 1)[1]) for line in out.splitlines() if "stopped" in line]
     assert len(stopped) == jobs, out + err
