@@ -21,6 +21,7 @@ from birdlab.tasks import CellTask, Event, InProcess, finish_task, skipped
 
 _PR_SET_PDEATHSIG = 1
 _RESTARTS = 3
+_ASK_AGAIN_S = 1.0
 _SEND_S = 2.0
 
 _events: Any = None
@@ -88,12 +89,18 @@ class ProcessExecutor:
 
 
 def _stop_children(meanwhile: Callable[[], None]) -> None:
-    """Let children save what they are at and end; where someone insists, kill them."""
+    """Let children save what they are at and end; where someone insists, kill them.
+
+    Each is asked again every second: one that was just done with a cell has forgotten it.
+    """
     children = multiprocessing.active_children()
-    for child in children:
-        child.terminate()
+    asked = -_ASK_AGAIN_S
     try:
         while any(child.is_alive() for child in children):
+            if time.monotonic() - asked >= _ASK_AGAIN_S:
+                asked = time.monotonic()
+                for child in children:
+                    child.terminate()
             meanwhile()
             time.sleep(0.05)
     except KeyboardInterrupt:
