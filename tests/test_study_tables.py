@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 
 from birdlab.errors import DataError
+from birdlab.study.chosen import MARK
 from birdlab.study.ledger_row import COLUMNS
 from birdlab.study.tables import StudyTables, cv_columns, pair_cv_lb
+from birdlab.study.views import CvLbChoice, build_ablation_view, build_cv_lb_view
 
 LEDGER_2025 = Path(__file__).parents[2] / "shared" / "data" / "birdclef2025_cv_lb_ledger.csv"
 
@@ -160,3 +162,38 @@ def test_empty_tables_pair_to_nothing() -> None:
 def test_unknown_columns_are_refused(wrong: dict[str, str]) -> None:
     with pytest.raises(DataError, match=r"no .* column"):
         pair_cv_lb(build_synthetic(3), metric="padded_cmap", **wrong)
+
+
+def test_chosen_scores_are_marked_and_scores_on_soundscapes_are_not() -> None:
+    """Recordings of a fold may pick weights, soundscapes never do."""
+    tables = build_synthetic(12)
+    runs = tables.runs.assign(
+        chosen=["best epoch 7 of 30", *[""] * 11],
+        soundscapes_hash=["a"] * 10 + ["b"] * 2,
+        soundscapes_floor=0.3,
+        **{"cv/soundscapes_macro_auc": tables.runs["cv/padded_cmap"]},
+    )
+    tables = replace(tables, runs=runs)
+    view = build_cv_lb_view(tables, CvLbChoice())
+    marked = [name for name in view.runs["name"] if name.endswith(MARK)]
+    assert marked == [f"{runs['name'].iloc[0]} (chosen)"]
+    assert view.figure is not None and set(marked) <= set(view.figure.names)
+    assert "best epoch 7 of 30" in view.chosen[0] and "part of a difference" in view.chosen[1]
+    heard = build_cv_lb_view(tables, CvLbChoice(cv="cv/soundscapes_macro_auc"))
+    assert heard.choice.cv == "cv/soundscapes_macro_auc" and heard.chosen == []
+    assert len(heard.runs) == 10, "only runs with equal soundscapes compare"
+    assert "2 runs scored on other" in " ".join(heard.left_out)
+
+
+def test_arms_with_chosen_scores_say_so() -> None:
+    tables = build_synthetic(6)
+    runs = tables.runs.assign(
+        sweeps=[["s"]] * 6, delta=["", *[f"lr={i}" for i in range(1, 6)]], chosen=""
+    )
+    runs.loc[runs.index[2], "chosen"] = "best epoch 3 of 4"
+    view = build_ablation_view(replace(tables, runs=runs), "s", "padded_cmap")
+    assert view.ranking is not None
+    arms = view.ranking.table["arm"].tolist()
+    assert [arm for arm in arms if arm.endswith(MARK)] == ["lr=2 (chosen)"]
+    assert any("lr=2: the recordings" in sentence for sentence in view.sentences)
+    assert view.response is not None and len(view.response.x) == 5

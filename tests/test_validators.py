@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from pydantic import ValidationError
 from sklearn.metrics import average_precision_score
 
 from birdlab.cell import load_card, outputs_folder, soundscapes_folder
@@ -190,6 +191,11 @@ def test_the_file_says_how_it_listens(deployed: Deployed) -> None:
     assert card.to_metadata()["birdlab_format"] == "2", "older birdlabs refuse it"
 
 
+def test_a_context_shorter_than_a_window_is_refused_with_the_spec() -> None:
+    with pytest.raises(ValidationError, match="give the 1 s of a window or more"):
+        spec_of(context_s=0.5)
+
+
 def test_members_that_listen_differently_are_refused(lab: Lab, tmp_path: Path) -> None:
     plan = plan_experiment(spec_of(), lab)
     run_experiment(spec_of(), lab=lab)
@@ -226,14 +232,18 @@ def test_a_smoke_test_hears_what_a_run_hears(lab: Lab) -> None:
 def test_soundscapes_are_scored_beside_the_folds(lab: Lab, deployed: Deployed) -> None:
     """The deployed file on the audio and the labels by hand give the recorded score."""
     scores = deployed.result.scores
-    truth, said = [], []
-    spans = {"a": [{"kite"}, {"rook"}, {"wren"}, set()], "b": [{"wren"}, {"wren"}]}
+    marks: list[list[bool]] = []
+    said = []
+    spans: dict[str, list[set[str]]] = {
+        "a": [{"kite"}, {"rook"}, {"wren"}, set()],
+        "b": [{"wren"}, {"wren"}],
+    }
     for name, windows in spans.items():
         table = predict_soundscapes(deployed.model, [lab.root / "scapes" / f"{name}.wav"]).table
         assert len(table) == len(windows)
         said.append(table[sorted(SPECIES)].to_numpy())
-        truth += [[code in heard for code in sorted(SPECIES)] for heard in windows]
-    truth = np.vstack([truth, np.ones((5, 3))])
+        marks += [[code in heard for code in sorted(SPECIES)] for heard in windows]
+    truth = np.vstack([marks, np.ones((5, 3))])
     probs = np.vstack([*said, np.ones((5, 3))])
     expected = np.mean([average_precision_score(truth[:, c], probs[:, c]) for c in range(3)])
     assert scores["cv/soundscapes_padded_cmap"] == pytest.approx(expected, abs=1e-6)

@@ -135,15 +135,15 @@ def score_run(tables: Mapping[tuple[int, int], FoldTable]) -> dict[str, float]:
 
 
 def chosen_sentence(chosen: str) -> str:
-    """What is to be said beside scores whose weights were picked by them; "" where they were not.
+    """What is to be said beside scores of recordings that picked the weights; "" where none did.
 
     `chosen` says how, as a run's record does: `best epoch 7 of 30`.
     """
     if not chosen:
         return ""
     return (
-        f"A chosen score ({chosen}): the rows that are scored also picked the weights, so it is "
-        "higher than that of weights fixed beforehand."
+        f"A chosen score ({chosen}): the recordings of each fold also picked the weights, so its "
+        "score is higher than that of weights fixed beforehand. No soundscape picked any."
     )
 
 

@@ -97,6 +97,15 @@ class ExperimentSpec(Spec):
             raise ValueError(f"cells.folds asks for fold {max(folds)}; data.folds makes 0..{n - 1}")
         return self
 
+    @model_validator(mode="after")
+    def _context_holds_a_window(self) -> ExperimentSpec:
+        context_s, window_s = self.evaluate.context_s, self.competition.window_s
+        if context_s is not None and context_s < window_s:
+            raise ValueError(
+                f"evaluate.context_s is {context_s:g}: give the {window_s:g} s of a window or more"
+            )
+        return self
+
     @property
     def fold_numbers(self) -> tuple[int, ...]:
         """The folds asked for; empty for training on everything (`folds: none`)."""

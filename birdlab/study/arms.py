@@ -7,10 +7,10 @@ import pandas as pd
 from birdlab.study.chosen import chosen_of, mark_chosen
 
 
-def name_arms(runs: pd.DataFrame) -> dict[str, str]:
+def name_arms(runs: pd.DataFrame, metric: str) -> dict[str, str]:
     """A name per run: its delta, else its name; the id beside it where that is not enough.
 
-    Arms whose scores are chosen ones are marked.
+    Arms whose scores in `metric` are chosen ones are marked.
     """
     titles = [
         delta or f"{name} (base)" for delta, name in zip(runs["delta"], runs["name"], strict=True)
@@ -20,7 +20,7 @@ def name_arms(runs: pd.DataFrame) -> dict[str, str]:
         f"{title} [{run[:6]}]" if title in twice else title
         for run, title in zip(runs["run"], titles, strict=True)
     ]
-    return dict(zip(runs["run"], mark_chosen(names, chosen_of(runs)), strict=True))
+    return dict(zip(runs["run"], mark_chosen(names, chosen_of(runs, metric)), strict=True))
 
 
 def keep_equal_rows(cells: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, list[str]]:

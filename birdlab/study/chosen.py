@@ -6,13 +6,19 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from birdlab.evaluate.score import SOUNDSCAPES
+
 MARK = " (chosen)"
 """Ends the name of a run or an arm whose score is a chosen one."""
 
 
-def chosen_of(runs: pd.DataFrame) -> list[str]:
-    """How the weights of each run were picked, "" where nothing picked them."""
-    if "chosen" not in runs:
+def chosen_of(runs: pd.DataFrame, score: str) -> list[str]:
+    """How the rows that give this score picked the weights of each run, "" where they did not.
+
+    Recordings of a fold may pick weights; soundscapes never do, so no score on them is a chosen
+    one.
+    """
+    if "chosen" not in runs or score.removeprefix("cv/").startswith(SOUNDSCAPES):
         return [""] * len(runs)
     return [text if isinstance(text, str) else "" for text in runs["chosen"]]
 
@@ -30,7 +36,7 @@ def chosen_words(names: Sequence[str], chosen: Sequence[str]) -> list[str]:
     ways = dict.fromkeys(how for how in chosen if how)
     sentences = [
         f"{', '.join(name for name, how in zip(names, chosen, strict=True) if how == way)}: "
-        f"the rows that are scored picked the weights ({way}), which raises the score."
+        f"the recordings of each fold also picked the weights ({way}), which raises the score."
         for way in ways
     ]
     if ways and not all(chosen):

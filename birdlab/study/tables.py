@@ -82,7 +82,7 @@ def pair_cv_lb(
         {
             "run": runs["run"].to_numpy(),
             "name": runs["name"].to_numpy(),
-            "chosen": chosen_of(runs),
+            "chosen": chosen_of(runs, cv),
             "cv": runs[cv].to_numpy(dtype=float),
             "cv_sd": _spread(runs, cv, fold_scores),
             "lb": scored.reindex(runs["run"]).to_numpy(dtype=float),

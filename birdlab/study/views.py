@@ -150,11 +150,11 @@ def build_ablation_view(tables: StudyTables, sweep: str = "", metric: str = "") 
         nothing = "No sweep has finished cells yet: run one with birdlab sweep."
         return AblationView(sweep, metric, sweeps, metrics, nothing, None, None, None, [])
     runs = tables.runs[[sweep in names for names in tables.runs["sweeps"]]]
-    arms = name_arms(runs)
+    arms = name_arms(runs, metric)
     cells = tables.cells[tables.cells["run"].isin(arms) & tables.cells[metric].notna()]
     cells, sentences = keep_equal_rows(cells, metric)
     sentences += chosen_words(
-        [arms[run].removesuffix(MARK) for run in runs["run"]], chosen_of(runs)
+        [arms[run].removesuffix(MARK) for run in runs["run"]], chosen_of(runs, metric)
     )
     scores = cells[["fold", "seed"]].assign(arm=cells["run"].map(arms), score=cells[metric])
     if scores["arm"].nunique() < 2:
