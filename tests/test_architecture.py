@@ -33,6 +33,7 @@ ROOMS = (
             "birdlab.stages",
             "birdlab.celljob",
             "birdlab.cell",
+            "birdlab.lacks",
             "birdlab.network",
             "birdlab.validation",
             "birdlab.heldout",

@@ -25,6 +25,8 @@ DOCUMENTS = [
     "docs/architecture.md",
     "docs/demo.md",
     "docs/data.md",
+    "docs/models.md",
+    "docs/recipe.md",
 ]
 
 
@@ -99,6 +101,26 @@ def test_the_lab_file_and_the_spec_of_the_data_page_load(tmp_path: Path) -> None
         f"competition: birdclef-2023\nmodel: {{backbone: resnet18}}\n{yaml}"
     )
     assert len(load_spec(tmp_path / "two.yaml").data.clean) == 8
+
+
+def test_the_spec_of_the_recipe_page_loads_and_every_kind_is_on_it(tmp_path: Path) -> None:
+    text = text_of("docs/recipe.md")
+    (yaml,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "all.yaml").write_text(f"competition: demo\ndata: {{base: demo}}\n{yaml}")
+    spec = load_spec(tmp_path / "all.yaml")
+    assert spec.stages[1].train.accumulate == 2
+    for family in (
+        "frontend",
+        "backbone",
+        "head",
+        "loss",
+        "sampler",
+        "optimizer",
+        "schedule",
+        "augmentation",
+    ):
+        built_in = {n for n, k in kinds(family).items() if k.cls.__module__.startswith("birdlab.")}
+        assert {name for name in built_in if f"`{name}`" not in text} == set()
 
 
 def test_every_rule_source_and_kind_of_folds_is_on_the_data_page() -> None:
