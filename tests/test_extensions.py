@@ -135,13 +135,10 @@ def test_a_step_of_training_reaches_every_parameter_and_lowers_the_loss(kind: st
 def spec_with(kind: str) -> ModelSpec:
     """A small model with this front-end or backbone; others have the smallest ECAPA-TDNN."""
     head = SedAttention(hidden=16)
-    fields: dict[str, Any] = {"channels": 16, "scale": 2, "squeeze": 8, "width": 32}
-    mel: Spec = LogMelSpec(**MEL, n_mels=24)
-    if kind == "ecapa_tdnn":
-        fields |= {"channels": 32, "scale": 4}
-    else:
-        fields |= {"dilations": [2]}
-        mel = build("frontend", kind, **SMALL[kind])
+    whole = kind == "ecapa_tdnn"
+    mel = LogMelSpec(**MEL, n_mels=24) if whole else build("frontend", kind, **SMALL[kind])
+    dilations = [2, 3, 4] if whole else [2]
+    fields = {"channels": 16, "scale": 4, "squeeze": 8, "width": 32, "dilations": dilations}
     backbone = build("backbone", "ecapa_tdnn", **fields)
     return ModelSpec(backbone=backbone, frontend=mel, head=head)
 
@@ -161,7 +158,7 @@ def member_of(kind: str, folder: Path, seed: int) -> Member:
 
 
 def test_onnx_says_what_torch_says(tmp_path: Path) -> None:
-    kinds_and_seeds = [*((kind, 1) for kind in (*SMALL, "ecapa_tdnn")), ("leaf", 2)]
+    kinds_and_seeds = [*((kind, 1) for kind in SMALL), ("leaf", 2)]  # all with an ECAPA-TDNN
     members = [member_of(kind, tmp_path, seed) for kind, seed in kinds_and_seeds]
     info = export_ensemble(members, tmp_path / "one.onnx", classes=("a", "b", "c"))
     assert info.n_frontends == len(members), "front-ends that learned are not shared"
@@ -365,18 +362,18 @@ def test_p_of_0_and_1_are_exact_and_the_share_between_is_right(kind: str) -> Non
 
 
 def test_speed_factors_are_uniform_over_octaves() -> None:
-    wave, _ = change("speed", tones(2000, 4096, 0.05), p=1.0, factor=[0.8, 1.25])
+    wave, _ = change("speed", tones(2000, 2048, 0.05), p=1.0, factor=[0.8, 1.25])
     factors = pitches(wave) / 0.05
     expected = stats.uniform(np.log(0.8), np.log(1.25 / 0.8))
     assert stats.kstest(np.log(factors), expected.cdf).pvalue > 1e-3
     # Faster clips are shorter: their left is silent, for as long as they lost.
     quiet = np.array([int(np.flatnonzero(np.abs(w) > 1e-3)[0]) for w in wave.numpy()])
-    lost = np.maximum(0, 4096 - np.round(4096 / factors))
+    lost = np.maximum(0, 2048 - np.round(2048 / factors))
     assert np.abs(quiet - lost).max() <= 25
 
 
 def test_pitches_are_uniform_over_semitones_and_keep_the_tempo() -> None:
-    wave, _ = change("pitch", tones(2000, 4096, 0.05), p=1.0, semitones=[-3, 4])
+    wave, _ = change("pitch", tones(2000, 2048, 0.05), p=1.0, semitones=[-3, 4])
     semitones = 12 * np.log2(pitches(wave) / 0.05)
     assert stats.kstest(semitones, stats.uniform(-3, 7).cdf).pvalue > 1e-3
     assert np.abs(wave[:, 64:512].numpy()).max(axis=1).min() > 0.3
