@@ -120,3 +120,17 @@ def test_a_grid_from_the_command_line_goes_over_an_experiment_file(
         load("base: tiny.yaml\ngrid: {train.batch: [1, 2]}\n", {"train.batch": [1, 2]})
     with pytest.raises(SpecError, match="describes no sweep"):
         load_sweep(tmp_path / "tiny.yaml")
+
+
+def test_an_arm_changes_what_set_made(load: Any) -> None:
+    sweep = load(
+        "base: tiny.yaml\nset: {augment.gain: {p: 0.5}, train.batch: 2}\n"
+        "grid:\n  arm:\n    with: {}\n    louder: {augment.gain.gain_db: [0, 6]}\n"
+        "    without: {augment.gain: off}\n"
+    )
+    found = {arm.title: {a.name: a for a in arm.spec.augment} for arm in grid_arms(sweep)}
+    assert "gain" not in found["without"]
+    assert found["with"]["gain"].gain_db == (-12, 0)  # type: ignore[attr-defined]
+    assert found["louder"]["gain"].gain_db == (0, 6)  # type: ignore[attr-defined]
+    assert found["louder"]["gain"].p == 0.5
+    assert {arm.spec.train.batch for arm in grid_arms(sweep)} == {2}

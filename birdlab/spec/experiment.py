@@ -156,11 +156,12 @@ def load_spec(
     return build_spec(document, changes)
 
 
-def build_spec(document: Document, changes: Mapping[str, Any] | None = None) -> ExperimentSpec:
-    """The experiment of a loaded document after `changes` by dotted name."""
-    raw = set_fields(document.data, changes or {})
-    changed = {key: f"change {key}={value}" for key, value in (changes or {}).items()}
-    places = {**document.places, **changed}
+def build_spec(document: Document, *changes: Mapping[str, Any] | None) -> ExperimentSpec:
+    """The experiment of a loaded document after `changes` by dotted name, one after the other."""
+    raw, places = document.data, dict(document.places)
+    for change in filter(None, changes):
+        raw = set_fields(raw, change)
+        places |= {key: f"change {key}={value}" for key, value in change.items()}
     return validate(ExperimentSpec, raw, Document(raw, places))
 
 

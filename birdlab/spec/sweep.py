@@ -122,13 +122,13 @@ class Sweep:
     ) -> Arm:
         """The arm whose changes to the base are `delta`, on the sweep's evidence or on `cells`."""
         cells = cells or self.spec.cells
-        changes: dict[str, Any] = {**self.spec.set, **delta}
+        changes: dict[str, Any] = dict(delta)
         if cells is not None:
             changes["cells"] = cells.model_dump(mode="json")
         if self.spec.project is not None:
             changes["project"] = self.spec.project
         changes["name"] = title
-        return Arm(title, dict(delta), build_spec(self.base, changes))
+        return Arm(title, dict(delta), build_spec(self.base, self.spec.set, changes))
 
 
 def load_sweep(path: Path, grid: Mapping[str, list[Any]] | None = None) -> Sweep:
