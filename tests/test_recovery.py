@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,14 +27,13 @@ from birdlab.plan import plan_experiment
 from birdlab.run import run_experiment
 from birdlab.sed.checkpoint import CHECKPOINT
 from birdlab.spec import load_spec
-from birdlab.sweep.executors import ProcessExecutor
 from birdlab.tasks import Event
 
 REPOSITORY = Path(__file__).parents[1]
 TIMED = ("clips_per_s", "wait_share", "seconds")
 LONG = {
     "cells.folds": [0],
-    "train.length": {"epochs": 5},
+    "train.length": {"epochs": 4},
     "train.accumulate": 2,
     "train.batch": 2,
     "train.validate_every": 1,
@@ -42,7 +42,7 @@ WITH_EMA = {
     **LONG,
     "train.ema_decay": 0.9,
     "train.checkpoint": "best",
-    "train.early_stop": 4,
+    "train.early_stop": 3,
     "train.optimizer": {"kind": "adamw", "lr": 3e-3, "backbone_lr": 1e-3},
 }
 AVERAGED = {
@@ -184,37 +184,56 @@ def test_ctrl_c_saves_says_where_it_goes_on_and_goes_on_there(make_lab: MakeLab)
     with pytest.raises(KeyboardInterrupt):
         run_experiment(spec, lab=stopped, emit=stop_after(events, 1))
     assert events[-1].kind == "stopped"
-    assert events[-1].values == {"at": "epoch 3 of 5"}
+    assert events[-1].values == {"at": "epoch 3 of 4"}
     again = run(stopped, AVERAGED)
     epochs = [e.values["epoch"] for e in [*events, *again] if e.kind == "epoch"]
-    assert epochs == [0, 1, 2, 3, 4]
+    assert epochs == [0, 1, 2, 3]
     (resumed,) = (e for e in again if e.kind == "resume")
-    assert resumed.values == {"epoch": 2, "epochs": 5}
+    assert resumed.values == {"epoch": 2, "epochs": 4}
     assert not list(stopped.cells.glob(".*.part")), "a finished cell needs no checkpoint"
     assert_same_cell(still, stopped, AVERAGED)
     card = json.loads((stopped.cells / cell_of(stopped, AVERAGED) / "cell.json").read_text())
-    assert card["chosen"] == "mean of the best 2 of 5"
+    assert card["chosen"] == "mean of the best 2 of 4"
 
 
-@pytest.mark.parametrize(("jobs", "number"), [(1, signal.SIGINT), (2, signal.SIGTERM)])
-def test_a_signal_saves_within_an_epoch_also_in_worker_processes(
-    make_lab: MakeLab, jobs: int, number: signal.Signals
-) -> None:
-    lab, still = make_lab(), make_lab()
-    changes: dict[str, Any] = {"train.length": {"epochs": 12}, "train.batch": 2}
-    changes["cells.folds"] = [0] if jobs == 1 else "all"
-    with start(lab, changes, save_every_s=1e9, jobs=jobs) as process:
-        wait_for(has_begun(lab, cell_of(lab, changes)), process)
-        process.send_signal(number)
-        out, err = process.communicate(timeout=240)
-    assert err.rstrip().endswith("KeyboardInterrupt"), err
-    stopped = [json.loads(line.split(" ", 1)[1]) for line in out.splitlines() if "stopped" in line]
-    assert len(stopped) == jobs, out + err
-    assert all(said["at"].startswith("epoch ") and " of 12" in said["at"] for said in stopped)
-    events = run(lab, changes)
+LATER = {"train.length": {"epochs": 12}, "train.batch": 2}
+
+
+def assert_said_and_goes_on(make_lab: MakeLab, lab: Lab, said: list[Any], n: int) -> None:
+    assert len(said) == n
+    assert all(s["at"].startswith("epoch ") and s["at"].endswith(" of 12") for s in said)
+    still, changes = make_lab(), {**LATER, "cells.folds": [0]}
+    assert "resume" in kinds(run(lab, changes))
     run(still, changes)
     assert_same_cell(still, lab, changes)
-    assert "failed" not in kinds(events)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_step_and_saves_within_an_epoch(
+    make_lab: MakeLab, number: signal.Signals
+) -> None:
+    lab, events = make_lab(), list[Event]()
+
+    def press_soon(event: Event) -> None:
+        events.append(event)
+        if event.kind == "epoch" and event.values["epoch"] == 0:
+            threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+
+    spec = load_spec(lab.root / "tiny.yaml", {**LATER, "cells.folds": [0]})
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(spec, lab=lab, emit=press_soon)
+    assert_said_and_goes_on(make_lab, lab, [e.values for e in events if e.kind == "stopped"], 1)
+
+
+def test_a_scheduler_that_stops_the_driver_has_worker_processes_save(make_lab: MakeLab) -> None:
+    lab = make_lab()
+    with start(lab, LATER, save_every_s=1e9, jobs=2) as process:
+        wait_for(has_begun(lab, cell_of(lab, LATER)), process)
+        process.terminate()
+        out, err = process.communicate(timeout=240)
+    assert err.rstrip().endswith("KeyboardInterrupt"), err
+    said = [json.loads(line.split(" ", 1)[1]) for line in out.splitlines() if "stopped" in line]
+    assert_said_and_goes_on(make_lab, lab, said, 2)
 
 
 def test_a_full_disk_keeps_the_last_good_checkpoint(make_lab: MakeLab) -> None:
@@ -238,11 +257,11 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(make_lab: MakeLab) -> None:
             run_experiment(spec, lab=lab, emit=fill)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert "the same command continues from epoch 3 of 5" in str(caught.value)
+    assert "the same command continues from epoch 3 of 4" in str(caught.value)
     assert (part / CHECKPOINT).read_bytes() == good[0]
     assert not list(part.glob(".*.part")), "what was half written makes room again"
     events = run(lab, WITH_EMA)
-    assert [e.values["epoch"] for e in events if e.kind == "epoch"] == [2, 3, 4]
+    assert [e.values["epoch"] for e in events if e.kind == "epoch"] == [2, 3]
     assert_same_cell(still, lab, WITH_EMA)
 
 
@@ -297,14 +316,14 @@ def test_a_lack_of_memory_names_what_to_lower(make_lab: MakeLab) -> None:
         assert part in done.stdout, done.stdout + done.stderr
 
 
-def test_readers_and_jobs_change_no_bit(make_lab: MakeLab) -> None:
+def test_readers_change_no_bit(make_lab: MakeLab) -> None:
+    """What two jobs give is compared in test_run.py."""
     labs = [make_lab() for _ in range(3)]
-    for lab, readers in zip(labs, (0, 1, 2), strict=True):
+    for readers, lab in enumerate(labs):
         (lab.root / "birdlab.local.toml").write_text(f"readers = {readers}\n")
-    for lab, jobs in zip(labs, (1, 1, 2), strict=True):
         opened = open_lab(lab.root)
-        assert opened.file.readers == labs.index(lab)
-        run(opened, {}, **({"executor": ProcessExecutor(2)} if jobs == 2 else {}))
+        assert opened.file.readers == readers
+        run(opened, {})
     for lab in labs[1:]:
         assert_same_cell(labs[0], lab, {})
 

@@ -175,7 +175,7 @@ class CellProgress:
             self._cells,
             completed=round(self._share() * total, 2),
             total=total,
-            description=text[:140],
+            description=text[: max(96, console.width - 56)],
         )
 
     def _print(self, text: str) -> None:

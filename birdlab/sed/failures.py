@@ -24,19 +24,11 @@ def lost_error(
     recordings: Sequence[str],
     failed: Path | None,
 ) -> CellError:
-    """The error of a step without a finite loss and gradient; its batch is saved."""
-    saved = ""
-    if failed is not None:
-        failed.mkdir(parents=True, exist_ok=True)
-        np.savez(
-            failed / FAILED_BATCH,
-            waves=clips.wave.float().cpu().numpy(),
-            targets=clips.targets.float().cpu().numpy(),
-            recordings=np.array(recordings, str),
-            epoch=at.epoch,
-            step=at.step,
-        )
-        saved = f"; saved in {failed / FAILED_BATCH}"
+    """The error of a step without a finite loss and gradient; its batch is saved.
+
+    Epochs and steps are counted from 1 in words, as progress lines do, and from 0 in the file.
+    """
+    saved = "" if failed is None else f"; {_save_batch(failed, at, clips, recordings)}"
     became = f"the loss became {value}"
     if math.isfinite(value):
         became += (
@@ -47,10 +39,27 @@ def lost_error(
     shown = ", ".join(recordings[:8]) + (" ..." if len(recordings) > 8 else "")
     return CellError(
         became,
-        where=f"epoch {at.epoch}, step {at.step}",
+        where=f"epoch {at.epoch + 1}, step {at.step + 1}",
         got=f"a batch of {len(recordings)}: {shown}{saved}",
         fix="lower train.optimizer.lr, use train.precision: fp32, or listen to these recordings",
     )
+
+
+def _save_batch(folder: Path, at: Standing, clips: ClipBatch, recordings: Sequence[str]) -> str:
+    path = folder / FAILED_BATCH
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez(
+            path,
+            waves=clips.wave.float().cpu().numpy(),
+            targets=clips.targets.float().cpu().numpy(),
+            recordings=np.array(recordings, str),
+            epoch=at.epoch,
+            step=at.step,
+        )
+    except OSError as error:  # what was lost matters more than where it could be looked at
+        return f"it could not be saved: {error.strerror}"
+    return f"saved in {path}"
 
 
 def no_validation_error(train: TrainSpec) -> CellError:

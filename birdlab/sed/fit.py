@@ -175,7 +175,7 @@ def _deciding(scores: Mapping[str, float], epoch: int) -> float:
     if not math.isfinite(value):
         raise CellError(
             f"the {DECIDES} of the fold became {value}",
-            where=f"epoch {epoch}",
+            where=f"epoch {epoch + 1}",
             fix="lower train.optimizer.lr or use train.precision: fp32",
         )
     return value
