@@ -31,7 +31,7 @@ demo-all: $(READY) ## every sweep on the demo competition, one after the other
 test: $(READY) ## run the tests
 	@$(MAKE) --no-print-directory browser || \
 		echo "no browser: its tests are skipped, or fail under BIRDLAB_REQUIRE_BROWSER=1"
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 slow: $(READY) ## campaigns of minutes on real recordings, which `test` leaves out
 	$(BIN)/python -m pytest -m slow

@@ -21,7 +21,7 @@ from birdlab.tasks import CellTask, Event, InProcess, finish_task, skipped
 
 _PR_SET_PDEATHSIG = 1
 _RESTARTS = 3
-_ASK_AGAIN_S = 1.0
+_ASK_AGAIN_S = 10.0
 _SEND_S = 2.0
 
 _events: Any = None
@@ -91,7 +91,7 @@ class ProcessExecutor:
 def _stop_children(meanwhile: Callable[[], None]) -> None:
     """Let children save what they are at and end; where someone insists, kill them.
 
-    Each is asked again every second: one that was just done with a cell has forgotten it.
+    Each is asked again after a while: one that was just done with a cell has forgotten it.
     """
     children = multiprocessing.active_children()
     asked = -_ASK_AGAIN_S
@@ -172,6 +172,7 @@ def _finish_in_child(task: CellTask) -> BirdlabError | None:
     try:
         return finish_task(task, _events.put)
     except KeyboardInterrupt:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         sending = threading.Thread(target=_send_events, daemon=True)
         sending.start()
         sending.join(_SEND_S)
