@@ -15,9 +15,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Hold:
     """Notes Ctrl-C and SIGTERM in `asked` instead of breaking off; a second Ctrl-C breaks off.
 
-    A second SIGTERM does not: a scheduler and a driver may both send one. Use it as a context
-    manager: where one was noted, it ends with KeyboardInterrupt. Signals that are ignored stay
-    ignored, and outside the main thread nothing is held.
+    A second SIGTERM does not, nor one that comes while the first is being told: a scheduler, a
+    driver and a pool may each send one. Use it as a context manager: where one was noted, it ends
+    with KeyboardInterrupt. Signals that are ignored stay ignored, and outside the main thread
+    nothing is held.
     """
 
     def __init__(self) -> None:
@@ -36,6 +37,8 @@ class Hold:
         trace: TracebackType | None,
     ) -> None:
         _restore(self._before)
+        if self.asked and signal.SIGTERM in self._before:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if kind is None:
             self.check()
 
@@ -73,7 +76,9 @@ def stoppable() -> Iterator[None]:
         _restore(before)
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    if number == signal.SIGTERM:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
