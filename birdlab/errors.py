@@ -6,6 +6,9 @@
     ├── DataError        a table does not hold what it must
     │   └── AudioError   a recording cannot be decoded
     ├── CellError        a cell failed while it was trained or evaluated
+    │   ├── LostWorkerError  the process that ran it died: tried again
+    │   ├── CellIOError      a file could not be read or written just then: tried again
+    │   └── StoppedError     someone stopped it: no failure, the same command goes on
     ├── OutputsError     stored outputs are missing or do not fit what is asked of them
     ├── ResolveError     a RUN names nothing, or several things
     ├── LedgerError      a leaderboard row cannot be added
@@ -79,6 +82,18 @@ class AudioError(DataError):
 
 class CellError(BirdlabError):
     """A cell failed while it was trained or evaluated."""
+
+
+class LostWorkerError(CellError):
+    """The process that ran a cell died, so another one may well finish it."""
+
+
+class CellIOError(CellError):
+    """A file could not be read or written just then, so the next try may well succeed."""
+
+
+class StoppedError(CellError):
+    """A cell was stopped because nobody wants it any more; what it reached is kept."""
 
 
 class OutputsError(BirdlabError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from birdlab.cell import CURVES, load_card, outputs_folder, soundscapes_folder
+from birdlab.cell import CURVES, is_finished, load_card, outputs_folder, soundscapes_folder
 from birdlab.cellplan import CellPlan
 from birdlab.evaluate.outputs import load_outputs
 from birdlab.evaluate.score import (
@@ -50,7 +50,8 @@ class RunResult:
     when nothing was validated); cells: one row per (fold, seed) with its scores;
     classes: one row per species; trained and cached: how many cells were computed and found;
     waterfall and dropped: how cleaning came to the rows, as in DataTable; chosen: in words, how
-    validation rows picked the weights that were scored on them, "" where they did not.
+    validation rows picked the weights that were scored on them, "" where they did not; stopped_at:
+    in words, where a race stopped the run, which then has cells and no scores.
     """
 
     spec: ExperimentSpec
@@ -66,6 +67,7 @@ class RunResult:
     waterfall: pd.DataFrame
     dropped: pd.DataFrame
     chosen: str = ""
+    stopped_at: str = ""
 
     @property
     def cv(self) -> float:
@@ -73,48 +75,89 @@ class RunResult:
         return self.scores.get("cv/padded_cmap", float("nan"))
 
 
-def collect(plan: Plan, lab: Lab, note: RunNote, trained: set[str]) -> RunResult:
-    """The result of a run whose cells are all finished; writes its record."""
-    tables: dict[tuple[int, int], FoldTable] = {}
-    apart: dict[tuple[int, int], FoldTable] = {}
-    heard: dict[tuple[int, int], dict[str, float]] = {}
-    rows, curves = [], []
-    for cell in plan.final_cells:
-        card = load_card(lab, cell.cell_id)
-        row: dict[str, Any] = {"fold": cell.fold, "seed": cell.seed, "cell_id": cell.cell_id}
-        if cell.fold is not None:
-            stored = load_outputs(outputs_folder(lab, cell))
-            given = (stored, plan.spec.output, plan.spec.evaluate)
-            table, halves = fold_table(*given), fold_table(*given, apart=True)
-            tables[cell.fold, cell.seed], apart[cell.fold, cell.seed] = table, halves
-            row |= {"eval_id": cell.eval_id, **asdict(score_fold(table))}
-            row |= score_fold_apart(halves)
-            if cell.soundscapes_id is not None:
-                heard[cell.fold, cell.seed] = _score_soundscapes(plan, cell, lab)
-                row |= heard[cell.fold, cell.seed]
-        rows.append({**row, **{key: card[key] for key in ("seconds", "device")}})
-    for cell in plan.cells:
-        curve = pd.read_parquet(lab.cells / cell.cell_id / CURVES)
-        curves.append(curve.assign(stage=cell.stage.name, fold=cell.fold, seed=cell.seed))
-    first_seed = plan.spec.cells.seeds[0]
-    pooled = [table for (_, seed), table in sorted(tables.items()) if seed == first_seed]
+def collect(
+    plan: Plan,
+    lab: Lab,
+    note: RunNote,
+    trained: set[str],
+    *,
+    seeds: Sequence[int] | None = None,
+    stopped_at: str = "",
+) -> RunResult:
+    """The result of a run whose cells are all finished; writes its record.
+
+    With `stopped_at` it is a run that a race stopped: only cells of `seeds` are finished, and it
+    has no scores.
+    """
+    cells = [c for c in plan.cells if is_finished(lab, c)] if stopped_at else list(plan.cells)
+    kept = plan.spec.cells.seeds if seeds is None else seeds
+    scored = [_score_cell(plan, c, lab) for c in plan.final_cells if c.seed in kept]
+    tables = {s.key: s.table for s in scored if s.table is not None}
+    apart = {s.key: s.apart for s in scored if s.apart is not None}
+    heard = {s.key: s.heard for s in scored if s.heard}
+    curves = [
+        pd.read_parquet(lab.cells / c.cell_id / CURVES).assign(
+            stage=c.stage.name, fold=c.fold, seed=c.seed
+        )
+        for c in cells
+    ]
+    pooled = [table for (_, seed), table in sorted(tables.items()) if seed == kept[0]]
     result = RunResult(
         plan.spec,
         plan.spec_id,
         note,
-        _score_run(tables, apart, heard),
-        pd.DataFrame(rows),
+        {} if stopped_at else _score_run(tables, apart, heard),
+        pd.DataFrame([s.row for s in scored]),
         score_classes(pooled) if pooled else pd.DataFrame(),
         pd.concat(curves, ignore_index=True),
-        trained=sum(c.cell_id in trained for c in plan.cells),
-        cached=sum(c.cell_id not in trained for c in plan.cells),
+        trained=sum(c.cell_id in trained for c in cells),
+        cached=sum(c.cell_id not in trained for c in cells),
         record=lab.runs / f"{plan.spec_id}.json",
         waterfall=plan.data.waterfall,
         dropped=plan.data.dropped,
-        chosen=chosen_words(plan, lab),
+        chosen=chosen_words(plan, cells, lab),
+        stopped_at=stopped_at,
     )
     save_record(plan, result)
     return result
+
+
+def score_cells(plan: Plan, lab: Lab, seeds: Sequence[int]) -> pd.DataFrame:
+    """fold, seed, score (padded cmAP) of the finished cells of some seeds of a run."""
+    rows = [
+        (c.fold, c.seed, _score_cell(plan, c, lab).row["padded_cmap"])
+        for c in plan.final_cells
+        if c.seed in seeds and c.fold is not None
+    ]
+    return pd.DataFrame(rows, columns=["fold", "seed", "score"])
+
+
+@dataclass(frozen=True, eq=False)
+class _ScoredCell:
+    """One finished cell: its row of RunResult.cells, and what its scores come from."""
+
+    row: dict[str, Any]
+    table: FoldTable | None = None
+    apart: FoldTable | None = None
+    heard: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return self.row["fold"], self.row["seed"]
+
+
+def _score_cell(plan: Plan, cell: CellPlan, lab: Lab) -> _ScoredCell:
+    card = load_card(lab, cell.cell_id)
+    row: dict[str, Any] = {"fold": cell.fold, "seed": cell.seed, "cell_id": cell.cell_id}
+    made = {key: card[key] for key in ("seconds", "device")}
+    if cell.fold is None:
+        return _ScoredCell({**row, **made})
+    stored = load_outputs(outputs_folder(lab, cell))
+    given = (stored, plan.spec.output, plan.spec.evaluate)
+    table, halves = fold_table(*given), fold_table(*given, apart=True)
+    heard = {} if cell.soundscapes_id is None else _score_soundscapes(plan, cell, lab)
+    row |= {"eval_id": cell.eval_id, **asdict(score_fold(table)), **score_fold_apart(halves)}
+    return _ScoredCell({**row, **heard, **made}, table, halves, heard)
 
 
 def _score_run(
@@ -137,14 +180,14 @@ def _score_soundscapes(plan: Plan, cell: CellPlan, lab: Lab) -> dict[str, float]
     return score_soundscape_windows(stored, targets, plan.spec.output)
 
 
-def chosen_words(plan: Plan, lab: Lab) -> str:
-    """How validation rows picked the weights of a run, from the cards of its finished cells.
+def chosen_words(plan: Plan, cells: Sequence[CellPlan], lab: Lab) -> str:
+    """How validation rows picked the weights of a run, from the cards of finished `cells`.
 
     "" where every cell keeps its last weights, as all did that were trained before cards said.
     """
     words = {
         (cell.stage.name, load_card(lab, cell.cell_id).get("chosen", "last")): None
-        for cell in plan.cells
+        for cell in cells
         if cell.stage.train.is_steered
     }
     several = len(plan.spec.stages) > 1
@@ -155,8 +198,8 @@ def chosen_words(plan: Plan, lab: Lab) -> str:
 def save_record(plan: Plan, result: RunResult) -> None:
     """Write or update the record of a run: `runs/<spec_id>.json`, whole or not at all.
 
-    The scores of a run that was asked for with more folds and seeds before stay, and so does
-    its name when a sweep comes across it.
+    The scores of a run that was asked for with more folds and seeds before stay, also when a race
+    stops it now, and so does its name when a sweep comes across it.
     """
     before: dict[str, Any] = {}
     if result.record.is_file():
@@ -165,7 +208,11 @@ def save_record(plan: Plan, result: RunResult) -> None:
     note = result.note
     sweeps, known = dict(before.get("sweeps", {})), before.get("name", "")
     if note.sweep:
-        sweeps[note.sweep] = {"title": note.title, "delta": dict(note.delta)}
+        sweeps[note.sweep] = {
+            "title": note.title,
+            "delta": dict(note.delta),
+            "stopped_at": result.stopped_at,
+        }
     validated = result.cells.dropna(subset=["fold"])
     record = {
         "spec_id": result.spec_id,
@@ -177,11 +224,12 @@ def save_record(plan: Plan, result: RunResult) -> None:
         "updated_at": now,
         "scores": result.scores,
         "chosen": result.chosen,
+        "stopped_at": result.stopped_at,
         "cells": json.loads(result.cells.to_json(orient="records", double_precision=15)),
         "evaluation": {
             "metric": "padded_cmap",
             "folds": sorted({int(f) for f in validated["fold"]}),
-            "seeds": list(plan.spec.cells.seeds),
+            "seeds": sorted({int(s) for s in result.cells["seed"]}),
             "n_rows": int(validated.drop_duplicates("fold")["n_rows"].sum())
             if len(validated)
             else 0,
@@ -193,8 +241,9 @@ def save_record(plan: Plan, result: RunResult) -> None:
         "spec": result.spec.model_dump(mode="json"),
         "environment": environment(),
     }
-    kept = ("scores", "chosen", "cells", "evaluation", "spec")
-    if _evidence(before) > _evidence(record):
+    kept = ("scores", "chosen", "stopped_at", "cells", "evaluation", "spec")
+    has_less = bool(before.get("scores")) and bool(result.stopped_at)
+    if has_less or _evidence(before) > _evidence(record):
         record |= {key: before[key] for key in kept if key in before}
     write_whole(result.record, json.dumps(record, indent=1))
 

@@ -7,36 +7,20 @@ executor and trains a cell that several of them need once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
-from birdlab.cell import is_finished, is_trained
-from birdlab.celljob import CellJob, job_folder, save_job
-from birdlab.cellplan import CellPlan
+from birdlab.campaign import Campaign, Race, Sink
+from birdlab.cell import is_finished
 from birdlab.data.leaks import refuse_leaks
 from birdlab.data.waves import open_waves
-from birdlab.errors import AudioError, BirdlabError, CellError, DataError
+from birdlab.errors import AudioError, BirdlabError, DataError
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import Plan, Progress, plan_experiment, silent
-from birdlab.record import RunNote, RunResult, collect
+from birdlab.record import RunNote, RunResult
 from birdlab.spec.experiment import ExperimentSpec
-from birdlab.tasks import CellTask, Event, Executor, InProcess
+from birdlab.tasks import Event, Executor, InProcess, wanted
 
-
-class Sink(Protocol):
-    """Where results go besides the record: a tracker."""
-
-    def started(self, plan: Plan, note: RunNote) -> None:
-        """A run is about to train or to be answered from the cache."""
-        ...
-
-    def finished(self, result: RunResult) -> None:
-        """A run is scored and its record is written."""
-        ...
-
-    def failed(self, plan: Plan, error: BirdlabError, *, stopped: bool = False) -> None:
-        """A run has no score, since a cell of it failed or someone stopped it."""
-        ...
+__all__ = ["Race", "Sink", "build_store", "refuse_missing", "run_experiment", "run_experiments"]
 
 
 def run_experiment(
@@ -76,39 +60,19 @@ def run_experiments(
     sinks: Sequence[Sink] = (),
     emit: Callable[[Event], None] = lambda _: None,
     progress: Progress = silent,
+    wanted: Callable[[str], bool] = wanted,
+    race: Race | None = None,
 ) -> list[RunResult | BirdlabError]:
     """The scored runs of several experiments in order; a CellError stands for one that failed.
 
     Every experiment is planned before anything is trained, a cell shared by several is
-    trained once, and cells run seed-major, so that all arms have evidence early.
+    trained once, and cells run seed-major, so that all arms have evidence early. A run is scored
+    and handed to the sinks as soon as its last cell is done. With a `race` the seeds are rounds,
+    and what it stops after one has a result without a score.
     """
     plans = [_ready(spec, lab, progress) for spec, _ in specs]
-    untrained = {c.cell_id for p in plans for c in p.cells if not is_trained(lab, c)}
-    for plan, (_, note) in zip(plans, specs, strict=True):
-        for sink in sinks:
-            sink.started(plan, note)
-    try:
-        failed = _finish_all(plans, lab, executor, emit)
-    except KeyboardInterrupt:
-        unfinished = [p for p in plans if any(not is_finished(lab, c) for c in p.cells)]
-        for sink in sinks:
-            for plan in unfinished:
-                sink.failed(plan, CellError("stopped by Ctrl-C"), stopped=True)
-        raise
-    results: list[RunResult | BirdlabError] = []
-    for plan, (_, note) in zip(plans, specs, strict=True):
-        wrong = [(c, failed[c.cell_id]) for c in plan.cells if c.cell_id in failed]
-        if wrong:
-            error = _failure(plan, wrong)
-            for sink in sinks:
-                sink.failed(plan, error)
-            results.append(error)
-            continue
-        result = collect(plan, lab, note, trained=untrained)
-        for sink in sinks:
-            sink.finished(result)
-        results.append(result)
-    return results
+    notes = [note for _, note in specs]
+    return Campaign(plans, notes, lab, executor, sinks, emit, wanted).run(race)
 
 
 def _ready(spec: ExperimentSpec, lab: Lab, progress: Progress) -> Plan:
@@ -140,76 +104,6 @@ def refuse_missing(plan: Plan) -> None:
             got=", ".join(gone[:8]) + (" ..." if len(gone) > 8 else ""),
             fix="correct the path of the data set in birdlab.toml, or exclude them",
         )
-
-
-def _seed_major(
-    missing: Mapping[str, tuple[Plan, CellPlan]],
-) -> list[tuple[Plan, CellPlan]]:
-    """Starts before what starts from them, then by seed; otherwise the order of the arms."""
-    depth = {}
-    for _, cell in missing.values():
-        steps, node = 0, cell.start
-        while node is not None:
-            steps, node = steps + 1, node.start
-        depth[cell.cell_id] = steps
-    return sorted(missing.values(), key=lambda pair: (pair[1].seed, depth[pair[1].cell_id]))
-
-
-def _finish_all(
-    plans: Sequence[Plan], lab: Lab, executor: Executor, emit: Callable[[Event], None]
-) -> dict[str, BirdlabError]:
-    """The errors of the cells that failed, by id; all others are finished for every plan.
-
-    Plans may share a cell and ask for different outputs of it (another context, soundscapes):
-    its weights are trained for the first, and a further pass makes what the others lack.
-    """
-    failed: dict[str, BirdlabError] = {}
-    for _ in plans:
-        lacking = [(p, c) for p in plans for c in p.cells if c.cell_id not in failed]
-        missing = {c.cell_id: (p, c) for p, c in lacking if not is_finished(lab, c)}
-        if not missing:
-            break
-        failed |= _execute(missing, lab, executor, emit)
-    return failed
-
-
-def _execute(
-    missing: Mapping[str, tuple[Plan, CellPlan]],
-    lab: Lab,
-    executor: Executor,
-    emit: Callable[[Event], None],
-) -> dict[str, BirdlabError]:
-    """The errors of the cells that failed, by id; all others are finished."""
-    with job_folder(lab) as jobs:
-        tasks = [_task(p, c, lab, save_job(p, c, jobs), missing) for p, c in _seed_major(missing)]
-        for task in tasks:
-            emit(Event("queued", task.cell_id, {"title": task.title}))
-        return executor.execute(tasks, emit)
-
-
-def _task(
-    plan: Plan, cell: CellPlan, lab: Lab, job: CellJob, missing: Mapping[str, object]
-) -> CellTask:
-    name = plan.spec.name
-    return CellTask(
-        cell_id=cell.cell_id,
-        title=f"{name}: {cell.title}" if name else cell.title,
-        after=job.start if job.start in missing else None,
-        job=str(job.folder),
-        lab_root=str(lab.root),
-    )
-
-
-def _failure(plan: Plan, wrong: Sequence[tuple[CellPlan, BirdlabError]]) -> CellError:
-    cell, first = wrong[0]
-    return CellError(
-        f"{len(wrong)} of {len(plan.cells)} cells failed, so the run has no score: {first.what}",
-        where=f"{plan.spec.name or plan.spec_id}: {cell.title}"
-        + (f", {first.where}" if first.where else ""),
-        got=first.got,
-        expected=first.expected,
-        fix=first.fix or "run the same command again: finished cells are kept",
-    )
 
 
 def build_store(lab: Lab, plan: Plan, progress: Progress = silent) -> bool:

@@ -6,11 +6,11 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from birdlab.cell import finish_cell
 from birdlab.celljob import load_job
-from birdlab.errors import BirdlabError, CellError
+from birdlab.errors import BirdlabError, CellError, CellIOError, StoppedError
 from birdlab.lab import open_lab, write_whole
 
 
@@ -30,39 +30,79 @@ class Event:
 
 @dataclass(frozen=True)
 class CellTask:
-    """A cell to finish, in a form that crosses process borders: ids, the folder of its job."""
+    """A cell to finish, in a form that crosses process borders: ids, the folder of its job.
+
+    after: the cell that it starts from, where that is still to be finished; threads: how many it
+    computes with, which belong to its recipe.
+    """
 
     cell_id: str
     title: str
     after: str | None
     job: str
     lab_root: str
+    threads: int = 1
+
+
+def wanted(_cell_id: str) -> bool:
+    """Whether a cell is still asked for, where nobody stops any: always."""
+    return True
 
 
 class Executor(Protocol):
-    """Finishes cells; returns the error text of each that failed, by cell id."""
+    """Finishes cells where it may; a context manager that ends its processes when it is left."""
 
     def execute(
-        self, tasks: Sequence[CellTask], emit: Callable[[Event], None]
+        self,
+        tasks: Sequence[CellTask],
+        emit: Callable[[Event], None],
+        wanted: Callable[[str], bool] = wanted,
     ) -> dict[str, BirdlabError]:
-        """Finish every task, a task after the one it names in `after`; go on past failures."""
+        """The errors of the cells that failed, by id; all others are finished.
+
+        A task runs after the one it names in `after`, and is skipped when that failed; failures
+        stop nobody else. `emit` is called in the caller's thread. A cell that is no longer
+        `wanted` is not begun, or saved where it is, and comes back as a StoppedError; a process
+        that died as a LostWorkerError: whoever calls decides what is tried again.
+        """
         ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: object) -> None: ...
 
 
 class InProcess:
-    """Finishes cells one after another in this process."""
+    """Finishes cells one after another in this process; a cell that has begun is not stopped."""
 
     def execute(
-        self, tasks: Sequence[CellTask], emit: Callable[[Event], None]
+        self,
+        tasks: Sequence[CellTask],
+        emit: Callable[[Event], None],
+        wanted: Callable[[str], bool] = wanted,
     ) -> dict[str, BirdlabError]:
         """See Executor."""
         failed: dict[str, BirdlabError] = {}
         for task in tasks:
+            if not wanted(task.cell_id):
+                failed[task.cell_id] = stopped(task)
+                continue
             error = skipped(task) if task.after in failed else finish_task(task, emit)
             if error is not None:
                 failed[task.cell_id] = error
                 emit(Event("failed", task.cell_id, {"error": str(error)}))
         return failed
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to end."""
+
+
+def stopped(task: CellTask) -> StoppedError:
+    """What comes back of a cell that nobody wants any more."""
+    return StoppedError(f"{task.title} was stopped", fix="the same command goes on with it")
 
 
 def skipped(task: CellTask) -> CellError:
@@ -84,7 +124,8 @@ def finish_task(task: CellTask, emit: Callable[[Event], None]) -> BirdlabError |
     except Exception as error:
         path = lab.stores / "failed" / f"{task.cell_id}.txt"
         write_whole(path, traceback.format_exc())
-        return CellError(
+        kind = CellIOError if isinstance(error, OSError) else CellError
+        return kind(
             f"{type(error).__name__}: {error}", where=task.title, got=f"traceback in {path}"
         )
     emit(Event("done", task.cell_id))

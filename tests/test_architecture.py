@@ -23,6 +23,7 @@ ROOMS = (
         "run",
         (
             "birdlab.run",
+            "birdlab.campaign",
             "birdlab.tasks",
             "birdlab.record",
             "birdlab.plan",

@@ -334,16 +334,16 @@ def test_a_chosen_score_is_told_from_the_cards(lab: Lab) -> None:
     train = spec.stages[0].train.model_copy(update={"validate_every": 1, "checkpoint": "best"})
     stage = spec.stages[0].model_copy(update={"train": train})
     plan = plan_experiment(spec, lab)
-    assert chosen_words(plan, lab) == ""
+    assert chosen_words(plan, plan.cells, lab) == ""
     steered = replace(plan, cells=tuple(replace(c, stage=stage) for c in plan.cells))
-    assert chosen_words(steered, lab) == "", "a card from before says nothing"
+    assert chosen_words(steered, steered.cells, lab) == "", "a card from before says nothing"
     path = lab.cells / plan.cells[0].cell_id / "cell.json"
     card = load_card(lab, plan.cells[0].cell_id)
     try:
         path.write_text(json.dumps({**card, "chosen": "best epoch 7 of 30"}))
-        assert chosen_words(steered, lab) == "best epoch 7 of 30"
+        assert chosen_words(steered, steered.cells, lab) == "best epoch 7 of 30"
         path.write_text(json.dumps({**card, "chosen": "mean of the last 3 of 30"}))
-        assert chosen_words(plan, lab) == "", "no validation row chose these"
+        assert chosen_words(plan, plan.cells, lab) == "", "no validation row chose these"
     finally:
         path.write_text(json.dumps(card))
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from birdlab.errors import BirdlabError, CellError
 from birdlab.sed.interrupts import stoppable
-from birdlab.tasks import CellTask, Event, InProcess, finish_task, skipped
+from birdlab.tasks import CellTask, Event, InProcess, finish_task, skipped, wanted
 
 _PR_SET_PDEATHSIG = 1
 _RESTARTS = 3
@@ -44,7 +44,10 @@ class ProcessExecutor:
         self.jobs = jobs
 
     def execute(
-        self, tasks: Sequence[CellTask], emit: Callable[[Event], None]
+        self,
+        tasks: Sequence[CellTask],
+        emit: Callable[[Event], None],
+        wanted: Callable[[str], bool] = wanted,
     ) -> dict[str, BirdlabError]:
         """See Executor.
 
@@ -62,6 +65,12 @@ class ProcessExecutor:
         for task in state.waiting():
             state.settle(task, _worker_died(task))
         return state.failed
+
+    def __enter__(self) -> ProcessExecutor:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to end: children end with `execute`."""
 
     def _drain(self, state: _Progress) -> None:
         context = multiprocessing.get_context("spawn")
