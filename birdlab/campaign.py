@@ -7,10 +7,11 @@ from typing import Protocol
 
 import pandas as pd
 
-from birdlab.cell import is_finished, is_trained
+from birdlab.cell import find_lacking, is_finished, is_trained
 from birdlab.celljob import CellJob, job_folder, save_job
 from birdlab.cellplan import CellPlan
 from birdlab.errors import BirdlabError, CellError, CellIOError, LostWorkerError, StoppedError
+from birdlab.keeping import drop_weights
 from birdlab.lab import Lab
 from birdlab.plan import Plan
 from birdlab.record import RunNote, RunResult, collect, score_cells
@@ -64,7 +65,8 @@ class Campaign:
     ) -> None:
         self.plans, self.notes, self.lab, self.executor = plans, notes, lab, executor
         self.sinks, self.emit, self.wanted = sinks, emit, wanted
-        self.untrained = {c.cell_id for p in plans for c in p.cells if not is_trained(lab, c)}
+        lacking = [cell for plan in plans for cell in find_lacking(lab, plan.cells)]
+        self.untrained = {cell.cell_id for cell in lacking if not is_trained(lab, cell)}
         self.failed: dict[str, BirdlabError] = {}
         self.results: dict[int, RunResult | BirdlabError] = {}
 
@@ -85,7 +87,12 @@ class Campaign:
             for place in self._open():
                 self._tell_failed(place, CellError("stopped by Ctrl-C"), stopped=True)
             raise
+        whole = [p for place, p in enumerate(self.plans) if self._is_scored(place)]
+        drop_weights(self.lab, whole, [plan for plan in self.plans if plan not in whole])
         return [self.results[place] for place in range(len(self.plans))]
+
+    def _is_scored(self, place: int) -> bool:
+        return isinstance(self.results[place], RunResult)
 
     @property
     def _seeds(self) -> list[int]:
@@ -120,13 +127,12 @@ class Campaign:
         """
         self._settle_complete(self._open())
         for _ in self.plans:
-            lacking = [
-                (self.plans[place], c)
+            missing = {
+                c.cell_id: (self.plans[place], c)
                 for place in self._open()
-                for c in _needed(self.plans[place], seeds)
+                for c in find_lacking(self.lab, _needed(self.plans[place], seeds))
                 if c.cell_id not in self.failed
-            ]
-            missing = {c.cell_id: (p, c) for p, c in lacking if not is_finished(self.lab, c)}
+            }
             if not missing:
                 break
             self._execute(missing)

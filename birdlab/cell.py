@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -18,20 +18,19 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from birdlab.celljob import CellJob
+from birdlab.celljob import CARD, WEIGHTS, CellJob
 from birdlab.cellplan import CellPlan
 from birdlab.data.waves import open_waves
 from birdlab.errors import BirdlabError
 from birdlab.evaluate.score import fold_table, score_fold
 from birdlab.lab import Lab
 from birdlab.lacks import in_words
-from birdlab.network import WEIGHTS, build_model, device_name, pick_device
+from birdlab.network import build_model, device_name, pick_device
 from birdlab.sed.interrupts import stoppable
 from birdlab.validation import predict_fold, store_outputs
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 
-CARD = "cell.json"
 CURVES = "curves.parquet"
 
 Report = Callable[[str, dict[str, Any]], None]
@@ -39,16 +38,36 @@ Report = Callable[[str, dict[str, Any]], None]
 
 def is_trained(lab: Lab, cell: CellPlan | CellJob) -> bool:
     """Whether the cell's weights are in the lab."""
-    return (lab.cells / cell.cell_id / CARD).is_file()
+    folder = lab.cells / cell.cell_id
+    return (folder / CARD).is_file() and (folder / WEIGHTS).is_file()
 
 
 def is_finished(lab: Lab, cell: CellPlan | CellJob) -> bool:
-    """Whether the cell's weights, and its outputs where it is scored, are in the lab."""
-    if not is_trained(lab, cell):
+    """Whether all that its run asks of the cell is in the lab.
+
+    Its outputs where it is scored, and its weights unless `keep` lets them go.
+    """
+    if not (lab.cells / cell.cell_id / CARD).is_file():
+        return False
+    if cell.keeps_weights and not is_trained(lab, cell):
         return False
     if cell.soundscapes_id is not None and not soundscapes_folder(lab, cell).is_dir():
         return False
     return cell.eval_id is None or outputs_folder(lab, cell).is_dir()
+
+
+def find_lacking(lab: Lab, cells: Sequence[CellPlan]) -> list[CellPlan]:
+    """Which of the cells are to be finished, in their order: starts before what starts from them.
+
+    Those that are not, and those whose weights were dropped and which one to be trained starts
+    from.
+    """
+    lacking = {cell.cell_id for cell in cells if not is_finished(lab, cell)}
+    for cell in reversed(cells):
+        again = cell.cell_id in lacking and not is_trained(lab, cell)
+        if again and cell.start is not None and not is_trained(lab, cell.start):
+            lacking.add(cell.start.cell_id)
+    return [cell for cell in cells if cell.cell_id in lacking]
 
 
 def outputs_folder(lab: Lab, cell: CellPlan | CellJob) -> Path:
@@ -73,13 +92,15 @@ def finish_cell(job: CellJob, lab: Lab, report: Report) -> None:
     The folder appears under its final name when everything in it is complete, so a kill at
     any moment leaves either a finished cell or none, and beside it a part folder from which the
     next call goes on: no epoch is trained twice, and the bits are those of a cell that nobody
-    disturbed. Two processes that want the same cell wait for each other. Ctrl-C and SIGTERM
-    save where training is, report it and raise KeyboardInterrupt. Raises CellError, AudioError
-    or SpecError.
+    disturbed. Weights that were dropped come back beside the outputs that stayed, unless a scored
+    cell has all it needs without them. Two processes that want the same cell wait for each other.
+    Ctrl-C and SIGTERM save where training is, report it and raise KeyboardInterrupt. Raises
+    CellError, AudioError or SpecError.
     """
     lab.cells.mkdir(parents=True, exist_ok=True)
     with FileLock(lab.cells / f".{job.cell_id}.lock"), stoppable(), _told(job, lab, report):
-        if not is_trained(lab, job):
+        scored = job.eval_id is not None and is_finished(lab, job)
+        if not is_trained(lab, job) and not scored:
             _train(job, lab, report)
         elif not is_finished(lab, job):
             report("evaluate", {})
@@ -186,11 +207,17 @@ def _going_on(job: CellJob, lab: Lab) -> str:
 
 
 def _put_in_place(folder: Path, target: Path) -> None:
+    """Make the cell of what is ready; of one that is there without weights, add what it lacks."""
     for file in folder.rglob("*"):
         if file.is_file():
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
-    folder.rename(target)
+    if not target.is_dir():
+        folder.rename(target)
+        return
+    for part in sorted(folder.iterdir(), key=lambda path: path.name == WEIGHTS):
+        if not (target / part.name).exists():
+            part.rename(target / part.name)
 
 
 def keep_freed_memory() -> None:

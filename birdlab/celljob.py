@@ -34,6 +34,7 @@ from birdlab.spec.parts import StageSpec
 
 JOB, NAMES, VALIDATION = "job.json", "names.parquet", "validation.parquet"
 SOUNDSCAPES = "soundscapes.parquet"
+CARD, WEIGHTS = "cell.json", "weights.safetensors"
 ARRAYS = ("keys", "spans_s", "primary", "bounds", "also")
 
 
@@ -80,6 +81,11 @@ class CellJob:
         return list(pd.read_parquet(self.folder / NAMES)["recording"].iloc[list(rows)])
 
     @property
+    def keeps_weights(self) -> bool:
+        """Whether the run asks for the weights when it is scored."""
+        return self.spec.keeps_weights(self.stage)
+
+    @property
     def is_validated(self) -> bool:
         """Whether the cell has validation rows, to be scored on or to look at while it trains."""
         return (self.folder / VALIDATION).is_file()
@@ -108,7 +114,8 @@ def job_folder(lab: Lab) -> Iterator[Path]:
     """
     lab.cells.mkdir(parents=True, exist_ok=True)
     for part in lab.cells.glob(".*.part"):
-        if (lab.cells / part.name.removeprefix(".").removesuffix(".part")).is_dir():
+        cell = lab.cells / part.name.removeprefix(".").removesuffix(".part")
+        if (cell / WEIGHTS).is_file():
             shutil.rmtree(part, ignore_errors=True)
     prefix = f".jobs-{socket.gethostname()}-"
     for left in lab.cells.glob(f"{prefix}*"):

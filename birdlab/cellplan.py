@@ -36,7 +36,8 @@ class CellPlan:
 
     validation: the rows of the fold, where the cell is scored or looks at them while it trains;
     eval_id: names its outputs on them, None where it is not scored; rows_id: of the rows, classes
-    and windows alone, equal where scores compare.
+    and windows alone, equal where scores compare; keeps_weights: whether the run asks for them
+    when it is scored.
     """
 
     cell_id: str
@@ -53,6 +54,7 @@ class CellPlan:
     eval_id: str | None
     rows_id: str | None = None
     soundscapes_id: str | None = None
+    keeps_weights: bool = True
 
     @property
     def title(self) -> str:
@@ -136,6 +138,7 @@ class CellBuilder:
             validation=held if scored or stage.train.validate_every != "last" else None,
             eval_id=self._eval_id(held_digest, context=True) if scored else None,
             rows_id=self._eval_id(held_digest, context=False) if scored else None,
+            keeps_weights=self.spec.keeps_weights(stage),
         )
 
     def _validation(self, stage: StageSpec, fold: int | None) -> npt.NDArray[np.int64] | None:

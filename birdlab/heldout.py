@@ -24,7 +24,7 @@ from birdlab.evaluate.predictor import build_windowing
 from birdlab.evaluate.score import N_PAD
 from birdlab.evaluate.windows import blend
 from birdlab.lab import Lab
-from birdlab.network import WEIGHTS, load_model
+from birdlab.network import load_model, weights_path
 from birdlab.plan import Plan, Progress, open_dataset, silent
 from birdlab.soundscapes import BOARDS, soundscape_truth, soundscapes_id
 from birdlab.validation import predict_waves
@@ -175,7 +175,7 @@ def _store(
     torch.set_num_threads(cell.stage.train.threads_per_cell)
     windows = predict_waves(
         plan.spec,
-        load_model(plan.spec.model, len(cell.classes), lab.cells / cell.cell_id / WEIGHTS),
+        load_model(plan.spec.model, len(cell.classes), weights_path(lab, cell.cell_id)),
         cell.classes,
         plan.data.classes,
         list(scapes["filename"]),

@@ -8,13 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from birdlab.celljob import CellJob
+from birdlab.celljob import CARD, WEIGHTS, CellJob
 from birdlab.data.classes import ClassList
 from birdlab.errors import CellError
 from birdlab.lab import Lab
 from birdlab.stages import fresh_weights
 
-CARD, WEIGHTS = "cell.json", "weights.safetensors"
 HEAD = "head."
 """What the names of the head's weights begin with."""
 
@@ -77,7 +76,7 @@ def _take_over(model: Any, job: CellJob, lab: Lab) -> str:
 
     assert job.start is not None
     folder, transfer = lab.cells / job.start, job.stage.transfer
-    given, own = load_file(folder / WEIGHTS), model.state_dict()
+    given, own = load_file(weights_path(lab, job.start)), model.state_dict()
     taken, n_kept = given, len(job.classes)
     if transfer == "backbone":
         fresh_head = {k: v for k, v in own.items() if k.startswith(HEAD)}
@@ -99,6 +98,20 @@ def _take_over(model: Any, job: CellJob, lab: Lab) -> str:
             "`transfer: backbone`",
         ) from None
     return f"cell {job.start} ({transfer}): {n_kept} of {len(job.classes)} classes of the head"
+
+
+def weights_path(lab: Lab, cell_id: str) -> Path:
+    """The file of a cell's weights; CellError when `keep:` or nobody left them."""
+    path = lab.cells / cell_id / WEIGHTS
+    if not path.is_file():
+        kept = (lab.cells / cell_id / CARD).is_file()
+        raise CellError(
+            f"the weights of cell {cell_id} are not in the lab",
+            where=str(path.parent),
+            got="its run kept only outputs (`keep:`)" if kept else None,
+            fix="train them again, to the same bits: birdlab rerun RUN --keep all",
+        )
+    return path
 
 
 def map_classes(given: Tensors, own: Tensors, names: Sequence[str], places: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from birdlab.campaign import Campaign, Race, Sink
-from birdlab.cell import is_finished
+from birdlab.cell import find_lacking
 from birdlab.data.leaks import refuse_leaks
 from birdlab.data.waves import open_waves
 from birdlab.errors import AudioError, BirdlabError, DataError
@@ -82,7 +82,7 @@ def _ready(spec: ExperimentSpec, lab: Lab, progress: Progress) -> Plan:
     """
     plan = plan_experiment(spec, lab, progress=progress)
     refuse_leaks(plan.leaks, spec.data.accept_leaks)
-    if all(is_finished(lab, cell) for cell in plan.cells):
+    if not find_lacking(lab, plan.cells):
         return plan
     refuse_missing(plan)
     if not build_store(lab, plan, progress):

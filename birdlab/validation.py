@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from birdlab.celljob import CellJob
+from birdlab.celljob import WEIGHTS, CellJob
 from birdlab.data.audio import Waveform
 from birdlab.data.classes import ClassList
 from birdlab.data.waves import open_waves
 from birdlab.evaluate.outputs import StoredOutputs, save_outputs
 from birdlab.evaluate.predictor import WindowOutputs, build_windowing, predict_recordings
 from birdlab.lab import Lab
-from birdlab.network import WEIGHTS, load_model, pick_device
+from birdlab.network import load_model, pick_device
 from birdlab.spec.experiment import ExperimentSpec
 
 

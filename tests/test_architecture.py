@@ -26,6 +26,8 @@ ROOMS = (
             "birdlab.campaign",
             "birdlab.tasks",
             "birdlab.record",
+            "birdlab.recorded",
+            "birdlab.keeping",
             "birdlab.plan",
             "birdlab.cellplan",
             "birdlab.datasets",

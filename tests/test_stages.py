@@ -16,11 +16,11 @@ from conftest import MakeLab
 from safetensors.torch import load_file, save_file
 
 from birdlab.cell import is_finished
-from birdlab.celljob import CellJob, job_folder, save_job
+from birdlab.celljob import WEIGHTS, CellJob, job_folder, save_job
 from birdlab.cellplan import CellPlan
 from birdlab.errors import CellError, SpecError
 from birdlab.lab import Lab, open_lab
-from birdlab.network import WEIGHTS, build_model, map_classes
+from birdlab.network import build_model, map_classes
 from birdlab.plan import Plan, plan_experiment
 from birdlab.record import RunNote
 from birdlab.run import run_experiment, run_experiments

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from sklearn.metrics import average_precision_score
 
 from birdlab.cell import load_card, outputs_folder, soundscapes_folder
-from birdlab.celljob import load_job, save_job
+from birdlab.celljob import WEIGHTS, load_job, save_job
 from birdlab.data.audio import Waveform
 from birdlab.errors import BirdlabError, DataError, PromotionError
 from birdlab.evaluate.outputs import load_outputs
@@ -26,7 +26,7 @@ from birdlab.heldout import score_soundscapes
 from birdlab.infer.predict import predict_soundscapes
 from birdlab.infer.session import OnnxPredictor
 from birdlab.lab import Lab, open_lab
-from birdlab.network import WEIGHTS, load_model
+from birdlab.network import load_model
 from birdlab.plan import plan_experiment
 from birdlab.promote.export import Member, build_reference, export_ensemble
 from birdlab.promote.members import collect_members

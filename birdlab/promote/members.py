@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from birdlab.cell import is_trained
+from birdlab.celljob import WEIGHTS
 from birdlab.data.audio import Waveform, decode
 from birdlab.data.waves import open_waves
 from birdlab.errors import PromotionError
 from birdlab.evaluate.predictor import build_windowing
 from birdlab.evaluate.windows import iter_windows
 from birdlab.lab import Lab
-from birdlab.network import WEIGHTS
 from birdlab.plan import Plan, plan_experiment
 from birdlab.promote.export import Member
 from birdlab.spec.experiment import ExperimentSpec
@@ -43,10 +43,10 @@ def plan_of(lab: Lab, record: Mapping[str, Any]) -> Plan:
     missing = [cell.title for cell in plan.final_cells if not is_trained(lab, cell)]
     if missing:
         raise PromotionError(
-            "models of the run are not in the lab",
+            "weights of the run are not in the lab",
             where=title,
             got="; ".join(missing),
-            fix="run the experiment again: only these are trained",
+            fix=f"train only these again: birdlab rerun {record['spec_id']} --keep final",
         )
     return plan
 

@@ -13,14 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from birdlab.cell import CURVES, finish_cell, outputs_folder
-from birdlab.celljob import save_job
+from birdlab.celljob import WEIGHTS, save_job
 from birdlab.cellplan import CellPlan
 from birdlab.errors import DataError
 from birdlab.evaluate.outputs import load_outputs
 from birdlab.evaluate.windows import count_windows
 from birdlab.infer.session import OnnxPredictor
 from birdlab.lab import Lab
-from birdlab.network import WEIGHTS
 from birdlab.plan import Plan, Progress, plan_experiment, silent
 from birdlab.promote.export import Member, build_reference, export_ensemble
 from birdlab.promote.members import real_windows

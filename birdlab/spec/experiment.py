@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -26,11 +26,13 @@ class ExperimentSpec(Spec):
     """One experiment: competition, data, model, recipe, stages, output, evidence.
 
     `train` and `augment` are what every stage inherits; each stage holds its own complete
-    copy, so that only stages are read when something is trained.
+    copy, so that only stages are read when something is trained. `keep` says which weights stay
+    in the lab once the run is scored: of every stage, of the last one (`final`), or none, so that
+    only stored outputs are left (`outputs`).
     """
 
     not_in_identity: ClassVar[frozenset[str]] = frozenset(
-        {"train", "augment", "cells", "project", "name", "notes", "tags", "expect"}
+        {"train", "augment", "cells", "keep", "project", "name", "notes", "tags", "expect"}
     )
 
     competition: Annotated[CompetitionSpec, BeforeValidator(load_competition)]
@@ -42,6 +44,7 @@ class ExperimentSpec(Spec):
     output: OutputSpec = OutputSpec()
     evaluate: EvaluateSpec = EvaluateSpec()
     cells: CellsSpec = CellsSpec()
+    keep: Literal["all", "final", "outputs"] = "all"
     project: Name = "default"
     name: Annotated[str, Field(max_length=200)] = ""
     notes: str = ""
@@ -105,6 +108,19 @@ class ExperimentSpec(Spec):
                 f"evaluate.context_s is {context_s:g}: give the {window_s:g} s of a window or more"
             )
         return self
+
+    @model_validator(mode="after")
+    def _something_is_kept(self) -> ExperimentSpec:
+        if self.keep == "outputs" and self.cells.folds == "none":
+            raise ValueError(
+                "keep: outputs leaves nothing of models that are trained on all data and so have "
+                "no outputs; use final or all"
+            )
+        return self
+
+    def keeps_weights(self, stage: StageSpec) -> bool:
+        """Whether the weights of a stage stay once the run is scored."""
+        return self.keep == "all" or (self.keep == "final" and stage.name == self.stages[-1].name)
 
     @property
     def fold_numbers(self) -> tuple[int, ...]:

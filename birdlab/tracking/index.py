@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from birdlab.errors import TrackingError
 from birdlab.lab import Lab
+from birdlab.recorded import LINK, load_json, load_record, load_records
 from birdlab.spec.diff import title_of
+
+__all__ = [
+    "CELL_COLUMNS",
+    "RUN_COLUMNS",
+    "link_path",
+    "load_cells",
+    "load_link",
+    "load_record",
+    "load_records",
+    "load_runs",
+    "load_sweeps",
+    "sweep_path",
+]
 
 RUN_COLUMNS = (
     "run",
@@ -60,26 +72,15 @@ CELL_COLUMNS = (
 )
 
 
-def load_records(lab: Lab) -> list[dict[str, Any]]:
-    """Every run's record, the oldest first."""
-    records = [_load_json(path) for path in sorted(lab.runs.glob("*.json")) if _is_record(path)]
-    return sorted(records, key=lambda r: (r["created_at"], r["spec_id"]))
-
-
-def load_record(lab: Lab, spec_id: str) -> dict[str, Any]:
-    """The record of one run; TrackingError when it is not there."""
-    return _load_json(lab.runs / f"{spec_id}.json")
-
-
 def link_path(lab: Lab, spec_id: str) -> Path:
     """Where the MLflow run ids of a run are kept."""
-    return lab.runs / f"{spec_id}.mlflow.json"
+    return lab.runs / f"{spec_id}{LINK}"
 
 
 def load_link(lab: Lab, spec_id: str) -> dict[str, Any]:
     """The MLflow run ids of a run: `parent`, `children` by `fold-seed`; empty before logging."""
     path = link_path(lab, spec_id)
-    return _load_json(path) if path.is_file() else {}
+    return load_json(path) if path.is_file() else {}
 
 
 def load_runs(lab: Lab) -> pd.DataFrame:
@@ -133,21 +134,4 @@ def sweep_path(lab: Lab, name: str) -> Path:
 def load_sweeps(lab: Lab) -> dict[str, dict[str, Any]]:
     """The record of every sweep by name."""
     paths = sorted((lab.stores / "sweeps").glob("*.json"))
-    return {path.stem: _load_json(path) for path in paths}
-
-
-def _is_record(path: Path) -> bool:
-    return not path.name.startswith(".") and not path.name.endswith(".mlflow.json")
-
-
-def _load_json(path: Path) -> dict[str, Any]:
-    try:
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TrackingError(
-            "a record of the lab cannot be read",
-            where=str(path),
-            got=str(error),
-            fix="run its experiment again: cells are kept, the record is written anew",
-        ) from None
-    return value
+    return {path.stem: load_json(path) for path in paths}

@@ -1,0 +1,49 @@
+"""Which weights stay: what `keep:` lets go when runs are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from filelock import FileLock, Timeout
+
+from birdlab.celljob import WEIGHTS
+from birdlab.lab import Lab
+from birdlab.plan import Plan
+from birdlab.recorded import iter_line, load_records
+
+
+def drop_weights(lab: Lab, scored: Sequence[Plan], waiting: Sequence[Plan]) -> list[str]:
+    """Remove the weights that the scored runs let go; the ids of their cells.
+
+    Weights stay that another run of the lab keeps, that a run `waiting` for the next command may
+    start from, or that someone is working on. Cards, curves and outputs always stay.
+    """
+    loose = {c.cell_id for p in scored for c in p.cells if not c.keeps_weights}
+    loose = {cell_id for cell_id in loose if (lab.cells / cell_id / WEIGHTS).is_file()}
+    if not loose:
+        return []
+    kept = {c.cell_id for p in scored for c in p.cells if c.keeps_weights}
+    kept |= {c.cell_id for p in waiting for c in p.cells}
+    kept |= _kept_by_records(lab, {p.spec_id for p in scored})
+    return [cell_id for cell_id in sorted(loose - kept) if _drop(lab, cell_id)]
+
+
+def _kept_by_records(lab: Lab, but: Collection[str]) -> set[str]:
+    """The cells whose weights recorded runs keep, without the runs that are named."""
+    kept: set[str] = set()
+    for record in load_records(lab):
+        keep = (record.get("spec") or {"keep": "outputs"}).get("keep", "all")
+        if record["spec_id"] in but or keep == "outputs":
+            continue
+        ids = [cell["cell_id"] for cell in record["cells"]]
+        kept |= set(ids) if keep == "final" else {c for i in ids for c in iter_line(lab, i)}
+    return kept
+
+
+def _drop(lab: Lab, cell_id: str) -> bool:
+    try:
+        with FileLock(lab.cells / f".{cell_id}.lock", timeout=0):
+            (lab.cells / cell_id / WEIGHTS).unlink(missing_ok=True)
+    except Timeout:
+        return False
+    return True

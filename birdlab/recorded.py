@@ -1,0 +1,72 @@
+"""Records of runs read back from the lab's files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from birdlab.celljob import CARD
+from birdlab.errors import ResolveError, TrackingError
+from birdlab.lab import Lab
+from birdlab.spec.experiment import ExperimentSpec
+
+LINK = ".mlflow.json"
+"""Ends the name of the file beside a record that holds its MLflow run ids."""
+
+
+def record_paths(lab: Lab) -> list[Path]:
+    """The files of all records, by name."""
+    found = (p for p in lab.runs.glob("*.json") if not p.name.startswith("."))
+    return sorted(path for path in found if not path.name.endswith(LINK))
+
+
+def load_records(lab: Lab) -> list[dict[str, Any]]:
+    """Every run's record, the oldest first; TrackingError for one that cannot be read."""
+    records = [load_json(path) for path in record_paths(lab)]
+    return sorted(records, key=lambda r: (r["created_at"], r["spec_id"]))
+
+
+def load_record(lab: Lab, spec_id: str) -> dict[str, Any]:
+    """The record of one run; TrackingError when it is not there."""
+    return load_json(lab.runs / f"{spec_id}.json")
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    """A JSON file of the lab; TrackingError when it cannot be read."""
+    try:
+        value: dict[str, Any] = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise TrackingError(
+            "a record of the lab cannot be read",
+            where=str(path),
+            got=str(error),
+            fix="run its experiment again: cells are kept, the record is written anew",
+        ) from None
+    return value
+
+
+def is_foreign(record: Mapping[str, Any]) -> bool:
+    """Whether a run was imported from outside birdlab, so that it has outputs and no spec."""
+    return record.get("spec") is None
+
+
+def spec_of(record: Mapping[str, Any]) -> ExperimentSpec:
+    """The experiment that a record stores; ResolveError for a foreign run, which has none."""
+    if is_foreign(record):
+        raise ResolveError(
+            "a foreign run has no spec: birdlab did not train it",
+            where=record["name"] or record["spec_id"],
+            fix="`birdlab runs`, `birdlab show` and birdlab.load_oof work with it",
+        )
+    return ExperimentSpec.model_validate_json(json.dumps(record["spec"]))
+
+
+def iter_line(lab: Lab, cell_id: str) -> Iterator[str]:
+    """A cell and the cells it goes back to, as far as their cards are in the lab."""
+    node: str | None = cell_id
+    while node is not None:
+        yield node
+        card = lab.cells / node / CARD
+        node = load_json(card).get("start") if card.is_file() else None
