@@ -44,8 +44,8 @@ class Race(Protocol):
     def losers(self, scores: pd.DataFrame, rounds: int) -> Mapping[int, str]:
         """The runs to stop, by their place in the campaign, each with the reason in words.
 
-        scores: run, fold, seed, score of the cells of every run that is still in the race;
-        rounds: how many seeds are complete. Not asked after the last round.
+        scores: run, fold, seed, score of the cells of every run that neither failed nor was stopped
+        before; rounds: how many seeds are complete. Not asked after the last round.
         """
         ...
 
@@ -106,18 +106,30 @@ class Campaign:
         return [place for place in range(len(self.plans)) if place not in self.results]
 
     def _stop(self, race: Race, seeds: Sequence[int]) -> None:
-        """Settle the runs that the race stops after `seeds`, on the evidence they have."""
-        open_runs = self._open()
+        """Settle the runs that the race stops after `seeds`, on the evidence they have.
+
+        Complete runs are shown to it as well, and keep their scores: what it says of the others
+        does not depend on which cells were there before.
+        """
         tables = [
-            score_cells(self.plans[place], self.lab, seeds).assign(run=place) for place in open_runs
+            score_cells(self.plans[place], self.lab, seeds).assign(run=place)
+            for place in range(len(self.plans))
+            if self._in_race(place)
         ]
         if not tables:
             return
         losers = race.losers(pd.concat(tables, ignore_index=True), len(seeds))
         for place, reason in losers.items():
-            plan, note = self.plans[place], self.notes[place]
-            result = collect(plan, self.lab, note, self.untrained, seeds=seeds, stopped_at=reason)
-            self._settle(place, result)
+            if place not in self.results:
+                plan, note = self.plans[place], self.notes[place]
+                stopped = collect(
+                    plan, self.lab, note, self.untrained, seeds=seeds, stopped_at=reason
+                )
+                self._settle(place, stopped)
+
+    def _in_race(self, place: int) -> bool:
+        result = self.results.get(place)
+        return result is None or (isinstance(result, RunResult) and not result.stopped_at)
 
     def _finish(self, seeds: Sequence[int]) -> None:
         """Finish the cells of `seeds` of every open run, and score the runs that are complete.

@@ -52,18 +52,21 @@ def build_contrast(cells: pd.DataFrame, arm: str, base: str) -> Contrast:
     if n_folds == 0:
         nan = float("nan")
         return Contrast(arm, 0, nan, nan, 0, left_out, False, nan)
-    sharing = _arms_of_equal_variance(means.to_numpy(), keep=list(means.index).index(base))
+    sharing = arms_of_equal_variance(means.to_numpy(), keep=list(means.index).index(base))
     names = means.index[sharing]
     own = arm not in names
     rows = means.loc[[arm, base]] if own else means.loc[names]
-    residual_sd, df = _residual(rows.to_numpy())
+    residual_sd, df = residual(rows.to_numpy())
     delta = float((means.loc[arm] - means.loc[base]).mean())
     se = residual_sd * np.sqrt(2 / n_folds)
     return Contrast(arm, n_folds, delta, float(se), df, left_out, own, residual_sd)
 
 
-def _residual(means: Floats) -> tuple[float, int]:
-    """SD and degrees of freedom of what arm and fold leave unexplained in [arms, folds]."""
+def residual(means: Floats) -> tuple[float, int]:
+    """SD and degrees of freedom of what arm and fold leave unexplained in [arms, folds].
+
+    (NaN, 0) for a single arm or fold.
+    """
     df = (means.shape[0] - 1) * (means.shape[1] - 1)
     if df == 0:
         return float("nan"), 0
@@ -72,7 +75,7 @@ def _residual(means: Floats) -> tuple[float, int]:
     return (0.0 if sd < EXACT else sd), df
 
 
-def _arms_of_equal_variance(means: Floats, keep: int) -> list[int]:
+def arms_of_equal_variance(means: Floats, keep: int) -> list[int]:
     """The rows of [arms, folds] whose scatter fits the others'; `keep`, the base, always stays.
 
     The arm whose differences to the mean of the others scatter most is left out while an F test
@@ -87,7 +90,7 @@ def _arms_of_equal_variance(means: Floats, keep: int) -> list[int]:
         for arm in inside:
             others = means[[i for i in inside if i != arm]]
             own = float(np.var(means[arm] - others.mean(axis=0), ddof=1)) / (1 + 1 / len(others))
-            pooled, df = _residual(others)
+            pooled, df = residual(others)
             ratio = own / pooled**2 if pooled > 0 else (np.inf if own > EXACT**2 else 0.0)
             tests.append((float(special.fdtrc(folds - 1, df, ratio)), arm))
         p, worst = min(tests)
