@@ -14,8 +14,9 @@ from birdlab.data.demo import DemoSettings
 from birdlab.data.demo.world import split_sizes
 from birdlab.lab import open_lab
 from birdlab.spec import load_spec
+from birdlab.spec.arms import sweep_arms
 from birdlab.spec.kinds import kinds
-from birdlab.spec.sweep import grid_arms, load_sweep
+from birdlab.spec.sweep import load_sweep
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -86,7 +87,7 @@ def test_the_specs_of_the_readme_load(tmp_path: Path) -> None:
     (tmp_path / "first.yaml").write_text(blocks[0])
     (tmp_path / "loss.yaml").write_text(blocks[1])
     assert load_spec(tmp_path / "first.yaml").competition.name == "birdclef-2023"
-    assert len(grid_arms(load_sweep(tmp_path / "loss.yaml"))) == 3
+    assert len(sweep_arms(load_sweep(tmp_path / "loss.yaml"))) == 3
 
 
 def test_the_lab_file_and_the_spec_of_the_data_page_load(tmp_path: Path) -> None:

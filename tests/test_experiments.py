@@ -19,11 +19,12 @@ from birdlab.data.demo import build_demo
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import Plan, plan_experiment
 from birdlab.spec import kinds, load_spec
+from birdlab.spec.arms import sweep_arms
 from birdlab.spec.augmentations import AugmentationSpec
 from birdlab.spec.diff import diff_specs
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.kinds import function_of
-from birdlab.spec.sweep import Arm, grid_arms, load_sweep
+from birdlab.spec.sweep import Arm, load_sweep
 from birdlab.sweep.driver import plan_sweep
 
 ROOT = Path(__file__).parents[1]
@@ -66,7 +67,7 @@ def make_demo_lab(tmp_path: Path, tiny_demo: Path, abroad_demo: Path, phones_dem
 
 def arms_of(name: str) -> dict[str, Arm]:
     open_lab(ROOT)
-    return {arm.title: arm for arm in grid_arms(load_sweep(EXPERIMENTS / f"{name}.yaml"))}
+    return {arm.title: arm for arm in sweep_arms(load_sweep(EXPERIMENTS / f"{name}.yaml"))}
 
 
 def augmentations(spec: ExperimentSpec) -> list[AugmentationSpec]:
@@ -183,7 +184,7 @@ def test_the_base_arm_is_trained_once_for_all_sweeps(make_demo_lab: MakeLab) -> 
         ("reference_negatives", "base"),
     ):
         sweep = load_sweep(lab.root / "experiments" / f"{name}.yaml")
-        (arm,) = (arm for arm in grid_arms(sweep) if arm.title == title)
+        (arm,) = (arm for arm in sweep_arms(sweep) if arm.title == title)
         assert {cell.cell_id for cell in plan_experiment(arm.spec, lab).cells} <= wanted
 
 

@@ -17,10 +17,11 @@ from birdlab.plan import plan_experiment
 from birdlab.run import run_experiment
 from birdlab.sed.model import SEDModel
 from birdlab.spec import kinds
+from birdlab.spec.arms import sweep_arms
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.identity import canonical_json
 from birdlab.spec.recipe import Length
-from birdlab.spec.sweep import Arm, grid_arms, load_sweep
+from birdlab.spec.sweep import Arm, load_sweep
 
 ROOT = Path(__file__).parents[1]
 ASKED = {
@@ -50,7 +51,7 @@ def extensions() -> Iterator[None]:
 
 def arms_of(name: str) -> dict[str, Arm]:
     sweep = load_sweep(ROOT / "experiments" / f"{name}.yaml")
-    return {arm.title: arm for arm in grid_arms(sweep)}
+    return {arm.title: arm for arm in sweep_arms(sweep)}
 
 
 def kinds_of(spec: ExperimentSpec) -> set[str]:

@@ -1,25 +1,18 @@
-"""Sweeps: a ranking from trained cells, failures beside it, searches that resume."""
+"""Sweeps: a ranking from trained cells, failures beside it."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-import pytest
 from conftest import MakeLab
 
-from birdlab.errors import CellError, SpecError
+from birdlab.errors import CellError
 from birdlab.lab import Lab
-from birdlab.record import RunResult
-from birdlab.spec.sweep import OptunaSpec, Range, load_sweep
+from birdlab.spec.sweep import load_sweep
 from birdlab.sweep.driver import SweepResult, plan_sweep, run_sweep
 from birdlab.sweep.executors import ProcessExecutor, build_executor
-from birdlab.sweep.search import search
 from birdlab.tasks import Event
-from birdlab.tracking.index import load_runs, load_sweeps
+from birdlab.tracking.index import load_sweeps
 from birdlab.tracking.resolve import resolve_run
 
 BLEND = """\
@@ -145,131 +138,3 @@ def test_a_control_is_what_the_others_are_compared_with(make_lab: MakeLab) -> No
         result = sweep(lab, text.replace("control: b", f"control: {control}"))
         assert result.ranking is not None
         assert result.ranking.base == control
-
-
-# ---------------------------------------------------------------- searches
-
-SPACE = {
-    "train.optimizer.lr": Range(kind="log_uniform", low=1e-4, high=1e-1),
-    "train.batch": Range(kind="int", low=2, high=16),
-    "train.loss": Range(kind="choice", choices=("bce", "focal")),
-    "train.secondary": Range(kind="uniform", low=0.0, high=1.0),
-}
-
-Point = dict[str, Any]
-
-
-def quality(point: Point) -> float:
-    """A cheap stand-in for training: best at lr 1e-2, batch 8, focal."""
-    return -float(
-        abs(math.log10(point["train.optimizer.lr"]) + 2)
-        + abs(point["train.batch"] - 8) / 8
-        + (point["train.loss"] == "bce")
-        + point["train.secondary"]
-    )
-
-
-class Scorer:
-    """Scores batches and remembers them; raises KeyboardInterrupt before batch `stop`."""
-
-    def __init__(self, stop: int | None = None, failing: Callable[[int], bool] | None = None):
-        self.batches: list[list[Point]] = []
-        self.stop, self.failing = stop, failing or (lambda _: False)
-
-    def __call__(self, points: Sequence[Point]) -> list[float | None]:
-        if self.stop is not None and len(self.batches) == self.stop:
-            raise KeyboardInterrupt
-        n = sum(map(len, self.batches))
-        self.batches.append(list(points))
-        return [None if self.failing(n + i) else quality(p) for i, p in enumerate(points)]
-
-
-def spec_of(**changes: Any) -> OptunaSpec:
-    return OptunaSpec(space=SPACE, **{"trials": 12, "batch": 2, "sampler": "tpe", **changes})
-
-
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
-@pytest.mark.parametrize("cut", [1, 4])
-def test_a_resumed_search_asks_what_an_undisturbed_one_does(
-    tmp_path: Path, sampler: str, cut: int
-) -> None:
-    spec = spec_of(sampler=sampler)
-    undisturbed = search(spec, tmp_path / "a.jsonl", Scorer())
-    with pytest.raises(KeyboardInterrupt):
-        search(spec, tmp_path / "b.jsonl", Scorer(stop=cut))
-    scorer = Scorer()
-    assert search(spec, tmp_path / "b.jsonl", scorer) == undisturbed
-    assert [p for batch in scorer.batches for p in batch] == undisturbed
-    lines = [json.loads(line) for line in (tmp_path / "b.jsonl").read_text().splitlines()]
-    assert [line["changes"] for line in lines] == undisturbed
-    assert [line["trial"] for line in lines] == list(range(12))
-    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
-
-
-def test_a_torn_last_line_of_the_journal_costs_nothing(tmp_path: Path) -> None:
-    spec = spec_of()
-    undisturbed = search(spec, tmp_path / "a.jsonl", Scorer())
-    whole = (tmp_path / "a.jsonl").read_text()
-    (tmp_path / "a.jsonl").write_text(whole[: whole.index('{"trial": 5') + 30])
-    assert search(spec, tmp_path / "a.jsonl", Scorer()) == undisturbed
-    assert (tmp_path / "a.jsonl").read_text() == whole
-
-
-def test_a_failed_trial_does_not_end_the_search(tmp_path: Path) -> None:
-    scorer = Scorer(failing=lambda n: n in (0, 3, 4))
-    points = search(spec_of(), tmp_path / "a.jsonl", scorer)
-    assert len(points) == 12
-    again = search(spec_of(), tmp_path / "a.jsonl", Scorer(failing=lambda n: n in (0, 3, 4)))
-    assert again == points
-
-
-def test_tpe_learns_from_what_it_is_told(tmp_path: Path) -> None:
-    points = search(spec_of(trials=40, batch=1), tmp_path / "a.jsonl", Scorer())
-    early = sum(map(quality, points[:13])) / 13
-    late = sum(map(quality, points[-13:])) / 13
-    assert late > early + 0.5
-    for point in points:
-        assert 1e-4 <= point["train.optimizer.lr"] <= 1e-1
-        assert point["train.batch"] in range(2, 17)
-        assert type(point["train.batch"]) is int
-        assert point["train.loss"] in ("bce", "focal")
-
-
-def test_another_seed_asks_other_points_and_more_trials_go_on(tmp_path: Path) -> None:
-    one = search(spec_of(trials=4), tmp_path / "a.jsonl", Scorer())
-    assert search(spec_of(trials=4, seed=1), tmp_path / "b.jsonl", Scorer()) != one
-    more = search(spec_of(trials=6), tmp_path / "a.jsonl", Scorer())
-    assert more[:4] == one
-    assert len({json.dumps(p) for p in more}) == 6
-
-
-@pytest.mark.parametrize(
-    "space",
-    [
-        {k: v for k, v in SPACE.items() if k != "train.loss"},
-        {**SPACE, "train.batch": Range(kind="int", low=200, high=300)},
-        {**SPACE, "train.loss": Range(kind="choice", choices=("bce", "ce"))},
-    ],
-)
-def test_a_space_that_changed_is_refused(tmp_path: Path, space: dict[str, Range]) -> None:
-    search(spec_of(trials=6), tmp_path / "a.jsonl", Scorer())
-    with pytest.raises(SpecError, match="search changed"):
-        search(OptunaSpec(space=space, trials=8), tmp_path / "a.jsonl", Scorer())
-
-
-def test_a_search_runs_real_experiments(make_lab: MakeLab) -> None:
-    lab = make_lab(trained=True)
-    text = (
-        "base: tiny.yaml\nname: found\ncells: {folds: [0]}\noptuna:\n  trials: 3\n  batch: 2\n"
-        "  sampler: random\n  space:\n"
-        "    output: {kind: choice, choices: [{clip: 1, time_max: 0}, {clip: 0, time_max: 1}]}\n"
-        "    evaluate.batch: {kind: int, low: 1, high: 64}\n"
-    )
-    result = sweep(lab, text)
-    assert all(isinstance(r, RunResult) and r.trained == 0 for _, r in result.arms)
-    assert 1 <= len(result.arms) <= 3
-    journal = (lab.stores / "sweeps" / "found.asked.jsonl").read_text().splitlines()
-    assert len(journal) == 3
-    assert [a.title for a, _ in sweep(lab, text).arms] == [a.title for a, _ in result.arms]
-    assert set(load_sweeps(lab)) == {"found"}
-    assert len(load_runs(lab)) <= 3

@@ -84,6 +84,13 @@ def summarise_sweep(result: SweepResult) -> str:
         )
     lines += [f"  {a.title}: score chosen by {r.chosen}" for a, r in result.scored if r.chosen]
     lines += ["", *(f"  {sentence}" for sentence in result.ranking.sentences)]
+    if result.sweep.spec.optuna is not None:
+        from birdlab.sweep.importance import importance_sentence
+
+        shares = result.importance
+        lines.append(
+            f"  {importance_sentence(result.sweep.spec.optuna, shares, len(result.scored))}"
+        )
     if result.sweep.spec.expect:
         lines.append(f"  expected: {result.sweep.spec.expect}")
     return "\n".join(lines)

@@ -1,10 +1,11 @@
 """What to run, as data: experiments, sweeps, competition profiles, their identity and diff."""
 
+from birdlab.spec.arms import sweep_arms
 from birdlab.spec.competition import PROFILES, CompetitionSpec
 from birdlab.spec.diff import diff_specs, flatten, title_of
 from birdlab.spec.experiment import ExperimentSpec, load_spec, parse_overrides
 from birdlab.spec.identity import canonical_json, component_versions, digest, spec_id
-from birdlab.spec.sweep import Arm, Sweep, SweepSpec, grid_arms, load_sweep
+from birdlab.spec.sweep import Arm, Sweep, SweepSpec, load_sweep
 
 __all__ = [
     "PROFILES",
@@ -18,10 +19,10 @@ __all__ = [
     "diff_specs",
     "digest",
     "flatten",
-    "grid_arms",
     "load_spec",
     "load_sweep",
     "parse_overrides",
     "spec_id",
+    "sweep_arms",
     "title_of",
 ]

@@ -40,6 +40,18 @@ def set_fields(raw: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return out
 
 
+def get_field(raw: Mapping[str, Any], dotted: str) -> Any:
+    """The value of a dotted field in raw data; None where there is no such field."""
+    node: Any = raw
+    for part in dotted.split("."):
+        if isinstance(node, list):
+            index = _find(node, part)
+            node = None if index is None else _body(node[index], part)
+        else:
+            node = node.get(part) if isinstance(node, Mapping) else None
+    return node
+
+
 def _merge_any(old: Any, new: Any, key: str) -> Any:
     if isinstance(old, list) and isinstance(new, Mapping):
         items = copy.deepcopy(old)

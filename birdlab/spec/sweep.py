@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,33 +11,17 @@ from pydantic import Field, field_validator, model_validator
 
 from birdlab.errors import SpecError
 from birdlab.spec.base import Name, Positive, Spec
-from birdlab.spec.diff import title_of
 from birdlab.spec.experiment import ExperimentSpec, build_spec, load_document
-from birdlab.spec.identity import canonical_json
-from birdlab.spec.kinds import nearest
 from birdlab.spec.parts import CellsSpec
 from birdlab.spec.problems import validate
+from birdlab.spec.space import WHEN, Axis, Changes, Range, check_distinct
 from birdlab.spec.yamlfile import Document, load_yaml
 
+BASE, ALL = "base", "all"
+"""Titles of arms: the base unchanged, and with every bundle of `leave_one_out`."""
 
-class Range(Spec):
-    """One searched field: uniform, log-uniform or integer between `low` and `high`, or choices."""
-
-    kind: Literal["uniform", "log_uniform", "int", "choice"]
-    low: float | None = None
-    high: float | None = None
-    choices: Annotated[tuple[Any, ...], Field(strict=False)] = ()
-
-    @model_validator(mode="after")
-    def _complete(self) -> Range:
-        if self.kind == "choice":
-            if not self.choices or self.low is not None or self.high is not None:
-                raise ValueError("a choice has `choices` and no `low` and `high`")
-        elif self.choices or self.low is None or self.high is None or self.low >= self.high:
-            raise ValueError("should have `low` < `high`, and no `choices`")
-        elif self.kind == "log_uniform" and self.low <= 0:
-            raise ValueError("log_uniform should have `low` > 0")
-        return self
+FORMS = ("grid", "one_factor", "add_one", "leave_one_out", "random", "optuna")
+"""What a sweep may be; each has exactly one."""
 
 
 class OptunaSpec(Spec):
@@ -48,10 +31,21 @@ class OptunaSpec(Spec):
     an undisturbed one would.
     """
 
-    space: dict[str, Range]
+    space: Annotated[dict[str, Range], Field(min_length=1)]
     trials: Annotated[int, Field(ge=1, le=10_000)] = 20
     sampler: Literal["tpe", "random", "gp"] = "tpe"
     batch: Annotated[int, Field(ge=1, le=100)] = 2
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class RandomSpec(Spec):
+    """Points drawn at random, each once, all known before anything starts.
+
+    More `trials` add points to those that fewer draw.
+    """
+
+    space: Annotated[dict[str, Range], Field(min_length=1)]
+    trials: Annotated[int, Field(ge=1, le=10_000)] = 20
     seed: Annotated[int, Field(ge=0)] = 0
 
 
@@ -62,65 +56,130 @@ class ThenSpec(Spec):
     cells: CellsSpec
 
 
-class SweepSpec(Spec):
-    """A base experiment and the changes whose effect is asked for.
+class RaceSpec(Spec):
+    """Arms that are clearly worse than the control are stopped after a round of folds.
 
-    `grid` maps a dotted field to its values, or a name of your own to named bundles of
-    changes; arms are all combinations, the last entry changing fastest. `optuna` searches
-    instead. `control` names the arm that the others are compared with (default: the best).
+    level: the chance, over all looks together, that an arm equal to the control is stopped;
+    min_rounds: how many seeds every arm gets in any case.
+    """
+
+    level: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    min_rounds: Annotated[int, Field(ge=1)] = 1
+
+
+class SweepSpec(Spec):
+    """A base experiment and the changes whose effect is asked for, in exactly one form.
+
+    `grid`: all combinations of its entries, the last entry changing fastest; an entry is a dotted
+    field with its values, or a name of your own with named bundles of changes. `one_factor`: the
+    base and each change alone. `add_one`: the base, and one bundle more from arm to arm.
+    `leave_one_out`: all bundles, and all but each. `random` and `optuna` search a space.
+    `control` names the arm that the others are compared with: by default the base, or all
+    bundles, where the form has such an arm, else the best. `race` stops arms that lose to it.
     """
 
     name: Name
     base: str | None = None
     project: Name | None = None
     set: dict[str, Any] = Field(default_factory=dict)
-    grid: dict[str, Any] = Field(default_factory=dict)
+    grid: dict[str, Axis] = Field(default_factory=dict)
+    one_factor: dict[str, list[Any] | Changes] = Field(default_factory=dict)
+    add_one: dict[str, Changes] = Field(default_factory=dict)
+    leave_one_out: dict[str, Changes] = Field(default_factory=dict)
+    random: RandomSpec | None = None
     optuna: OptunaSpec | None = None
     cells: CellsSpec | None = None
     then: ThenSpec | None = None
+    race: RaceSpec | None = None
     control: str | None = None
     smallest_effect: Positive = 0.005
     expect: str = ""
     notes: str = ""
 
-    @field_validator("grid")
+    @field_validator("one_factor", "add_one", "leave_one_out", mode="before")
     @classmethod
-    def _values(cls, grid: dict[str, Any]) -> dict[str, Any]:
-        for key, values in grid.items():
-            bundles = isinstance(values, dict) and all(isinstance(v, dict) for v in values.values())
-            if not values or not (isinstance(values, list) or bundles):
-                raise ValueError(f"{key} should be a list of values, or name: {{changes}} pairs")
-            if isinstance(values, list) and len({repr(v) for v in values}) < len(values):
-                raise ValueError(f"{key} lists a value twice")
-        return grid
+    def _entries(cls, raw: Any, info: Any) -> Any:
+        listed = info.field_name == "one_factor"
+        for key, entry in raw.items() if isinstance(raw, dict) else ():
+            if isinstance(entry, list) and listed:
+                if not entry:
+                    raise ValueError(f"{key} should list at least one value")
+                check_distinct(tuple(entry))
+            elif not isinstance(entry, dict) or not entry:
+                kinds = "field: [values] or name: {changes}" if listed else "name: {changes}"
+                raise ValueError(f"{key} should be {kinds}")
+            elif WHEN in entry:
+                raise ValueError(f"{key}: `when` goes with grid, random and optuna")
+        return raw
+
+    @field_validator("race", mode="before")
+    @classmethod
+    def _plain_race(cls, raw: Any) -> Any:
+        return {} if raw is True else raw
 
     @model_validator(mode="after")
-    def _one_driver(self) -> SweepSpec:
-        if bool(self.grid) == (self.optuna is not None):
-            raise ValueError("give either `grid` or `optuna`")
+    def _one_form(self) -> SweepSpec:
+        given = [form for form in FORMS if getattr(self, form)]
+        if len(given) != 1:
+            raise ValueError(
+                f"give one of {', '.join(FORMS)}; got {' and '.join(given) or 'none of them'}"
+            )
+        if self.race is not None and (self.optuna or self.compared_with is None):
+            hint = "an Optuna search has none" if self.optuna else "name one as `control`"
+            raise ValueError(f"a race needs an arm that the others race against: {hint}")
         return self
+
+    @property
+    def form(self) -> str:
+        """Which of FORMS the sweep is."""
+        return next(form for form in FORMS if getattr(self, form))
+
+    @property
+    def compared_with(self) -> str | None:
+        """The title of the arm that the others are compared with; None for the best."""
+        own = {"one_factor": BASE, "add_one": BASE, "leave_one_out": ALL}
+        return self.control if self.control is not None else own.get(self.form)
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One point of a sweep: its title, its changes to the base, its experiment."""
+    """One point of a sweep: its title, its changes to the base, its experiment.
+
+    point: what it takes of each entry of the sweep, a value or the name of a bundle.
+    """
 
     title: str
     delta: dict[str, Any]
     spec: ExperimentSpec
+    point: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A loaded sweep: its spec and the raw base that its arms change."""
+    """A loaded sweep: its spec, the raw base that its arms change, where its fields stand."""
 
     spec: SweepSpec
     base: Document
+    document: Document = field(default_factory=lambda: Document({}))
+
+    def place(self, dotted: str) -> str | None:
+        """`file:line` of a field of the sweep file; None for a grid from the command line."""
+        return self.document.place(dotted)
 
     def build_arm(
-        self, title: str, delta: Mapping[str, Any], cells: CellsSpec | None = None
+        self,
+        title: str,
+        delta: Mapping[str, Any],
+        cells: CellsSpec | None = None,
+        *,
+        point: Mapping[str, Any] | None = None,
+        origin: str | None = None,
     ) -> Arm:
-        """The arm whose changes to the base are `delta`, on the sweep's evidence or on `cells`."""
+        """The arm whose changes to the base are `delta`, on the sweep's evidence or on `cells`.
+
+        `origin` is the entry that it comes from. Raises SpecError that names both for an
+        experiment that does not hold.
+        """
         cells = cells or self.spec.cells
         changes: dict[str, Any] = dict(delta)
         if cells is not None:
@@ -128,27 +187,35 @@ class Sweep:
         if self.spec.project is not None:
             changes["project"] = self.spec.project
         changes["name"] = title
-        return Arm(title, dict(delta), build_spec(self.base, self.spec.set, changes))
+        try:
+            return Arm(
+                title, dict(delta), build_spec(self.base, self.spec.set, changes), point or {}
+            )
+        except SpecError as error:
+            place = self.place(origin or self.spec.form)
+            arm = f"arm {title!r}" + (f" ({place})" if place else "")
+            error.where = f"{error.where}, {arm}" if error.where else arm
+            raise
 
 
 def load_sweep(path: Path, grid: Mapping[str, list[Any]] | None = None) -> Sweep:
     """The sweep in a YAML file, or over an experiment file with `grid` given by the caller."""
     document = load_yaml(path)
+    given = [form for form in FORMS if form in document.data]
     if grid:
         name = "-".join([path.stem, *(key.rsplit(".", 1)[-1] for key in grid)])
         raw: dict[str, Any] = {"name": name, "grid": dict(grid)}
-        is_sweep = {"grid", "optuna"} & set(document.data)
-        if is_sweep:
+        if given:
             raise SpecError(
                 "--grid goes with an experiment file", where=str(path), got="a sweep file"
             )
         return Sweep(validate(SweepSpec, raw, Document(raw)), load_document(path))
     raw = {"name": path.stem, **document.data}
-    if "grid" not in raw and "optuna" not in raw:
+    if not given:
         raise SpecError(
             "this file describes no sweep",
             where=document.place(""),
-            expected="`grid:` or `optuna:`",
+            expected=f"one of {', '.join(f'`{form}:`' for form in FORMS)}",
             fix=f"birdlab run {path}, or birdlab sweep {path} --grid train.optimizer.lr=1e-4,1e-3",
         )
     spec = validate(SweepSpec, raw, document)
@@ -156,54 +223,4 @@ def load_sweep(path: Path, grid: Mapping[str, list[Any]] | None = None) -> Sweep
         raise SpecError(
             "a sweep file names no base", where=document.place(""), fix="add `base: x.yaml`"
         )
-    return Sweep(spec, load_document(path.parent / spec.base))
-
-
-def grid_arms(sweep: Sweep) -> list[Arm]:
-    """All arms of a grid, each once, the last entry changing fastest.
-
-    An arm that a bundle leaves as another one is (equal resolved spec) is refused.
-    """
-    axes: list[list[tuple[str, dict[str, Any]]]] = []
-    for key, values in sweep.spec.grid.items():
-        if isinstance(values, dict):
-            axes.append([(name, dict(changes)) for name, changes in values.items()])
-        else:
-            axes.append([(title_of({key: value}), {key: value}) for value in values])
-    arms: list[Arm] = []
-    for point in itertools.product(*axes):
-        delta: dict[str, Any] = {}
-        for _title, changes in point:
-            delta |= changes
-        arms.append(sweep.build_arm(", ".join(title for title, _ in point), delta))
-    _refuse_twins(arms)
-    _check_plans(sweep, arms)
-    return arms
-
-
-def _check_plans(sweep: Sweep, arms: list[Arm]) -> None:
-    """Raise now for a control that is no arm and finalists' cells that no arm can have."""
-    titles = [arm.title for arm in arms]
-    if sweep.spec.control is not None and sweep.spec.control not in titles:
-        raise SpecError(
-            "the control of the sweep is none of its arms",
-            where="control",
-            got=sweep.spec.control,
-            expected=nearest(sweep.spec.control, titles),
-        )
-    if sweep.spec.then is not None:
-        for arm in arms:
-            sweep.build_arm(arm.title, arm.delta, sweep.spec.then.cells)
-
-
-def _refuse_twins(arms: list[Arm]) -> None:
-    seen: dict[str, str] = {}
-    for arm in arms:
-        key = canonical_json(arm.spec)
-        if key in seen:
-            raise SpecError(
-                "two arms of the sweep are the same experiment",
-                where=f"{seen[key]!r} and {arm.title!r}",
-                fix="remove one, or check the dotted names of its changes",
-            )
-        seen[key] = arm.title
+    return Sweep(spec, load_document(path.parent / spec.base), document)

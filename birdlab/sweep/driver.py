@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property, partial
 from typing import Any
 
 import pandas as pd
@@ -16,8 +17,8 @@ from birdlab.lab import Lab, write_whole
 from birdlab.plan import Plan, Progress, plan_experiment, silent
 from birdlab.record import RunNote, RunResult
 from birdlab.run import Sink, run_experiments
-from birdlab.spec.diff import title_of
-from birdlab.spec.sweep import Arm, Sweep, grid_arms
+from birdlab.spec.arms import applies, point_arm, space_conditions, sweep_arms
+from birdlab.spec.sweep import Arm, Sweep
 from birdlab.study.ranking import Ranking, rank_arms
 from birdlab.tasks import Event, Executor
 from birdlab.tracking.index import sweep_path
@@ -55,6 +56,14 @@ class SweepResult:
         ]
         return pd.DataFrame(rows, columns=["arm", "fold", "seed", "score"])
 
+    @cached_property
+    def importance(self) -> dict[str, float]:
+        """What share of the spread each searched entry explains; empty where that is unknown."""
+        from birdlab.sweep.importance import importance
+
+        spec = self.sweep.spec.optuna
+        return {} if spec is None else importance(spec, [(a.point, r.cv) for a, r in self.scored])
+
 
 @dataclass(frozen=True, eq=False)
 class SweepPlan:
@@ -71,7 +80,7 @@ class SweepPlan:
 
 def plan_sweep(sweep: Sweep, lab: Lab, progress: Progress = silent) -> SweepPlan:
     """The plan of a grid sweep; data that the lab lacks is noted in the plans, not raised."""
-    arms = grid_arms(sweep)
+    arms = sweep_arms(sweep)
     plans = [plan_experiment(a.spec, lab, strict=False, progress=progress) for a in arms]
     cached = {c.cell_id for p in plans for c in p.cells if is_finished(lab, c)}
     return SweepPlan(tuple(zip(arms, plans, strict=True)), frozenset(cached))
@@ -99,12 +108,12 @@ def run_sweep(
         )
         return list(zip(arms, results, strict=True))
 
-    done = run(grid_arms(sweep)) if sweep.spec.optuna is None else _search(sweep, lab, run)
+    done = run(sweep_arms(sweep)) if sweep.spec.optuna is None else _search(sweep, lab, run)
     result = _ranked(sweep, done)
     if sweep.spec.then is not None and result.scored:
         cells = sweep.spec.then.cells
         finalists = [arm for arm, _ in result.scored[: sweep.spec.then.top]]
-        more = run([sweep.build_arm(arm.title, arm.delta, cells) for arm in finalists])
+        more = run([sweep.build_arm(a.title, a.delta, cells, point=a.point) for a in finalists])
         titles = {arm.title for arm, _ in more}
         result = _ranked(sweep, [pair for pair in done if pair[0].title not in titles] + more)
     save_sweep(lab, result)
@@ -119,17 +128,18 @@ def _search(
     from birdlab.sweep.search import search
 
     assert sweep.spec.optuna is not None
+    conditions = space_conditions(sweep)
     done: dict[str, tuple[Arm, RunResult | BirdlabError]] = {}
 
     def run_batch(points: Sequence[dict[str, Any]]) -> list[float | None]:
-        arms = [sweep.build_arm(title_of(point), point) for point in points]
+        arms = [point_arm(sweep, point) for point in points]
         pairs = run(list({arm.title: arm for arm in arms}.values()))
         done.update({arm.title: (arm, result) for arm, result in pairs})
         results = [done[arm.title][1] for arm in arms]
         return [r.cv if isinstance(r, RunResult) else None for r in results]
 
     journal = sweep_path(lab, sweep.spec.name).with_suffix(".asked.jsonl")
-    search(sweep.spec.optuna, journal, run_batch)
+    search(sweep.spec.optuna, journal, run_batch, partial(applies, sweep, conditions))
     return list(done.values())
 
 
@@ -137,7 +147,7 @@ def _ranked(sweep: Sweep, pairs: Sequence[tuple[Arm, RunResult | BirdlabError]])
     result = SweepResult(sweep, tuple(pairs), None)
     if len(result.scored) < 2:
         return result
-    control = sweep.spec.control
+    control = sweep.spec.compared_with
     known = control in {arm.title for arm, _ in result.scored}
     ranking = rank_arms(
         result.scores,
@@ -165,6 +175,7 @@ def save_sweep(lab: Lab, result: SweepResult) -> None:
         "failed": [{"title": arm.title, "error": str(e)} for arm, e in result.failed],
         "ranking": None if ranking is None else json.loads(ranking.table.to_json(orient="records")),
         "sentences": [] if ranking is None else list(ranking.sentences),
+        "importance": result.importance,
     }
     write_whole(path, json.dumps(record, indent=1))
 
