@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import pandas as pd
@@ -170,7 +170,7 @@ class Campaign:
 
         with job_folder(self.lab) as jobs:
             tasks = [
-                _task(p, c, self.lab, save_job(p, c, jobs), missing)
+                build_task(p, c, self.lab, save_job(p, c, jobs), missing)
                 for p, c in _seed_major(missing)
             ]
             for task in tasks:
@@ -240,9 +240,10 @@ def _seed_major(missing: Mapping[str, tuple[Plan, CellPlan]]) -> list[tuple[Plan
     return sorted(missing.values(), key=lambda pair: (pair[1].seed, depth[pair[1].cell_id]))
 
 
-def _task(
-    plan: Plan, cell: CellPlan, lab: Lab, job: CellJob, missing: Mapping[str, object]
+def build_task(
+    plan: Plan, cell: CellPlan, lab: Lab, job: CellJob, missing: Container[str]
 ) -> CellTask:
+    """The task of a planned cell; it waits for the cell it starts from where that is `missing`."""
     name = plan.spec.name
     return CellTask(
         cell_id=cell.cell_id,

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field
 
@@ -30,11 +30,16 @@ BUILT_IN_DATA: Mapping[str, Mapping[str, Any]] = {
 """Data sets that birdlab generates by itself on first use: the fields of their DemoSource."""
 
 
+GPUName = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")]
+
+
 class LabFile(Spec):
     """What `birdlab.toml` may say; `birdlab.local.toml` overrides it on one machine.
 
     Paths are relative to the file. `data` and `weights` give names to folders and files;
-    `jobs` is the number of cells trained at once; `stores` is the folder of all stores.
+    `stores` is the folder of all stores. Cells may use `cores` CPU cores and `gpus` (a number, or
+    names as in CUDA_VISIBLE_DEVICES; default: what the process may use), `cells_per_gpu` share
+    one GPU, and `jobs` is the most that are trained at once.
     `waveforms = "decode"` keeps no decoded audio and reads crops from the files themselves;
     `readers` is the number of threads per cell that read clips ahead.
     """
@@ -43,6 +48,9 @@ class LabFile(Spec):
     weights: dict[Name, str] = Field(default_factory=dict)
     extensions: Tuple[str] = ()
     jobs: int | None = Field(default=None, ge=1)
+    cores: int | None = Field(default=None, ge=1)
+    gpus: Annotated[int, Field(ge=0)] | Tuple[GPUName] | None = None
+    cells_per_gpu: int = Field(default=1, ge=1, le=32)
     stores: str = "mlruns"
     readers: int = Field(default=1, ge=0, le=64)
     waveforms: Literal["store", "decode"] = "store"

@@ -12,7 +12,10 @@ _LAB = """\
 # The lab file: where things lie. Specs name data sets; this file says where they are.
 # birdlab.local.toml beside it overrides it on one machine and is not committed.
 
-# jobs = 2                       # cells trained at once (default: the number of cores)
+# jobs = 2                       # at most so many cells at once (default: all there is room for)
+# cores = 8                      # CPU cores that cells may use (default: those of the process)
+# gpus = 2                       # GPUs for cells: a number, or names: [0, 1] (default: all visible)
+# cells_per_gpu = 1              # so many cells share a GPU
 # stores = "mlruns"              # everything birdlab writes
 # tracking_uri = ""              # an MLflow server; default: SQLite in the stores
 extensions = [

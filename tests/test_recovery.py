@@ -55,15 +55,19 @@ SCRIPT = """
 import json, signal, sys
 import birdlab
 from birdlab.sed import checkpoint
-from birdlab.sweep.executors import build_executor
+from birdlab.sweep.local import LocalExecutor
+from birdlab.sweep.slots import Inventory
+from birdlab.tasks import InProcess
 
 checkpoint.SAVE_EVERY_S = float(sys.argv[2])
-for changes in json.loads(sys.argv[1]):
-    spec = birdlab.load_spec("tiny.yaml", changes)
-    birdlab.run_experiment(
-        spec, executor=build_executor(int(sys.argv[3])),
-        emit=lambda e: print(e.kind, json.dumps(dict(e.values)), flush=True),
-    )
+jobs = int(sys.argv[3])
+with LocalExecutor(Inventory(jobs)) if jobs > 1 else InProcess() as executor:
+    for changes in json.loads(sys.argv[1]):
+        spec = birdlab.load_spec("tiny.yaml", changes)
+        birdlab.run_experiment(
+            spec, executor=executor,
+            emit=lambda e: print(e.kind, json.dumps(dict(e.values)), flush=True),
+        )
 print("all done", flush=True)
 """
 

@@ -25,7 +25,8 @@ from birdlab.plan import plan_experiment
 from birdlab.record import RunResult
 from birdlab.run import run_experiment
 from birdlab.spec import ExperimentSpec, load_spec
-from birdlab.sweep.executors import ProcessExecutor, build_executor
+from birdlab.sweep.local import LocalExecutor
+from birdlab.sweep.slots import Inventory
 from birdlab.tasks import Event
 
 REPOSITORY = Path(__file__).parents[1]
@@ -126,10 +127,10 @@ def test_two_labs_and_two_processes_give_equal_bits(make_lab: MakeLab) -> None:
     trained, here, apart = make_lab(trained=True), make_lab(), make_lab()
     run(here)
     assert_equal_outputs(trained, here)
-    result = run(apart, executor=ProcessExecutor(2))
+    with LocalExecutor(Inventory(2)) as executor:
+        result = run(apart, executor=executor)
     assert result.trained == 2
     assert_equal_outputs(trained, apart)
-    assert type(build_executor(2)) is ProcessExecutor
 
 
 def test_training_on_all_data_has_no_score(make_lab: MakeLab) -> None:

@@ -74,13 +74,13 @@ def train_and_print(
     from birdlab.cli.summaries import summarise_run
     from birdlab.record import RunNote
     from birdlab.run import run_experiment
-    from birdlab.sweep.executors import build_executor
+    from birdlab.sweep.executors import open_executor
 
-    with CellProgress() as shown:
+    with CellProgress() as shown, open_executor(lab, jobs, apart=False) as executor:
         result = run_experiment(
             experiment,
             lab=lab,
-            executor=build_executor(jobs or lab.jobs),
+            executor=executor,
             sinks=build_sinks(lab, mlflow),
             note=RunNote(title=experiment.name, delta=delta),
             emit=shown.event,
@@ -122,14 +122,14 @@ def sweep(
         return
     from birdlab.cli.summaries import summarise_sweep
     from birdlab.sweep.driver import run_sweep
-    from birdlab.sweep.executors import build_executor
+    from birdlab.sweep.executors import open_executor
 
     sinks = build_sinks(lab, mlflow)
-    with CellProgress() as shown:
+    with CellProgress() as shown, open_executor(lab, jobs) as executor:
         result = run_sweep(
             loaded,
             lab,
-            build_executor(jobs or lab.jobs),
+            executor,
             sinks=sinks,
             emit=shown.event,
             progress=shown.step,
