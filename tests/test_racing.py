@@ -14,7 +14,7 @@ from birdlab.run import run_experiments
 from birdlab.spec import load_spec
 from birdlab.study.racing import SeedRace, look_at, look_level, saved_cells
 from birdlab.study.ranking import rank_arms
-from birdlab.sweep.executors import build_executor
+from birdlab.tasks import InProcess
 
 N = 5_000
 POCOCK = {2: 1.875, 4: 2.067}
@@ -173,7 +173,7 @@ def test_a_race_of_real_cells_ends_the_same_when_it_is_run_again(make_lab: MakeL
         for rate in rates:
             changes = {"train.optimizer.lr": rate, "data.folds.n": 3, "cells.seeds": seeds}
             specs.append((load_spec(lab.root / "tiny.yaml", changes), RunNote(title=str(rate))))
-        with build_executor(1) as executor:
+        with InProcess() as executor:
             results = run_experiments(specs, lab=lab, executor=executor, race=race)
         assert all(isinstance(r, RunResult) for r in results)
         return [r for r in results if isinstance(r, RunResult)]
