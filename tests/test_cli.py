@@ -139,7 +139,7 @@ def test_every_command_and_option_is_explained_with_an_example() -> None:
         (["sweep", "tiny.yaml", "--grid", "train.batch"], "no values"),
         (["sweep", "tiny.yaml", "--grid", "train.batch=4,4"], "a value twice"),
         (["sweep", "tiny.yaml", "--grid", "train.batch=a,b", "--dry-run"], "train.batch"),
-        (["runs", "--sort", "luck"], "date or score"),
+        (["runs", "--sort", "luck"], "no run has such a column"),
         (["show", "nothing"], "names no run"),
         (["show", "-7"], "names no run"),
         (["diff", "-1", "nothing"], "names no run"),

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from conftest import MakeLab
 
-from birdlab.cli.runs import diff, show
 from birdlab.cli.runs import runs as list_runs
+from birdlab.cli.show import diff, show
 from birdlab.errors import CellError, ResolveError, TrackingError
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import plan_experiment

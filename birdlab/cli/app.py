@@ -34,9 +34,22 @@ def _options(
 
 def _register() -> None:
     """Add the commands of every noun; their heavy imports happen when they are called."""
-    from birdlab.cli import augment, board, data, extend, labs, models, runs, studies, training
+    from birdlab.cli import (
+        augment,
+        board,
+        data,
+        extend,
+        labs,
+        models,
+        rerun,
+        runs,
+        show,
+        studies,
+        training,
+    )
 
-    for module in (labs, data, training, extend, augment, runs, board, studies, models):
+    listed = (labs, data, training, extend, rerun, augment, runs, show, board, studies, models)
+    for module in listed:
         module.register(app)
 
 

@@ -64,13 +64,7 @@ def report_artifacts(result: RunResult) -> dict[str, str]:
 
 
 def load_result_spec(record: dict[str, Any]) -> Any:
-    """The experiment spec that a record stores."""
-    from birdlab.spec.experiment import ExperimentSpec
+    """The experiment spec that a record stores; ResolveError for a foreign run."""
+    from birdlab.recorded import spec_of
 
-    return ExperimentSpec.model_validate_json(_json(record["spec"]))
-
-
-def _json(value: Any) -> str:
-    import json
-
-    return json.dumps(value)
+    return spec_of(record)

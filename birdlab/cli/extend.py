@@ -13,10 +13,10 @@ from birdlab.cli.common import (
     TrackOption,
     load_result_spec,
 )
-from birdlab.errors import DataError, SpecError
+from birdlab.cli.rerun import check_unchanged
+from birdlab.errors import SpecError
 
 if TYPE_CHECKING:
-    from birdlab.lab import Lab
     from birdlab.spec.experiment import ExperimentSpec
 
 
@@ -62,7 +62,7 @@ def extend(
     named = name or record["name"] + (f"+{epochs}" if epochs else "")
     extended = extended.model_copy(update={"name": named[:200]})
     with CellProgress() as shown:
-        _check_unchanged(lab, record, shown.step)
+        check_unchanged(lab, record, shown.step)
         plan = plan_experiment(extended, lab, strict=False, progress=shown.step)
     lines = [f"{record['name'] or record['spec_id']} ({record['spec_id']}) -> {plan.spec_id}"]
     print_lines("\n".join(lines))
@@ -103,18 +103,3 @@ def _fold_numbers(text: str | None) -> Any:
     if not all(part.isdecimal() for part in parts):
         raise SpecError("--folds takes `all` or numbers", got=text, expected="all, or 0,1,2")
     return [int(part) for part in parts]
-
-
-def _check_unchanged(lab: Lab, record: dict[str, Any], progress: Any) -> None:
-    """Raise DataError when the data is no longer that of the run: all would be trained anew."""
-    from birdlab.plan import plan_experiment
-
-    before = plan_experiment(load_result_spec(record), lab, strict=False, progress=progress)
-    if not before.missing and before.spec_id != record["spec_id"]:
-        raise DataError(
-            "the data, or an extension, changed after the run was made",
-            where=record["name"] or record["spec_id"],
-            got=f"spec id {before.spec_id}",
-            expected=record["spec_id"],
-            fix="run its experiment again on the data as it is now",
-        )

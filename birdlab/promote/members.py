@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ from birdlab.evaluate.windows import iter_windows
 from birdlab.lab import Lab
 from birdlab.plan import Plan, plan_experiment
 from birdlab.promote.export import Member
-from birdlab.spec.experiment import ExperimentSpec
+from birdlab.recorded import spec_of
 
 N_REAL_WINDOWS = 16
 """Real windows in the parity check, of recordings spread over the table."""
@@ -29,8 +28,7 @@ Floats = npt.NDArray[np.float32]
 
 def plan_of(lab: Lab, record: Mapping[str, Any]) -> Plan:
     """The plan of a recorded run, all of whose scored cells are trained."""
-    spec = ExperimentSpec.model_validate_json(json.dumps(record["spec"]))
-    plan = plan_experiment(spec, lab)
+    plan = plan_experiment(spec_of(record), lab)
     title = record["name"] or record["spec_id"]
     if plan.spec_id != record["spec_id"]:
         raise PromotionError(

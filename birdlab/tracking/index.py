@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from birdlab.lab import Lab
-from birdlab.recorded import LINK, load_json, load_record, load_records
+from birdlab.recorded import LINK, is_foreign, load_json, load_record, load_records
 from birdlab.spec.diff import title_of
+from birdlab.tracking.query import spec_field
 
 __all__ = [
     "CELL_COLUMNS",
@@ -31,6 +33,7 @@ RUN_COLUMNS = (
     "delta",
     "sweeps",
     "status",
+    "stopped_at",
     "created_at",
     "updated_at",
     "mlflow_run_id",
@@ -83,11 +86,14 @@ def load_link(lab: Lab, spec_id: str) -> dict[str, Any]:
     return load_json(path) if path.is_file() else {}
 
 
-def load_runs(lab: Lab) -> pd.DataFrame:
+def load_runs(lab: Lab, fields: Sequence[str] = ()) -> pd.DataFrame:
     """One row per run, newest last, with RUN_COLUMNS; scores are NaN where there are none.
 
-    `chosen` says how validation rows picked the weights that they then scored, "" where not.
+    `chosen` says how validation rows picked the weights that they then scored, "" where not;
+    `status` is finished, stopped (by a race, `stopped_at` says where) or foreign. `fields` are
+    further columns: other `cv/...` scores, or dotted fields of the spec, None where a run has none.
     """
+    more = [name for name in fields if name not in RUN_COLUMNS]
     rows = []
     for record in load_records(lab):
         evaluation, scores = record["evaluation"], record["scores"]
@@ -97,7 +103,8 @@ def load_runs(lab: Lab) -> pd.DataFrame:
             "project": record["project"],
             "delta": title_of(record["delta"]),
             "sweeps": sorted(record["sweeps"]),
-            "status": "finished",
+            "status": _status(record),
+            "stopped_at": record.get("stopped_at", ""),
             "created_at": record["created_at"],
             "updated_at": record["updated_at"],
             "mlflow_run_id": load_link(lab, record["spec_id"]).get("parent", ""),
@@ -111,8 +118,15 @@ def load_runs(lab: Lab) -> pd.DataFrame:
         }
         row |= {k: evaluation[k] for k in ("n_rows", "n_classes", "rows_hash", "classes_hash")}
         row |= {k: scores.get(k, float("nan")) for k in RUN_COLUMNS if k.startswith("cv/")}
+        row |= {k: scores.get(k, spec_field(record.get("spec"), k)) for k in more}
         rows.append(row)
-    return pd.DataFrame(rows, columns=list(RUN_COLUMNS))
+    return pd.DataFrame(rows, columns=[*RUN_COLUMNS, *more])
+
+
+def _status(record: Mapping[str, Any]) -> str:
+    if is_foreign(record):
+        return "foreign"
+    return "stopped" if record.get("stopped_at") else "finished"
 
 
 def load_cells(lab: Lab) -> pd.DataFrame:
