@@ -168,6 +168,9 @@ class Campaign:
             if event.kind == "done":
                 self._settle_complete(users.get(event.cell_id, ()))
 
+        def wanted(cell_id: str) -> bool:
+            return any(self.wanted(self.notes[place].title) for place in users[cell_id])
+
         with job_folder(self.lab) as jobs:
             tasks = [
                 build_task(p, c, self.lab, save_job(p, c, jobs), missing)
@@ -176,7 +179,7 @@ class Campaign:
             for task in tasks:
                 self.emit(Event("queued", task.cell_id, {"title": task.title}))
             for attempt in range(1, TRIES + 1):
-                failed = self.executor.execute(tasks, told, self.wanted)
+                failed = self.executor.execute(tasks, told, wanted)
                 tasks = _to_retry(tasks, failed)
                 if not tasks or attempt == TRIES:
                     break
@@ -220,13 +223,13 @@ class Campaign:
 
 def _needed(plan: Plan, seeds: Sequence[int]) -> list[CellPlan]:
     """The scored cells of some seeds with all they start from, starts first."""
-    wanted: set[str] = set()
+    needed: set[str] = set()
     for cell in plan.final_cells:
         node: CellPlan | None = cell if cell.seed in seeds else None
         while node is not None:
-            wanted.add(node.cell_id)
+            needed.add(node.cell_id)
             node = node.start
-    return [cell for cell in plan.cells if cell.cell_id in wanted]
+    return [cell for cell in plan.cells if cell.cell_id in needed]
 
 
 def _seed_major(missing: Mapping[str, tuple[Plan, CellPlan]]) -> list[tuple[Plan, CellPlan]]:

@@ -32,6 +32,7 @@ def run_experiment(
     note: RunNote | None = None,
     emit: Callable[[Event], None] = lambda _: None,
     progress: Progress = silent,
+    wanted: Callable[[str], bool] = wanted,
 ) -> RunResult:
     """The scored run of an experiment: trains what is missing, reuses what is there.
 
@@ -45,6 +46,7 @@ def run_experiment(
         sinks=sinks,
         emit=emit,
         progress=progress,
+        wanted=wanted,
     )
     result = results[0]
     if isinstance(result, BirdlabError):
@@ -67,8 +69,9 @@ def run_experiments(
 
     Every experiment is planned before anything is trained, a cell shared by several is
     trained once, and cells run seed-major, so that all arms have evidence early. A run is scored
-    and handed to the sinks as soon as its last cell is done. With a `race` the seeds are rounds,
-    and what it stops after one has a result without a score.
+    and handed to the sinks as soon as its last cell is done. A run whose title is no longer
+    `wanted` ends as a StoppedError. With a `race` the seeds are rounds, and what it stops after
+    one has a result without a score.
     """
     plans = [_ready(spec, lab, progress) for spec, _ in specs]
     notes = [note for _, note in specs]

@@ -38,6 +38,7 @@ def _register() -> None:
         augment,
         board,
         data,
+        drivers,
         extend,
         labs,
         models,
@@ -48,7 +49,20 @@ def _register() -> None:
         training,
     )
 
-    listed = (labs, data, training, extend, rerun, augment, runs, show, board, studies, models)
+    listed = (
+        labs,
+        data,
+        training,
+        drivers,
+        extend,
+        rerun,
+        augment,
+        runs,
+        show,
+        board,
+        studies,
+        models,
+    )
     for module in listed:
         module.register(app)
 

@@ -21,6 +21,13 @@ JobsOption = Annotated[
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Check everything, print the plan, train nothing.")
 ]
+DetachOption = Annotated[
+    bool, typer.Option("--detach", help="Go on in the background; see `birdlab status`.")
+]
+RestartOption = Annotated[
+    bool,
+    typer.Option("--restart", help="Take over from the process that runs this already."),
+]
 TrackOption = Annotated[
     bool, typer.Option("--mlflow/--no-mlflow", help="Log to MLflow (default) or not.")
 ]

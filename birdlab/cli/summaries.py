@@ -53,8 +53,37 @@ def _more_scores(result: RunResult) -> list[str]:
     return lines
 
 
+def in_a_line(result: SweepResult) -> str:
+    """A sweep in one line: its best arm, how many were stopped and failed."""
+    parts = [f"{len(result.scored)} of {len(result.arms)} arms scored"]
+    if result.scored:
+        best, run = result.scored[0]
+        parts.append(f"best {best.title} {run.cv:.4f}")
+    if result.stopped:
+        parts.append(f"{len(result.stopped)} stopped by the race")
+    if result.failed:
+        parts.append(f"{len(result.failed)} failed")
+    return ", ".join(parts)
+
+
 def summarise_sweep(result: SweepResult) -> str:
-    """A sweep in a table: mean, spread, difference and verdict of every arm."""
+    """A sweep in words: its ranking, what the race stopped, what failed and why."""
+    return "\n".join([_ranked(result), *_unscored(result)])
+
+
+def _unscored(result: SweepResult) -> list[str]:
+    lines: list[str] = []
+    if result.stopped:
+        lines += ["", *(f"  {arm.title}: stopped {r.stopped_at}" for arm, r in result.stopped)]
+    if result.failed:
+        lines += ["", f"{len(result.failed)} arms have no score:"]
+    for arm, error in result.failed:
+        lines.append(f"  {arm.title}: {error.what}")
+        lines += [f"    {text}" for text in (error.where, error.got, error.fix) if text]
+    return lines
+
+
+def _ranked(result: SweepResult) -> str:
     if not result.scored:
         return f"\nsweep {result.sweep.spec.name}: no arm has a score"
     trained = sum(r.trained for _, r in result.scored)

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from birdlab.cli.common import DryRunOption, JobsOption, SetOption, TrackOption, build_sinks
+from birdlab.cli.common import (
+    DetachOption,
+    DryRunOption,
+    JobsOption,
+    RestartOption,
+    SetOption,
+    TrackOption,
+    build_sinks,
+)
+from birdlab.cli.driving import as_command, detached, driver_name, driving, own_arguments
 from birdlab.errors import SpecError
 
 if TYPE_CHECKING:
@@ -33,6 +42,8 @@ def run(
         typer.Option(min=1, help="Take N steps per stage through validation, export and predict."),
     ] = None,
     mlflow: TrackOption = True,
+    detach: DetachOption = False,
+    restart: RestartOption = False,
 ) -> None:
     """Run one experiment: train what is missing, score it, log it.
 
@@ -63,29 +74,44 @@ def run(
         return
     from birdlab.spec.experiment import parse_overrides
 
-    train_and_print(experiment, lab, jobs, mlflow, parse_overrides(set_ or []))
+    delta = parse_overrides(set_ or [])
+    if detach:
+        detached(lab, driver_name(experiment))
+        return
+    train_and_print(experiment, lab, jobs, mlflow, delta, restart=restart)
 
 
 def train_and_print(
-    experiment: ExperimentSpec, lab: Lab, jobs: int | None, mlflow: bool, delta: dict[str, Any]
+    experiment: ExperimentSpec,
+    lab: Lab,
+    jobs: int | None,
+    mlflow: bool,
+    delta: dict[str, Any],
+    *,
+    restart: bool = False,
 ) -> None:
     """Train what an experiment misses, score it, log it, and print the summary of the run."""
-    from birdlab.cli.progress import CellProgress, print_lines
+    from birdlab.cli.progress import print_lines
     from birdlab.cli.summaries import summarise_run
     from birdlab.record import RunNote
     from birdlab.run import run_experiment
     from birdlab.sweep.executors import open_executor
 
-    with CellProgress() as shown, open_executor(lab, jobs, apart=False) as executor:
+    with (
+        driving(lab, driver_name(experiment), "run", restart=restart) as command,
+        open_executor(lab, jobs, apart=False) as executor,
+    ):
         result = run_experiment(
             experiment,
             lab=lab,
             executor=executor,
             sinks=build_sinks(lab, mlflow),
             note=RunNote(title=experiment.name, delta=delta),
-            emit=shown.event,
-            progress=shown.step,
+            emit=command.emit,
+            progress=command.step,
+            wanted=command.driver.wanted,
         )
+        command.end(f"padded cmAP {result.cv:.4f}" if result.scores else "trained")
     print_lines(summarise_run(result))
 
 
@@ -98,10 +124,13 @@ def sweep(
     jobs: JobsOption = None,
     dry_run: DryRunOption = False,
     mlflow: TrackOption = True,
+    detach: DetachOption = False,
+    restart: RestartOption = False,
 ) -> None:
     """Run every arm of a sweep and rank them.
 
-    Example: birdlab sweep experiments/lr.yaml --dry-run
+    The same command goes on where it was stopped or killed, with arms that were added to the file
+    and without those that were taken out. Example: birdlab sweep experiments/lr.yaml --dry-run
     """
     from birdlab.cli.progress import CellProgress, print_lines
     from birdlab.lab import open_lab
@@ -120,26 +149,33 @@ def sweep(
             plan = plan_sweep(loaded, lab, shown.step)
         print_lines(describe_sweep(plan))
         return
-    from birdlab.cli.summaries import summarise_sweep
+    if detach:
+        detached(lab, loaded.spec.name)
+        return
+    from birdlab.cli.summaries import in_a_line, summarise_sweep
     from birdlab.sweep.driver import run_sweep
     from birdlab.sweep.executors import open_executor
 
     sinks = build_sinks(lab, mlflow)
-    with CellProgress() as shown, open_executor(lab, jobs) as executor:
+    with (
+        driving(lab, loaded.spec.name, "sweep", restart=restart) as command,
+        open_executor(lab, jobs) as executor,
+    ):
         result = run_sweep(
             loaded,
             lab,
             executor,
             sinks=sinks,
-            emit=shown.event,
-            progress=shown.step,
+            emit=command.emit,
+            progress=command.step,
+            wanted=command.driver.wanted,
         )
+        if sinks:
+            _log_summary(lab, loaded, result, sinks[0])
+        command.end(in_a_line(result), failed=bool(result.failed))
     print_lines(summarise_sweep(result))
-    if sinks:
-        _log_summary(lab, loaded, result, sinks[0])
     if result.failed:
-        again = f"birdlab sweep {spec}" + "".join(f" --grid {g}" for g in grid or [])
-        print_lines(f"\n{len(result.failed)} arms failed; run only them again: {again}")
+        print_lines(f"  run only them again: {as_command('birdlab', *own_arguments())}")
         raise typer.Exit(1)
     best = result.scored[0][1].spec_id if result.scored else ""
     print_lines(

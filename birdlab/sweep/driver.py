@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -12,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from birdlab.cell import is_finished
-from birdlab.errors import BirdlabError
+from birdlab.errors import BirdlabError, StoppedError
 from birdlab.lab import Lab, write_whole
 from birdlab.plan import Plan, Progress, plan_experiment, silent
 from birdlab.record import RunNote, RunResult
@@ -20,7 +21,8 @@ from birdlab.run import Sink, run_experiments
 from birdlab.spec.arms import applies, point_arm, space_conditions, sweep_arms
 from birdlab.spec.sweep import Arm, Sweep
 from birdlab.study.ranking import Ranking, rank_arms
-from birdlab.tasks import Event, Executor
+from birdlab.tasks import Event, Executor, wanted
+from birdlab.tracking.drivers import ALL
 from birdlab.tracking.index import sweep_path
 
 
@@ -40,6 +42,11 @@ class SweepResult:
         """The arms that have a score, the best first."""
         pairs = [(arm, r) for arm, r in self.arms if isinstance(r, RunResult) and r.scores]
         return sorted(pairs, key=lambda pair: -pair[1].cv)
+
+    @property
+    def stopped(self) -> list[tuple[Arm, RunResult]]:
+        """The arms that the race stopped: they have cells and no score."""
+        return [(arm, r) for arm, r in self.arms if isinstance(r, RunResult) and r.stopped_at]
 
     @property
     def failed(self) -> list[tuple[Arm, BirdlabError]]:
@@ -94,23 +101,31 @@ def run_sweep(
     sinks: Sequence[Sink] = (),
     emit: Callable[[Event], None] = lambda _: None,
     progress: Progress = silent,
+    wanted: Callable[[str], bool] = wanted,
 ) -> SweepResult:
     """The sweep's result after every arm ran: a grid in one go, a search batch by batch.
 
-    A failed arm is listed and costs the others nothing. Writes the record of the sweep.
+    A failed arm is listed and costs the others nothing; one whose title is no longer `wanted` is
+    stopped, and all that is left where ALL is not. Writes the record of the sweep.
     """
 
     def run(arms: Sequence[Arm]) -> list[tuple[Arm, RunResult | BirdlabError]]:
         name = sweep.spec.name
         specs = [(a.spec, RunNote(title=a.title, sweep=name, delta=a.delta)) for a in arms]
         results = run_experiments(
-            specs, lab=lab, executor=executor, sinks=sinks, emit=emit, progress=progress
+            specs,
+            lab=lab,
+            executor=executor,
+            sinks=sinks,
+            emit=emit,
+            progress=progress,
+            wanted=wanted,
         )
         return list(zip(arms, results, strict=True))
 
-    done = run(sweep_arms(sweep)) if sweep.spec.optuna is None else _search(sweep, lab, run)
+    done = run(sweep_arms(sweep)) if sweep.spec.optuna is None else _search(sweep, lab, run, wanted)
     result = _ranked(sweep, done)
-    if sweep.spec.then is not None and result.scored:
+    if sweep.spec.then is not None and result.scored and wanted(ALL):
         cells = sweep.spec.then.cells
         finalists = [arm for arm, _ in result.scored[: sweep.spec.then.top]]
         more = run([sweep.build_arm(a.title, a.delta, cells, point=a.point) for a in finalists])
@@ -124,6 +139,7 @@ def _search(
     sweep: Sweep,
     lab: Lab,
     run: Callable[[Sequence[Arm]], list[tuple[Arm, RunResult | BirdlabError]]],
+    wanted: Callable[[str], bool],
 ) -> list[tuple[Arm, RunResult | BirdlabError]]:
     from birdlab.sweep.search import search
 
@@ -135,11 +151,14 @@ def _search(
         arms = [point_arm(sweep, point) for point in points]
         pairs = run(list({arm.title: arm for arm in arms}.values()))
         done.update({arm.title: (arm, result) for arm, result in pairs})
+        if not wanted(ALL):
+            raise StoppedError("the search was stopped")
         results = [done[arm.title][1] for arm in arms]
         return [r.cv if isinstance(r, RunResult) else None for r in results]
 
     journal = sweep_path(lab, sweep.spec.name).with_suffix(".asked.jsonl")
-    search(sweep.spec.optuna, journal, run_batch, partial(applies, sweep, conditions))
+    with suppress(StoppedError):
+        search(sweep.spec.optuna, journal, run_batch, partial(applies, sweep, conditions))
     return list(done.values())
 
 
@@ -171,6 +190,10 @@ def save_sweep(lab: Lab, result: SweepResult) -> None:
         "arms": [
             {"title": arm.title, "delta": arm.delta, "spec_id": r.spec_id}
             for arm, r in result.scored
+        ],
+        "stopped": [
+            {"title": arm.title, "spec_id": r.spec_id, "at": r.stopped_at}
+            for arm, r in result.stopped
         ],
         "failed": [{"title": arm.title, "error": str(e)} for arm, e in result.failed],
         "ranking": None if ranking is None else json.loads(ranking.table.to_json(orient="records")),
