@@ -91,8 +91,8 @@ OWNERS = {
     "typer": ("birdlab.cli",),
     "rich": ("birdlab.cli",),
     "sklearn": ("birdlab.data.folds",),
-    "requests": ("birdlab.data.xenocanto",),
-    "tenacity": ("birdlab.data.xenocanto",),
+    "requests": ("birdlab.data.xenocanto", "birdlab.tracking"),
+    "tenacity": ("birdlab.data.xenocanto", "birdlab.tracking"),
 }
 """Who may import each heavy package."""
 

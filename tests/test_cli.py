@@ -313,7 +313,8 @@ def test_a_sweep_with_a_failed_arm_exits_with_1_and_says_how_to_go_on(cli: Cli) 
     assert answer.code == 1
     assert "FAILED" in answer.out
     assert "timm" in answer.out
-    assert "1 arms failed; run only them again: birdlab sweep tiny.yaml --grid" in answer.out
+    assert "1 arm has no score:\n  backbone=no_such_network: " in answer.out
+    assert "run only that again: birdlab sweep tiny.yaml --no-mlflow --grid" in answer.out
     assert "Traceback" not in answer.out + answer.err
 
 

@@ -49,21 +49,8 @@ def _register() -> None:
         training,
     )
 
-    listed = (
-        labs,
-        data,
-        training,
-        drivers,
-        extend,
-        rerun,
-        augment,
-        runs,
-        show,
-        board,
-        studies,
-        models,
-    )
-    for module in listed:
+    nouns = (labs, data, training, drivers, extend, rerun, augment, runs, show, board, studies)
+    for module in (*nouns, models):
         module.register(app)
 
 

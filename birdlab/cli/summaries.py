@@ -76,7 +76,8 @@ def _unscored(result: SweepResult) -> list[str]:
     if result.stopped:
         lines += ["", *(f"  {arm.title}: stopped {r.stopped_at}" for arm, r in result.stopped)]
     if result.failed:
-        lines += ["", f"{len(result.failed)} arms have no score:"]
+        n = len(result.failed)
+        lines += ["", "1 arm has no score:" if n == 1 else f"{n} arms have no score:"]
     for arm, error in result.failed:
         lines.append(f"  {arm.title}: {error.what}")
         lines += [f"    {text}" for text in (error.where, error.got, error.fix) if text]

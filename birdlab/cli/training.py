@@ -175,7 +175,7 @@ def sweep(
         command.end(in_a_line(result), failed=bool(result.failed))
     print_lines(summarise_sweep(result))
     if result.failed:
-        print_lines(f"  run only them again: {as_command('birdlab', *own_arguments())}")
+        print_lines(f"  run only that again: {as_command('birdlab', *own_arguments())}")
         raise typer.Exit(1)
     best = result.scored[0][1].spec_id if result.scored else ""
     print_lines(

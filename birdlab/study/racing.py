@@ -44,18 +44,20 @@ class SeedRace:
     """The racing rule for runs of which `base` is the place of the one they are compared with.
 
     n_rounds: how many seeds are planned; level: the share of arms equal to the base that are
-    stopped at most, over all looks together. The base is never stopped, and nobody is on fewer
-    than three folds. What is said depends on the complete rounds only.
+    stopped at most, over all looks together; first_look: after how many rounds it is asked first.
+    The base is never stopped, and nobody is on fewer than three folds. What is said depends on
+    the complete rounds only.
     """
 
     base: int
     n_rounds: int
     level: float = 0.05
+    first_look: int = 1
 
     @property
     def n_looks(self) -> int:
         """How often the rule is asked: not after the last round, where the verdict speaks."""
-        return max(self.n_rounds - 1, 0)
+        return max(self.n_rounds - self.first_look, 0)
 
     def losers(self, scores: pd.DataFrame, rounds: int) -> Mapping[int, str]:
         """The runs that are clearly worse than the base after `rounds` rounds, with the reason.
@@ -64,7 +66,7 @@ class SeedRace:
         is not judged. Empty after the last round, and where the base lacks a cell.
         """
         cells = scores.pivot(index="run", columns=["fold", "seed"], values="score")
-        if rounds >= self.n_rounds or self.base not in cells.index:
+        if not self.first_look <= rounds < self.n_rounds or self.base not in cells.index:
             return {}
         of_base = cells.columns[cells.loc[self.base].notna()]
         full = cells[of_base].dropna()

@@ -7,6 +7,8 @@ disk, sees what runs, whether its driver is alive, and can ask it to stop.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import threading
 import time
@@ -207,8 +209,15 @@ def wait_for_end(lab: Lab, name: str, seconds: float) -> bool:
 
 
 def ask_to_stop(lab: Lab, name: str, arm: str = ALL) -> None:
-    """Ask the driver of a sweep to stop one arm, or all of them, within a second or two."""
+    """Ask the driver of a sweep to stop one arm, or all of them, within a second or two.
+
+    A driver of this machine is ended by SIGTERM, which saves its cells; another one looks.
+    """
     folder = lab.stores / "drivers"
+    note = load_driver(folder, name)
+    if arm == ALL and note is not None and note.host == socket.gethostname() and is_alive(note):
+        os.kill(note.pid, signal.SIGTERM)
+        return
     asked = sorted({*_load_asked(folder, name), arm})
     write_whole(_stop_path(folder, name), json.dumps(asked))
 
