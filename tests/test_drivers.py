@@ -22,8 +22,7 @@ from birdlab.lab import Lab, LabFile
 from birdlab.record import RunNote
 from birdlab.run import run_experiments
 from birdlab.spec import load_spec
-from birdlab.sweep.executors import build_executor
-from birdlab.tasks import Event
+from birdlab.tasks import Event, InProcess
 from birdlab.tracking.drivers import (
     ALL,
     Driver,
@@ -153,7 +152,7 @@ def test_an_arm_that_nobody_wants_has_no_score_and_the_other_does(make_lab: Make
         (load_spec(lab.root / "tiny.yaml", {"name": name, "train.optimizer.lr": lr}), name)
         for name, lr in (("a", 1e-3), ("b", 2e-3))
     ]
-    with Driver(lab, "lr", "sweep", []) as driver, build_executor(1) as executor:
+    with Driver(lab, "lr", "sweep", []) as driver, InProcess() as executor:
         ask_to_stop(lab, "lr", "b")
         results = run_experiments(
             [(spec, RunNote(title=name)) for spec, name in specs],
