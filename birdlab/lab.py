@@ -41,7 +41,8 @@ class LabFile(Spec):
     names as in CUDA_VISIBLE_DEVICES; default: what the process may use), `cells_per_gpu` share
     one GPU, and `jobs` is the most that are trained at once.
     `waveforms = "decode"` keeps no decoded audio and reads crops from the files themselves;
-    `readers` is the number of threads per cell that read clips ahead.
+    `readers` is the number of threads per cell that read clips ahead. `system_metrics = true` logs
+    what the machine does while runs are under way.
     """
 
     data: dict[Name, Source] = Field(default_factory=dict)
@@ -55,6 +56,7 @@ class LabFile(Spec):
     readers: int = Field(default=1, ge=0, le=64)
     waveforms: Literal["store", "decode"] = "store"
     tracking_uri: str = ""
+    system_metrics: bool = False
     notify_url: str = ""
 
 

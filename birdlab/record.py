@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,10 @@ from birdlab.evaluate.score import (
     score_soundscape_windows,
     score_soundscapes,
 )
+from birdlab.inputs import data_inputs
 from birdlab.lab import Lab, write_whole
 from birdlab.plan import Plan
+from birdlab.runtables import TABLES, save_tables
 from birdlab.spec.experiment import ExperimentSpec
 
 
@@ -238,13 +241,19 @@ def save_record(plan: Plan, result: RunResult) -> None:
             "classes_hash": plan.data.classes.digest,
             "soundscapes_hash": "" if plan.soundscapes is None else plan.soundscapes.identity,
         },
+        "data": data_inputs(plan),
         "spec": result.spec.model_dump(mode="json"),
         "environment": environment(),
     }
     kept = ("scores", "chosen", "stopped_at", "cells", "evaluation", "spec")
     has_less = bool(before.get("scores")) and bool(result.stopped_at)
-    if has_less or _evidence(before) > _evidence(record):
+    stays = has_less or _evidence(before) > _evidence(record)
+    if stays:
         record |= {key: before[key] for key in kept if key in before}
+    folder = result.record.with_suffix("")
+    if not folder.is_dir() or any(record[key] != before.get(key) for key in ("cells", "spec")):
+        names = [name for name in TABLES if not (stays and name == "classes")]
+        save_tables(folder, {name: getattr(result, name) for name in names})
     write_whole(result.record, json.dumps(record, indent=1))
 
 
@@ -253,6 +262,7 @@ def _evidence(record: Mapping[str, Any]) -> set[tuple[Any, Any]]:
     return {(cell["fold"], cell["seed"]) for cell in record.get("cells", ())}
 
 
+@cache
 def environment() -> dict[str, str]:
     """Tags of where a run was made: git commit and dirty flag, Python, host processor."""
     out = {"python": platform.python_version(), "machine": platform.machine()}

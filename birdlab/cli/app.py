@@ -41,6 +41,7 @@ def _register() -> None:
         drivers,
         extend,
         labs,
+        mlflow,
         models,
         rerun,
         runs,
@@ -50,7 +51,7 @@ def _register() -> None:
     )
 
     nouns = (labs, data, training, drivers, extend, rerun, augment, runs, show, board, studies)
-    for module in (*nouns, models):
+    for module in (*nouns, mlflow, models):
         module.register(app)
 
 

@@ -144,10 +144,13 @@ def remove(row: Annotated[str, typer.Argument(help="The id of a row, from `lb li
     Example: birdlab lb remove 3f2a91bc
     """
     from birdlab.lab import open_lab
-    from birdlab.study.ledger import retract_row
+    from birdlab.study.ledger import load_ledger, retract_row
 
-    retract_row(open_lab(extensions=False).ledger, row)
+    lab = open_lab()
+    before = load_ledger(lab.ledger)
+    retract_row(lab.ledger, row)
     typer.echo(f"withdrawn: {row}")
+    _copy_to_mlflow(lab, before.loc[before["id"] == row, "run"])
 
 
 @board.command("import")
@@ -167,7 +170,7 @@ def import_(
     lab = open_lab()
     report = import_submissions(file, lab.ledger, load_runs(lab), metric=metric)
     if report.added:
-        _copy_to_mlflow(lab, report.added)
+        _copy_to_mlflow(lab, [row["run"] for row in report.added])
     lines = [f"{len(report.added)} entered, {len(report.known)} known already"]
     lines += [f"  entered    {row['name']}: {row['note']}" for row in report.added]
     lines += [f"  unmatched  {text}" for text in report.unmatched]
@@ -201,17 +204,17 @@ def _enter(
         **({"other": dict(other)} if other else {}),
     }
     stored = append_row(lab.ledger, row)
-    _copy_to_mlflow(lab, [stored])
+    _copy_to_mlflow(lab, [record["spec_id"]])
     typer.echo(f"entered as {stored['id']}; next: birdlab dashboard")
 
 
-def _copy_to_mlflow(lab: Lab, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Put the scores of ledger rows beside the CV scores of their runs, as `lb/*` metrics."""
-    from birdlab.tracking.mlflow_sink import MlflowSink
+def _copy_to_mlflow(lab: Lab, runs: Iterable[str]) -> None:
+    """Put the scores of the ledger beside the CV scores of runs that MLflow has."""
+    from birdlab.cli.common import tracked
+    from birdlab.tracking.index import load_link
 
-    sink = MlflowSink(lab)
-    for row in rows:
-        named = {k: row.get(k) for k in ("public", "private")} | dict(row.get("other") or {})
-        scores = {f"lb/{k}": score for k, score in named.items()}
-        given = {name: float(score) for name, score in scores.items() if score is not None}
-        sink.log_metrics(row["run"], given, {"lb/metric": row["metric"]})
+    known = [run for run in dict.fromkeys(runs) if load_link(lab, run).get("parent")]
+    with tracked(lab, bool(known)) as sinks:
+        for sink in sinks:
+            for run in known:
+                sink.update(run)

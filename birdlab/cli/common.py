@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +14,7 @@ if TYPE_CHECKING:
     from birdlab.lab import Lab
     from birdlab.record import RunResult
     from birdlab.run import Sink
+    from birdlab.tracking.runextras import Beside, Extras
 
 SetOption = Annotated[
     list[str] | None,
@@ -31,6 +36,10 @@ RestartOption = Annotated[
 TrackOption = Annotated[
     bool, typer.Option("--mlflow/--no-mlflow", help="Log to MLflow (default) or not.")
 ]
+SystemOption = Annotated[
+    bool,
+    typer.Option("--system-metrics", help="Log what processor, memory and GPUs do meanwhile."),
+]
 RunArgument = Annotated[
     str,
     typer.Argument(
@@ -49,13 +58,28 @@ def check_choice(option: str, value: str, allowed: tuple[str, ...]) -> Any:
     return value
 
 
-def build_sinks(lab: Lab, track: bool) -> list[Sink]:
-    """The trackers of a command: MLflow with the run's report, or none."""
+@contextmanager
+def tracked(lab: Lab, track: bool, *, watch: bool = False) -> Iterator[list[Sink]]:
+    """The trackers of a command, MLflow or none; at its end MLflow gets what it still lacks.
+
+    watch: log what the machine does, where the lab file does not say so already.
+    """
     if not track:
-        return []
+        yield []
+        return
+    from birdlab.cli.progress import print_lines
     from birdlab.tracking.mlflow_sink import MlflowSink
 
-    return [MlflowSink(lab, report_artifacts)]
+    watch = watch or lab.file.system_metrics
+    with MlflowSink(lab, mlflow_extras(), tell=print_lines, watch=watch) as sink:
+        yield [sink]
+
+
+def mlflow_extras() -> Extras:
+    """What goes with runs into MLflow: reports, and the scores of the ledger."""
+    from birdlab.tracking.runextras import Extras
+
+    return Extras(report_artifacts, ledger_scores)
 
 
 def report_artifacts(result: RunResult) -> dict[str, str]:
@@ -63,11 +87,28 @@ def report_artifacts(result: RunResult) -> dict[str, str]:
     from birdlab.cli.reports import run_report_info
     from birdlab.study.report import run_report_html
 
-    return {
-        "report.html": run_report_html(run_report_info(result)),
-        "waterfall.csv": result.waterfall.to_csv(index=False),
-        "dropped.csv": result.dropped.to_csv(index=False),
-    }
+    files = {"report.html": run_report_html(run_report_info(result))}
+    tables = {"waterfall.csv": result.waterfall, "dropped.csv": result.dropped}
+    return files | {k: v.to_csv(index=False) for k, v in tables.items() if len(v.columns)}
+
+
+def ledger_scores(lab: Lab) -> Mapping[str, Beside]:
+    """The newest leaderboard scores of every run, as metrics and tags."""
+    at = lab.ledger.stat() if lab.ledger.is_file() else None
+    return {} if at is None else _ledger_scores(lab.ledger, (at.st_mtime_ns, at.st_size))
+
+
+@lru_cache(maxsize=1)
+def _ledger_scores(ledger: Path, _written: tuple[int, int]) -> dict[str, Beside]:
+    from birdlab.study.ledger import load_ledger, score_columns
+
+    table = load_ledger(ledger)
+    columns, found = score_columns(table), {}
+    for row in table.to_dict("records"):
+        metrics = dict(found.get(row["run"], ({}, {}))[0])
+        metrics |= {f"lb/{c}": float(row[c]) for c in columns if row[c] == row[c]}
+        found[row["run"]] = (metrics, {"lb/metric": row["metric"]})
+    return found
 
 
 def load_result_spec(record: dict[str, Any]) -> Any:

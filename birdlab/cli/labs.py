@@ -47,7 +47,7 @@ def ui(
     import sys
 
     from birdlab.lab import open_lab
-    from birdlab.tracking.mlflow_sink import connect
+    from birdlab.tracking.client import connect
 
     lab = open_lab(extensions=False)
     if lab.tracking_uri.startswith("http"):

@@ -1,0 +1,63 @@
+"""The tables that go with a run's record: they lie beside it, the curves with its cells."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from birdlab.cell import CARD, CURVES
+from birdlab.lab import Lab
+
+TABLES = ("classes", "waterfall", "dropped")
+"""What cannot be read from the cells alone: scores per species, how cleaning came to the rows."""
+
+
+def tables_folder(lab: Lab, spec_id: str) -> Path:
+    """Where the tables of a run lie, beside its record."""
+    return lab.runs / spec_id
+
+
+def save_tables(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Write each table as `<name>.parquet`, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        part = folder / f".{name}.{os.getpid()}.part"
+        table.to_parquet(part, index=False, compression="zstd")
+        part.replace(folder / f"{name}.parquet")
+
+
+def load_table(folder: Path, name: str) -> pd.DataFrame:
+    """A table of a run; an empty one for a run whose record was written without it."""
+    path = folder / f"{name}.parquet"
+    return pd.read_parquet(path) if path.is_file() else pd.DataFrame()
+
+
+def load_curves(lab: Lab, cell_ids: Iterable[str]) -> pd.DataFrame:
+    """The curves of cells and of all they start from, each once, with stage, fold and seed.
+
+    Starts come first. A cell whose folder is gone has none; the columns are those of a cell's
+    curves, and no column at all where nothing is left.
+    """
+    parts: dict[str, pd.DataFrame] = {}
+    for cell_id in cell_ids:
+        for cell, card in _line(lab, cell_id):
+            if cell not in parts:
+                parts[cell] = pd.read_parquet(lab.cells / cell / CURVES).assign(
+                    stage=card["stage"], fold=card["fold"], seed=card["seed"]
+                )
+    return pd.concat(parts.values(), ignore_index=True) if parts else pd.DataFrame()
+
+
+def _line(lab: Lab, cell_id: str | None) -> list[tuple[str, dict[str, Any]]]:
+    """The cell with its card, after those it starts from."""
+    line: list[tuple[str, dict[str, Any]]] = []
+    while cell_id is not None and (lab.cells / cell_id / CARD).is_file():
+        card = json.loads((lab.cells / cell_id / CARD).read_text())
+        line.append((cell_id, card))
+        cell_id = card["start"]
+    return line[::-1]

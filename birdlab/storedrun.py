@@ -1,0 +1,49 @@
+"""A scored run as it was, read back from its record, its tables and its cells."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+
+from birdlab.errors import TrackingError
+from birdlab.lab import Lab
+from birdlab.record import RunNote, RunResult
+from birdlab.runtables import TABLES, load_curves, load_table, tables_folder
+from birdlab.spec.experiment import ExperimentSpec
+
+
+def load_result(lab: Lab, spec_id: str) -> RunResult:
+    """The result of a run that was scored before, from the lab alone: nothing is computed anew.
+
+    `note` holds its name and delta, `cached` counts its scored cells. Tables that an older record
+    lacks are empty, and so are the curves of cells that are gone. Raises TrackingError when the
+    record is not there or cannot be read.
+    """
+    path = lab.runs / f"{spec_id}.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        spec = ExperimentSpec.model_validate_json(json.dumps(record["spec"]))
+    except (OSError, ValueError, KeyError) as error:
+        raise TrackingError(
+            "the record of a run cannot be read",
+            where=str(path),
+            got=str(error).splitlines()[0],
+            fix="run its experiment again: cells are kept, the record is written anew",
+        ) from None
+    cells = pd.DataFrame(record["cells"])
+    folder = tables_folder(lab, spec_id)
+    return RunResult(
+        spec,
+        spec_id,
+        RunNote(title=record["name"], delta=record["delta"]),
+        record["scores"],
+        cells,
+        curves=load_curves(lab, cells["cell_id"]),
+        trained=0,
+        cached=len(cells),
+        record=path,
+        chosen=record.get("chosen", ""),
+        stopped_at=record.get("stopped_at", ""),
+        **{name: load_table(folder, name) for name in TABLES},
+    )
