@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from birdlab.celljob import CARD, WEIGHTS, CellJob
 from birdlab.cellplan import CellPlan
+from birdlab.costs import note_costs
 from birdlab.data.waves import open_waves
 from birdlab.errors import BirdlabError
 from birdlab.evaluate.score import fold_table, score_fold
@@ -152,6 +153,8 @@ def _train(job: CellJob, lab: Lab, report: Report) -> None:
     if job.eval_id is not None:
         report("evaluate", {})
         store_outputs(job, lab, whole)
+    if job.stage.name == job.spec.stages[-1].name:
+        note_costs(lab, job.spec, model, len(job.classes))
     card = {
         "cell_id": job.cell_id,
         "stage": job.stage.name,

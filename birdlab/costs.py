@@ -55,16 +55,16 @@ def costs_of(lab: Lab, model: str) -> ModelCosts | None:
 
 
 def note_costs(lab: Lab, spec: ExperimentSpec, model: Any, n_classes: int) -> None:
-    """Measure the network unless that was done on such a processor; `model` lies on the CPU.
+    """Measure the network unless that was done on such a processor.
 
-    Takes a second or so and MOST_S at most, leaves the network in evaluation mode, and draws no
-    random number.
+    Takes a second or so and MOST_S at most, leaves the network on the CPU and in evaluation mode,
+    and draws no random number.
     """
     name, processor = model_id(spec, n_classes), processor_name()
     if processor in _load(costs_path(lab)).get(name, {}):
         return
     samples = build_windowing(spec, sample_rate_of(spec)).input_samples
-    measured = measure(model, samples)
+    measured = measure(model.to("cpu"), samples)
     with FileLock(lab.stores / "costs.lock"):
         known = _load(costs_path(lab))
         known.setdefault(name, {})[processor] = asdict(measured)

@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 
 from birdlab.cell import CURVES, is_finished, load_card, outputs_folder, soundscapes_folder
 from birdlab.cellplan import CellPlan
+from birdlab.costs import model_id
 from birdlab.evaluate.outputs import load_outputs
 from birdlab.evaluate.score import (
     FoldTable,
@@ -204,9 +206,20 @@ def save_record(plan: Plan, result: RunResult) -> None:
     The scores of a run that was asked for with more folds and seeds before stay, also when a race
     stops it now, and so does its name when a sweep comes across it.
     """
-    before: dict[str, Any] = {}
-    if result.record.is_file():
-        before = json.loads(result.record.read_text())
+    result.record.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(result.record.parent / ".lock"):  # another sweep may score the same run
+        before = json.loads(result.record.read_text()) if result.record.is_file() else {}
+        record = _updated(plan, result, before)
+        folder = result.record.with_suffix("")
+        if not folder.is_dir() or any(record[k] != before.get(k) for k in ("cells", "spec")):
+            stays = len(record["cells"]) != len(result.cells)
+            names = [name for name in TABLES if not (stays and name == "classes")]
+            save_tables(folder, {name: getattr(result, name) for name in names})
+        write_whole(result.record, json.dumps(record, indent=1))
+
+
+def _updated(plan: Plan, result: RunResult, before: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a run after `result`, from what it was before."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     note = result.note
     sweeps, known = dict(before.get("sweeps", {})), before.get("name", "")
@@ -242,19 +255,15 @@ def save_record(plan: Plan, result: RunResult) -> None:
             "soundscapes_hash": "" if plan.soundscapes is None else plan.soundscapes.identity,
         },
         "data": data_inputs(plan),
+        "model_id": model_id(result.spec, len(plan.data.classes)),
         "spec": result.spec.model_dump(mode="json"),
         "environment": environment(),
     }
     kept = ("scores", "chosen", "stopped_at", "cells", "evaluation", "spec")
     has_less = bool(before.get("scores")) and bool(result.stopped_at)
-    stays = has_less or _evidence(before) > _evidence(record)
-    if stays:
+    if has_less or _evidence(before) > _evidence(record):
         record |= {key: before[key] for key in kept if key in before}
-    folder = result.record.with_suffix("")
-    if not folder.is_dir() or any(record[key] != before.get(key) for key in ("cells", "spec")):
-        names = [name for name in TABLES if not (stays and name == "classes")]
-        save_tables(folder, {name: getattr(result, name) for name in names})
-    write_whole(result.record, json.dumps(record, indent=1))
+    return record
 
 
 def _evidence(record: Mapping[str, Any]) -> set[tuple[Any, Any]]:

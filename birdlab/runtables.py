@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from birdlab.cell import CARD, CURVES
+from birdlab.cell import CURVES
+from birdlab.celljob import CARD
 from birdlab.lab import Lab
 
 TABLES = ("classes", "waterfall", "dropped")

@@ -127,7 +127,7 @@ def trained_lab(tmp_path_factory: pytest.TempPathFactory, empty_lab: Path) -> Pa
 @pytest.fixture(scope="session")
 def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated, empty MLflow database; making one takes seconds."""
-    from birdlab.tracking.mlflow_sink import connect
+    from birdlab.tracking.client import connect
 
     lab = Lab(tmp_path_factory.mktemp("mlflow"))
     connect(lab)

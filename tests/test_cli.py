@@ -22,6 +22,7 @@ from conftest import MakeLab
 from birdlab.cli import app as entry
 from birdlab.lab import Lab, open_lab
 from birdlab.tracking.index import load_link, load_runs
+from birdlab.tracking.summaries import load_summary_link
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -296,11 +297,10 @@ def test_a_sweep_ends_with_a_ranking_and_is_logged_once(cli: Cli, lab: Lab) -> N
         "next: birdlab ui | birdlab lb score tiny-secondary:best",
     ):
         assert part in answer.out, part
-    record = json.loads((lab.stores / "sweeps" / "tiny-secondary.json").read_text())
-    assert record["mlflow_run_id"]
+    link = load_summary_link(lab, "tiny-secondary")
+    assert link["parent"] and link["logged"]
     assert cli(*args).code == 0
-    again = json.loads((lab.stores / "sweeps" / "tiny-secondary.json").read_text())
-    assert again["mlflow_run_id"] == record["mlflow_run_id"]
+    assert load_summary_link(lab, "tiny-secondary") == link
     listed = cli("runs", "--sweep", "tiny-secondary", "--sort", "score").out
     assert listed.count("secondary=") >= 2
 
@@ -371,7 +371,7 @@ def test_scores_are_added_listed_refused_twice_and_withdrawn(cli: Cli, lab: Lab)
     assert again.code == 1
     assert "already in the ledger" in again.err
 
-    from birdlab.tracking.mlflow_sink import connect
+    from birdlab.tracking.client import connect
 
     parent = connect(lab).get_run(load_link(lab, run)["parent"])
     assert parent.data.metrics["lb/public"] == 0.8
@@ -413,7 +413,7 @@ def test_submissions_are_imported_once_and_reach_mlflow(cli: Cli, lab: Lab) -> N
     assert "unmatched" in answer.out
     assert "0 entered, 1 known" in cli("lb", "import", "s.csv", "--metric", "padded_cmap").out
 
-    from birdlab.tracking.mlflow_sink import connect
+    from birdlab.tracking.client import connect
 
     parent = connect(lab).get_run(load_link(lab, run)["parent"])
     assert parent.data.metrics["lb/public"] == 0.61

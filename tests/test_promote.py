@@ -73,7 +73,8 @@ def promoted(tmp_path_factory: pytest.TempPathFactory) -> Promoted:
     }))  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        result = run_experiment(spec, lab=lab, sinks=[MlflowSink(lab)])
+        with MlflowSink(lab) as sink:
+            result = run_experiment(spec, lab=lab, sinks=[sink])
         record = json.loads(result.record.read_text())
         record["spec"]["cells"]["folds"] = [0]  # so that the file is the model of one fold
         return Promoted(lab, spec, record, promote_runs(lab, [record]))

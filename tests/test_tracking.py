@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
+import math
 import shutil
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ from birdlab.plan import plan_experiment
 from birdlab.record import RunNote, RunResult
 from birdlab.run import run_experiment
 from birdlab.spec import load_spec
+from birdlab.tracking.client import connect
 from birdlab.tracking.index import (
     CELL_COLUMNS,
     RUN_COLUMNS,
@@ -31,8 +29,10 @@ from birdlab.tracking.index import (
     load_runs,
     load_sweeps,
 )
-from birdlab.tracking.mlflow_sink import MAX_PARAMS, MlflowSink, connect
+from birdlab.tracking.mlflow_sink import MlflowSink
 from birdlab.tracking.resolve import resolve_run
+from birdlab.tracking.runcontent import MAX_PARAMS
+from birdlab.tracking.runextras import Extras
 
 
 def report(result: RunResult) -> dict[str, str]:
@@ -41,8 +41,8 @@ def report(result: RunResult) -> dict[str, str]:
 
 def run(lab: Lab, changes: dict[str, Any] | None = None, **note: Any) -> RunResult:
     spec = load_spec(lab.root / "tiny.yaml", changes or {})
-    sinks = [MlflowSink(lab, report)]
-    return run_experiment(spec, lab=lab, sinks=sinks, note=RunNote(**note))
+    with MlflowSink(lab, Extras(report)) as sink:
+        return run_experiment(spec, lab=lab, sinks=[sink], note=RunNote(**note))
 
 
 def all_runs(lab: Lab) -> list[Any]:
@@ -182,6 +182,7 @@ def test_the_same_run_again_logs_nothing_twice(lab: Lab) -> None:
 
 
 def test_more_cells_join_the_same_parent(lab: Lab) -> None:
+    next(lab.runs.glob("*.json")).unlink()
     one = run(lab, {"cells.folds": [0]})
     first = load_link(lab, one.spec_id)
     two = run(lab)
@@ -225,31 +226,6 @@ def test_a_failed_run_is_failed_and_may_be_tried_again(lab: Lab) -> None:
     assert all("no_such_network" in r.data.tags["mlflow.note.content"] for r in failed)
 
 
-def test_what_a_dead_driver_left_running_becomes_killed(lab: Lab) -> None:
-    client = connect(lab)
-    experiment = client.create_experiment("default-project")
-    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
-        gone.wait()
-    owners = {
-        "dead": f"{socket.gethostname()}:{gone.pid}",
-        "alive": f"{socket.gethostname()}:{os.getpid()}",
-        "elsewhere": "another-machine:1",
-    }
-    made = {
-        name: client.create_run(experiment, tags={"birdlab.driver": owner}).info.run_id
-        for name, owner in owners.items()
-    }
-    made["somebody else's"] = client.create_run(experiment).info.run_id
-    run(lab)
-    status = {name: client.get_run(run_id).info.status for name, run_id in made.items()}
-    assert status == {
-        "dead": "KILLED",
-        "alive": "RUNNING",
-        "elsewhere": "RUNNING",
-        "somebody else's": "RUNNING",
-    }
-
-
 def test_a_lost_database_is_written_again(lab: Lab, mlflow_database: Path) -> None:
     result = run(lab)
     shutil.copy(mlflow_database, lab.stores / "mlflow.db")
@@ -261,19 +237,28 @@ def test_a_lost_database_is_written_again(lab: Lab, mlflow_database: Path) -> No
     assert len(all_runs(lab)) == 5
 
 
-def test_a_tracker_that_cannot_be_used_is_an_error_with_the_way_out(lab: Lab) -> None:
+def test_a_tracker_that_cannot_be_used_costs_no_training(lab: Lab) -> None:
     (lab.stores / "mlflow.db").write_text("this is no database, and much too long for one" * 50)
+    said: list[str] = []
+    sink = MlflowSink(lab, tell=said.append)
+    result = run_experiment(load_spec(lab.root / "tiny.yaml"), lab=lab, sinks=[sink])
+    assert result.cv > 0
+    assert sink.close(0.5) == [("run", result.spec_id)]
+    assert "birdlab mlflow sync" in said[-1] and result.spec_id in said[-1]
     with pytest.raises(TrackingError, match="--no-mlflow"):
-        run(lab)
+        connect(lab)
 
 
 def test_leaderboard_scores_are_copied_to_the_parent(lab: Lab) -> None:
     result = run(lab)
-    MlflowSink(lab).log_metrics(result.spec_id, {"lb/public": 0.5}, {"lb/metric": "padded_cmap"})
-    parent = connect(lab).get_run(load_link(lab, result.spec_id)["parent"])
-    assert parent.data.metrics["lb/public"] == 0.5
-    assert parent.data.tags["lb/metric"] == "padded_cmap"
-    MlflowSink(lab).log_metrics("unknown", {"lb/public": 0.5}, {})
+    for score, shown in ((0.5, 0.5), (0.6, 0.6), (None, math.nan)):
+        metrics = {} if score is None else {"lb/public": score}
+        scores = {result.spec_id: (metrics, {"lb/metric": "padded_cmap"})}
+        with MlflowSink(lab, Extras(scores=lambda _, s=scores: s)) as sink:
+            sink.update(result.spec_id)
+        parent = connect(lab).get_run(load_link(lab, result.spec_id)["parent"])
+        assert parent.data.metrics["lb/public"] == pytest.approx(shown, nan_ok=True)
+        assert parent.data.tags["lb/metric"] == "padded_cmap"
 
 
 # ---------------------------------------------------------------- the index

@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from birdlab.lab import Lab
     from birdlab.record import RunResult
-    from birdlab.run import Sink
+    from birdlab.tracking.mlflow_sink import MlflowSink
     from birdlab.tracking.runextras import Beside, Extras
 
 SetOption = Annotated[
@@ -59,7 +59,7 @@ def check_choice(option: str, value: str, allowed: tuple[str, ...]) -> Any:
 
 
 @contextmanager
-def tracked(lab: Lab, track: bool, *, watch: bool = False) -> Iterator[list[Sink]]:
+def tracked(lab: Lab, track: bool, *, watch: bool = False) -> Iterator[list[MlflowSink]]:
     """The trackers of a command, MLflow or none; at its end MLflow gets what it still lacks.
 
     watch: log what the machine does, where the lab file does not say so already.
@@ -103,7 +103,8 @@ def _ledger_scores(ledger: Path, _written: tuple[int, int]) -> dict[str, Beside]
     from birdlab.study.ledger import load_ledger, score_columns
 
     table = load_ledger(ledger)
-    columns, found = score_columns(table), {}
+    columns = score_columns(table)
+    found: dict[str, Beside] = {}
     for row in table.to_dict("records"):
         metrics = dict(found.get(row["run"], ({}, {}))[0])
         metrics |= {f"lb/{c}": float(row[c]) for c in columns if row[c] == row[c]}

@@ -13,8 +13,9 @@ from birdlab.cli.common import (
     JobsOption,
     RestartOption,
     SetOption,
+    SystemOption,
     TrackOption,
-    build_sinks,
+    tracked,
 )
 from birdlab.cli.driving import as_command, detached, driver_name, driving, own_arguments
 from birdlab.errors import SpecError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from birdlab.spec.experiment import ExperimentSpec
     from birdlab.spec.sweep import Sweep
     from birdlab.sweep.driver import SweepResult
+    from birdlab.tracking.mlflow_sink import MlflowSink
 
 
 def register(app: typer.Typer) -> None:
@@ -42,6 +44,7 @@ def run(
         typer.Option(min=1, help="Take N steps per stage through validation, export and predict."),
     ] = None,
     mlflow: TrackOption = True,
+    system_metrics: SystemOption = False,
     detach: DetachOption = False,
     restart: RestartOption = False,
 ) -> None:
@@ -78,7 +81,9 @@ def run(
     if detach:
         detached(lab, driver_name(experiment))
         return
-    train_and_print(experiment, lab, jobs, mlflow, delta, restart=restart)
+    train_and_print(
+        experiment, lab, jobs, mlflow, delta, restart=restart, watch=system_metrics
+    )
 
 
 def train_and_print(
@@ -89,6 +94,7 @@ def train_and_print(
     delta: dict[str, Any],
     *,
     restart: bool = False,
+    watch: bool = False,
 ) -> None:
     """Train what an experiment misses, score it, log it, and print the summary of the run."""
     from birdlab.cli.progress import print_lines
@@ -97,22 +103,23 @@ def train_and_print(
     from birdlab.run import run_experiment
     from birdlab.sweep.executors import open_executor
 
-    with (
-        driving(lab, driver_name(experiment), "run", restart=restart) as command,
-        open_executor(lab, jobs, apart=False) as executor,
-    ):
-        result = run_experiment(
-            experiment,
-            lab=lab,
-            executor=executor,
-            sinks=build_sinks(lab, mlflow),
-            note=RunNote(title=experiment.name, delta=delta),
-            emit=command.emit,
-            progress=command.step,
-            wanted=command.driver.wanted,
-        )
-        command.end(f"padded cmAP {result.cv:.4f}" if result.scores else "trained")
-    print_lines(summarise_run(result))
+    with tracked(lab, mlflow, watch=watch) as sinks:
+        with (
+            driving(lab, driver_name(experiment), "run", restart=restart) as command,
+            open_executor(lab, jobs, apart=False) as executor,
+        ):
+            result = run_experiment(
+                experiment,
+                lab=lab,
+                executor=executor,
+                sinks=sinks,
+                note=RunNote(title=experiment.name, delta=delta),
+                emit=command.emit,
+                progress=command.step,
+                wanted=command.driver.wanted,
+            )
+            command.end(f"padded cmAP {result.cv:.4f}" if result.scores else "trained")
+        print_lines(summarise_run(result))
 
 
 def sweep(
@@ -124,6 +131,7 @@ def sweep(
     jobs: JobsOption = None,
     dry_run: DryRunOption = False,
     mlflow: TrackOption = True,
+    system_metrics: SystemOption = False,
     detach: DetachOption = False,
     restart: RestartOption = False,
 ) -> None:
@@ -156,24 +164,24 @@ def sweep(
     from birdlab.sweep.driver import run_sweep
     from birdlab.sweep.executors import open_executor
 
-    sinks = build_sinks(lab, mlflow)
-    with (
-        driving(lab, loaded.spec.name, "sweep", restart=restart) as command,
-        open_executor(lab, jobs) as executor,
-    ):
-        result = run_sweep(
-            loaded,
-            lab,
-            executor,
-            sinks=sinks,
-            emit=command.emit,
-            progress=command.step,
-            wanted=command.driver.wanted,
-        )
-        if sinks:
-            _log_summary(lab, loaded, result, sinks[0])
-        command.end(in_a_line(result), failed=bool(result.failed))
-    print_lines(summarise_sweep(result))
+    with tracked(lab, mlflow, watch=system_metrics) as sinks:
+        with (
+            driving(lab, loaded.spec.name, "sweep", restart=restart) as command,
+            open_executor(lab, jobs) as executor,
+        ):
+            result = run_sweep(
+                loaded,
+                lab,
+                executor,
+                sinks=sinks,
+                emit=command.emit,
+                progress=command.step,
+                wanted=command.driver.wanted,
+            )
+            for sink in sinks:
+                _log_summary(lab, loaded, result, sink)
+            command.end(in_a_line(result), failed=bool(result.failed))
+        print_lines(summarise_sweep(result))
     if result.failed:
         print_lines(f"  run only that again: {as_command('birdlab', *own_arguments())}")
         raise typer.Exit(1)
@@ -200,32 +208,27 @@ def _grid_values(grid: list[str]) -> dict[str, list[Any]]:
     return values
 
 
-def _log_summary(lab: Lab, loaded: Sweep, result: SweepResult, sink: Any) -> None:
-    """The summary run of a sweep: only written when the sweep says something new."""
+def _log_summary(lab: Lab, loaded: Sweep, result: SweepResult, sink: MlflowSink) -> None:
+    """Keep the summary of a sweep on the disk, and have it logged if it says something new."""
     from birdlab.cli.reports import sweep_report_info
-    from birdlab.spec.identity import digest
     from birdlab.study.report import sweep_report_html
-    from birdlab.sweep.driver import note_mlflow_run
-    from birdlab.tracking.index import load_sweeps
+    from birdlab.tracking.summaries import save_summary
 
-    info, record = sweep_report_info(result), load_sweeps(lab)[loaded.spec.name]
-    content = digest(
-        {k: v for k, v in record.items() if k not in ("updated_at", "mlflow_run_id", "logged")}
-    )
-    if info is None or record.get("logged") == content:
+    info = sweep_report_info(result)
+    if info is None:
         return
-    ranking = info.ranking
-    best = result.scored[0]
-    run_id = sink.log_sweep(
+    ranking, best = info.ranking, result.scored[0]
+    save_summary(
+        lab,
         loaded.spec.name,
-        best[0].spec.project,
-        record.get("mlflow_run_id"),
-        {"cv/best_padded_cmap": best[1].cv, "n_arms": len(result.arms)},
-        {"best": best[0].title, "mlflow.note.content": "\n\n".join(ranking.sentences)},
-        {
+        project=best[0].spec.project,
+        arms={arm.title: r.spec_id for arm, r in result.scored},
+        metrics={"cv/best_padded_cmap": best[1].cv, "n_arms": len(result.arms)},
+        tags={"best": best[0].title, "mlflow.note.content": "\n\n".join(ranking.sentences)},
+        files={
             "report.html": sweep_report_html(info),
             "ranking.csv": ranking.table.to_csv(index=False),
             "scores.csv": result.scores.to_csv(index=False),
         },
     )
-    note_mlflow_run(lab, loaded.spec.name, run_id, content)
+    sink.summarise(loaded.spec.name)

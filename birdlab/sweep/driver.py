@@ -177,14 +177,11 @@ def _ranked(sweep: Sweep, pairs: Sequence[tuple[Arm, RunResult | BirdlabError]])
 
 
 def save_sweep(lab: Lab, result: SweepResult) -> None:
-    """Write the record of a sweep: its spec, arms, ranking; keeps what a tracker noted."""
+    """Write the record of a sweep: its spec, arms, ranking."""
     path = sweep_path(lab, result.sweep.spec.name)
-    before = json.loads(path.read_text()) if path.is_file() else {}
     ranking = result.ranking
     record = {
         "name": result.sweep.spec.name,
-        "mlflow_run_id": before.get("mlflow_run_id"),
-        "logged": before.get("logged"),
         "updated_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "spec": result.sweep.spec.model_dump(mode="json"),
         "arms": [
@@ -201,10 +198,3 @@ def save_sweep(lab: Lab, result: SweepResult) -> None:
         "importance": result.importance,
     }
     write_whole(path, json.dumps(record, indent=1))
-
-
-def note_mlflow_run(lab: Lab, name: str, run_id: str, content: str) -> None:
-    """Keep in a sweep's record the id of its summary run and what it was written from."""
-    path = sweep_path(lab, name)
-    record = json.loads(path.read_text())
-    write_whole(path, json.dumps({**record, "mlflow_run_id": run_id, "logged": content}, indent=1))

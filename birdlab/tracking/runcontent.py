@@ -1,4 +1,4 @@
-"""What MLflow shall say of a run: its parameters, tags, metrics, files. Pure: nothing is written."""
+"""What MLflow shall say of a run: its parameters, tags, metrics, files. Nothing is written here."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def parent_metrics(record: Record) -> dict[str, float]:
 def parent_tags(result: RunResult, record: Record) -> dict[str, str]:
     """Where a run belongs and what it was made of; what does not apply is "" and not written."""
     evaluation, delta, cells = record["evaluation"], record["delta"], result.cells
-    devices = cells["device"] if "device" in cells else ()
+    devices = cells.get("device", ())
     return {
         "birdlab.kind": "run",
         "spec_id": result.spec_id,
@@ -130,7 +130,9 @@ def _places(lab: Lab, cells: pd.DataFrame) -> list[dict[str, Any]]:
     """Where the outputs of each scored cell lie, from the lab's folder on."""
     return [
         {
-            "fold": row["fold"] if row["fold"] is None or row["fold"] != row["fold"] else int(row["fold"]),
+            "fold": row["fold"]
+            if row["fold"] is None or row["fold"] != row["fold"]
+            else int(row["fold"]),
             "seed": int(row["seed"]),
             "cell": str((lab.cells / row["cell_id"]).relative_to(lab.root)),
         }

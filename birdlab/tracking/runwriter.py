@@ -11,9 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import pandas as pd
-
-from birdlab.cell import CARD
+from birdlab.celljob import CARD
 from birdlab.lab import Lab
 from birdlab.record import RunResult
 from birdlab.runtables import load_curves
@@ -93,7 +91,7 @@ class RunWriter:
             return done
 
     def digest(self, record: Mapping[str, Any]) -> str:
-        """What a record, its leaderboard scores and its model's cost come to: names what is logged."""
+        """What names all that is logged of a run: record, leaderboard scores, cost of its model."""
         kept = {k: v for k, v in record.items() if k not in _LEFT_OUT}
         metrics, tags = self.extras.beside(self.lab, record)
         finite = {k: v for k, v in metrics.items() if math.isfinite(v)}

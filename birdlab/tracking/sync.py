@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from birdlab.errors import BirdlabError, TrackingError
@@ -86,14 +87,14 @@ def sync(
     report, writer = SyncReport(), RunWriter(lab, lambda: client, extras)
     for spec_id in open_links(lab):
         if _is_abandoned(lab, spec_id):
-            _attempt(report, spec_id, lambda s=spec_id: _note(report, s, writer.write(s)))
+            _attempt(report, spec_id, partial(_write_lost, writer, spec_id, report))
     records = load_records(lab)
     stored = _stored(client, Experiments(lab, client), {r["project"] for r in records})
     for place, record in enumerate(records):
         progress("writing to MLflow", place, len(records))
-        _attempt(report, record["spec_id"], lambda r=record: _sync_run(writer, stored, r, report))
+        _attempt(report, record["spec_id"], partial(_sync_run, writer, stored, record, report))
     for name in summaries.summarised(lab):
-        _attempt(report, name, lambda n=name: _sync_sweep(lab, client, n, report))
+        _attempt(report, name, partial(_sync_sweep, lab, client, name, report))
     _end_strangers(client, report)
     return report
 
@@ -113,6 +114,10 @@ def _attempt(report: SyncReport, name: str, write: Callable[[], None]) -> None:
                 fix="nothing is lost: the same command goes on",
             ) from None
         report.refused[name] = f"{type(error).__name__}: {first_line(error)}"
+
+
+def _write_lost(writer: RunWriter, spec_id: str, report: SyncReport) -> None:
+    _note(report, spec_id, writer.write(spec_id))
 
 
 def _note(report: SyncReport, spec_id: str, done: str) -> None:
