@@ -266,7 +266,7 @@ def statuses(lab: Lab) -> list[str]:
     return sorted(run.info.status for run in runs)
 
 
-OPENED = "\nwhile sink.outbox._left(): time.sleep(0.02)\nassert not sink.outbox.refused, sink.outbox.refused"
+OPENED = "\nwhile sink.outbox._left(): time.sleep(0.02)\nassert not sink.outbox.refused"
 
 
 def test_a_dead_driver_s_run_is_killed_and_one_with_a_record_is_finished(lab: Lab) -> None:

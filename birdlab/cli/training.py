@@ -81,9 +81,7 @@ def run(
     if detach:
         detached(lab, driver_name(experiment))
         return
-    train_and_print(
-        experiment, lab, jobs, mlflow, delta, restart=restart, watch=system_metrics
-    )
+    train_and_print(experiment, lab, jobs, mlflow, delta, restart=restart, watch=system_metrics)
 
 
 def train_and_print(
