@@ -65,6 +65,11 @@ class Plan:
         return tuple(c for c in self.cells if c.stage is self.spec.stages[-1])
 
     @property
+    def rows_hash(self) -> str:
+        """Names the rows that the run is scored on, fold by fold: ids joined by "-"."""
+        return "-".join(sorted({c.rows_id for c in self.final_cells if c.rows_id}))
+
+    @property
     def sample_rate_hz(self) -> int:
         """The rate of every waveform."""
         return sample_rate_of(self.spec)

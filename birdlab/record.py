@@ -250,7 +250,7 @@ def _updated(plan: Plan, result: RunResult, before: Mapping[str, Any]) -> dict[s
             if len(validated)
             else 0,
             "n_classes": len(plan.data.classes),
-            "rows_hash": "-".join(sorted({c.rows_id for c in plan.final_cells if c.rows_id})),
+            "rows_hash": plan.rows_hash,
             "classes_hash": plan.data.classes.digest,
             "soundscapes_hash": "" if plan.soundscapes is None else plan.soundscapes.identity,
         },

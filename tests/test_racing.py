@@ -12,8 +12,8 @@ from simulations import cells_used, draw_scores, race_rounds
 from birdlab.record import RunNote, RunResult
 from birdlab.run import run_experiments
 from birdlab.spec import load_spec
+from birdlab.study.contrasts import build_contrast
 from birdlab.study.racing import SeedRace, look_at, look_level, saved_cells
-from birdlab.study.ranking import rank_arms
 from birdlab.tasks import InProcess
 
 N = 5_000
@@ -86,10 +86,11 @@ def test_a_better_arm_stays() -> None:
 def test_a_look_is_the_one_sided_test_of_the_final_verdict() -> None:
     scores = draw_scores(np.random.default_rng(5), 1, [0.0, -0.004, 0.003], 5, 2)[0]
     looks = look_at(scores.mean(axis=-1), 0)
-    frame = table_of(scores, 2).rename(columns={"run": "arm"}).astype({"arm": str})
+    cells = table_of(scores, 2).pivot(index="run", columns=["fold", "seed"], values="score")
     for arm, look in looks.items():
-        alone = rank_arms(frame, base="0").table.set_index("arm").loc[str(arm)]
-        assert look.delta == pytest.approx(alone["delta"]) and look.df == 8
+        verdict = build_contrast(cells, arm, 0)
+        p = stats.t.cdf(verdict.delta / verdict.se, verdict.df)
+        assert (look.delta, look.p, look.df) == pytest.approx((verdict.delta, p, 8))
     pair = look_at(scores[:2].mean(axis=-1), 0)[1]
     expected = stats.ttest_rel(*scores[[1, 0]].mean(axis=-1), alternative="less")
     assert pair.p == pytest.approx(expected.pvalue) and pair.df == 4

@@ -43,6 +43,7 @@ def _register() -> None:
         labs,
         mlflow,
         models,
+        noise,
         rerun,
         runs,
         show,
@@ -50,8 +51,8 @@ def _register() -> None:
         training,
     )
 
-    nouns = (labs, data, training, drivers, extend, rerun, augment, runs, show, board, studies)
-    for module in (*nouns, mlflow, models):
+    nouns = (labs, data, training, drivers, extend, rerun, noise, augment, runs, show, board)
+    for module in (*nouns, studies, mlflow, models):
         module.register(app)
 
 

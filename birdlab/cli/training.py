@@ -22,6 +22,7 @@ from birdlab.errors import SpecError
 
 if TYPE_CHECKING:
     from birdlab.lab import Lab
+    from birdlab.record import RunResult
     from birdlab.spec.experiment import ExperimentSpec
     from birdlab.spec.sweep import Sweep
     from birdlab.sweep.driver import SweepResult
@@ -93,8 +94,8 @@ def train_and_print(
     *,
     restart: bool = False,
     watch: bool = False,
-) -> None:
-    """Train what an experiment misses, score it, log it, and print the summary of the run."""
+) -> RunResult:
+    """The run of an experiment: trains what is missing, scores, logs, and prints the summary."""
     from birdlab.cli.progress import print_lines
     from birdlab.cli.summaries import summarise_run
     from birdlab.record import RunNote
@@ -118,6 +119,7 @@ def train_and_print(
             )
             command.end(f"padded cmAP {result.cv:.4f}" if result.scores else "trained")
         print_lines(summarise_run(result))
+    return result
 
 
 def sweep(
