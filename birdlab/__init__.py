@@ -10,14 +10,27 @@ if TYPE_CHECKING:
     from birdlab.record import RunResult
     from birdlab.run import run_experiment
     from birdlab.spec import ExperimentSpec, load_spec
+    from birdlab.tracking.readback import load_model, load_oof, load_runs
 
-__all__ = ["ExperimentSpec", "RunResult", "__version__", "load_spec", "run_experiment"]
+__all__ = [
+    "ExperimentSpec",
+    "RunResult",
+    "__version__",
+    "load_model",
+    "load_oof",
+    "load_runs",
+    "load_spec",
+    "run_experiment",
+]
 
 _HOMES = {
     "ExperimentSpec": "birdlab.spec",
     "load_spec": "birdlab.spec",
     "RunResult": "birdlab.record",
     "run_experiment": "birdlab.run",
+    "load_model": "birdlab.tracking.readback",
+    "load_oof": "birdlab.tracking.readback",
+    "load_runs": "birdlab.tracking.readback",
 }
 
 

@@ -117,16 +117,25 @@ def job_folder(lab: Lab) -> Iterator[Path]:
         cell = lab.cells / part.name.removeprefix(".").removesuffix(".part")
         if (cell / WEIGHTS).is_file():
             shutil.rmtree(part, ignore_errors=True)
-    prefix = f".jobs-{socket.gethostname()}-"
-    for left in lab.cells.glob(f"{prefix}*"):
-        if not _is_running(left.name.removeprefix(prefix)):
+    for left in lab.cells.glob(f"{_prefix()}*"):
+        if is_left_behind(left):
             shutil.rmtree(left, ignore_errors=True)
-    folder = lab.cells / f"{prefix}{os.getpid()}"
+    folder = lab.cells / f"{_prefix()}{os.getpid()}"
     folder.mkdir(exist_ok=True)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_left_behind(folder: Path) -> bool:
+    """Whether the driver of a folder of jobs is known to be dead: one of this machine may be."""
+    name = folder.name
+    return name.startswith(_prefix()) and not _is_running(name.removeprefix(_prefix()))
+
+
+def _prefix() -> str:
+    return f".jobs-{socket.gethostname()}-"
 
 
 def _is_running(pid: str) -> bool:

@@ -54,6 +54,7 @@ ROOMS = (
     ("sweep", ("birdlab.sweep",)),
     ("infer", ("birdlab.infer",)),
     ("promote", ("birdlab.promote",)),
+    ("upkeep", ("birdlab.upkeep",)),
     ("cli", ("birdlab.cli",)),
 )
 """The rooms from the top down; a room imports only itself and rooms above it."""

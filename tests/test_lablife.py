@@ -12,15 +12,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import MakeLab
 
+import birdlab
+from birdlab.cell import outputs_folder
 from birdlab.celljob import WEIGHTS
 from birdlab.cli import app as entry
+from birdlab.data.audio import Waveform
+from birdlab.data.waves import open_waves
 from birdlab.errors import ResolveError
+from birdlab.evaluate.metrics import padded_cmap
+from birdlab.evaluate.outputs import load_outputs
+from birdlab.evaluate.predictor import build_windowing
+from birdlab.evaluate.windows import iter_windows
 from birdlab.lab import Lab
-from birdlab.recorded import load_record, load_records, record_paths
+from birdlab.plan import plan_experiment
+from birdlab.recorded import load_record, load_records, record_paths, spec_of
 from birdlab.tracking.index import load_runs
 from birdlab.tracking.query import RunQuery, group_runs, parse_condition, select_runs, spec_field
 from birdlab.tracking.resolve import resolve_run
@@ -307,3 +317,45 @@ def test_what_changed_since_a_run_is_said(
     for part in ("training rows are others", "loss/focal computes other", "crop computes other"):
         assert part in answer.err, part
     assert "000000000000" in answer.err
+
+
+# ---------------------------------------------------------------- in Python
+
+
+def test_runs_and_out_of_fold_predictions_are_tables(lab: Lab) -> None:
+    copy_records(lab, 3)
+    runs = birdlab.load_runs(lab, where=["name~arm"], sort="score", fields=["train.batch"])
+    assert list(runs["name"]) == ["arm-0", "arm-1", "arm-2"]
+    assert set(runs["train.batch"]) == {4}
+
+    record = resolve_run(lab, "tiny")
+    oof = birdlab.load_oof("tiny", lab)
+    assert len(oof) == record["evaluation"]["n_rows"] == oof["recording"].nunique()
+    codes = [name.removeprefix("prob/") for name in oof if name.startswith("prob/")]
+    assert [f"true/{code}" for code in codes] == [name for name in oof if name.startswith("true/")]
+    for cell in record["cells"]:
+        rows = oof[oof["fold"] == cell["fold"]]
+        truth = rows[[f"true/{c}" for c in codes]].to_numpy(bool)
+        probs = rows[[f"prob/{c}" for c in codes]].to_numpy(np.float32)
+        assert padded_cmap(truth, probs, 5) == pytest.approx(cell["padded_cmap"])
+    long = birdlab.load_oof("tiny", lab, form="long")
+    assert len(long) == len(oof) * len(codes)
+    first = long.iloc[: len(codes)]
+    assert list(first["prob"]) == [oof.iloc[0][f"prob/{code}"] for code in codes]
+
+
+def test_a_model_of_a_run_says_what_its_stored_outputs_say(lab: Lab) -> None:
+    spec = spec_of(resolve_run(lab, "tiny"))
+    plan = plan_experiment(spec, lab)
+    model = birdlab.load_model("tiny", fold=1, seed=0, lab=lab)
+    (cell,) = (c for c in plan.final_cells if c.fold == 1)
+    stored = load_outputs(outputs_folder(lab, cell)).windows
+    held = plan.rows.keys[cell.validation[0]]
+    waves = open_waves(lab, plan.sample_rate_hz)
+    wave = Waveform(waves.read_int16(held, 0, waves.n_samples(held)), waves.scale(held), 32_000)
+    window = next(iter_windows(wave, build_windowing(spec, plan.sample_rate_hz)))
+    p, m = model(window[None])
+    assert p[0] == pytest.approx(stored.clip_probs[0], abs=1e-5)
+    assert m[0] == pytest.approx(stored.time_max[0], abs=1e-5)
+    with pytest.raises(ResolveError, match="no such model"):
+        birdlab.load_model("tiny", fold=4, lab=lab)

@@ -38,8 +38,11 @@ def _register() -> None:
         augment,
         board,
         data,
+        doctor,
         drivers,
+        exchange,
         extend,
+        gc,
         labs,
         mlflow,
         models,
@@ -52,7 +55,7 @@ def _register() -> None:
     )
 
     nouns = (labs, data, training, drivers, extend, rerun, noise, augment, runs, show, board)
-    for module in (*nouns, studies, mlflow, models):
+    for module in (*nouns, studies, mlflow, models, gc, exchange, doctor):
         module.register(app)
 
 

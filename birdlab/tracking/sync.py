@@ -9,6 +9,7 @@ from typing import Any
 
 from birdlab.errors import BirdlabError, TrackingError
 from birdlab.lab import Lab
+from birdlab.recorded import is_foreign
 from birdlab.tracking import summaries
 from birdlab.tracking.client import Experiments, connect, first_line, may_pass, open_client
 from birdlab.tracking.index import load_records
@@ -88,7 +89,7 @@ def sync(
     for spec_id in open_links(lab):
         if _is_abandoned(lab, spec_id):
             _attempt(report, spec_id, partial(_write_lost, writer, spec_id, report))
-    records = load_records(lab)
+    records = [record for record in load_records(lab) if not is_foreign(record)]
     stored = _stored(client, Experiments(lab, client), {r["project"] for r in records})
     for place, record in enumerate(records):
         progress("writing to MLflow", place, len(records))

@@ -1,0 +1,115 @@
+"""`birdlab export` and `birdlab import`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from birdlab.errors import SpecError
+
+if TYPE_CHECKING:
+    from birdlab.lab import Lab
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.command("export", context_settings={"ignore_unknown_options": True})(export)
+    app.command("import")(import_)
+
+
+def export(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="What to take along.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The archive to write.")],
+    weights: Annotated[
+        bool, typer.Option("--weights/--no-weights", help="With weights (default) or without.")
+    ] = True,
+) -> None:
+    """Write runs with their cells and leaderboard scores into one tar file.
+
+    Example: birdlab export lr:best baseline -o best.tar
+    """
+    from birdlab.cli.gc import in_bytes
+    from birdlab.cli.progress import print_lines
+    from birdlab.lab import open_lab
+    from birdlab.tracking.resolve import resolve_run
+    from birdlab.upkeep.exchange import export_runs
+
+    lab = open_lab(extensions=False)
+    records = {r["spec_id"]: r for r in (resolve_run(lab, run) for run in runs)}
+    manifest = export_runs(lab, list(records.values()), output, weights=weights)
+    cells = {name.split("/")[1] for name in manifest.files if name.startswith("cells/")}
+    print_lines(
+        f"{output}: {len(manifest.runs)} runs, {len(cells)} cells, {len(manifest.ledger)} "
+        f"leaderboard scores, {in_bytes(output.stat().st_size)}"
+    )
+
+
+def import_(
+    archive: Annotated[Path | None, typer.Argument(help="What `birdlab export` wrote.")] = None,
+    oof: Annotated[
+        Path | None, typer.Option(help="A foreign model's out-of-fold table (Parquet or CSV).")
+    ] = None,
+    onnx: Annotated[Path | None, typer.Option(help="The foreign model itself, to be kept.")] = None,
+    like: Annotated[str, typer.Option(help="The RUN on whose rows the table is scored.")] = "",
+    name: Annotated[str, typer.Option(help="What the foreign run is called.")] = "",
+    max_gb: Annotated[float, typer.Option(min=0.001, help="Larger archives are refused.")] = 100.0,
+) -> None:
+    """Take runs of another lab into this one, or a model that birdlab did not train.
+
+    Nothing that the lab has is overwritten. A foreign model comes as a table of predictions
+    (docs/lab.md) and joins runs and comparisons; it has no spec.
+    Example: birdlab import best.tar
+    """
+    from birdlab.lab import open_lab
+
+    if (archive is None) == (oof is None):
+        raise SpecError("give an archive, or --oof with a foreign model's table")
+    if archive is not None:
+        _take_archive(open_lab(extensions=False), archive, max_gb)
+    elif oof is not None:
+        if not (like and name):
+            raise SpecError(
+                "a foreign run needs a name and the run on whose rows it is scored",
+                fix="--name perch --like baseline",
+            )
+        _take_foreign(open_lab(), oof, onnx, like, name)
+
+
+def _take_archive(lab: Lab, archive: Path, max_gb: float) -> None:
+    from birdlab.cli.progress import print_lines
+    from birdlab.upkeep.exchange import import_runs
+
+    done = import_runs(lab, archive, max_gb=max_gb)
+    lines = [
+        f"{len(done.runs)} runs, {len(done.cells)} cells and {done.ledger_rows} leaderboard scores "
+        f"are new; {len(done.kept_runs)} runs and {len(done.kept_cells)} cells were here already"
+    ]
+    lines += [f"  {run}" for run in done.runs]
+    lines += [
+        f"  the cell {cell} was trained here to other numbers (another device?); it stays as it is"
+        for cell in done.odd_cells
+    ]
+    print_lines("\n".join(lines))
+
+
+def _take_foreign(lab: Lab, oof: Path, onnx: Path | None, like: str, name: str) -> None:
+    from birdlab.cli.common import load_result_spec
+    from birdlab.cli.progress import CellProgress, print_lines
+    from birdlab.plan import plan_experiment
+    from birdlab.tracking.resolve import resolve_run
+    from birdlab.upkeep.foreign import import_foreign, same_folds
+
+    record = resolve_run(lab, like)
+    with CellProgress() as shown:
+        plan = plan_experiment(load_result_spec(record), lab, strict=False, progress=shown.step)
+    made = import_foreign(lab, plan, oof, name, like=record["spec_id"], onnx=onnx)
+    scores = made["scores"]
+    print_lines(
+        f"{name}  {made['spec_id']}  padded cmAP {scores['cv/padded_cmap']:.4f} "
+        f"(floor {scores['cv/floor']:.4f}), AUC {scores['cv/macro_auc']:.4f}, "
+        f"{made['evaluation']['n_rows']} rows"
+    )
+    if not same_folds(plan, made):
+        print_lines(f"its folds are not those of {like}: scores do not compare")

@@ -1,0 +1,1 @@
+"""Upkeep of a lab: what can be freed, whether it is well, runs that move in and out."""

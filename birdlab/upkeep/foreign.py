@@ -1,0 +1,218 @@
+"""Foreign runs: models that birdlab did not train, by their out-of-fold predictions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from birdlab.celljob import CARD
+from birdlab.errors import DataError
+from birdlab.evaluate.outputs import StoredOutputs, save_outputs
+from birdlab.evaluate.predictor import WindowOutputs
+from birdlab.evaluate.score import FoldTable, fold_table, score_fold, score_run
+from birdlab.lab import Lab, write_whole
+from birdlab.plan import Plan
+from birdlab.record import environment
+from birdlab.spec.identity import SPEC_ID_CHARS, digest
+from birdlab.spec.parts import OutputSpec
+
+AS_IS = OutputSpec(clip=1.0, time_max=0.0)
+_KEYS = ("recording", "fold", "seed")
+
+
+def import_foreign(
+    lab: Lab,
+    plan: Plan,
+    oof: Path,
+    name: str,
+    *,
+    like: str,
+    onnx: Path | None = None,
+    project: str = "foreign",
+) -> dict[str, Any]:
+    """The record of a foreign run, scored by birdlab's metrics on the rows of another run.
+
+    oof: a Parquet or CSV table with a row per recording (and seed): `recording` as the lab names
+    it, `fold`, `seed` (0 when it is left out), and one column of probabilities per class of the
+    plan. Truth comes from the plan, `like` is its run. Scores compare with those of that run when
+    every fold holds the same recordings. The ONNX file is kept for later, and not looked into.
+    Raises DataError for a table that does not fit.
+    """
+    table = _check_table(plan, _read(oof), str(oof))
+    content = hashlib.sha256(oof.read_bytes()).hexdigest()
+    run = digest({"foreign": content, "name": name, "like": like}, SPEC_ID_CHARS)
+    cells, tables = [], {}
+    for (fold, seed), rows in table.groupby(["fold", "seed"]):
+        stored, rows_id = _stored(plan, rows), _rows_id(plan, int(fold), rows)
+        scored = fold_table(stored, AS_IS, plan.spec.evaluate)
+        cell_id = digest({"foreign": content, "name": name, "fold": int(fold), "seed": int(seed)})
+        _save_cell(lab, cell_id, rows_id, stored, {"fold": int(fold), "seed": int(seed)})
+        tables[int(fold), int(seed)] = scored
+        cells.append(_cell_row(int(fold), int(seed), cell_id, rows_id, scored))
+    kept = None
+    if onnx is not None:
+        target = lab.stores / "foreign" / f"{run}.onnx"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(onnx, target)
+        kept = {"file": onnx.name, "sha256": hashlib.sha256(onnx.read_bytes()).hexdigest()}
+    said = {"oof": oof.name, "like": like, "onnx": kept, "secondary": plan.spec.evaluate.secondary}
+    record = _record(plan, run, name, project, cells, tables) | {"foreign": said}
+    write_whole(lab.runs / f"{run}.json", json.dumps(record, indent=1))
+    return record
+
+
+def same_folds(plan: Plan, record: Mapping[str, Any]) -> bool:
+    """Whether a foreign run was scored on the folds of the plan, so that scores compare."""
+    known = {c.rows_id for c in plan.final_cells}
+    return all(cell["eval_id"] in known for cell in record["cells"])
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        if path.suffix == ".csv":
+            return pd.read_csv(path, dtype={"recording": str})
+        return pd.read_parquet(path)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(
+            "the table of predictions cannot be read",
+            where=str(path),
+            got=str(error).splitlines()[0],
+            expected="a Parquet or CSV file",
+        ) from None
+
+
+def _check_table(plan: Plan, table: pd.DataFrame, where: str) -> pd.DataFrame:
+    codes = list(plan.data.classes)
+    if "seed" not in table:
+        table = table.assign(seed=0)
+    lacking = [c for c in (*_KEYS, *codes) if c not in table]
+    unknown = [str(c) for c in table if c not in (*_KEYS, *codes)]
+    if lacking or unknown:
+        raise DataError(
+            "the columns of the table are not those that are needed",
+            where=where,
+            got="; ".join(
+                f"{word} {', '.join(names[:5])}"
+                for word, names in (("lacks", lacking), ("unknown", unknown))
+                if names
+            ),
+            expected=f"recording, fold, seed (or none) and {len(codes)} classes: {codes[0]}, ...",
+        )
+    known = set(plan.rows.names)
+    strange = [str(r) for r in table["recording"] if r not in known]
+    if strange:
+        raise DataError(
+            f"{len(strange)} recordings are not among the rows of the run",
+            where=where,
+            got=", ".join(strange[:5]),
+            expected=f"names such as {plan.rows.names[0]}",
+        )
+    if table.duplicated(["recording", "seed"]).any():
+        raise DataError("a recording is there twice for one seed", where=where)
+    values = table[codes].to_numpy(np.float64, na_value=np.nan)
+    if not ((values >= 0) & (values <= 1)).all():
+        raise DataError("probabilities are not all from 0 to 1", where=where)
+    counts = table[["fold", "seed"]].to_numpy(np.float64, na_value=np.nan)
+    if not ((counts >= 0) & (counts == np.floor(counts))).all():
+        raise DataError("folds and seeds are not all whole numbers from 0", where=where)
+    return table
+
+
+def _stored(plan: Plan, rows: pd.DataFrame) -> StoredOutputs:
+    """The rows as outputs of one window each, in the order of the plan."""
+    place = {name: i for i, name in enumerate(plan.rows.names)}
+    rows = rows.iloc[np.argsort([place[name] for name in rows["recording"]], kind="stable")]
+    truth = plan.rows.table.iloc[[place[name] for name in rows["recording"]]]
+    probs = rows[list(plan.data.classes)].to_numpy(np.float32)
+    n = len(rows)
+    windows = WindowOutputs(
+        tuple(rows["recording"]),
+        plan.data.classes.codes,
+        np.arange(n, dtype=np.int64),
+        np.full(n, plan.spec.competition.window_s),
+        probs,
+        probs,
+    )
+    columns = ["primary_label", "secondary_labels", *(["apart"] if truth["apart"].any() else [])]
+    labels = truth[columns].reset_index(drop=True)
+    labels.insert(0, "recording", rows["recording"].to_numpy())
+    return StoredOutputs(windows, labels)
+
+
+def _rows_id(plan: Plan, fold: int, rows: pd.DataFrame) -> str:
+    """The rows' name: that of the plan's fold where it holds the same recordings."""
+    names = set(rows["recording"])
+    for cell in plan.final_cells:
+        if cell.fold != fold or cell.validation is None or cell.rows_id is None:
+            continue
+        if set(plan.rows.names[cell.validation]) == names:
+            return cell.rows_id
+    return digest({"rows": sorted(names), "classes": plan.data.classes.digest}, 12)
+
+
+def _save_cell(
+    lab: Lab, cell_id: str, rows_id: str, stored: StoredOutputs, key: Mapping[str, int]
+) -> None:
+    folder = lab.cells / cell_id
+    save_outputs(folder / f"outputs-{rows_id}", stored)
+    card = {"cell_id": cell_id, "foreign": True, "start": None, **key}
+    write_whole(folder / CARD, json.dumps(card, indent=1, sort_keys=True))
+
+
+def _cell_row(fold: int, seed: int, cell_id: str, rows_id: str, table: FoldTable) -> dict[str, Any]:
+    return {
+        "fold": fold,
+        "seed": seed,
+        "cell_id": cell_id,
+        "eval_id": rows_id,
+        **asdict(score_fold(table)),
+        "seconds": None,
+        "device": "foreign",
+    }
+
+
+def _record(
+    plan: Plan,
+    run: str,
+    name: str,
+    project: str,
+    cells: list[dict[str, Any]],
+    tables: Mapping[tuple[int, int], FoldTable],
+) -> dict[str, Any]:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    by_fold = {cell["fold"]: cell["n_rows"] for cell in cells}
+    return {
+        "spec_id": run,
+        "name": name,
+        "project": project,
+        "delta": {},
+        "sweeps": {},
+        "created_at": now,
+        "updated_at": now,
+        "scores": score_run(tables),
+        "chosen": "",
+        "stopped_at": "",
+        "cells": cells,
+        "evaluation": {
+            "metric": "padded_cmap",
+            "folds": sorted(by_fold),
+            "seeds": sorted({cell["seed"] for cell in cells}),
+            "n_rows": sum(by_fold.values()),
+            "n_classes": len(plan.data.classes),
+            "rows_hash": "-".join(sorted({cell["eval_id"] for cell in cells})),
+            "classes_hash": plan.data.classes.digest,
+            "soundscapes_hash": "",
+        },
+        "spec": None,
+        "environment": environment(),
+    }

@@ -1,0 +1,187 @@
+"""What a lab could do without: cells of no run, leftovers of what was killed, old failures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from birdlab.celljob import CARD, JOB, WEIGHTS, is_left_behind
+from birdlab.lab import Lab
+from birdlab.recorded import iter_line, load_records
+
+KEEP_DAYS = 14.0
+"""What nothing refers to stays so long: a sweep under way has no records yet."""
+_WRITING_DAYS = 1.0
+"""A file that is being written is done by then."""
+_GONE = ".gone"
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """Something that can be freed: cell, part, jobs, failed or unfinished; why; its size."""
+
+    kind: str
+    path: Path
+    reason: str
+    n_bytes: int
+
+
+def find_garbage(lab: Lab, keep_days: float = KEEP_DAYS) -> list[Garbage]:
+    """What could be freed, the largest first; nothing is changed.
+
+    Never a cell that a record needs, for itself or as a start, that a driver is working for, or
+    whose lock is held; nothing younger than `keep_days` days unless it is certainly of no use;
+    no waveform, no model, nothing outside the lab's stores, nothing behind a symbolic link.
+    """
+    found = [
+        item
+        for item in (
+            *_cells(lab, keep_days),
+            *_parts(lab, keep_days),
+            *_jobs(lab),
+            *_failed(lab, keep_days),
+            *_unfinished(lab),
+        )
+        if _is_inside(lab, item.path)
+    ]
+    return sorted(found, key=lambda item: (-item.n_bytes, str(item.path)))
+
+
+def free_garbage(lab: Lab, found: Sequence[Garbage]) -> list[Garbage]:
+    """Remove what was found; what really went. What is needed or held by now stays."""
+    needed = needed_cells(lab)
+    gone = []
+    for item in found:
+        if not _is_inside(lab, item.path) or _cell_id(item.path) in needed:
+            continue
+        try:
+            if item.kind in ("cell", "part"):
+                with FileLock(_lock_path(lab, item.path), timeout=0):
+                    _remove(item.path)
+            else:
+                _remove(item.path)
+        except (Timeout, OSError):
+            continue
+        gone.append(item)
+    return gone
+
+
+def needed_cells(lab: Lab) -> set[str]:
+    """The cells that records refer to, those that drivers work for now, and all they start from."""
+    ids = {str(cell["cell_id"]) for record in load_records(lab) for cell in record["cells"]}
+    for job in lab.cells.glob(f".jobs-*/*/{JOB}"):
+        if not is_left_behind(job.parent.parent):
+            content = json.loads(job.read_text())
+            ids |= {content["cell_id"], *([content["start"]] if content["start"] else [])}
+    return {needed for cell_id in ids for needed in iter_line(lab, cell_id)}
+
+
+def is_locked(lab: Lab, cell_id: str) -> bool:
+    """Whether a process is working on a cell."""
+    path = lab.cells / f".{cell_id}.lock"
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def size_of(path: Path) -> int:
+    """The bytes of a file, or of all files below a folder; links count nothing."""
+    if path.is_symlink():
+        return 0
+    if path.is_file():
+        return path.stat().st_size
+    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file() and not p.is_symlink())
+
+
+def _cells(lab: Lab, keep_days: float) -> Iterator[Garbage]:
+    needed = needed_cells(lab)
+    for card in sorted(lab.cells.glob(f"*/{CARD}")):
+        cell = card.parent
+        if cell.name in needed or cell.name.startswith(".") or _is_young(cell, keep_days):
+            continue
+        if not is_locked(lab, cell.name):
+            yield Garbage("cell", cell, "no run refers to it", size_of(cell))
+    for left in sorted(lab.cells.glob(f".*{_GONE}")):
+        yield Garbage("unfinished", left, "half removed", size_of(left))
+
+
+def _parts(lab: Lab, keep_days: float) -> Iterator[Garbage]:
+    needed = needed_cells(lab)
+    for part in sorted(lab.cells.glob(".*.part")):
+        cell_id = _cell_id(part)
+        whole = (lab.cells / cell_id / WEIGHTS).is_file()
+        if is_locked(lab, cell_id) or (not whole and cell_id in needed):
+            continue
+        if whole or not _is_young(part, keep_days):
+            reason = "its cell is finished" if whole else "nobody went on with it"
+            yield Garbage("part", part, reason, size_of(part))
+
+
+def _jobs(lab: Lab) -> Iterator[Garbage]:
+    for folder in sorted(lab.cells.glob(".jobs-*")):
+        if is_left_behind(folder):
+            yield Garbage("jobs", folder, "its driver is dead", size_of(folder))
+
+
+def _failed(lab: Lab, keep_days: float) -> Iterator[Garbage]:
+    folder = lab.stores / "failed"
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if not _is_young(path, keep_days):
+            yield Garbage("failed", path, "an old failure", size_of(path))
+
+
+def _unfinished(lab: Lab) -> Iterator[Garbage]:
+    for pattern in ("runs/.*.part", "sweeps/.*.part", "models/.*.part", "models/.*.onnx"):
+        yield from _old_writes(sorted(lab.stores.glob(pattern)))
+    yield from _old_writes(sorted(lab.cells.glob("[!.]*/.*.part")))
+
+
+def _old_writes(paths: Sequence[Path]) -> Iterator[Garbage]:
+    for path in paths:
+        if not _is_young(path, _WRITING_DAYS):
+            yield Garbage("unfinished", path, "its writer died", size_of(path))
+
+
+def _is_young(path: Path, days: float) -> bool:
+    """Whether something in it changed within so many days."""
+    times = [path.lstat().st_mtime]
+    if path.is_dir() and not path.is_symlink():
+        times += [p.lstat().st_mtime for p in path.rglob("*")]
+    return time.time() - max(times) < days * 86_400
+
+
+def _is_inside(lab: Lab, path: Path) -> bool:
+    """Whether a path is no link and really lies in the lab's stores."""
+    if path.is_symlink():
+        return False
+    return path.resolve().is_relative_to(lab.stores.resolve())
+
+
+def _cell_id(path: Path) -> str:
+    return (
+        path.name.removeprefix(".").removesuffix(".part") if path.suffix == ".part" else (path.name)
+    )
+
+
+def _lock_path(lab: Lab, path: Path) -> Path:
+    return lab.cells / f".{_cell_id(path)}.lock"
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder; a folder loses its name first, so that no half of it is used."""
+    if not path.is_dir():
+        path.unlink()
+        return
+    gone = path.with_name(f".{path.name.removeprefix('.')}{_GONE}")
+    path.rename(gone)
+    shutil.rmtree(gone)

@@ -1,0 +1,435 @@
+"""Upkeep: what is freed and what never is, whether a lab is well, runs that move."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import sqlite3
+import sys
+import tarfile
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import MakeLab
+from filelock import FileLock
+
+import birdlab
+from birdlab.celljob import WEIGHTS, job_folder, save_job
+from birdlab.cli import app as entry
+from birdlab.errors import BirdlabError, DataError
+from birdlab.lab import Lab
+from birdlab.plan import plan_experiment
+from birdlab.recorded import load_json, record_paths
+from birdlab.run import run_experiment
+from birdlab.spec import load_spec
+from birdlab.study.ledger import append_row, load_ledger
+from birdlab.tracking.index import load_cells
+from birdlab.tracking.schema import known_levels
+from birdlab.upkeep.archive import MANIFEST
+from birdlab.upkeep.exchange import export_runs, import_runs
+from birdlab.upkeep.foreign import import_foreign
+from birdlab.upkeep.garbage import find_garbage, free_garbage
+
+
+def age(path: Path, days: float = 30) -> None:
+    """Make a file or folder and all below it look as old."""
+    when = time.time() - days * 86_400
+    for part in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        os.utime(part, (when, when))
+
+
+def names(lab: Lab, **options: Any) -> dict[str, str]:
+    return {item.path.name: item.kind for item in find_garbage(lab, **options)}
+
+
+def snapshot(lab: Lab) -> dict[str, int]:
+    files = (p for p in lab.stores.rglob("*") if p.is_file() and p.suffix != ".lock")
+    return {str(p.relative_to(lab.stores)): p.stat().st_size for p in files}
+
+
+@dataclass
+class Answer:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    def call(lab: Lab, *args: str) -> Answer:
+        capsys.readouterr()
+        monkeypatch.chdir(lab.root)
+        monkeypatch.setattr(sys, "argv", ["birdlab", "--lab", str(lab.root), *args])
+        monkeypatch.setenv("BIRDLAB_HOME", str(lab.root))
+        with pytest.raises(SystemExit) as ended:
+            entry.main()
+        got = capsys.readouterr()
+        return Answer(int(ended.value.code or 0), got.out, got.err)
+
+    return call
+
+
+# ---------------------------------------------------------------- gc
+
+
+def test_only_what_nothing_needs_is_freed(make_lab: MakeLab) -> None:
+    lab = make_lab()
+    stages = {
+        "stages": [{"pre": {"data": "abroad"}}, {"tune": {"start": "pre", "transfer": "backbone"}}]
+    }
+    spec = load_spec(lab.root / "tiny.yaml", {**stages, "cells.folds": [0]})
+    run_experiment(spec, lab=lab)
+    other = run_experiment(load_spec(lab.root / "tiny.yaml", {"cells.folds": [0]}), lab=lab)
+    (orphan,) = other.cells["cell_id"]
+    other.record.unlink()
+    for cell in lab.cells.iterdir():
+        age(cell)
+    before = snapshot(lab)
+    assert not [n for n in before if "checkpoint" in n or "optimizer" in n], "of finished cells"
+    found = find_garbage(lab)
+    assert [(item.kind, item.path.name) for item in found] == [("cell", orphan)]
+    assert found[0].n_bytes == sum(s for n, s in before.items() if n.startswith(f"cells/{orphan}/"))
+    assert names(lab, keep_days=60) == {}
+    assert snapshot(lab) == before, "finding changes nothing"
+    assert [item.path.name for item in free_garbage(lab, found)] == [orphan]
+    assert set(before) - set(snapshot(lab)) == {
+        n for n in before if n.startswith(f"cells/{orphan}/")
+    }
+    assert not list(lab.cells.glob(".*.gone"))
+    assert run_experiment(spec, lab=lab).trained == 0, "starts of kept cells are kept"
+
+
+def test_what_is_held_or_worked_for_stays(make_lab: MakeLab) -> None:
+    lab = make_lab(trained=True)
+    plan = plan_experiment(load_spec(lab.root / "tiny.yaml"), lab)
+    (record,) = record_paths(lab)
+    record.unlink()
+    one, two = (cell.cell_id for cell in plan.cells)
+    part = lab.cells / ".0123456789abcdef.part"
+    part.mkdir()
+    (part / "checkpoint.pt").write_bytes(b"x" * 10)
+    for path in lab.cells.iterdir():
+        age(path)
+    assert names(lab) == {one: "cell", two: "cell", part.name: "part"}
+    found = find_garbage(lab)
+    with FileLock(lab.cells / f".{one}.lock"), FileLock(lab.cells / ".0123456789abcdef.lock"):
+        assert names(lab) == {two: "cell"}
+        assert [item.path.name for item in free_garbage(lab, found)] == [two]
+    with job_folder(lab) as jobs:
+        save_job(plan, plan.cells[0], jobs)
+        assert one not in names(lab), "a driver that is running works for it"
+        assert [item.kind for item in free_garbage(lab, found)] == ["part"]
+    assert names(lab) == {one: "cell"}
+
+
+def test_leftovers_and_old_failures_go_and_links_are_not_followed(
+    make_lab: MakeLab, tmp_path: Path
+) -> None:
+    lab = make_lab(trained=True)
+    outside = tmp_path / "outside"
+    shutil.copytree(next(p for p in lab.cells.iterdir() if p.is_dir()), outside)
+    (lab.cells / "aaaaaaaaaaaaaaaa").symlink_to(outside)
+    failed = lab.stores / "failed"
+    failed.mkdir()
+    for name in ("old.txt", "new.txt"):
+        (failed / name).write_text("traceback")
+    (failed / "elsewhere").symlink_to(outside)
+    jobs = lab.cells / f".jobs-{os.uname().nodename}-4194304"
+    jobs.mkdir()
+    foreign = lab.cells / ".jobs-another-machine-1"
+    foreign.mkdir()
+    half = lab.runs / ".abc.json.1.part"
+    half.write_text("{")
+    age(failed / "old.txt")
+    age(half)
+    age(outside)
+    assert names(lab) == {"old.txt": "failed", jobs.name: "jobs", half.name: "unfinished"}
+    free_garbage(lab, find_garbage(lab, keep_days=0))
+    assert sorted(p.name for p in failed.iterdir()) == ["elsewhere"]
+    assert (outside / "cell.json").is_file() and foreign.is_dir()
+    assert len(record_paths(lab)) == 1
+
+
+def test_gc_asks_before_it_frees(make_lab: MakeLab, cli: Any) -> None:
+    lab = make_lab(trained=True)
+    record_paths(lab)[0].unlink()
+    listed = cli(lab, "gc", "--keep-days", "0")
+    assert "nothing was freed" in listed.out and "no run refers to it" in listed.out
+    assert len(json.loads(cli(lab, "gc", "--keep-days", "0", "--json").out)) == 2
+    assert "nothing to free" in cli(lab, "gc").out
+    assert "freed" in cli(lab, "gc", "--keep-days", "0", "--yes").out
+    assert not list(lab.cells.glob("*/cell.json"))
+
+
+# ---------------------------------------------------------------- export and import
+
+
+def test_runs_move_to_another_lab_and_score_the_same(make_lab: MakeLab, cli: Any) -> None:
+    ours, theirs = make_lab(trained=True), make_lab()
+    append_row(
+        ours.ledger,
+        {
+            "run": record_paths(ours)[0].stem,
+            "metric": "padded_cmap",
+            "source": "add",
+            "public": 0.5,
+            "other": {"abroad": 0.25},
+        },
+    )
+    assert cli(ours, "export", "tiny", "-o", "x.tar").code == 0
+    archive = ours.root / "x.tar"
+    assert "there already" in cli(ours, "export", "tiny", "-o", "x.tar").err
+    taken = cli(theirs, "import", str(archive))
+    assert taken.code == 0, taken.err
+    assert "1 runs, 2 cells and 1 leaderboard scores are new" in taken.out
+    oof = birdlab.load_oof("tiny", theirs)
+    pd.testing.assert_frame_equal(oof, birdlab.load_oof("tiny", ours))
+    row = load_ledger(theirs.ledger).iloc[0]
+    assert (row["public"], row["abroad"]) == (0.5, 0.25)
+    assert (
+        "tiny" in cli(theirs, "runs").out and "weights of 2 of 2" in cli(theirs, "show", "-1").out
+    )
+    before = snapshot(theirs)
+    again = cli(theirs, "import", str(archive))
+    assert "0 runs, 0 cells and 0 leaderboard scores are new; 1 runs and 2 cells" in again.out
+    assert snapshot(theirs) == before
+    result = run_experiment(
+        load_spec(theirs.root / "tiny.yaml", {"name": "tiny", "cells.seeds": [0, 1]}), lab=theirs
+    )
+    assert (result.trained, result.cached) == (2, 2)
+
+
+def test_cells_are_united_and_nothing_is_overwritten(make_lab: MakeLab, cli: Any) -> None:
+    ours, theirs = make_lab(trained=True), make_lab()
+    assert cli(ours, "export", "tiny", "-o", "bare.tar", "--no-weights").code == 0
+    assert cli(ours, "export", "tiny", "-o", "full.tar").code == 0
+    cli(theirs, "import", str(ours.root / "bare.tar"))
+    weights = sorted(theirs.cells.glob(f"*/{WEIGHTS}"))
+    assert weights == []
+    one, two = sorted(p for p in theirs.cells.iterdir() if p.is_dir())
+    odd = next(two.glob("outputs-*/windows.parquet"))
+    odd.write_bytes(odd.read_bytes() + b"\0")
+    told = cli(theirs, "import", str(ours.root / "full.tar"))
+    assert f"the cell {two.name} was trained here to other numbers" in told.out
+    assert [p.parent for p in theirs.cells.glob(f"*/{WEIGHTS}")] == [one]
+
+
+def tar_of(path: Path, files: dict[str, bytes], **change: Any) -> Path:
+    """An archive as an export writes it, but for what `change` says of its one odd member."""
+    said = {n: {"size": len(c), "sha256": hashlib.sha256(c).hexdigest()} for n, c in files.items()}
+    manifest = {"format": 1, "runs": [], "files": said, "ledger": [], **change.pop("manifest", {})}
+    members = {MANIFEST: json.dumps(manifest).encode(), **files}
+    with tarfile.open(path, change.pop("mode", "w")) as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            if name != MANIFEST:
+                for key, value in change.items():
+                    setattr(info, key, value)
+            tar.addfile(info, io.BytesIO(content[: info.size]))
+    return path
+
+
+CELL = "cells/0123456789abcdef/cell.json"
+
+
+@pytest.mark.parametrize(
+    ("files", "change", "part"),
+    [
+        ({"../evil.json": b"x"}, {}, "no name that an export makes"),
+        ({"/etc/evil": b"x"}, {}, "no name that an export makes"),
+        ({"cells/0123456789abcdef/../../x": b"x"}, {}, "no name that an export makes"),
+        ({"cells/0123456789abcdef/.hidden": b"x"}, {}, "no name that an export makes"),
+        ({"birdlab.toml": b"x"}, {}, "no name that an export makes"),
+        ({CELL: b""}, {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}, "no plain file"),
+        ({CELL: b""}, {"type": tarfile.LNKTYPE, "linkname": "/etc/passwd"}, "no plain file"),
+        ({CELL: b""}, {"type": tarfile.CHRTYPE}, "no plain file"),
+        ({CELL: b"{}"}, {"manifest": {"files": {}}}, "not in its list"),
+        ({CELL: b"{}"}, {"manifest": {"files": {CELL: {"size": 2, "sha256": "0"}}}}, "not what"),
+        ({CELL: b"{}"}, {"manifest": {"files": {CELL: {"size": 9, "sha256": "0"}}}}, "size"),
+        ({CELL: b"{}"}, {"manifest": {"format": 9}}, "format 9"),
+        ({CELL: b"{}"}, {"mode": "w:gz"}, "not taken"),
+        ({CELL: b'{"cell_id": "0123456789abcdef", "document": {"a": 1}}'}, {}, "what its id says"),
+        ({"cells/0123456789abcdef/curves.parquet": b"x"}, {}, "what its id says"),
+        ({CELL: b"x" * 3_000_000}, {}, "more than 0.002 GB"),
+        ({"runs/0123456789ab.json":
+          b'{"spec_id": "0123456789ab", "cells": [{"cell_id": "../.."}]}'},
+         {"manifest": {"runs": ["0123456789ab"]}}, "what is no cell"),
+        ({}, {"manifest": {"runs": ["0123456789ab"]}}, "not that of this run"),
+        ({}, {"manifest": {"ledger": [{"run": "x"}]}}, "date is not a date"),
+    ],
+)  # fmt: skip
+def test_archives_that_are_not_sound_are_refused(
+    tmp_path: Path, files: dict[str, bytes], change: dict[str, Any], part: str
+) -> None:
+    lab = Lab(tmp_path / "lab")
+    archive = tar_of(tmp_path / "x.tar", files, **change)
+    with pytest.raises(BirdlabError) as refused:
+        import_runs(lab, archive, max_gb=0.002)
+    assert part in str(refused.value)
+    assert snapshot(lab) == {} and not list(lab.stores.glob(".import*"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["lab", "x.tar"]
+
+
+def test_an_archive_that_was_cut_off_leaves_nothing(make_lab: MakeLab, tmp_path: Path) -> None:
+    ours = make_lab(trained=True)
+    export_runs(ours, [load_json(p) for p in record_paths(ours)], tmp_path / "x.tar")
+    content = (tmp_path / "x.tar").read_bytes()
+    for share in (0.1, 0.5, 0.9):
+        (tmp_path / "cut.tar").write_bytes(content[: int(len(content) * share)])
+        lab = Lab(tmp_path / f"lab{share}")
+        with pytest.raises(BirdlabError):
+            import_runs(lab, tmp_path / "cut.tar")
+        assert snapshot(lab) == {}
+
+
+# ---------------------------------------------------------------- foreign runs
+
+
+def foreign_table(lab: Lab) -> pd.DataFrame:
+    oof = birdlab.load_oof("tiny", lab)
+    probs = oof.filter(like="prob/").rename(columns=lambda name: name.removeprefix("prob/"))
+    return pd.concat([oof[["recording", "fold"]], probs], axis=1)
+
+
+def test_a_foreign_model_joins_runs_and_comparisons(make_lab: MakeLab, cli: Any) -> None:
+    lab = make_lab(trained=True)
+    table = foreign_table(lab).sample(frac=1, random_state=0)
+    table.to_parquet(lab.root / "perch.parquet")
+    (lab.root / "perch.onnx").write_bytes(b"model")
+    made = cli(
+        lab,
+        "import",
+        "--oof",
+        "perch.parquet",
+        "--onnx",
+        "perch.onnx",
+        "--name",
+        "perch",
+        "--like",
+        "tiny",
+    )
+    assert made.code == 0, made.err
+    assert "do not compare" not in made.out
+    runs = birdlab.load_runs(lab).set_index("name")
+    for score in ("cv/padded_cmap", "cv/macro_auc", "floor"):
+        assert runs.loc["perch", score] == pytest.approx(runs.loc["tiny", score])
+    for same in ("rows_hash", "classes_hash", "n_folds", "n_rows"):
+        assert runs.loc["perch", same] == runs.loc["tiny", same]
+    assert runs.loc["perch", "status"] == "foreign"
+    ours, theirs = (birdlab.load_oof(name, lab) for name in ("tiny", "perch"))
+    pd.testing.assert_frame_equal(ours, theirs)
+    cells = load_cells(lab)
+    scores = {name: list(part["padded_cmap"]) for name, part in cells.groupby("name")}
+    assert scores["perch"] == pytest.approx(scores["tiny"])
+    run = runs.loc["perch", "run"]
+    assert (lab.stores / "foreign" / f"{run}.onnx").read_bytes() == b"model"
+    assert names(lab, keep_days=0) == {}, "its cells are a run's"
+
+    assert "foreign.like" in cli(lab, "show", "perch").out
+    assert "only scores compare" in cli(lab, "diff", "tiny", "perch").out
+    for command in ("rerun", "promote"):
+        refused = cli(lab, command, "perch")
+        assert (refused.code, "a foreign run has no spec" in refused.err) == (1, True)
+    assert "has no spec" in cli(lab, "extend", "perch", "--seeds", "2").err
+    assert cli(lab, "export", "perch", "-o", "p.tar").code == 0
+    other = make_lab()
+    assert "1 runs, 2 cells" in cli(other, "import", str(lab.root / "p.tar")).out
+    assert (other.stores / "foreign" / f"{run}.onnx").is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (lambda t: t.drop(columns="fold"), "lacks fold"),
+        (lambda t: t.assign(note=1), "unknown note"),
+        (lambda t: t.drop(columns=t.columns[-1]), "lacks"),
+        (lambda t: t.assign(recording="x.ogg"), "not among the rows"),
+        (lambda t: pd.concat([t, t.head(1)]), "twice"),
+        (lambda t: t.assign(**{t.columns[-1]: 1.5}), "from 0 to 1"),
+        (lambda t: t.assign(**{t.columns[-1]: np.nan}), "from 0 to 1"),
+        (lambda t: t.assign(fold=0.5), "whole numbers"),
+    ],
+)
+def test_tables_that_do_not_fit_are_refused(make_lab: MakeLab, change: Any, part: str) -> None:
+    lab = make_lab(trained=True)
+    plan = plan_experiment(load_spec(lab.root / "tiny.yaml"), lab)
+    change(foreign_table(lab)).to_csv(lab.root / "t.csv", index=False)
+    before = snapshot(lab)
+    with pytest.raises(DataError) as refused:
+        import_foreign(lab, plan, lab.root / "t.csv", "f", like="x")
+    assert part in str(refused.value)
+    assert snapshot(lab) == before
+
+
+def test_other_folds_are_scored_and_said_not_to_compare(make_lab: MakeLab, cli: Any) -> None:
+    lab = make_lab(trained=True)
+    table = foreign_table(lab).assign(fold=lambda t: 1 - t["fold"])
+    table.to_csv(lab.root / "t.csv", index=False)
+    told = cli(lab, "import", "--oof", "t.csv", "--name", "f", "--like", "tiny")
+    assert "scores do not compare" in told.out
+    runs = birdlab.load_runs(lab).set_index("name")
+    assert runs.loc["f", "rows_hash"] != runs.loc["tiny", "rows_hash"]
+
+
+# ---------------------------------------------------------------- doctor
+
+
+def found(answer: Any) -> dict[str, dict[str, str]]:
+    return {line["what"]: line for line in json.loads(answer.out)}
+
+
+def test_a_lab_that_is_well(make_lab: MakeLab, cli: Any) -> None:
+    lab = make_lab(trained=True, mlflow=True)
+    before = snapshot(lab)
+    answer = cli(lab, "doctor", "--json")
+    assert answer.code == 0, answer.out
+    lines = found(answer)
+    assert {line["level"] for name, line in lines.items() if name != "disk"} == {"ok"}
+    assert "2 of 2 opened are whole" in lines["cells"]["said"]
+    assert "at migration" in lines["mlflow"]["said"]
+    assert snapshot(lab) == before, "nothing changes"
+    plain = cli(lab, "doctor").out
+    assert "ok    records      1 of 1 readable" in plain
+
+
+def test_what_ails_a_lab_is_named_with_a_remedy(make_lab: MakeLab, cli: Any) -> None:
+    lab = make_lab(trained=True, mlflow=True)
+    one, two = sorted(p for p in lab.cells.iterdir() if p.is_dir() and p.name[0] != ".")
+    (one / WEIGHTS).write_bytes((one / WEIGHTS).read_bytes()[:-1])
+    next(two.glob("outputs-*/windows.parquet")).write_bytes(b"PAR1")
+    (lab.runs / "0123456789ab.json").write_text("{")
+    (lab.stores / "mlflow.db").write_bytes(b"SQLite format 3\0 no more")
+    (lab.waves / "00000.i16").write_bytes(b"")
+    local = lab.root / "birdlab.local.toml"
+    local.write_text('[data]\nabroad = "gone"\n')
+    answer = cli(lab, "doctor", "--json")
+    assert answer.code == 1
+    lines = found(answer)
+    for name, level, fix in (
+        (f"cell {one.name}", "bad", "birdlab rerun"),
+        (f"cell {two.name}", "bad", "birdlab rerun"),
+        ("record 0123456789ab.json", "bad", "run its experiment again"),
+        ("mlflow", "bad", "birdlab mlflow sync"),
+        ("data abroad", "warn", "birdlab.local.toml"),
+    ):
+        assert lines[name]["level"] == level, lines[name]
+        assert fix in lines[name]["fix"]
+    assert any("00000.i16" in what and line["level"] == "bad" for what, line in lines.items())
+
+
+def test_a_database_of_another_mlflow_is_told_apart(make_lab: MakeLab, cli: Any) -> None:
+    lab = make_lab(mlflow=True)
+    for level, expected in ((known_levels()[3], "older MLflow"), ("ffffffffffff", "newer MLflow")):
+        with closing(sqlite3.connect(lab.stores / "mlflow.db")) as database, database:
+            database.execute("UPDATE alembic_version SET version_num = ?", [level])
+        assert expected in found(cli(lab, "doctor", "--json"))["mlflow"]["said"]
