@@ -7,7 +7,7 @@ READY := $(VENV)/.birdlab-ready
 SHELL := /bin/sh
 
 # Sweeps on the demo competition, the shortest first.
-DEMO_SWEEPS := lr augmentations chunk_length pretraining
+DEMO_SWEEPS := lr augmentations chunk_length pretraining lr_optuna one_factor
 REFERENCE_SWEEPS := reference_positives reference_negatives
 
 # Some machines switch bytecode off; importing torch and mlflow then takes seconds more each time.

@@ -64,32 +64,35 @@ def run_experiments(
     progress: Progress = silent,
     wanted: Callable[[str], bool] = wanted,
     race: Race | None = None,
+    planned: Callable[[Sequence[Plan]], None] = lambda _: None,
 ) -> list[RunResult | BirdlabError]:
     """The scored runs of several experiments in order; a CellError stands for one that failed.
 
-    Every experiment is planned before anything is trained, a cell shared by several is
-    trained once, and cells run seed-major, so that all arms have evidence early. A run is scored
-    and handed to the sinks as soon as its last cell is done. A run whose title is no longer
-    `wanted` ends as a StoppedError. With a `race` the seeds are rounds, and what it stops after
-    one has a result without a score.
+    Every experiment is planned, and `planned` told, before anything is decoded or trained. A cell
+    shared by several is trained once, and cells run seed-major, so that all arms have evidence
+    early. A run is scored and handed to the sinks as soon as its last cell is done. A run whose
+    title is no longer `wanted` ends as a StoppedError. With a `race` the seeds are rounds, and
+    what it stops after one has a result without a score.
     """
-    plans = [_ready(spec, lab, progress) for spec, _ in specs]
+    plans = [plan_experiment(spec, lab, progress=progress) for spec, _ in specs]
+    planned(plans)
+    plans = [_ready(plan, lab, progress) for plan in plans]
     notes = [note for _, note in specs]
     return Campaign(plans, notes, lab, executor, sinks, emit, wanted).run(race)
 
 
-def _ready(spec: ExperimentSpec, lab: Lab, progress: Progress) -> Plan:
-    """The plan of an experiment with its waveforms in the store, if anything is to be trained.
+def _ready(plan: Plan, lab: Lab, progress: Progress) -> Plan:
+    """A plan whose waveforms are in the store, if anything is to be trained.
 
-    Raises DataError for pretraining that leaks into the folds, also when all is in the cache.
+    It is made anew without files that cannot be decoded. Raises DataError for pretraining that
+    leaks into the folds, also when all is in the cache.
     """
-    plan = plan_experiment(spec, lab, progress=progress)
-    refuse_leaks(plan.leaks, spec.data.accept_leaks)
+    refuse_leaks(plan.leaks, plan.spec.data.accept_leaks)
     if not find_lacking(lab, plan.cells):
         return plan
     refuse_missing(plan)
     if not build_store(lab, plan, progress):
-        plan = plan_experiment(spec, lab, progress=progress)
+        plan = plan_experiment(plan.spec, lab, progress=progress)
     return plan
 
 

@@ -14,7 +14,9 @@ import pytest
 import torch
 from conftest import TINY_DEMO
 
-from birdlab.cli.plans import describe_plan, describe_sweep
+import birdlab.sed.model  # noqa: F401  registers built-in kinds before a test can forget them
+from birdlab.cli.plans import describe_plan
+from birdlab.cli.sweep_plans import describe_sweep
 from birdlab.data.demo import build_demo
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import Plan, plan_experiment
@@ -24,13 +26,19 @@ from birdlab.spec.augmentations import AugmentationSpec
 from birdlab.spec.diff import diff_specs
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.kinds import function_of
-from birdlab.spec.sweep import Arm, load_sweep
-from birdlab.sweep.driver import plan_sweep
+from birdlab.spec.sweep import FORMS, Arm, load_sweep
+from birdlab.sweep.dryrun import check_models, plan_sweep
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ROOT / "experiments"
 FILES = sorted(path.name for path in EXPERIMENTS.glob("*.yaml"))
-SWEEPS = [name for name in FILES if "\ngrid:" in (EXPERIMENTS / name).read_text()]
+SWEEPS = [
+    name
+    for name in FILES
+    if re.search(rf"^({'|'.join(FORMS)}):", (EXPERIMENTS / name).read_text(), re.MULTILINE)
+]
+LISTED = [name for name in SWEEPS if name != "lr_optuna.yaml"]
+"""Sweeps whose arms are known before they run."""
 SINGLE = [name for name in FILES if name not in SWEEPS]
 TABLE_2023 = ROOT.parent / "shared" / "data" / "birdclef2023_train_metadata.csv"
 
@@ -91,14 +99,14 @@ def test_experiments_load(name: str) -> None:
     assert load_spec(EXPERIMENTS / name).stages
 
 
-@pytest.mark.parametrize("name", SWEEPS)
+@pytest.mark.parametrize("name", LISTED)
 def test_sweeps_enumerate_without_twins(name: str) -> None:
     arms = arms_of(name.removesuffix(".yaml"))
     assert len(arms) >= 3
     spec = load_sweep(EXPERIMENTS / name).spec
     assert spec.name == name.removesuffix(".yaml")
     assert spec.expect, "a sweep states its bet"
-    assert spec.control is None or spec.control in arms
+    assert spec.compared_with is None or spec.compared_with in arms
     for arm in arms.values():
         assert arm.spec.competition.name == "demo"
         assert len(arm.spec.fold_numbers) >= 3
@@ -160,17 +168,40 @@ def test_pretraining_has_a_fair_opponent(make_demo_lab: MakeLab) -> None:
     assert with_lower_rate.cell_id == plans["with"].cells[0].cell_id
 
 
-@pytest.mark.parametrize("name", SWEEPS)
+@pytest.mark.parametrize("name", LISTED)
 def test_every_arm_has_cells_of_its_own(name: str, make_demo_lab: MakeLab) -> None:
     lab = make_demo_lab()
     plan = plan_sweep(load_sweep(lab.root / "experiments" / name), lab)
     trained = [a for arm, a in plan.arms if set(arm.delta) != {"output"}]
     flat = [cell.cell_id for arm in trained for cell in arm.final_cells]
-    assert len(flat) == len(set(flat)) == 3 * len(trained)
+    seeds = {len(arm.spec.cells.seeds) for arm, _ in plan.arms}
+    assert len(flat) == len(set(flat)) == 3 * seeds.pop() * len(trained)
     assert {cell.cell_id for _, arm in plan.arms for cell in arm.final_cells} == set(flat)
     text = describe_sweep(plan)
-    assert f"{len(plan.arms)} arms" in text
+    assert all(arm.title in text for arm, _ in plan.arms)
     assert "missing" not in text
+
+
+def test_the_search_asks_points_of_its_space_and_checks_their_ends(make_demo_lab: MakeLab) -> None:
+    lab = make_demo_lab()
+    plan = plan_sweep(load_sweep(lab.root / "experiments" / "lr_optuna.yaml"), lab)
+    assert (len(plan.arms), len(plan.cells), plan.n_points) == (2, 6, 12)
+    assert [arm.title for arm, _ in plan.alone] == [
+        *("lr=0.001", "lr=0.03", "or_mixup.p=0", "or_mixup.p=1")
+    ]
+    assert not list(lab.stores.glob("sweeps/*")), "a dry run writes no journal"
+    check = check_models(plan)
+    assert (check.n, check.bad) == (1, ())
+
+
+def test_the_factors_race_against_the_base(make_demo_lab: MakeLab) -> None:
+    lab = make_demo_lab()
+    sweep = load_sweep(lab.root / "experiments" / "one_factor.yaml")
+    plan = plan_sweep(sweep, lab)
+    assert (len(plan.arms), len(plan.cells)) == (6, 54)
+    assert sweep.spec.race is not None
+    base = plan_experiment(load_spec(lab.root / "experiments" / "baseline.yaml"), lab)
+    assert {cell.cell_id for cell in base.cells} <= set(plan.cells)
 
 
 def test_the_base_arm_is_trained_once_for_all_sweeps(make_demo_lab: MakeLab) -> None:

@@ -15,10 +15,8 @@ from birdlab.evaluate.metrics import constant_floor
 from birdlab.lab import Lab
 from birdlab.plan import Plan
 from birdlab.sed.sampler import row_weights
-from birdlab.spec.diff import title_of
 from birdlab.spec.parts import StageSpec
 from birdlab.spec.recipe import InversePower
-from birdlab.sweep.driver import SweepPlan
 
 
 def describe_plan(plan: Plan, lab: Lab) -> str:
@@ -29,7 +27,7 @@ def describe_plan(plan: Plan, lab: Lab) -> str:
         f"{spec.name or 'experiment'}  spec {plan.spec_id}  competition {spec.competition.name}",
         f"rows      {len(rows):,} ({len(base):,} base, {len(rows) - len(base):,} extra), "
         f"{len(plan.data.classes)} classes",
-        f"metric    padded cmAP over folds, floor {_floor(plan)} "
+        f"metric    padded cmAP over folds, floor {describe_floor(plan)} "
         f"(leaderboard: {spec.competition.metric})",
         f"folds     {_folds(plan)}",
     ]
@@ -39,7 +37,7 @@ def describe_plan(plan: Plan, lab: Lab) -> str:
     lines += [line for stage in spec.stages for line in describe_stage(stage, plan)]
     lines += ["", *describe_cells(plan, lab)]
     lines += [f"missing   {text}" for text in plan.missing]
-    lines += [f"leak      {text}" for text in _leaks(plan)]
+    lines += [f"leak      {text}" for text in describe_open_leaks(plan)]
     lines += [f"note      {text}" for text in plan.notes]
     expected = spec.competition.n_classes
     if expected is not None and expected != len(plan.data.classes):
@@ -59,7 +57,7 @@ def describe_cells(plan: Plan, lab: Lab) -> list[str]:
     return [f"cells     {len(plan.cells)}, {done} of them cached", *cells]
 
 
-def _leaks(plan: Plan) -> list[str]:
+def describe_open_leaks(plan: Plan) -> list[str]:
     """What pretraining shares with validation, and that a run would stop there."""
     accepted = plan.spec.data.accept_leaks
     lines = describe_leaks(plan.leaks, accepted)
@@ -70,37 +68,6 @@ def _leaks(plan: Plan) -> list[str]:
             f"data.accept_leaks: [{', '.join(open_rules)}]"
         )
     return lines
-
-
-def describe_sweep(plan: SweepPlan) -> str:
-    """The plan of a sweep, for `--dry-run`: arms, cells, steps, what is cached."""
-    cells = plan.cells
-    first_arm, first = plan.arms[0]
-    width = max(len(arm.title) for arm, _ in plan.arms)
-    lines = [
-        f"{len(plan.arms)} arms, {len(cells)} distinct cells, {len(plan.cached)} cached",
-        f"rows {len(first.rows.table):,}, {len(first.data.classes)} classes, floor {_floor(first)}",
-        "",
-    ]
-    usual = _steps(first)
-    for arm, arm_plan in plan.arms:
-        cached = sum(c.cell_id in plan.cached for c in arm_plan.cells)
-        steps = _steps(arm_plan)
-        note = "" if steps == usual else f"  <- steps differ from {first_arm.title}"
-        lines.append(
-            f"  {arm.title:<{width}}  {arm_plan.spec_id}  {len(arm_plan.cells)} cells "
-            f"({cached} cached)  {'+'.join(map(str, steps))} steps{note}"
-        )
-        if arm.delta and title_of(arm.delta) != arm.title:
-            lines.append(f"  {'':<{width}}  {title_of(arm.delta)}")
-    lines += [f"missing {text}" for text in sorted({m for _, p in plan.arms for m in p.missing})]
-    lines += [f"leak {t}" for t in dict.fromkeys(t for _, p in plan.arms for t in _leaks(p))]
-    return "\n".join(lines)
-
-
-def _steps(plan: Plan) -> list[int]:
-    per_stage = {c.stage.name: c.steps.total for c in reversed(plan.cells)}
-    return [per_stage[stage.name] for stage in plan.spec.stages]
 
 
 def _cached(cell: CellPlan, lab: Lab) -> str:
@@ -138,7 +105,8 @@ def _targets(plan: Plan, rows: Sequence[int]) -> np.ndarray[tuple[int, ...], np.
     return np.asarray(encoded > 0)
 
 
-def _floor(plan: Plan) -> str:
+def describe_floor(plan: Plan) -> str:
+    """What a constant predictor scores on the folds asked for, on average."""
     scored = {c.fold: c.validation for c in plan.final_cells if c.validation is not None}
     if not scored:
         return "none (no validation)"

@@ -147,20 +147,16 @@ def sweep(
     lab = open_lab()
     loaded = load_sweep(spec, _grid_values(grid or []))
     if dry_run:
-        from birdlab.cli.plans import describe_sweep
-        from birdlab.sweep.driver import plan_sweep
+        from birdlab.cli.sweep_plans import dry_run_sweep
 
-        if loaded.spec.optuna is not None:
-            print_lines(f"{loaded.spec.optuna.trials} trials, asked for as results come in")
-            return
-        with CellProgress() as shown:
-            plan = plan_sweep(loaded, lab, shown.step)
-        print_lines(describe_sweep(plan))
+        if not dry_run_sweep(loaded, lab, jobs):
+            raise typer.Exit(1)
         return
     if detach:
         detached(lab, loaded.spec.name)
         return
     from birdlab.cli.summaries import in_a_line, summarise_sweep
+    from birdlab.cli.sweep_plans import announce
     from birdlab.sweep.driver import run_sweep
     from birdlab.sweep.executors import open_executor
 
@@ -177,6 +173,7 @@ def sweep(
                 emit=command.emit,
                 progress=command.step,
                 wanted=command.driver.wanted,
+                planned=announce(lab, jobs),
             )
             for sink in sinks:
                 _log_summary(lab, loaded, result, sink)

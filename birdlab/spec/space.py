@@ -129,6 +129,12 @@ class Range(Spec):
         """What a choice chooses from: values, or names of bundles; empty for numbers."""
         return tuple(self.bundles) if self.bundles else self.choices
 
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """The lowest and highest value of a range; empty for a choice."""
+        ends = [value for value in (self.low, self.high) if value is not None]
+        return tuple(int(value) if self.kind == "int" else value for value in ends)
+
     def place_of(self, value: Any) -> int:
         """The place of an option; ValueError when it is none. 1 and true are two options."""
         return [repr(option) for option in self.options].index(repr(value))

@@ -156,10 +156,11 @@ class Arm:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A loaded sweep: its spec, the raw base that its arms change, where its fields stand."""
+    """A loaded sweep: its spec, the raw base that its arms change, where both stand."""
 
     spec: SweepSpec
     base: Document
+    base_path: Path
     document: Document = field(default_factory=lambda: Document({}))
 
     def place(self, dotted: str) -> str | None:
@@ -209,7 +210,7 @@ def load_sweep(path: Path, grid: Mapping[str, list[Any]] | None = None) -> Sweep
             raise SpecError(
                 "--grid goes with an experiment file", where=str(path), got="a sweep file"
             )
-        return Sweep(validate(SweepSpec, raw, Document(raw)), load_document(path))
+        return Sweep(validate(SweepSpec, raw, Document(raw)), load_document(path), path)
     raw = {"name": path.stem, **document.data}
     if not given:
         raise SpecError(
@@ -223,4 +224,5 @@ def load_sweep(path: Path, grid: Mapping[str, list[Any]] | None = None) -> Sweep
         raise SpecError(
             "a sweep file names no base", where=document.place(""), fix="add `base: x.yaml`"
         )
-    return Sweep(spec, load_document(path.parent / spec.base), document)
+    base = path.parent / spec.base
+    return Sweep(spec, load_document(base), base, document)

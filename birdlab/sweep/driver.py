@@ -12,15 +12,15 @@ from typing import Any
 
 import pandas as pd
 
-from birdlab.cell import is_finished
 from birdlab.errors import BirdlabError, StoppedError
 from birdlab.lab import Lab, write_whole
-from birdlab.plan import Plan, Progress, plan_experiment, silent
+from birdlab.plan import Plan, Progress, silent
 from birdlab.record import RunNote, RunResult
 from birdlab.run import Sink, run_experiments
 from birdlab.spec.arms import applies, point_arm, space_conditions, sweep_arms
 from birdlab.spec.sweep import Arm, Sweep
 from birdlab.study.ranking import Ranking, rank_arms
+from birdlab.sweep.dryrun import SweepPlan, with_cached
 from birdlab.tasks import Event, Executor, wanted
 from birdlab.tracking.drivers import ALL
 from birdlab.tracking.index import sweep_path
@@ -72,27 +72,6 @@ class SweepResult:
         return {} if spec is None else importance(spec, [(a.point, r.cv) for a, r in self.scored])
 
 
-@dataclass(frozen=True, eq=False)
-class SweepPlan:
-    """What a sweep would do: its arms with their plans, and which cells are there already."""
-
-    arms: tuple[tuple[Arm, Plan], ...]
-    cached: frozenset[str]
-
-    @property
-    def cells(self) -> dict[str, tuple[Arm, Any]]:
-        """Every distinct cell with the first arm that needs it."""
-        return {c.cell_id: (arm, c) for arm, plan in reversed(self.arms) for c in plan.cells}
-
-
-def plan_sweep(sweep: Sweep, lab: Lab, progress: Progress = silent) -> SweepPlan:
-    """The plan of a grid sweep; data that the lab lacks is noted in the plans, not raised."""
-    arms = sweep_arms(sweep)
-    plans = [plan_experiment(a.spec, lab, strict=False, progress=progress) for a in arms]
-    cached = {c.cell_id for p in plans for c in p.cells if is_finished(lab, c)}
-    return SweepPlan(tuple(zip(arms, plans, strict=True)), frozenset(cached))
-
-
 def run_sweep(
     sweep: Sweep,
     lab: Lab,
@@ -102,16 +81,24 @@ def run_sweep(
     emit: Callable[[Event], None] = lambda _: None,
     progress: Progress = silent,
     wanted: Callable[[str], bool] = wanted,
+    planned: Callable[[SweepPlan], None] = lambda _: None,
 ) -> SweepResult:
     """The sweep's result after every arm ran: a grid in one go, a search batch by batch.
 
     A failed arm is listed and costs the others nothing; one whose title is no longer `wanted` is
-    stopped, and all that is left where ALL is not. Writes the record of the sweep.
+    stopped, and all that is left where ALL is not. `planned` is told once what the sweep would do
+    (of a search, its first batch), before any of it starts. Writes the record of the sweep.
     """
+    tell = [planned]
 
     def run(arms: Sequence[Arm]) -> list[tuple[Arm, RunResult | BirdlabError]]:
         name = sweep.spec.name
         specs = [(a.spec, RunNote(title=a.title, sweep=name, delta=a.delta)) for a in arms]
+
+        def told(plans: Sequence[Plan]) -> None:
+            if tell:
+                tell.pop()(with_cached(sweep, list(zip(arms, plans, strict=True)), lab))
+
         results = run_experiments(
             specs,
             lab=lab,
@@ -120,6 +107,7 @@ def run_sweep(
             emit=emit,
             progress=progress,
             wanted=wanted,
+            planned=told,
         )
         return list(zip(arms, results, strict=True))
 

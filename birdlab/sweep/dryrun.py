@@ -1,0 +1,149 @@
+"""What a sweep would do, checked without training: its plans, its networks, its cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from birdlab.cell import is_finished
+from birdlab.errors import BirdlabError
+from birdlab.lab import Lab
+from birdlab.plan import Plan, Progress, plan_experiment, silent
+from birdlab.spec.arms import applies, lay_over, point_arm, space_conditions, sweep_arms
+from birdlab.spec.diff import title_of
+from birdlab.spec.space import Range
+from birdlab.spec.sweep import Arm, Sweep
+from birdlab.sweep.estimate import Estimate, estimate_plans, load_cards
+from birdlab.sweep.slots import build_inventory
+
+
+@dataclass(frozen=True, eq=False)
+class SweepPlan:
+    """What a sweep would do: its arms with their plans, and which cells are there already.
+
+    Of an Optuna search `arms` are those of its first batch, and `alone` are plans of every choice
+    and both ends of every range, each alone over the base where its condition holds.
+    """
+
+    sweep: Sweep
+    arms: tuple[tuple[Arm, Plan], ...]
+    cached: frozenset[str]
+    alone: tuple[tuple[Arm, Plan], ...] = ()
+
+    @property
+    def cells(self) -> dict[str, tuple[Arm, Any]]:
+        """Every distinct cell with the first arm that needs it."""
+        return {c.cell_id: (arm, c) for arm, plan in reversed(self.arms) for c in plan.cells}
+
+    @property
+    def n_points(self) -> int:
+        """How many points the sweep has: of a search, its trials."""
+        optuna = self.sweep.spec.optuna
+        return len(self.arms) if optuna is None else optuna.trials
+
+
+@dataclass(frozen=True)
+class ModelCheck:
+    """The distinct networks of a sweep that were built, and what was wrong with which arms.
+
+    n: how many were built; shapes: what they answer, [1, samples] -> [1, classes] in words; bad:
+    titles of the arms and the error of each that does not work.
+    """
+
+    n: int
+    shapes: tuple[str, ...]
+    bad: tuple[tuple[tuple[str, ...], BirdlabError], ...]
+
+
+def plan_sweep(sweep: Sweep, lab: Lab, progress: Progress = silent) -> SweepPlan:
+    """The plan of a sweep; data that the lab lacks is noted in the plans, not raised.
+
+    A search is asked for its first batch, which is not journalled. Raises SpecError for an arm
+    that does not hold.
+    """
+
+    def planned(arms: Sequence[Arm]) -> tuple[tuple[Arm, Plan], ...]:
+        return tuple(
+            (a, plan_experiment(a.spec, lab, strict=False, progress=progress)) for a in arms
+        )
+
+    if sweep.spec.optuna is None:
+        return with_cached(sweep, planned(sweep_arms(sweep)), lab)
+    from birdlab.sweep.search import first_batch
+
+    points = first_batch(sweep.spec.optuna, partial(applies, sweep, space_conditions(sweep)))
+    arms = {arm.title: arm for arm in (point_arm(sweep, point) for point in points)}
+    plan = with_cached(sweep, planned(list(arms.values())), lab)
+    alone = planned(list(_alone(sweep, sweep.spec.optuna.space)))
+    return SweepPlan(sweep, plan.arms, plan.cached, alone)
+
+
+def with_cached(sweep: Sweep, arms: Sequence[tuple[Arm, Plan]], lab: Lab) -> SweepPlan:
+    """The plan of a sweep over plans that were made, with the cells that are there."""
+    cells = {c.cell_id: c for _, plan in arms for c in plan.cells}
+    cached = frozenset(cell_id for cell_id, cell in cells.items() if is_finished(lab, cell))
+    return SweepPlan(sweep, tuple(arms), cached)
+
+
+def estimate_sweep(plan: SweepPlan, lab: Lab, jobs: int | None = None) -> Estimate:
+    """What the arms of a plan would train on this machine with at most `jobs` cells at once.
+
+    Of a search it is the first batch.
+    """
+    inventory = build_inventory(lab)
+    slots = len(inventory.slots(jobs or lab.file.jobs))
+    threads = max((c.stage.train.threads_per_cell for _, c in plan.cells.values()), default=1)
+    slots = min(slots, max(1, inventory.cores // threads))
+    cards = load_cards(lab) if set(plan.cells) - plan.cached else []
+    return estimate_plans([arm_plan for _, arm_plan in plan.arms], plan.cached, cards, slots)
+
+
+def check_models(plan: SweepPlan) -> ModelCheck:
+    """Build each distinct network of a sweep once, and let it hear a clip of each length asked.
+
+    A network is distinct by its spec and number of classes. The lengths are those of training
+    clips and of the windows that are scored.
+    """
+    from birdlab.sed.probe import probe_model
+
+    users: dict[tuple[str, int], list[str]] = {}
+    lengths: dict[tuple[str, int], dict[int, None]] = {}
+    specs = {}
+    for arm, arm_plan in (*plan.arms, *plan.alone):
+        for cell in arm_plan.cells:
+            key = (arm_plan.spec.model.model_dump_json(), len(cell.classes))
+            specs[key] = arm_plan.spec.model
+            users.setdefault(key, [])
+            if arm.title not in users[key]:
+                users[key].append(arm.title)
+            heard_s = arm_plan.spec.evaluate.context_s or arm_plan.spec.competition.window_s
+            for seconds in (cell.stage.train.window_s, heard_s):
+                samples = round(seconds * arm_plan.sample_rate_hz)
+                lengths.setdefault(key, {})[samples] = None
+    shapes, bad = [], []
+    for key, spec in specs.items():
+        try:
+            probe_model(spec, key[1], list(lengths[key]))
+        except BirdlabError as error:
+            bad.append((tuple(users[key]), error))
+        else:
+            shapes += [f"[1, {samples}] -> [1, {key[1]}]" for samples in lengths[key]]
+    return ModelCheck(len(specs), tuple(dict.fromkeys(shapes)), tuple(bad))
+
+
+def _alone(sweep: Sweep, space: Mapping[str, Range]) -> Iterator[Arm]:
+    """An arm for every choice and both ends of every range, where its condition holds."""
+    conditions = space_conditions(sweep)
+    for key, entry in space.items():
+        needed: dict[str, Any] = {}
+        for field, wanted in entry.when.items():
+            if not conditions.hold({field: wanted}, {}, needed, None):
+                value = wanted[0] if isinstance(wanted, list) else wanted
+                needed |= space[field].changes(field, value) if field in space else {field: value}
+        for value in entry.options or entry.ends:
+            changes = entry.changes(key, value)
+            title = str(value) if entry.bundles else title_of(changes)
+            origin = f"optuna.space.{key}"
+            yield sweep.build_arm(title, lay_over(needed, changes), origin=origin)
