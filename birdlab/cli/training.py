@@ -140,7 +140,7 @@ def sweep(
     The same command goes on where it was stopped or killed, with arms that were added to the file
     and without those that were taken out. Example: birdlab sweep experiments/lr.yaml --dry-run
     """
-    from birdlab.cli.progress import CellProgress, print_lines
+    from birdlab.cli.progress import print_lines
     from birdlab.lab import open_lab
     from birdlab.spec.sweep import load_sweep
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from birdlab.cell import is_finished
+from birdlab.cell import find_lacking
 from birdlab.errors import BirdlabError
 from birdlab.lab import Lab
 from birdlab.plan import Plan, Progress, plan_experiment, silent
@@ -82,9 +82,9 @@ def plan_sweep(sweep: Sweep, lab: Lab, progress: Progress = silent) -> SweepPlan
 
 def with_cached(sweep: Sweep, arms: Sequence[tuple[Arm, Plan]], lab: Lab) -> SweepPlan:
     """The plan of a sweep over plans that were made, with the cells that are there."""
-    cells = {c.cell_id: c for _, plan in arms for c in plan.cells}
-    cached = frozenset(cell_id for cell_id, cell in cells.items() if is_finished(lab, cell))
-    return SweepPlan(sweep, tuple(arms), cached)
+    cells = {c.cell_id for _, plan in arms for c in plan.cells}
+    lacking = {c.cell_id for _, plan in arms for c in find_lacking(lab, plan.cells)}
+    return SweepPlan(sweep, tuple(arms), frozenset(cells - lacking))
 
 
 def estimate_sweep(plan: SweepPlan, lab: Lab, jobs: int | None = None) -> Estimate:
