@@ -28,6 +28,7 @@ DOCUMENTS = [
     "docs/data.md",
     "docs/models.md",
     "docs/recipe.md",
+    "docs/statistics.md",
 ]
 
 

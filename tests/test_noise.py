@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from conftest import MakeLab
 from scipy import stats
-from simulations import assumed_noise, draw_scores
+from simulations import assumed_noise, detectable_table, draw_scores
 
 from birdlab.cli import app as entry
 from birdlab.cli.noise import describe_noise
@@ -151,6 +151,11 @@ def test_a_seed_that_moves_all_folds_is_not_averaged_out_by_folds() -> None:
     alike = replace(assumed_noise(), seed=Spread(0.005, 0.002, 0.02), rest=Spread(0.0, 0.0, 0.0))
     many, few = (detectable_delta(alike, folds, 1, 1) for folds in (1000, 10))
     assert many > 2 * 0.005 and few < 2 * many
+
+
+def test_the_table_of_the_docs_is_what_is_computed() -> None:
+    docs = Path(__file__).parents[1] / "docs" / "statistics.md"
+    assert "\n".join(detectable_table()) in docs.read_text(encoding="utf-8")
 
 
 # ---------------------------------------------------------------- labs

@@ -63,7 +63,8 @@ class SeedRace:
         """The runs that are clearly worse than the base after `rounds` rounds, with the reason.
 
         scores: run, fold, seed, score (higher is better). A run that lacks a cell of the base
-        is not judged. Empty after the last round, and where the base lacks a cell.
+        is not judged. Empty before `first_look`, after the last round, and where the base lacks a
+        cell.
         """
         cells = scores.pivot(index="run", columns=["fold", "seed"], values="score")
         if not self.first_look <= rounds < self.n_rounds or self.base not in cells.index:
@@ -129,7 +130,7 @@ def look_level(n_looks: int, df: int, level: float) -> float:
     least on each other and so stop most; rounded down to three digits, so that the bound in a
     printed reason is the one used. From 32 degrees of freedom on the level for 32 is taken, which
     is a little strict. Levels of the normal distribution (.0304 for two looks, .0232 for three)
-    would be too high: with 5 folds of one arm and five seeds they stop 5.5 %.
+    would be too high for the few degrees of freedom of a few folds.
     """
     if n_looks == 1:
         return level
