@@ -13,7 +13,7 @@ REFERENCE_SWEEPS := reference_positives reference_negatives
 # Some machines switch bytecode off; importing torch and mlflow then takes seconds more each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo demo-all test slow lint bench browser
+.PHONY: help demo demo-all test slow lint bench browser postgres
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -31,6 +31,7 @@ demo-all: $(READY) ## every sweep on the demo competition, one after the other
 test: $(READY) ## run the tests
 	@$(MAKE) --no-print-directory browser || \
 		echo "no browser: its tests are skipped, or fail under BIRDLAB_REQUIRE_BROWSER=1"
+	@$(MAKE) --no-print-directory postgres || echo "no PostgreSQL: its test is skipped"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 slow: $(READY) ## campaigns of minutes on real recordings, which `test` leaves out
@@ -62,3 +63,10 @@ browser: ## Chromium for the dashboard tests (installed by apt-get, as root)
 		apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium chromium-driver </dev/null >/dev/null; \
 	else echo "install chromium and chromedriver to run the browser tests"; exit 1; fi
+
+postgres: ## PostgreSQL for the test of MLflow on it (installed by apt-get, as root)
+	@if command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql </dev/null >/dev/null; \
+	else echo "install PostgreSQL to run its test"; exit 1; fi

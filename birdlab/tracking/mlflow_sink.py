@@ -7,7 +7,7 @@ thread. What a crash or a stopped server kept from MLflow is written by the next
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Self
 
 from birdlab.errors import BirdlabError
@@ -18,7 +18,7 @@ from birdlab.tracking import summaries
 from birdlab.tracking.client import open_client
 from birdlab.tracking.links import begin, driver_name, edit_link, end, is_dead, wish
 from birdlab.tracking.machine import MachineWatch
-from birdlab.tracking.outbox import Item, Outbox
+from birdlab.tracking.outbox import Item, Outbox, not_logged
 from birdlab.tracking.runextras import Extras
 from birdlab.tracking.runwriter import RunWriter
 
@@ -97,7 +97,7 @@ class MlflowSink:
 
         left = self.outbox.close(wait_s, waiting)
         if left:
-            self.tell(_not_logged(self.outbox, left))
+            self.tell(not_logged(self.outbox, left))
         return left
 
     def __enter__(self) -> Self:
@@ -112,14 +112,3 @@ class MlflowSink:
             self.writer.write(name)
         elif summaries.is_due(self.lab, name):
             summaries.write_summary(self.lab, self.writer.client, name)
-
-
-def _not_logged(outbox: Outbox, left: Sequence[Item]) -> str:
-    """In words what MLflow was not told, why, and the command that tells it."""
-    names = ", ".join(name for _, name in left[:4]) + (", ..." if len(left) > 4 else "")
-    lines = [f"not in MLflow yet: {len(left)} runs or summaries ({names})"]
-    why = next(iter(outbox.refused.values()), outbox.trouble)
-    if why:
-        lines.append(f"  got:      {why}")
-    lines.append("  fix:      nothing is lost; when MLflow answers again: birdlab mlflow sync")
-    return "\n".join(lines)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from birdlab.errors import BirdlabError
 from birdlab.tracking.client import first_line, may_pass
@@ -113,3 +113,14 @@ class Outbox:
             if remaining <= 0:
                 return
             self._changed.wait(remaining)
+
+
+def not_logged(outbox: Outbox, left: Sequence[Item]) -> str:
+    """In words what MLflow was not told, why, and the command that tells it."""
+    names = ", ".join(name for _, name in left[:4]) + (", ..." if len(left) > 4 else "")
+    lines = [f"not in MLflow yet: {len(left)} runs or summaries ({names})"]
+    why = next(iter(outbox.refused.values()), outbox.trouble)
+    if why:
+        lines.append(f"  got:      {why}")
+    lines.append("  fix:      nothing is lost; when MLflow answers again: birdlab mlflow sync")
+    return "\n".join(lines)

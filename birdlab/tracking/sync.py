@@ -7,15 +7,26 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from birdlab.errors import BirdlabError, TrackingError
+from birdlab.errors import TrackingError
 from birdlab.lab import Lab
 from birdlab.recorded import is_foreign
 from birdlab.tracking import summaries
-from birdlab.tracking.client import Experiments, connect, first_line, may_pass, open_client
+from birdlab.tracking.client import (
+    Experiments,
+    connect,
+    first_line,
+    may_pass,
+    open_client,
+    unreachable,
+)
 from birdlab.tracking.index import load_records
 from birdlab.tracking.links import current_link, is_dead, open_links, owners
+from birdlab.tracking.outbox import Item, Outbox, not_logged
 from birdlab.tracking.runextras import Extras
 from birdlab.tracking.runwriter import LOGGED, RunWriter
+
+RECONCILE_S = 5.0
+"""How long a command waits for MLflow before it begins, where a driver died."""
 
 
 @dataclass
@@ -48,27 +59,26 @@ def reconcile(lab: Lab, extras: Extras | None = None) -> list[str]:
     """What was written of runs whose driver died, in sentences; quick when there are none.
 
     A run with a record becomes FINISHED with its numbers, one without KILLED, one that had failed
-    FAILED. What a living driver trains or writes is left to it. Nothing is raised and nothing is
-    tried twice: what MLflow does not take now is said, and left to the next command.
+    FAILED. What a living driver trains or writes is left to it. Nothing is raised, and a store
+    that does not answer within RECONCILE_S is left to the next command.
     """
     lost = [spec_id for spec_id in open_links(lab) if _is_abandoned(lab, spec_id)]
     if not lost:
         return []
-    writer, said = RunWriter(lab, lambda: open_client(lab), extras or Extras()), []
+    unreachable()  # imports MLflow before the clock runs
+    writer, done = RunWriter(lab, lambda: open_client(lab), extras or Extras()), {}
+
+    def write(item: Item) -> None:
+        done[item[1]] = writer.write(item[1])
+
+    outbox = Outbox(write)
     for spec_id in lost:
-        try:
-            done = writer.write(spec_id)
-        except Exception as error:
-            if not isinstance(error, BirdlabError) and not may_pass(error):
-                raise
-            said.append(
-                f"MLflow was not told what became of {len(lost)} runs: {first_line(error)}\n"
-                "  fix: when it answers again, birdlab mlflow sync"
-            )
-            break
-        if done:
-            said.append(f"the driver of run {spec_id} died: it is {done.upper()} in MLflow")
-    return said
+        outbox.put(("run", spec_id))
+    left = outbox.close(RECONCILE_S)
+    said = [
+        f"the driver of run {s} died: it is {w.upper()} in MLflow" for s, w in done.items() if w
+    ]
+    return said + ([not_logged(outbox, left)] if left else [])
 
 
 def _is_abandoned(lab: Lab, spec_id: str) -> bool:
