@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from birdlab.celljob import CARD, WEIGHTS, CellJob
+from birdlab.cellfiles import CARD, WEIGHTS
+from birdlab.celljob import CellJob
 from birdlab.cellplan import CellPlan
 from birdlab.costs import note_costs
 from birdlab.data.waves import open_waves

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from birdlab.cellfiles import WEIGHTS
 from birdlab.cellplan import CellPlan, Rows
 from birdlab.data.classes import ClassList
 from birdlab.data.table import NoiseKey
@@ -34,7 +35,6 @@ from birdlab.spec.parts import StageSpec
 
 JOB, NAMES, VALIDATION = "job.json", "names.parquet", "validation.parquet"
 SOUNDSCAPES = "soundscapes.parquet"
-CARD, WEIGHTS = "cell.json", "weights.safetensors"
 ARRAYS = ("keys", "spans_s", "primary", "bounds", "also")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from filelock import FileLock, Timeout
 
-from birdlab.celljob import WEIGHTS
+from birdlab.cellfiles import WEIGHTS
 from birdlab.lab import Lab
 from birdlab.plan import Plan
 from birdlab.recorded import iter_line, load_records

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from birdlab.celljob import CARD, WEIGHTS, CellJob
+from birdlab.cellfiles import CARD, WEIGHTS
+from birdlab.celljob import CellJob
 from birdlab.data.classes import ClassList
 from birdlab.errors import CellError
 from birdlab.lab import Lab

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from birdlab.celljob import CARD
+from birdlab.cellfiles import CARD
 from birdlab.errors import ResolveError, TrackingError
 from birdlab.lab import Lab
 from birdlab.spec.experiment import ExperimentSpec

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from birdlab.cell import CURVES
-from birdlab.celljob import CARD
+from birdlab.cellfiles import CARD
 from birdlab.lab import Lab
 
 TABLES = ("classes", "waterfall", "dropped")

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from birdlab.celljob import WEIGHTS, CellJob
+from birdlab.cellfiles import WEIGHTS
+from birdlab.celljob import CellJob
 from birdlab.data.audio import Waveform
 from birdlab.data.classes import ClassList
 from birdlab.data.waves import open_waves

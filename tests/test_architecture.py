@@ -27,6 +27,7 @@ ROOMS = (
             "birdlab.tasks",
             "birdlab.record",
             "birdlab.recorded",
+            "birdlab.cellfiles",
             "birdlab.keeping",
             "birdlab.plan",
             "birdlab.cellplan",

@@ -10,7 +10,7 @@ import pytest
 from conftest import MakeLab
 from filelock import FileLock
 
-from birdlab.celljob import WEIGHTS
+from birdlab.cellfiles import WEIGHTS
 from birdlab.errors import CellError, PromotionError, SpecError
 from birdlab.lab import Lab
 from birdlab.network import weights_path

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,14 @@ from conftest import MakeLab
 
 import birdlab
 from birdlab.cell import outputs_folder
-from birdlab.celljob import WEIGHTS
+from birdlab.cellfiles import WEIGHTS
 from birdlab.cli import app as entry
 from birdlab.data.audio import Waveform
 from birdlab.data.waves import open_waves
 from birdlab.errors import ResolveError
 from birdlab.evaluate.metrics import padded_cmap
-from birdlab.evaluate.outputs import load_outputs
-from birdlab.evaluate.predictor import build_windowing
+from birdlab.evaluate.outputs import StoredOutputs, load_outputs, save_outputs
+from birdlab.evaluate.predictor import WindowOutputs, build_windowing
 from birdlab.evaluate.windows import iter_windows
 from birdlab.lab import Lab
 from birdlab.plan import plan_experiment
@@ -359,3 +360,23 @@ def test_a_model_of_a_run_says_what_its_stored_outputs_say(lab: Lab) -> None:
     assert m[0] == pytest.approx(stored.time_max[0], abs=1e-5)
     with pytest.raises(ResolveError, match="no such model"):
         birdlab.load_model("tiny", fold=4, lab=lab)
+
+
+def test_stored_outputs_are_at_most_as_large_as_is_said(tmp_path: Path) -> None:
+    """docs/lab.md: 8 bytes a window and class, and 60 bytes a window, even for pure noise."""
+    n, n_classes = 2000, 264
+    draws = np.random.default_rng(0)
+    names = tuple(f"species{i // 10:03d}/XC{i:06d}.ogg" for i in range(n // 10))
+    windows = WindowOutputs(
+        names,
+        tuple(f"code{i:03d}" for i in range(n_classes)),
+        np.repeat(np.arange(n // 10), 10),
+        np.tile(np.arange(5.0, 55.0, 5.0), n // 10),
+        draws.random((n, n_classes), np.float32),
+        draws.random((n, n_classes), np.float32),
+    )
+    labels = pd.DataFrame({"recording": names, "primary_label": "code000"})
+    labels["secondary_labels"] = [()] * len(labels)
+    save_outputs(tmp_path / "outputs", StoredOutputs(windows, labels))
+    size = sum(p.stat().st_size for p in (tmp_path / "outputs").iterdir())
+    assert size <= n * (8 * n_classes + 60)

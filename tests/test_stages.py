@@ -16,7 +16,8 @@ from conftest import MakeLab
 from safetensors.torch import load_file, save_file
 
 from birdlab.cell import is_finished
-from birdlab.celljob import WEIGHTS, CellJob, job_folder, save_job
+from birdlab.cellfiles import WEIGHTS
+from birdlab.celljob import CellJob, job_folder, save_job
 from birdlab.cellplan import CellPlan
 from birdlab.errors import CellError, SpecError
 from birdlab.lab import Lab, open_lab

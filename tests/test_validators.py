@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from sklearn.metrics import average_precision_score
 
 from birdlab.cell import load_card, outputs_folder, soundscapes_folder
-from birdlab.celljob import WEIGHTS, load_job, save_job
+from birdlab.cellfiles import WEIGHTS
+from birdlab.celljob import load_job, save_job
 from birdlab.data.audio import Waveform
 from birdlab.errors import BirdlabError, DataError, PromotionError
 from birdlab.evaluate.outputs import load_outputs

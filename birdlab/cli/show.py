@@ -60,7 +60,7 @@ def show(run: RunArgument, json_: JsonOption = False) -> None:
 
 def _facts(lab: Lab, record: dict[str, Any]) -> dict[str, Any]:
     """What is known of a run besides its record: where it lies, what goes on from it."""
-    from birdlab.celljob import WEIGHTS
+    from birdlab.cellfiles import WEIGHTS
     from birdlab.recorded import is_foreign
     from birdlab.spec.diff import flatten, title_of
     from birdlab.tracking.index import load_link

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birdlab.cell import is_trained
-from birdlab.celljob import WEIGHTS
+from birdlab.cellfiles import WEIGHTS
 from birdlab.data.audio import Waveform, decode
 from birdlab.data.waves import open_waves
 from birdlab.errors import PromotionError

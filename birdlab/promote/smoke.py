@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from birdlab.cell import CURVES, finish_cell, outputs_folder
-from birdlab.celljob import WEIGHTS, save_job
+from birdlab.cellfiles import WEIGHTS
+from birdlab.celljob import save_job
 from birdlab.cellplan import CellPlan
 from birdlab.errors import DataError
 from birdlab.evaluate.outputs import load_outputs

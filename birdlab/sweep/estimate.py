@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from birdlab.celljob import CARD
+from birdlab.cellfiles import CARD
 from birdlab.cellplan import CellPlan
 from birdlab.lab import Lab
 from birdlab.plan import Plan

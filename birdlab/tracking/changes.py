@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from birdlab.celljob import CARD
+from birdlab.cellfiles import CARD
 from birdlab.lab import Lab
 from birdlab.plan import Plan
 from birdlab.recorded import load_json

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from birdlab.celljob import CARD
+from birdlab.cellfiles import CARD
 from birdlab.lab import Lab
 from birdlab.record import RunResult
 from birdlab.runtables import load_curves

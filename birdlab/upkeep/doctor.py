@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from birdlab.celljob import CARD, WEIGHTS
+from birdlab.cellfiles import CARD, WEIGHTS
 from birdlab.data.shards import list_shards, load_rows
 from birdlab.errors import BirdlabError
 from birdlab.evaluate.outputs import load_outputs

@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from birdlab.celljob import CARD, WEIGHTS
+from birdlab.cellfiles import CARD, WEIGHTS
 from birdlab.errors import LabError, LedgerError
 from birdlab.lab import Lab, write_whole
 from birdlab.recorded import is_foreign, iter_line, load_json

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from birdlab.celljob import CARD
+from birdlab.cellfiles import CARD
 from birdlab.errors import DataError
 from birdlab.evaluate.outputs import StoredOutputs, save_outputs
 from birdlab.evaluate.predictor import WindowOutputs

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from birdlab.celljob import CARD, JOB, WEIGHTS, is_left_behind
+from birdlab.cellfiles import CARD, WEIGHTS
+from birdlab.celljob import JOB, is_left_behind
 from birdlab.lab import Lab
 from birdlab.recorded import iter_line, load_records
+from birdlab.tracking.drivers import load_drivers
 
 KEEP_DAYS = 14.0
 """What nothing refers to stays so long: a sweep under way has no records yet."""
@@ -35,9 +37,10 @@ class Garbage:
 def find_garbage(lab: Lab, keep_days: float = KEEP_DAYS) -> list[Garbage]:
     """What could be freed, the largest first; nothing is changed.
 
-    Never a cell that a record needs, for itself or as a start, that a driver is working for, or
-    whose lock is held; nothing younger than `keep_days` days unless it is certainly of no use;
-    no waveform, no model, nothing outside the lab's stores, nothing behind a symbolic link.
+    Never a cell that a record needs, for itself or as a start, or whose lock is held; while a
+    driver runs no cell at all, since it may count on any; nothing younger than `keep_days` days
+    unless it is certainly of no use; no waveform, no model, nothing outside the lab's stores,
+    nothing behind a symbolic link.
     """
     found = [
         item
@@ -55,10 +58,12 @@ def find_garbage(lab: Lab, keep_days: float = KEEP_DAYS) -> list[Garbage]:
 
 def free_garbage(lab: Lab, found: Sequence[Garbage]) -> list[Garbage]:
     """Remove what was found; what really went. What is needed or held by now stays."""
-    needed = needed_cells(lab)
+    needed, driven = needed_cells(lab), is_driven(lab)
     gone = []
     for item in found:
-        if not _is_inside(lab, item.path) or _cell_id(item.path) in needed:
+        if not _is_inside(lab, item.path) or (item.kind == "cell" and driven):
+            continue
+        if item.kind in ("cell", "part") and _cell_id(item.path) in needed:
             continue
         try:
             if item.kind in ("cell", "part"):
@@ -80,6 +85,17 @@ def needed_cells(lab: Lab) -> set[str]:
             content = json.loads(job.read_text())
             ids |= {content["cell_id"], *([content["start"]] if content["start"] else [])}
     return {needed for cell_id in ids for needed in iter_line(lab, cell_id)}
+
+
+def is_driven(lab: Lab, keep_days: float = KEEP_DAYS) -> bool:
+    """Whether a driver runs in the lab, as far as can be told.
+
+    Jobs of another machine count as long as they are younger than `keep_days` days.
+    """
+    jobs = [folder for folder in lab.cells.glob(".jobs-*") if not is_left_behind(folder)]
+    if any(_is_young(folder, keep_days) for folder in jobs):
+        return True
+    return any(note.state == "running" for note in load_drivers(lab))
 
 
 def is_locked(lab: Lab, cell_id: str) -> bool:
@@ -105,7 +121,7 @@ def size_of(path: Path) -> int:
 
 def _cells(lab: Lab, keep_days: float) -> Iterator[Garbage]:
     needed = needed_cells(lab)
-    for card in sorted(lab.cells.glob(f"*/{CARD}")):
+    for card in [] if is_driven(lab, keep_days) else sorted(lab.cells.glob(f"*/{CARD}")):
         cell = card.parent
         if cell.name in needed or cell.name.startswith(".") or _is_young(cell, keep_days):
             continue
