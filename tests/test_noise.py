@@ -16,7 +16,7 @@ from simulations import assumed_noise, detectable_table, draw_scores
 
 from birdlab.cli import app as entry
 from birdlab.cli.noise import describe_noise
-from birdlab.errors import DataError
+from birdlab.errors import DataError, LabError
 from birdlab.lab import Lab
 from birdlab.plan import plan_experiment
 from birdlab.spec import load_spec
@@ -190,6 +190,10 @@ def test_runs_that_compare_give_the_part_by_recipe(tmp_path: Path) -> None:
     assert replace(noise, n_arms=1, fold_arm=None) == alone
     ragged = {**one, "cells": one["cells"][:-1]}
     assert measure_noise(ragged, []) == estimate_noise(table_of(draws[0][:, :2]))
+    nowhere = {**one, "cells": [{"fold": None, "seed": 0, "cell_id": "z"}]}
+    with pytest.raises(DataError, match="two folds"):
+        measure_noise(nowhere, [])
+    assert measure_noise(one, [nowhere]) == alone
     lab = Lab(tmp_path)
     path = save_noise(lab, one, noise)
     assert path.parent == lab.stores / "noise"
@@ -198,6 +202,10 @@ def test_runs_that_compare_give_the_part_by_recipe(tmp_path: Path) -> None:
     assert save_noise(lab, two, alone) == path and load_noise(lab, "a-b-c", "k") == alone
     save_noise(lab, elsewhere, noise)
     assert load_noise(lab, "a-b-c", "k") == alone
+    for broken in ("{", "[]", '{"rows_hash": "a"}'):
+        path.write_text(broken)
+        with pytest.raises(LabError, match="cannot be read"):
+            load_noise(lab, "a-b-c", "k")
 
 
 def test_the_command_trains_what_is_missing_and_takes_runs_as_they_are(

@@ -12,10 +12,13 @@ from typing import Any
 import pandas as pd
 from pydantic import TypeAdapter
 
+from birdlab.errors import LabError
 from birdlab.lab import Lab, write_whole
 from birdlab.spec.identity import digest
 from birdlab.study.contrasts import arms_of_equal_variance, fold_means
 from birdlab.study.noise import NoiseFloor, estimate_fold_arm, estimate_noise
+
+_NOISE = TypeAdapter(NoiseFloor)
 
 
 def measure_noise(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> NoiseFloor:
@@ -23,8 +26,7 @@ def measure_noise(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]
 
     How much recipes differ from fold to fold comes from it and those of `records` that are scored
     on the same rows, classes, folds and seeds, share no cell and scatter alike; None where there
-    are no such.
-    Raises DataError for fewer than two folds or seeds.
+    are no such. Raises DataError for fewer than two folds or seeds.
     """
     own = _cells(record)
     noise = estimate_noise(own.T.rename(columns={record["spec_id"]: "score"}).reset_index())
@@ -60,19 +62,27 @@ def save_noise(lab: Lab, record: Mapping[str, Any], noise: NoiseFloor) -> Path:
 def load_noise(lab: Lab, rows_hash: str, classes_hash: str) -> NoiseFloor | None:
     """The noise floor of data as records and plans name it, None where none was measured.
 
-    Noise that was measured over these and more folds of the split counts.
+    Noise that was measured over these and more folds of the split counts. Raises LabError for a
+    file that holds no noise floor.
     """
-    found = [json.loads(path.read_text()) for path in sorted(_folder(lab).glob("*.json"))]
     wanted = set(rows_hash.split("-"))
-    fitting = [
-        f
-        for f in found
-        if f["classes_hash"] == classes_hash and wanted <= set(f["rows_hash"].split("-"))
-    ]
-    if not fitting:
-        return None
-    stored = max(fitting, key=lambda f: (f["rows_hash"] == rows_hash, f["updated_at"]))["noise"]
-    return TypeAdapter(NoiseFloor).validate_python(stored)
+    fitting: list[tuple[tuple[bool, str], NoiseFloor]] = []
+    for path in sorted(_folder(lab).glob("*.json")):
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            rows, noise = stored["rows_hash"], _NOISE.validate_python(stored["noise"])
+            fits = stored["classes_hash"] == classes_hash and wanted <= set(rows.split("-"))
+            order = (rows == rows_hash, stored["updated_at"])
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise LabError(
+                "a stored noise floor cannot be read",
+                where=str(path),
+                got=type(error).__name__,
+                fix="delete the file, then birdlab noise SPEC",
+            ) from None
+        if fits:
+            fitting.append((order, noise))
+    return max(fitting, key=lambda pair: pair[0])[1] if fitting else None
 
 
 def _folder(lab: Lab) -> Path:
