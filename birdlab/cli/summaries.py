@@ -72,9 +72,9 @@ def summarise_sweep(result: SweepResult) -> str:
 
 
 def _unscored(result: SweepResult) -> list[str]:
-    lines: list[str] = []
-    if result.stopped:
-        lines += ["", *(f"  {arm.title}: stopped {r.stopped_at}" for arm, r in result.stopped)]
+    lines = [""] if result.race else []
+    lines += [f"  {sentence}" for sentence in result.race]
+    lines += [f"  {arm.title}: stopped {r.stopped_at}" for arm, r in result.stopped]
     if result.failed:
         n = len(result.failed)
         lines += ["", "1 arm has no score:" if n == 1 else f"{n} arms have no score:"]
@@ -87,7 +87,7 @@ def _unscored(result: SweepResult) -> list[str]:
 def _ranked(result: SweepResult) -> str:
     if not result.scored:
         return f"\nsweep {result.sweep.spec.name}: no arm has a score"
-    trained = sum(r.trained for _, r in result.scored)
+    trained = sum(r.trained for _, r in (*result.scored, *result.stopped))
     floor = result.scored[0][1].scores["cv/floor"]
     head = (
         "nothing was trained: every cell is in the cache"

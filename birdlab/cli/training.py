@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from birdlab.spec.experiment import ExperimentSpec
     from birdlab.spec.sweep import Sweep
     from birdlab.sweep.driver import SweepResult
-    from birdlab.tracking.mlflow_sink import MlflowSink
 
 
 def register(app: typer.Typer) -> None:
@@ -175,8 +174,9 @@ def sweep(
                 wanted=command.driver.wanted,
                 planned=announce(lab, jobs),
             )
+            _keep_summary(lab, loaded, result)
             for sink in sinks:
-                _log_summary(lab, loaded, result, sink)
+                sink.summarise(loaded.spec.name)
             command.end(in_a_line(result), failed=bool(result.failed))
         print_lines(summarise_sweep(result))
     if result.failed:
@@ -205,8 +205,8 @@ def _grid_values(grid: list[str]) -> dict[str, list[Any]]:
     return values
 
 
-def _log_summary(lab: Lab, loaded: Sweep, result: SweepResult, sink: MlflowSink) -> None:
-    """Keep the summary of a sweep on the disk, and have it logged if it says something new."""
+def _keep_summary(lab: Lab, loaded: Sweep, result: SweepResult) -> None:
+    """Keep the summary of a sweep on the disk, for trackers that are there now or later."""
     from birdlab.cli.reports import sweep_report_info
     from birdlab.study.report import sweep_report_html
     from birdlab.tracking.summaries import save_summary
@@ -215,17 +215,17 @@ def _log_summary(lab: Lab, loaded: Sweep, result: SweepResult, sink: MlflowSink)
     if info is None:
         return
     ranking, best = info.ranking, result.scored[0]
+    said = "\n\n".join((*ranking.sentences, *result.race))
     save_summary(
         lab,
         loaded.spec.name,
         project=best[0].spec.project,
         arms={arm.title: r.spec_id for arm, r in result.scored},
         metrics={"cv/best_padded_cmap": best[1].cv, "n_arms": len(result.arms)},
-        tags={"best": best[0].title, "mlflow.note.content": "\n\n".join(ranking.sentences)},
+        tags={"best": best[0].title, "mlflow.note.content": said},
         files={
             "report.html": sweep_report_html(info),
             "ranking.csv": ranking.table.to_csv(index=False),
             "scores.csv": result.scores.to_csv(index=False),
         },
     )
-    sink.summarise(loaded.spec.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import Any
@@ -19,6 +19,7 @@ from birdlab.record import RunNote, RunResult
 from birdlab.run import Sink, run_experiments
 from birdlab.spec.arms import applies, point_arm, space_conditions, sweep_arms
 from birdlab.spec.sweep import Arm, Sweep
+from birdlab.study.racing import SeedRace, saved_cells
 from birdlab.study.ranking import Ranking, rank_arms
 from birdlab.sweep.dryrun import SweepPlan, with_cached
 from birdlab.tasks import Event, Executor, wanted
@@ -30,12 +31,14 @@ from birdlab.tracking.index import sweep_path
 class SweepResult:
     """A sweep that ran: every arm with its result, and the ranking of those that have a score.
 
-    `ranking` is None with fewer than two scored arms.
+    `ranking` is None with fewer than two scored arms; `race` says the rule that stopped arms and
+    what it saved, where the sweep has one.
     """
 
     sweep: Sweep
     arms: tuple[tuple[Arm, RunResult | BirdlabError], ...]
     ranking: Ranking | None
+    race: tuple[str, ...] = ()
 
     @property
     def scored(self) -> list[tuple[Arm, RunResult]]:
@@ -91,7 +94,9 @@ def run_sweep(
     """
     tell = [planned]
 
-    def run(arms: Sequence[Arm]) -> list[tuple[Arm, RunResult | BirdlabError]]:
+    def run(
+        arms: Sequence[Arm], race: SeedRace | None = None
+    ) -> list[tuple[Arm, RunResult | BirdlabError]]:
         name = sweep.spec.name
         specs = [(a.spec, RunNote(title=a.title, sweep=name, delta=a.delta)) for a in arms]
 
@@ -108,10 +113,18 @@ def run_sweep(
             progress=progress,
             wanted=wanted,
             planned=told,
+            race=race,
         )
         return list(zip(arms, results, strict=True))
 
-    done = run(sweep_arms(sweep)) if sweep.spec.optuna is None else _search(sweep, lab, run, wanted)
+    said: tuple[str, ...] = ()
+    if sweep.spec.optuna is None:
+        arms = sweep_arms(sweep)
+        race = _race(sweep, arms)
+        done = run(arms, race)
+        said = () if race is None else (race.sentence, _saved(done))
+    else:
+        done = _search(sweep, lab, run, wanted)
     result = _ranked(sweep, done)
     if sweep.spec.then is not None and result.scored and wanted(ALL):
         cells = sweep.spec.then.cells
@@ -119,8 +132,29 @@ def run_sweep(
         more = run([sweep.build_arm(a.title, a.delta, cells, point=a.point) for a in finalists])
         titles = {arm.title for arm, _ in more}
         result = _ranked(sweep, [pair for pair in done if pair[0].title not in titles] + more)
+    result = replace(result, race=said)
     save_sweep(lab, result)
     return result
+
+
+def _race(sweep: Sweep, arms: Sequence[Arm]) -> SeedRace | None:
+    """The race of a sweep against its control; None where it has none."""
+    spec = sweep.spec.race
+    if spec is None:
+        return None
+    base = [arm.title for arm in arms].index(str(sweep.spec.compared_with))
+    n_rounds = len(arms[base].spec.cells.seeds)
+    return SeedRace(base, n_rounds, spec.level, first_look=spec.min_rounds)
+
+
+def _saved(done: Sequence[tuple[Arm, RunResult | BirdlabError]]) -> str:
+    """What the race saved, in words."""
+    ran = [(arm, r) for arm, r in done if isinstance(r, RunResult)]
+    planned = {arm.title: len(arm.spec.fold_numbers) * len(arm.spec.cells.seeds) for arm, _ in ran}
+    cells = [r.cells[["seconds"]].assign(arm=arm.title) for arm, r in ran]
+    if not cells:
+        return "No arm of the race was finished."
+    return saved_cells(pd.concat(cells, ignore_index=True), planned).sentence
 
 
 def _search(
@@ -184,5 +218,6 @@ def save_sweep(lab: Lab, result: SweepResult) -> None:
         "ranking": None if ranking is None else json.loads(ranking.table.to_json(orient="records")),
         "sentences": [] if ranking is None else list(ranking.sentences),
         "importance": result.importance,
+        "race": list(result.race),
     }
     write_whole(path, json.dumps(record, indent=1))

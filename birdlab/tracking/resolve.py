@@ -62,9 +62,11 @@ def _mlflow_ids(lab: Lab, spec_id: str) -> list[str]:
 
 
 def _by_arm(lab: Lab, records: list[dict[str, Any]], sweep: str, arm: str) -> list[dict[str, Any]]:
-    if sweep not in load_sweeps(lab):
+    known = load_sweeps(lab).get(sweep)
+    if known is None:
         return []
-    arms = [r for r in records if sweep in r["sweeps"]]
+    now = {a["spec_id"] for part in ("arms", "stopped") for a in known.get(part, ())}
+    arms = [r for r in records if r["spec_id"] in now and sweep in r["sweeps"]]
     if arm == "best":
         scored = [r for r in arms if r["scores"].get("cv/padded_cmap") is not None]
         return sorted(scored, key=lambda r: r["scores"]["cv/padded_cmap"])[-1:]
