@@ -313,7 +313,8 @@ def three(make_lab: MakeLab) -> Iterator[tuple[Lab, list[RunResult]]]:
         note = RunNote(title=title, sweep="blend" if title else "", delta={"output.clip": clip})
         results.append(run_experiment(spec, lab=lab, note=note))
     (lab.stores / "sweeps").mkdir()
-    (lab.stores / "sweeps" / "blend.json").write_text('{"name": "blend"}')
+    arms = [{"title": r.note.title, "spec_id": r.spec_id} for r in results[:2]]
+    (lab.stores / "sweeps" / "blend.json").write_text(json.dumps({"name": "blend", "arms": arms}))
     yield lab, results
 
 
@@ -342,6 +343,17 @@ def test_every_form_of_run(three: tuple[Lab, list[RunResult]]) -> None:
     }
     for text, expected in forms.items():
         assert resolve_run(lab, text)["spec_id"] == expected.spec_id, text
+
+
+def test_the_best_of_a_sweep_is_none_that_was_taken_out_of_it(
+    three: tuple[Lab, list[RunResult]],
+) -> None:
+    lab, (one, two, _) = three
+    better, other = sorted((one, two), key=lambda r: -r.cv)
+    record = {"name": "blend", "arms": [{"title": "left", "spec_id": other.spec_id}]}
+    (lab.stores / "sweeps" / "blend.json").write_text(json.dumps(record))
+    assert resolve_run(lab, "blend:best")["spec_id"] == other.spec_id
+    assert resolve_run(lab, f"blend:{better.note.title}")["spec_id"] == better.spec_id
 
 
 @pytest.mark.parametrize(

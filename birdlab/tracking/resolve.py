@@ -65,12 +65,14 @@ def _by_arm(lab: Lab, records: list[dict[str, Any]], sweep: str, arm: str) -> li
     known = load_sweeps(lab).get(sweep)
     if known is None:
         return []
-    now = {a["spec_id"] for part in ("arms", "stopped") for a in known.get(part, ())}
-    arms = [r for r in records if r["spec_id"] in now and sweep in r["sweeps"]]
-    if arm == "best":
-        scored = [r for r in arms if r["scores"].get("cv/padded_cmap") is not None]
-        return sorted(scored, key=lambda r: r["scores"]["cv/padded_cmap"])[-1:]
-    return [r for r in arms if r["sweeps"][sweep]["title"] == arm]
+    arms = [r for r in records if sweep in r["sweeps"]]
+    if arm != "best":
+        return [r for r in arms if r["sweeps"][sweep]["title"] == arm]
+    still = {a["spec_id"] for a in known.get("arms", ())}  # others were taken out of its file
+    scored = [
+        r for r in arms if r["spec_id"] in still and r["scores"].get("cv/padded_cmap") is not None
+    ]
+    return sorted(scored, key=lambda r: r["scores"]["cv/padded_cmap"])[-1:]
 
 
 def _by_alias(lab: Lab, records: list[dict[str, Any]], alias: str) -> list[dict[str, Any]]:
