@@ -27,6 +27,7 @@ DOCUMENTS = [
     "docs/demo.md",
     "docs/data.md",
     "docs/models.md",
+    "docs/lab.md",
     "docs/recipe.md",
     "docs/statistics.md",
 ]

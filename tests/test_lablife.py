@@ -6,6 +6,8 @@ import csv
 import hashlib
 import io
 import json
+import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -380,3 +382,14 @@ def test_stored_outputs_are_at_most_as_large_as_is_said(tmp_path: Path) -> None:
     save_outputs(tmp_path / "outputs", StoredOutputs(windows, labels))
     size = sum(p.stat().st_size for p in (tmp_path / "outputs").iterdir())
     assert size <= n * (8 * n_classes + 60)
+
+
+def test_the_example_of_the_page_runs(lab: Lab) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "lab.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (lab.root / "example.py").write_text(code + "print(len(runs), len(oof), model)\n")
+    done = subprocess.run(
+        [sys.executable, "example.py"], cwd=lab.root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("1 24 ")

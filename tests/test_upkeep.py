@@ -13,7 +13,7 @@ import sys
 import tarfile
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,13 @@ from birdlab.cellfiles import WEIGHTS
 from birdlab.celljob import job_folder, save_job
 from birdlab.cli import app as entry
 from birdlab.errors import BirdlabError, DataError
-from birdlab.lab import Lab
+from birdlab.lab import Lab, write_whole
 from birdlab.plan import plan_experiment
 from birdlab.recorded import load_json, record_paths
 from birdlab.run import run_experiment
 from birdlab.spec import load_spec
 from birdlab.study.ledger import append_row, load_ledger
+from birdlab.tracking.drivers import DriverNote
 from birdlab.tracking.index import load_cells
 from birdlab.tracking.schema import known_levels
 from birdlab.upkeep.archive import MANIFEST
@@ -377,6 +378,8 @@ def test_a_foreign_model_joins_runs_and_comparisons(make_lab: MakeLab, cli: Any)
         refused = cli(lab, command, "perch")
         assert (refused.code, "a foreign run has no spec" in refused.err) == (1, True)
     assert "has no spec" in cli(lab, "extend", "perch", "--seeds", "2").err
+    scored = cli(lab, "lb", "add", "perch", "--public", "0.5", "--metric", "padded_cmap")
+    assert scored.code == 0, scored.err
     assert cli(lab, "export", "perch", "-o", "p.tar").code == 0
     other = make_lab()
     assert "1 runs, 2 cells" in cli(other, "import", str(lab.root / "p.tar")).out
@@ -469,3 +472,25 @@ def test_a_database_of_another_mlflow_is_told_apart(make_lab: MakeLab, cli: Any)
         with closing(sqlite3.connect(lab.stores / "mlflow.db")) as database, database:
             database.execute("UPDATE alembic_version SET version_num = ?", [level])
         assert expected in found(cli(lab, "doctor", "--json"))["mlflow"]["said"]
+
+
+def test_a_driver_that_died_is_told(make_lab: MakeLab, cli: Any) -> None:
+    lab = make_lab(trained=True)
+    cells = {"a": {"state": "done"}, "b": {"state": "running"}}
+    note = DriverNote(
+        "lr",
+        "sweep",
+        os.uname().nodename,
+        4194304,
+        1.0,
+        "birdlab sweep lr.yaml",
+        "2025-01-01T00:00:00+00:00",
+        "2025-01-01T01:00:00+00:00",
+        cells=cells,
+    )
+    write_whole(lab.stores / "drivers" / "lr.json", json.dumps(asdict(note)))
+    answer = cli(lab, "doctor", "--json")
+    line = found(answer)["driver lr"]
+    assert (answer.code, line["level"]) == (0, "warn")
+    assert "birdlab sweep lr.yaml" in line["fix"]
+    assert "lost      lr: 1 of 2 cells" in cli(lab, "runs").out

@@ -9,6 +9,8 @@ import typer
 if TYPE_CHECKING:
     import pandas as pd
 
+    from birdlab.lab import Lab
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
@@ -43,7 +45,8 @@ def runs(
 
     query = RunQuery(tuple(where or ()), project, sweep, name, sort, desc, limit)
     named = [*query.columns, *([group] if group and group != "sweep" else [])]
-    everything = load_runs(open_lab(extensions=False), named)
+    lab = open_lab(extensions=False)
+    everything = load_runs(lab, named)
     table = everything if everything.empty else select_runs(everything, query)
     if json_:
         typer.echo(table.to_json(orient="records", indent=1))
@@ -64,7 +67,7 @@ def runs(
     for title, part in group_runs(table, group) if group else [("", table)]:
         lines += [*([f"{'' if not lines else chr(10)}{group} {title}"] if group else [])]
         lines += _table_lines(part, more)
-    lines += _remarks(table)
+    lines += [*_remarks(table), *_drivers(lab)]
     print_lines("\n".join(lines))
 
 
@@ -110,6 +113,19 @@ def _cell_text(value: object) -> str:
     if isinstance(value, float):
         return "" if value != value else f"{value:g}"
     return "" if value is None else str(value)
+
+
+def _drivers(lab: Lab) -> list[str]:
+    """What is under way or failed, and so has no record yet."""
+    from birdlab.tracking.drivers import load_drivers
+
+    lines = []
+    for note in load_drivers(lab):
+        if note.state != "finished":
+            done = f"{note.count('done')} of {len(note.cells)} cells"
+            said = f"  {note.said}" if note.said else ""
+            lines.append(f"  {note.state:<8}  {note.name}: {done}{said}")
+    return ["\nfor more: birdlab status", *lines] if lines else []
 
 
 def _remarks(table: pd.DataFrame) -> list[str]:
