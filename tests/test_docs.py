@@ -17,6 +17,7 @@ from birdlab.spec import load_spec
 from birdlab.spec.arms import sweep_arms
 from birdlab.spec.kinds import kinds
 from birdlab.spec.sweep import load_sweep
+from birdlab.sweep.dryrun import list_alone
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -30,6 +31,7 @@ DOCUMENTS = [
     "docs/lab.md",
     "docs/recipe.md",
     "docs/statistics.md",
+    "docs/sweeps.md",
 ]
 
 
@@ -90,6 +92,25 @@ def test_the_specs_of_the_readme_load(tmp_path: Path) -> None:
     (tmp_path / "loss.yaml").write_text(blocks[1])
     assert load_spec(tmp_path / "first.yaml").competition.name == "birdclef-2023"
     assert len(sweep_arms(load_sweep(tmp_path / "loss.yaml"))) == 3
+
+
+def test_the_sweeps_of_the_sweep_page_have_the_arms_it_says(tmp_path: Path) -> None:
+    (tmp_path / "baseline.yaml").write_text(text_of("experiments/baseline.yaml"))
+    forms: dict[str, list[list[str]]] = {}
+    for block in re.findall(r"```yaml\n(.*?)```", text_of("docs/sweeps.md"), re.DOTALL):
+        (tmp_path / "s.yaml").write_text(block)
+        sweep = load_sweep(tmp_path / "s.yaml")
+        if sweep.spec.optuna is None:
+            titles = [arm.title for arm in sweep_arms(sweep)]
+            forms.setdefault(sweep.spec.form, []).append(titles)
+        else:
+            assert len(list(list_alone(sweep))) == 6
+    assert [len(arms) for arms in forms["grid"]] == [4, 11]
+    assert [len(arms) for arms in forms["one_factor"]] == [5, 3]
+    assert forms["add_one"] == [["base", "+filtering", "+filtering +longer"]]
+    assert [len(arms) for arms in forms["random"]] == [20]
+    for title in (*forms["grid"][0], *forms["one_factor"][0], *forms["add_one"][0]):
+        assert f"`{title}`" in text_of("docs/sweeps.md"), title
 
 
 def test_the_lab_file_and_the_spec_of_the_data_page_load(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from conftest import MakeLab
 from typer.testing import CliRunner
@@ -13,10 +15,17 @@ from typer.testing import CliRunner
 from birdlab.cell import load_card
 from birdlab.cli import app as cli
 from birdlab.cli.progress import console
-from birdlab.cli.sweep_plans import describe_estimate, describe_models, describe_sweep
+from birdlab.cli.sweep_plans import (
+    describe_detectable,
+    describe_estimate,
+    describe_models,
+    describe_sweep,
+)
 from birdlab.errors import SpecError
 from birdlab.lab import Lab, open_lab
 from birdlab.spec.sweep import load_sweep
+from birdlab.study.noise import detectable_delta, estimate_noise
+from birdlab.study.noise_file import save_noise
 from birdlab.sweep.driver import run_sweep
 from birdlab.sweep.dryrun import SweepPlan, check_models, estimate_sweep, plan_sweep
 from birdlab.sweep.estimate import clip_costs, estimate_plans, load_cards, shape_of
@@ -125,6 +134,27 @@ def test_cards_are_those_of_finished_cells(make_lab: MakeLab) -> None:
     assert {c["cell_id"] for c in load_cards(lab)} == {
         path.name for path in lab.cells.iterdir() if not path.name.startswith(".")
     }
+
+
+def test_the_detectable_difference_comes_from_measured_noise(make_lab: MakeLab) -> None:
+    lab = make_lab()
+    text = "base: tiny.yaml\nname: s\nset: {data.folds.n: 3}\none_factor: {train.batch: [2, 8]}\n"
+    plan = plan_of(lab, text)
+    assert (
+        describe_detectable(plan, lab) == f"unknown: run `birdlab noise {lab.root / 'tiny.yaml'}`"
+    )
+    rng = np.random.default_rng(0)
+    rows = [(f, s, 0.7 + 0.01 * rng.normal()) for f in range(3) for s in range(3)]
+    noise = estimate_noise(pd.DataFrame(rows, columns=["fold", "seed", "score"]))
+    base = plan.arms[0][1]
+    evaluation = {"rows_hash": base.rows_hash, "classes_hash": base.data.classes.digest}
+    save_noise(lab, {"spec_id": "x", "name": "tiny", "evaluation": evaluation}, noise)
+    delta = detectable_delta(noise, n_folds=3, n_seeds=1, n_arms=2)
+    assert f"at least {delta:.4f} to base" in describe_detectable(plan, lab)
+    other = plan_of(lab, text.replace("n: 3", "n: 4"))
+    assert "unknown" in describe_detectable(other, lab), "it was measured on other rows"
+    two = plan_of(lab, text + "cells: {folds: [0, 1]}\n")
+    assert describe_detectable(two, lab) == "nothing: 2 folds give no verdict"
 
 
 # ---------------------------------------------------------------- points and networks

@@ -65,7 +65,7 @@ def sweep_report_info(result: SweepResult) -> SweepReportInfo | None:
     setting, values = parse_setting({arm.title: title_of(arm.delta) for arm, _ in result.scored})
     return SweepReportInfo(
         name=spec.name,
-        question=spec.notes or f"Which of {', '.join(spec.grid) or 'the searched values'} is best?",
+        question=spec.notes or f"Which of {', '.join(spec.entries)} is best?",
         metric="padded cmAP",
         ranking=result.ranking,
         scores=pd.DataFrame(result.scores),

@@ -10,6 +10,8 @@ from birdlab.lab import Lab
 from birdlab.plan import Plan
 from birdlab.spec.diff import title_of
 from birdlab.spec.sweep import Sweep
+from birdlab.study.noise import detectable_delta
+from birdlab.study.noise_file import load_noise
 from birdlab.sweep.dryrun import (
     ModelCheck,
     SweepPlan,
@@ -42,8 +44,22 @@ def announce(lab: Lab, jobs: int | None) -> Callable[[SweepPlan], None]:
 
 
 def describe_detectable(plan: SweepPlan, lab: Lab) -> str:
-    """The difference to the control that the sweep would find in 80 % of repetitions, in words."""
-    return f"unknown: run `birdlab noise {plan.sweep.base_path}`"
+    """The difference that the sweep would find in 80 % of repetitions, in words."""
+    by_title = {arm.title: arm_plan for arm, arm_plan in plan.arms}
+    control = plan.sweep.spec.compared_with
+    one = by_title.get(control or "", plan.arms[0][1])
+    noise = load_noise(lab, one.rows_hash, one.data.classes.digest)
+    if noise is None:
+        return f"unknown: run `birdlab noise {plan.sweep.base_path}`"
+    n_folds, n_seeds = len(one.spec.fold_numbers), len(one.spec.cells.seeds)
+    delta = detectable_delta(noise, n_folds, n_seeds, max(1, plan.n_points - 1))
+    if delta != delta:
+        return f"nothing: {n_folds} folds give no verdict"
+    least = "at least " if noise.fold_arm is None or control is None else ""
+    return (
+        f"a true difference of {least}{delta:.4f} to {control or 'the best'} in 4 of 5 such "
+        f"sweeps, by the noise of {noise.n_folds} folds x {noise.n_seeds} seeds"
+    )
 
 
 def describe_sweep(plan: SweepPlan) -> str:

@@ -226,6 +226,7 @@ def _random(sweep: Sweep) -> Iterator[Arm]:
 def _refuse_twins(sweep: Sweep, arms: list[Arm]) -> None:
     """Raise for two arms that are one experiment, or that have one title."""
     seen: dict[str, str] = {}
+    titles: set[str] = set()
     for arm in arms:
         key = canonical_json(arm.spec)
         if seen.get(key) == BASE and sweep.spec.form != "grid":
@@ -241,7 +242,7 @@ def _refuse_twins(sweep: Sweep, arms: list[Arm]) -> None:
                 where=f"{seen[key]!r} and {arm.title!r}",
                 fix="remove one, or check the dotted names of its changes",
             )
-        if arm.title in seen.values():
+        if arm.title in titles:
             raise SpecError(
                 "two arms of the sweep have the same title",
                 where=sweep.place(sweep.spec.form),
@@ -249,6 +250,7 @@ def _refuse_twins(sweep: Sweep, arms: list[Arm]) -> None:
                 fix="give a bundle another name",
             )
         seen[key] = arm.title
+        titles.add(arm.title)
 
 
 def _check_plans(sweep: Sweep, arms: list[Arm]) -> None:

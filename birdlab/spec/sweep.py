@@ -135,6 +135,12 @@ class SweepSpec(Spec):
         return next(form for form in FORMS if getattr(self, form))
 
     @property
+    def entries(self) -> tuple[str, ...]:
+        """The fields and named bundles whose effect is asked for."""
+        form = getattr(self, self.form)
+        return tuple(getattr(form, "space", form))
+
+    @property
     def compared_with(self) -> str | None:
         """The title of the arm that the others are compared with; None for the best."""
         own = {"one_factor": BASE, "add_one": BASE, "leave_one_out": ALL}

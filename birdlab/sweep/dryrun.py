@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,7 +13,6 @@ from birdlab.lab import Lab
 from birdlab.plan import Plan, Progress, plan_experiment, silent
 from birdlab.spec.arms import applies, lay_over, point_arm, space_conditions, sweep_arms
 from birdlab.spec.diff import title_of
-from birdlab.spec.space import Range
 from birdlab.spec.sweep import Arm, Sweep
 from birdlab.sweep.estimate import Estimate, estimate_plans, load_cards
 from birdlab.sweep.slots import build_inventory
@@ -76,7 +75,7 @@ def plan_sweep(sweep: Sweep, lab: Lab, progress: Progress = silent) -> SweepPlan
     points = first_batch(sweep.spec.optuna, partial(applies, sweep, space_conditions(sweep)))
     arms = {arm.title: arm for arm in (point_arm(sweep, point) for point in points)}
     plan = with_cached(sweep, planned(list(arms.values())), lab)
-    alone = planned(list(_alone(sweep, sweep.spec.optuna.space)))
+    alone = planned(list(list_alone(sweep)))
     return SweepPlan(sweep, plan.arms, plan.cached, alone)
 
 
@@ -133,9 +132,13 @@ def check_models(plan: SweepPlan) -> ModelCheck:
     return ModelCheck(len(specs), tuple(dict.fromkeys(shapes)), tuple(bad))
 
 
-def _alone(sweep: Sweep, space: Mapping[str, Range]) -> Iterator[Arm]:
-    """An arm for every choice and both ends of every range, where its condition holds."""
-    conditions = space_conditions(sweep)
+def list_alone(sweep: Sweep) -> Iterator[Arm]:
+    """An arm for every choice and both ends of every range of a search, each alone over the base.
+
+    Where a condition does not hold in the base, the arm makes it hold.
+    """
+    assert sweep.spec.optuna is not None
+    space, conditions = sweep.spec.optuna.space, space_conditions(sweep)
     for key, entry in space.items():
         needed: dict[str, Any] = {}
         for field, wanted in entry.when.items():

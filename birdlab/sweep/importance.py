@@ -9,9 +9,7 @@ from birdlab.spec.sweep import OptunaSpec
 
 MIN_TRIALS = 12
 TRIALS_PER_ENTRY = 6
-"""Below these an importance says little: with three entries, of which one mattered most, and a
-noise of a tenth of its effect, 12 trials by TPE named the wrong one in 5 of 20 searches, 20 trials
-in none."""
+"""Below these an importance often names the wrong entry; tests/test_search.py simulates it."""
 
 
 def n_needed(spec: OptunaSpec) -> int:
