@@ -240,7 +240,7 @@ def test_reconciling_with_a_server_that_is_gone_is_told_and_raises_nothing(
         gone.wait()
     with edit_link(lab, record.stem) as link:
         link["due"] = f"{socket.gethostname()}:{gone.pid}:1.00 1"
-    (said,) = reconcile(lab)
+    (said,) = reconcile(lab, Extras())
     assert "not in MLflow yet" in said and record.stem in said
     assert open_links(lab) == [record.stem]
 

@@ -30,6 +30,7 @@ DOCUMENTS = [
     "docs/models.md",
     "docs/lab.md",
     "docs/recipe.md",
+    "docs/tracking.md",
     "docs/statistics.md",
     "docs/sweeps.md",
 ]

@@ -275,19 +275,19 @@ def test_a_dead_driver_s_run_is_killed_and_one_with_a_record_is_finished(lab: La
     record.unlink()
     killed_driver(lab, OPENED)
     assert statuses(lab) == ["RUNNING"]
-    (said,) = reconcile(lab)
+    (said,) = reconcile(lab, Extras(files))
     assert "KILLED" in said and record.stem in said
     assert statuses(lab) == ["KILLED"]
-    assert reconcile(lab) == [] == open_links(lab)
+    assert reconcile(lab, Extras(files)) == [] == open_links(lab)
 
     killed_driver(lab, OPENED)
     record.write_bytes(kept)
     assert statuses(lab) == ["KILLED", "RUNNING"]
-    assert "FINISHED" in reconcile(lab)[0]
+    assert "FINISHED" in reconcile(lab, Extras(files))[0]
     assert statuses(lab) == ["FINISHED", "FINISHED", "FINISHED", "KILLED"]
     parent = connect(lab).get_run(load_link(lab, record.stem)["parent"])
     assert parent.data.metrics["cv/padded_cmap"] == json.loads(kept)["scores"]["cv/padded_cmap"]
-    assert reconcile(lab) == []
+    assert reconcile(lab, Extras(files)) == []
 
 
 def test_a_failure_that_mlflow_never_heard_of_arrives_later(lab: Lab) -> None:
@@ -299,7 +299,7 @@ def test_a_failure_that_mlflow_never_heard_of_arrives_later(lab: Lab) -> None:
     """
     killed_driver(lab, failing)
     connect(lab)
-    (said,) = reconcile(lab)
+    (said,) = reconcile(lab, Extras(files))
     assert "FAILED" in said
     (seen,) = store_says(lab).values()
     assert seen["status"] == "FAILED"
@@ -343,7 +343,7 @@ def test_what_a_living_driver_trains_is_left_to_it(lab: Lab) -> None:
         sink.started(plan, RunNote(title="alive"))
         sink.outbox.close(20)
     assert open_links(lab) == [plan.spec_id]
-    assert reconcile(lab) == []
+    assert reconcile(lab, Extras(files)) == []
     assert statuses(lab) == ["RUNNING"]
     with MlflowSink(lab) as other:
         other.started(plan, RunNote(title="alive"))
@@ -355,7 +355,8 @@ def test_looking_for_dead_runs_imports_no_mlflow(lab: Lab) -> None:
     code = (
         "import sys\nfrom birdlab.lab import open_lab\n"
         "from birdlab.tracking.sync import reconcile\n"
-        "print(reconcile(open_lab(sys.argv[1])), 'mlflow' in sys.modules)"
+        "from birdlab.tracking.runextras import Extras\n"
+        "print(reconcile(open_lab(sys.argv[1]), Extras()), 'mlflow' in sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(lab.root)], capture_output=True, text=True, check=True

@@ -75,6 +75,16 @@ def tracked(lab: Lab, track: bool, *, watch: bool = False) -> Iterator[list[Mlfl
         yield [sink]
 
 
+def settle_mlflow(lab: Lab) -> list[str]:
+    """What MLflow was told of runs whose driver died; imports nothing when there are none."""
+    waiting = lab.stores / "tracking" / "open"
+    if not waiting.is_dir() or not any(waiting.iterdir()):
+        return []
+    from birdlab.tracking.sync import reconcile
+
+    return reconcile(lab, mlflow_extras())
+
+
 def mlflow_extras() -> Extras:
     """What goes with runs into MLflow: reports, and the scores of the ledger."""
     from birdlab.tracking.runextras import Extras

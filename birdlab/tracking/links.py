@@ -86,6 +86,11 @@ def open_links(lab: Lab) -> list[str]:
     return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
 
+def abandoned_links(lab: Lab) -> list[str]:
+    """Those of them that every process which would see to them has left."""
+    return [s for s in open_links(lab) if all(map(is_dead, owners(current_link(lab, s))))]
+
+
 def wish(link: Link) -> None:
     """Ask for what the lab holds of a run to be written."""
     link["due"] = f"{driver_name()} {time.time_ns()}"

@@ -16,7 +16,15 @@ from birdlab.plan import Plan
 from birdlab.record import RunNote, RunResult
 from birdlab.tracking import summaries
 from birdlab.tracking.client import open_client
-from birdlab.tracking.links import begin, driver_name, edit_link, end, is_dead, wish
+from birdlab.tracking.links import (
+    abandoned_links,
+    begin,
+    driver_name,
+    edit_link,
+    end,
+    is_dead,
+    wish,
+)
 from birdlab.tracking.machine import MachineWatch
 from birdlab.tracking.outbox import Item, Outbox, not_logged
 from birdlab.tracking.runextras import Extras
@@ -82,6 +90,7 @@ class MlflowSink:
 
     def summarise(self, sweep: str) -> None:
         """Have the summary of a sweep logged, as it lies on the disk."""
+        summaries.begin_link(self.lab, sweep)
         self.outbox.put(("sweep", sweep))
 
     def close(self, wait_s: float = WAIT_S) -> list[Item]:
@@ -101,6 +110,12 @@ class MlflowSink:
         return left
 
     def __enter__(self) -> Self:
+        """Begin with what earlier commands could not tell MLflow."""
+        for spec_id in abandoned_links(self.lab):
+            self.outbox.put(("run", spec_id))
+        for sweep in summaries.summarised(self.lab):
+            if summaries.load_summary_link(self.lab, sweep) and summaries.is_due(self.lab, sweep):
+                self.outbox.put(("sweep", sweep))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:

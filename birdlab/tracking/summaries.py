@@ -68,6 +68,15 @@ def load_summary_link(lab: Lab, name: str) -> dict[str, Any]:
     return link if link.get("store", "") == store_name(lab) else {}
 
 
+def begin_link(lab: Lab, name: str) -> dict[str, Any]:
+    """The link of a summary into the store in use, made where there is none."""
+    link = load_summary_link(lab, name)
+    if not link:
+        link = {"attempt": new_attempt(), "store": store_name(lab)}
+        write_whole(summary_folder(lab, name) / LINK, json.dumps(link))
+    return link
+
+
 def is_due(lab: Lab, name: str) -> bool:
     """Whether MLflow was not told the newest summary of a sweep."""
     return load_summary_link(lab, name).get("logged") != _content(lab, name)
@@ -78,8 +87,7 @@ def write_summary(lab: Lab, client: Any, name: str) -> str:
     folder = summary_folder(lab, name)
     card, content = json.loads((folder / CARD).read_text()), _content(lab, name)
     with FileLock(folder / ".write"):
-        link = {"attempt": new_attempt(), "store": store_name(lab), **load_summary_link(lab, name)}
-        write_whole(folder / LINK, json.dumps(link))
+        link = begin_link(lab, name)
         run_id = _find(client, link) or _create(lab, client, name, card, link)
         write_whole(folder / LINK, json.dumps({**link, "parent": run_id}))
         for key, value in card["metrics"].items():

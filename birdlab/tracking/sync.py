@@ -20,7 +20,7 @@ from birdlab.tracking.client import (
     unreachable,
 )
 from birdlab.tracking.index import load_records
-from birdlab.tracking.links import current_link, is_dead, open_links, owners
+from birdlab.tracking.links import abandoned_links, current_link, is_dead
 from birdlab.tracking.outbox import Item, Outbox, not_logged
 from birdlab.tracking.runextras import Extras
 from birdlab.tracking.runwriter import LOGGED, RunWriter
@@ -55,18 +55,18 @@ class SyncReport:
         return lines
 
 
-def reconcile(lab: Lab, extras: Extras | None = None) -> list[str]:
+def reconcile(lab: Lab, extras: Extras) -> list[str]:
     """What was written of runs whose driver died, in sentences; quick when there are none.
 
     A run with a record becomes FINISHED with its numbers, one without KILLED, one that had failed
     FAILED. What a living driver trains or writes is left to it. Nothing is raised, and a store
     that does not answer within RECONCILE_S is left to the next command.
     """
-    lost = [spec_id for spec_id in open_links(lab) if _is_abandoned(lab, spec_id)]
+    lost = abandoned_links(lab)
     if not lost:
         return []
     unreachable()  # imports MLflow before the clock runs
-    writer, done = RunWriter(lab, lambda: open_client(lab), extras or Extras()), {}
+    writer, done = RunWriter(lab, lambda: open_client(lab), extras), {}
 
     def write(item: Item) -> None:
         done[item[1]] = writer.write(item[1])
@@ -81,11 +81,6 @@ def reconcile(lab: Lab, extras: Extras | None = None) -> list[str]:
     return said + ([not_logged(outbox, left)] if left else [])
 
 
-def _is_abandoned(lab: Lab, spec_id: str) -> bool:
-    """Whether every process that would see to a link is gone."""
-    return all(is_dead(owner) for owner in owners(current_link(lab, spec_id)))
-
-
 def sync(
     lab: Lab, extras: Extras, progress: Callable[[str, int, int], None] = lambda *_: None
 ) -> SyncReport:
@@ -96,9 +91,8 @@ def sync(
     """
     client = connect(lab)
     report, writer = SyncReport(), RunWriter(lab, lambda: client, extras)
-    for spec_id in open_links(lab):
-        if _is_abandoned(lab, spec_id):
-            _attempt(report, spec_id, partial(_write_lost, writer, spec_id, report))
+    for spec_id in abandoned_links(lab):
+        _attempt(report, spec_id, partial(_write_lost, writer, spec_id, report))
     records = [record for record in load_records(lab) if not is_foreign(record)]
     stored = _stored(client, Experiments(lab, client), {r["project"] for r in records})
     for place, record in enumerate(records):
