@@ -33,6 +33,29 @@ BUILT_IN_DATA: Mapping[str, Mapping[str, Any]] = {
 GPUName = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")]
 
 
+class SlurmSettings(Spec):
+    """What a SLURM job of one cell asks for: `[slurm]` in the lab file.
+
+    `time_min` is the limit of one submission: `signal_delay_s` before it the cell is saved and
+    put back into the queue, at most `requeues` times. CPUs are those the cell computes and reads
+    with. `options` are further options of sbatch by name; `setup` are lines run before. With
+    `cluster = "local"` jobs are processes of this machine, to try it.
+    """
+
+    cluster: Literal["slurm", "local"] = "slurm"
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    gpus: int = Field(default=0, ge=0, le=1)
+    mem_gb: float | None = Field(default=None, gt=0)
+    time_min: int = Field(default=240, ge=1)
+    signal_delay_s: int = Field(default=120, ge=1)
+    requeues: int = Field(default=50, ge=0)
+    setup: Tuple[str] = ()
+    options: dict[str, str | int] = Field(default_factory=dict)
+
+
 class LabFile(Spec):
     """What `birdlab.toml` may say; `birdlab.local.toml` overrides it on one machine.
 
@@ -52,6 +75,7 @@ class LabFile(Spec):
     cores: int | None = Field(default=None, ge=1)
     gpus: Annotated[int, Field(ge=0)] | Tuple[GPUName] | None = None
     cells_per_gpu: int = Field(default=1, ge=1, le=32)
+    slurm: SlurmSettings = Field(default_factory=SlurmSettings)
     stores: str = "mlruns"
     readers: int = Field(default=1, ge=0, le=64)
     waveforms: Literal["store", "decode"] = "store"

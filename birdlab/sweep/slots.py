@@ -57,6 +57,7 @@ class FreeSlots:
 
     def __init__(self, inventory: Inventory, jobs: int | None = None) -> None:
         self.cores = self.cores_left = inventory.cores
+        self.has_gpus = bool(inventory.gpus)
         self._free = list(inventory.slots(jobs))
         self._taken: dict[Slot, int] = {}
 

@@ -1,0 +1,291 @@
+"""Cells on the workers of a Dask cluster: the driver places them, and alone writes."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import birdlab
+from birdlab.errors import BirdlabError, LabError, LostWorkerError
+from birdlab.lab import Lab
+from birdlab.sweep.backlog import drain
+from birdlab.sweep.daskworker import describe_worker, run_cell, stop_cell
+from birdlab.sweep.handle import Outcome
+from birdlab.sweep.messages import decode_error, decode_event, encode_task
+from birdlab.sweep.slots import FreeSlots, Inventory, Slot
+from birdlab.tasks import CellTask, Event, wanted
+
+CONNECT_S = 30.0
+WORKERS_S = 120.0
+"""Without a worker for so long the command gives up; cells go on with the next one."""
+_LOOK_S = 1.0
+_RESULT_S = 30.0
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class DaskExecutor:
+    """Finishes cells on the workers of a running Dask cluster, at most `jobs` at once.
+
+    Workers declare what cells may use: `--resources cores=4`, `GPU=1`. Each keeps a child process
+    per slot. A worker that is lost costs the cells that it worked on; new workers join.
+    """
+
+    outlives_driver = False
+
+    def __init__(
+        self, lab: Lab, address: str, jobs: int | None = None, *, insecure: bool = False
+    ) -> None:
+        self.lab, self.address, self.jobs = lab, address, jobs
+        self._security = check_address(address, insecure=insecure)
+        self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._topic, self._numbers = f"birdlab-{uuid4().hex}", itertools.count()
+        self._ledgers: dict[str, FreeSlots] = {}
+        self._at_work: dict[str, tuple[Any, str, Slot]] = {}
+        self._n_events: dict[str, int] = {}
+        self._looked_at = self._seen_at = 0.0
+
+    def execute(
+        self,
+        tasks: Sequence[CellTask],
+        emit: Callable[[Event], None],
+        wanted: Callable[[str], bool] = wanted,
+    ) -> dict[str, BirdlabError]:
+        """See Executor and `drain`. Raises LabError where workers do not fit or do not come."""
+        return drain(tasks, emit, wanted, self)
+
+    def __enter__(self) -> DaskExecutor:
+        from distributed import Client
+
+        try:
+            self._client = Client(
+                self.address, security=self._security, set_as_default=False, timeout=CONNECT_S
+            )
+        except (OSError, TimeoutError, ValueError) as error:
+            raise LabError(
+                "no Dask scheduler answers", where=self.address, got=str(error)
+            ) from None
+        self._client.subscribe_topic(self._topic, lambda event: self._inbox.put(event[1]))
+        self._seen_at = time.monotonic()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._client.close()
+
+    def begin(self, tasks: Sequence[CellTask]) -> list[CellTask]:
+        """See Engine."""
+        self._look_for_workers()
+        begun = []
+        for task in tasks:
+            if self.jobs is not None and len(self._at_work) >= self.jobs:
+                break
+            for address, ledger in self._idlest():
+                slot = ledger.take(task.threads)
+                if slot is not None:
+                    self._submit(task, address, slot)
+                    begun.append(task)
+                    break
+        return begun
+
+    def stop(self, cell_id: str) -> None:
+        """See Engine."""
+        self._tell_worker(cell_id)
+
+    def hear(self, timeout_s: float) -> list[Event | Outcome]:
+        """See Engine."""
+        told: list[Event | Outcome] = []
+        with suppress(queue.Empty):
+            while True:
+                said = self._inbox.get(timeout=0 if told else timeout_s)
+                if isinstance(said, Mapping):
+                    told += self._new_event(said)
+                else:
+                    told += self._ended(*said)
+        if time.monotonic() - self._looked_at > _LOOK_S:
+            self._look_for_workers()
+            told += self._lost_cells()
+        return told
+
+    def kill(self) -> None:
+        """See Engine."""
+        for cell_id, (future, _, _) in self._at_work.items():
+            self._tell_worker(cell_id, at_once=True)
+            future.cancel()
+
+    def _idlest(self) -> list[tuple[str, FreeSlots]]:
+        """The workers with the most free cores first; with GPUs only, where any has some."""
+        has_gpus = any(ledger.has_gpus for ledger in self._ledgers.values())
+        fit = [pair for pair in self._ledgers.items() if pair[1].has_gpus == has_gpus]
+        return sorted(fit, key=lambda pair: -pair[1].cores_left)
+
+    def _submit(self, task: CellTask, address: str, slot: Slot) -> None:
+        per_gpu, ledger = self.lab.file.cells_per_gpu, self._ledgers[address]
+        asked = {"cores": float(min(task.threads, ledger.cores))}
+        if slot.gpu is not None:
+            asked["GPU"] = 1 / per_gpu
+        future = self._client.submit(
+            run_cell,
+            encode_task(task),
+            self._topic,
+            per_gpu,
+            key=f"{task.cell_id}-{next(self._numbers)}-{self._topic[-8:]}",
+            workers=[address],
+            resources=asked,
+            pure=False,
+        )
+        self._at_work[task.cell_id] = (future, address, slot)
+        self._n_events[task.cell_id] = 0
+        future.add_done_callback(lambda done: self._inbox.put((task.cell_id, done)))
+
+    def _new_event(self, said: Mapping[str, Any]) -> list[Event]:
+        """An event of a cell at work; none where its result has told it already."""
+        if said["cell_id"] not in self._n_events:
+            return []
+        self._n_events[said["cell_id"]] += 1
+        return [decode_event(said["event"])]
+
+    def _ended(self, cell_id: str, future: Any) -> list[Event | Outcome]:
+        """What is left to tell of a cell whose task has ended."""
+        if cell_id not in self._at_work or self._at_work[cell_id][0] is not future:
+            return []
+        told: list[Event | Outcome] = []
+        try:
+            result = future.result(timeout=_RESULT_S)
+        except BirdlabError as raised:
+            error: BirdlabError | None = raised
+        except Exception as raised:  # whatever the cluster lost: its worker, the result
+            error = LostWorkerError(
+                "a Dask worker lost a cell", got=f"{type(raised).__name__}: {raised}"
+            )
+        else:
+            error = decode_error(result["error"])
+            told += [decode_event(e) for e in result["events"][self._n_events[cell_id] :]]
+        self._forget(cell_id)
+        return [*told, Outcome(cell_id, error)]
+
+    def _forget(self, cell_id: str) -> None:
+        future, address, slot = self._at_work.pop(cell_id)
+        del self._n_events[cell_id]
+        future.release()
+        if address in self._ledgers:
+            self._ledgers[address].give_back(slot)
+
+    def _look_for_workers(self) -> None:
+        """Take in workers that joined, forget those that left; LabError when none is there."""
+        self._looked_at = time.monotonic()
+        try:  # scheduler_info() answers from a cache that now and then holds no worker
+            found = self._client.sync(self._client.scheduler.identity, n_workers=-1)["workers"]
+        except (OSError, TimeoutError, ValueError) as error:
+            raise LabError(
+                "the Dask scheduler is gone", where=self.address, got=str(error)
+            ) from None
+        if found:
+            self._seen_at = self._looked_at
+        elif self._looked_at - self._seen_at > WORKERS_S:
+            raise LabError(
+                "the Dask cluster has no worker",
+                where=self.address,
+                fix=f"dask worker {self.address} --resources cores=4",
+            )
+        for address in self._ledgers.keys() - found.keys():
+            del self._ledgers[address]
+        for address in found.keys() - self._ledgers.keys():
+            self._ledgers[address] = FreeSlots(self._checked(address, found[address]))
+
+    def _checked(self, address: str, info: Mapping[str, Any]) -> Inventory:
+        answers = self._client.run(
+            describe_worker, str(self.lab.root), workers=[address], on_error="return"
+        )
+        return worker_inventory(
+            address, info["resources"], answers[address], self.lab.file.cells_per_gpu
+        )
+
+    def _lost_cells(self) -> list[Outcome]:
+        """The cells whose worker is gone."""
+        lost = []
+        for cell_id, (future, address, _) in list(self._at_work.items()):
+            if address not in self._ledgers:
+                future.cancel()
+                self._forget(cell_id)
+                error = LostWorkerError("a Dask worker was lost", where=address)
+                lost.append(Outcome(cell_id, error))
+        return lost
+
+    def _tell_worker(self, cell_id: str, *, at_once: bool = False) -> None:
+        if cell_id in self._at_work:
+            address = self._at_work[cell_id][1]
+            self._client.run(
+                stop_cell, cell_id, at_once=at_once, workers=[address], on_error="ignore",
+                wait=False,
+            )  # fmt: skip
+
+
+def worker_inventory(
+    address: str, resources: Mapping[str, float], answer: Any, cells_per_gpu: int
+) -> Inventory:
+    """What cells may use of a Dask worker: the resources it declares.
+
+    Raises LabError for a worker without birdlab or with another one, that does not see the lab,
+    that declares no cores, or not the GPUs it sees.
+    """
+
+    def refuse(what: str, fix: str, got: object = None) -> LabError:
+        return LabError(f"a Dask worker {what}", where=address, got=got, fix=fix)
+
+    if isinstance(answer, BaseException):
+        raise refuse("cannot run birdlab", "install birdlab where it runs", repr(answer))
+    if answer["version"] != birdlab.__version__:
+        got = f"{answer['version']} there, {birdlab.__version__} here"
+        raise refuse("has another version of birdlab", "install the same version", got)
+    if not answer["lab"]:
+        raise refuse("does not see the lab", "the lab must lie on a file system that all share")
+    if resources.get("cores", 0) < 1:
+        raise refuse("declares no cores", "start it with --resources cores=4")
+    n_gpus = int(resources.get("GPU", 0))
+    if n_gpus and n_gpus != answer["gpus"]:
+        got = f"GPU={n_gpus}, and {answer['gpus']} are visible to it"
+        raise refuse(
+            "declares other GPUs than it sees", "set CUDA_VISIBLE_DEVICES where it starts", got
+        )
+    gpus = tuple(str(number) for number in range(n_gpus))
+    return Inventory(int(resources["cores"]), gpus, cells_per_gpu)
+
+
+def check_address(address: str, *, insecure: bool) -> Any:
+    """The security to connect to a scheduler with; None where nothing needs protection.
+
+    Raises LabError for a scheduler on another machine without TLS, unless `insecure`, and for
+    TLS without the files that it needs: whoever reaches a scheduler can run code on its workers.
+    """
+    parts = urlsplit(address)
+    if parts.scheme == "tls":
+        from distributed.security import Security
+
+        security = Security(require_encryption=True)
+        if not (security.tls_ca_file and security.tls_client_cert and security.tls_client_key):
+            raise LabError(
+                "TLS needs a certificate of the client and of its authority",
+                where=address,
+                expected="DASK_DISTRIBUTED__COMM__TLS__CA_FILE, "
+                "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT and __KEY, or Dask's configuration file",
+                fix="see docs/cluster.md",
+            )
+        return security
+    if parts.scheme != "tcp" or not parts.hostname:
+        raise LabError(
+            "this is no address of a Dask scheduler",
+            got=address,
+            expected="tcp://127.0.0.1:8786 or tls://host:8786",
+        )
+    if parts.hostname not in _LOOPBACK and not insecure:
+        raise LabError(
+            "a scheduler on another machine needs TLS: whoever reaches it can run code there",
+            where=address,
+            fix="use tls:// (docs/cluster.md), or --insecure in a network you trust",
+        )
+    return None
