@@ -132,28 +132,28 @@ class SlurmExecutor:
         """The submitit executor for cells that compute with so many threads."""
         import submitit
 
-        asked = self.lab.file.slurm
-        cpus = threads + self.lab.file.readers
+        asked, logs = self.lab.file.slurm, self.folder / "log"
         common = {
-            "timeout_min": asked.time_min,
             "signal_delay_s": asked.signal_delay_s,
             "gpus_per_node": asked.gpus,
             "setup": list(asked.setup),
         }
-        logs = self.folder / "log"
         with _in_words():
             if asked.cluster == "local":
                 executor: Any = submitit.LocalExecutor(logs, max_num_timeout=asked.requeues)
-                executor.update_parameters(**common)
+                executor.update_parameters(timeout_min=asked.time_min, **common)
                 return executor
             executor = submitit.SlurmExecutor(logs, max_num_timeout=asked.requeues)
-            chosen = ("partition", "account", "qos", "constraint", "mem_gb")
+            chosen = ("partition", "account", "qos", "constraint")
             named = {n: v for n in chosen if (v := getattr(asked, n)) is not None}
+            if asked.mem_gb is not None:
+                named["mem"] = f"{round(asked.mem_gb * 1024)}MB"
             executor.update_parameters(
                 **common,
                 **named,
-                name="birdlab",
-                cpus_per_task=cpus,
+                job_name="birdlab",
+                time=asked.time_min,
+                cpus_per_task=threads + self.lab.file.readers,
                 array_parallelism=self.jobs or 256,
                 additional_parameters=dict(asked.options),
             )
@@ -191,7 +191,7 @@ class SlurmExecutor:
 
     def _forget(self, cell_id: str, error: BirdlabError | None) -> Outcome:
         for known in (self._at_work, self._read, self._silent):
-            del known[cell_id]  # type: ignore[attr-defined]
+            del known[cell_id]
         shutil.rmtree(self.folder / cell_id, ignore_errors=True)
         return Outcome(cell_id, error)
 
