@@ -37,6 +37,7 @@ def _register() -> None:
     from birdlab.cli import (
         augment,
         board,
+        cell,
         data,
         doctor,
         drivers,
@@ -54,7 +55,7 @@ def _register() -> None:
         training,
     )
 
-    nouns = (labs, data, training, drivers, extend, rerun, noise, augment, runs, show, board)
+    nouns = (labs, data, training, cell, drivers, extend, rerun, noise, augment, runs, show, board)
     for module in (*nouns, studies, mlflow, models, gc, exchange, doctor):
         module.register(app)
 

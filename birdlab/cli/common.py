@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ import typer
 if TYPE_CHECKING:
     from birdlab.lab import Lab
     from birdlab.record import RunResult
+    from birdlab.tasks import Executor
     from birdlab.tracking.mlflow_sink import MlflowSink
     from birdlab.tracking.runextras import Beside, Extras
 
@@ -21,7 +23,17 @@ SetOption = Annotated[
     typer.Option("--set", help="Change a field: --set train.optimizer.lr=3e-4 (repeatable)."),
 ]
 JobsOption = Annotated[
-    int | None, typer.Option("--jobs", "-j", min=1, help="Cells trained at once.")
+    int | None, typer.Option("--jobs", "-j", min=1, help="At most so many cells at once.")
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Run cells on a Dask cluster: tls://host:8786."),
+]
+InsecureOption = Annotated[
+    bool, typer.Option("--insecure", help="Let --scheduler go without TLS, in a network you trust.")
+]
+SlurmOption = Annotated[
+    bool, typer.Option("--slurm", help="Run cells as SLURM jobs; [slurm] in the lab file.")
 ]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Check everything, print the plan, train nothing.")
@@ -47,6 +59,29 @@ RunArgument = Annotated[
         help="A spec id's start, a name, an MLflow run id, SWEEP:best, @champion, or -1 (newest).",
     ),
 ]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where cells run, as the options of a command say."""
+
+    jobs: int | None = None
+    scheduler: str | None = None
+    slurm: bool = False
+    insecure: bool = False
+
+    def open(self, lab: Lab, *, apart: bool = True) -> Executor:
+        """The executor; see `open_executor`."""
+        from birdlab.sweep.executors import open_executor
+
+        return open_executor(
+            lab,
+            self.jobs,
+            scheduler=self.scheduler,
+            slurm=self.slurm,
+            insecure=self.insecure,
+            apart=apart,
+        )
 
 
 def check_choice(option: str, value: str, allowed: tuple[str, ...]) -> Any:

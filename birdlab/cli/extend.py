@@ -8,8 +8,12 @@ import typer
 
 from birdlab.cli.common import (
     DryRunOption,
+    InsecureOption,
     JobsOption,
+    Place,
     RunArgument,
+    SchedulerOption,
+    SlurmOption,
     TrackOption,
     load_result_spec,
 )
@@ -41,6 +45,9 @@ def extend(
     ] = None,
     name: Annotated[str, typer.Option(help="What the run is called then.")] = "",
     jobs: JobsOption = None,
+    scheduler: SchedulerOption = None,
+    slurm: SlurmOption = False,
+    insecure: InsecureOption = False,
     dry_run: DryRunOption = False,
     mlflow: TrackOption = True,
 ) -> None:
@@ -68,7 +75,8 @@ def extend(
     print_lines("\n".join(lines))
     print_lines(describe_plan(plan, lab) if dry_run else "\n".join(describe_cells(plan, lab)))
     if not dry_run:
-        train_and_print(extended, lab, jobs, mlflow, delta)
+        place = Place(jobs, scheduler, slurm, insecure)
+        train_and_print(extended, lab, place, mlflow, delta)
 
 
 def _extended(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from birdlab.cli.common import JobsOption, SetOption, TrackOption
+from birdlab.cli.common import JobsOption, Place, SetOption, TrackOption
 
 if TYPE_CHECKING:
     from birdlab.lab import Lab
@@ -69,7 +69,7 @@ def _train(
     experiment = add_cells(load_spec(path, overrides), n_seeds=seeds)
     if not experiment.name:
         experiment = experiment.model_copy(update={"name": path.stem})
-    return train_and_print(experiment, lab, jobs, mlflow, parse_overrides(overrides)).spec_id
+    return train_and_print(experiment, lab, Place(jobs), mlflow, parse_overrides(overrides)).spec_id
 
 
 def describe_noise(noise: NoiseFloor, name: str) -> list[str]:

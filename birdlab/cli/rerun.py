@@ -9,6 +9,7 @@ import typer
 from birdlab.cli.common import (
     DryRunOption,
     JobsOption,
+    Place,
     RunArgument,
     TrackOption,
     check_choice,
@@ -62,7 +63,7 @@ def rerun(
     if dry_run:
         print_lines("\n".join(describe_cells(plan, lab)))
         return
-    train_and_print(spec, lab, jobs, mlflow, record["delta"])
+    train_and_print(spec, lab, Place(jobs), mlflow, record["delta"])
 
 
 def check_unchanged(lab: Lab, record: dict[str, Any], progress: Any) -> None:

@@ -10,9 +10,13 @@ import typer
 from birdlab.cli.common import (
     DetachOption,
     DryRunOption,
+    InsecureOption,
     JobsOption,
+    Place,
     RestartOption,
+    SchedulerOption,
     SetOption,
+    SlurmOption,
     SystemOption,
     TrackOption,
     tracked,
@@ -38,6 +42,9 @@ def run(
     spec: Annotated[Path, typer.Argument(help="An experiment file.")],
     set_: SetOption = None,
     jobs: JobsOption = None,
+    scheduler: SchedulerOption = None,
+    slurm: SlurmOption = False,
+    insecure: InsecureOption = False,
     dry_run: DryRunOption = False,
     smoke: Annotated[
         int | None,
@@ -81,13 +88,14 @@ def run(
     if detach:
         detached(lab, driver_name(experiment))
         return
-    train_and_print(experiment, lab, jobs, mlflow, delta, restart=restart, watch=system_metrics)
+    place = Place(jobs, scheduler, slurm, insecure)
+    train_and_print(experiment, lab, place, mlflow, delta, restart=restart, watch=system_metrics)
 
 
 def train_and_print(
     experiment: ExperimentSpec,
     lab: Lab,
-    jobs: int | None,
+    place: Place,
     mlflow: bool,
     delta: dict[str, Any],
     *,
@@ -99,12 +107,11 @@ def train_and_print(
     from birdlab.cli.summaries import summarise_run
     from birdlab.record import RunNote
     from birdlab.run import run_experiment
-    from birdlab.sweep.executors import open_executor
 
     with tracked(lab, mlflow, watch=watch) as sinks:
         with (
             driving(lab, driver_name(experiment), "run", restart=restart) as command,
-            open_executor(lab, jobs, apart=False) as executor,
+            place.open(lab, apart=False) as executor,
         ):
             result = run_experiment(
                 experiment,
@@ -128,6 +135,9 @@ def sweep(
         typer.Option(help="Over an experiment file: --grid train.optimizer.lr=1e-4,1e-3"),
     ] = None,
     jobs: JobsOption = None,
+    scheduler: SchedulerOption = None,
+    slurm: SlurmOption = False,
+    insecure: InsecureOption = False,
     dry_run: DryRunOption = False,
     mlflow: TrackOption = True,
     system_metrics: SystemOption = False,
@@ -157,12 +167,11 @@ def sweep(
     from birdlab.cli.summaries import in_a_line, summarise_sweep
     from birdlab.cli.sweep_plans import announce
     from birdlab.sweep.driver import run_sweep
-    from birdlab.sweep.executors import open_executor
 
     with tracked(lab, mlflow, watch=system_metrics) as sinks:
         with (
             driving(lab, loaded.spec.name, "sweep", restart=restart) as command,
-            open_executor(lab, jobs) as executor,
+            Place(jobs, scheduler, slurm, insecure).open(lab) as executor,
         ):
             result = run_sweep(
                 loaded,

@@ -1,0 +1,75 @@
+"""One cell of an experiment, with what it starts from: what every executor boils down to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from birdlab.campaign import build_task
+from birdlab.cell import is_finished
+from birdlab.celljob import job_folder, save_job
+from birdlab.cellplan import CellPlan
+from birdlab.data.leaks import refuse_leaks
+from birdlab.errors import SpecError
+from birdlab.lab import Lab
+from birdlab.plan import Plan, Progress, plan_experiment, silent
+from birdlab.run import build_store, refuse_missing
+from birdlab.spec.experiment import ExperimentSpec
+from birdlab.tasks import Event, InProcess
+
+
+def finish_one(
+    spec: ExperimentSpec,
+    lab: Lab,
+    *,
+    stage: str | None = None,
+    emit: Callable[[Event], None] = lambda _: None,
+    progress: Progress = silent,
+) -> CellPlan:
+    """The one cell of an experiment with one fold and one seed, finished.
+
+    It is that of the last stage, or of `stage`. Cells that it starts from are finished before it,
+    cells that are there are left alone, and no run is scored or recorded. Raises SpecError for a
+    stage that the experiment does not have, and what planning and finishing raise.
+    """
+    plan = plan_experiment(spec, lab, progress=progress)
+    cell = _chosen(plan, stage)
+    refuse_leaks(plan.leaks, spec.data.accept_leaks)
+    refuse_missing(plan)
+    if not build_store(lab, plan, progress):
+        plan = plan_experiment(spec, lab, progress=progress)
+        cell = _chosen(plan, stage)
+    chain = [cell]
+    while (start := chain[0].start) is not None:
+        chain.insert(0, start)
+    missing = {c.cell_id for c in chain if not is_finished(lab, c)}
+    with job_folder(lab) as jobs:
+        tasks = [
+            build_task(plan, c, lab, save_job(plan, c, jobs), missing)
+            for c in chain
+            if c.cell_id in missing
+        ]
+        for task in tasks:
+            emit(Event("queued", task.cell_id, {"title": task.title}))
+        failed = InProcess().execute(tasks, emit)
+    for error in failed.values():
+        raise error
+    return cell
+
+
+def _chosen(plan: Plan, stage: str | None) -> CellPlan:
+    """The cell of a stage of a plan."""
+    if len(plan.final_cells) != 1:
+        raise SpecError(
+            "one cell has one fold and one seed", got=f"{len(plan.final_cells)} cells",
+            fix="set cells.folds and cells.seeds to one each",
+        )  # fmt: skip
+    (last,) = plan.final_cells
+    if stage is None:
+        return last
+    for cell in plan.cells:
+        if cell.stage.name == stage:
+            return cell
+    raise SpecError(
+        f"the experiment has no stage {stage!r}",
+        expected=", ".join(dict.fromkeys(c.stage.name for c in plan.cells)),
+    )
