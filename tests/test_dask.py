@@ -91,6 +91,7 @@ def parent(pid: int) -> int:
         return 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_cells_on_workers(make_lab: MakeLab, cluster: Cluster) -> None:
     lab, events = make_lab(), list[Event]()
     (task,) = tasks_of(lab, {**LONG, "cells.folds": [0]})
@@ -101,6 +102,7 @@ def test_ctrl_c_saves_cells_on_workers(make_lab: MakeLab, cluster: Cluster) -> N
     assert "failed" not in [e.kind for e in events]
 
 
+@pytest.mark.slow
 def test_a_driver_that_is_killed_leaves_no_cell_at_work(
     make_lab: MakeLab, cluster: Cluster
 ) -> None:

@@ -144,6 +144,7 @@ def test_an_unwanted_cell_is_saved_and_one_that_waits_is_not_begun(make_lab: Mak
     assert "failed" not in [e.kind for e in events]
 
 
+@pytest.mark.slow
 def test_a_child_that_someone_else_stops_is_a_lost_worker(make_lab: MakeLab) -> None:
     lab, events = make_lab(), list[Event]()
     (task,) = tasks_of(lab, {**LONG, "cells.folds": [0]})
@@ -200,6 +201,7 @@ def test_the_driver_dies_and_so_do_its_children_at_once(make_lab: MakeLab) -> No
     assert told[0]["kind"] == "placed"
 
 
+@pytest.mark.slow
 def test_a_child_that_hears_nothing_saves_its_cell_and_ends(make_lab: MakeLab) -> None:
     """The parent is alive and says nothing more, as one that hangs."""
     lab = make_lab()

@@ -33,6 +33,7 @@ def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
 
 
+@pytest.mark.slow
 def test_the_driver_leaves_and_collects_a_job_that_met_its_limit(
     make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
