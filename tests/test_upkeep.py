@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 from conftest import MakeLab
 from filelock import FileLock
 
@@ -28,10 +29,10 @@ from birdlab.cellfiles import WEIGHTS
 from birdlab.celljob import job_folder, save_job
 from birdlab.cli import app as entry
 from birdlab.errors import BirdlabError, DataError
-from birdlab.lab import Lab, write_whole
+from birdlab.lab import Lab, open_lab, write_whole
 from birdlab.plan import plan_experiment
 from birdlab.recorded import load_json, record_paths
-from birdlab.run import run_experiment
+from birdlab.run import build_store, run_experiment
 from birdlab.spec import load_spec
 from birdlab.study.ledger import append_row, load_ledger
 from birdlab.tracking.drivers import DriverNote
@@ -194,6 +195,31 @@ def test_leftovers_and_old_failures_go_and_links_are_not_followed(
     assert sorted(p.name for p in failed.iterdir()) == ["elsewhere"]
     assert (outside / "cell.json").is_file() and foreign.is_dir()
     assert len(record_paths(lab)) == 1
+
+
+def test_decoded_audio_of_no_data_set_goes_when_asked_for(make_lab: MakeLab) -> None:
+    lab = make_lab(trained=True)
+    assert names(lab, waveforms=True) == {}
+    shutil.copytree(lab.dataset_root("abroad"), lab.root / "elsewhere")
+    toml = lab.root / "birdlab.toml"
+    mine = toml.read_text()
+    toml.write_text(mine + 'elsewhere = "elsewhere"\n')
+    for audio in (lab.root / "elsewhere").rglob("*.ogg"):
+        wave, rate = soundfile.read(audio)
+        soundfile.write(audio, wave * 0.5, rate)
+    with_more = open_lab(lab.root)
+    changes = {"data.base": "elsewhere", "cells.folds": [0]}
+    plan = plan_experiment(load_spec(lab.root / "tiny.yaml", changes), with_more)
+    assert build_store(with_more, plan)
+    assert names(with_more, waveforms=True) == {}
+    toml.write_text(mine)
+    found = find_garbage(lab, waveforms=True)
+    assert [(item.kind, item.path.name) for item in found] == [("waves", "00001.npy")]
+    assert len(free_garbage(lab, found)) == 1
+    assert sorted(p.name for p in lab.waves.glob("0*")) == ["00000.i16", "00000.npy"]
+    assert (
+        run_experiment(load_spec(lab.root / "tiny.yaml", {"train.batch": 8}), lab=lab).trained == 2
+    )
 
 
 def test_gc_asks_before_it_frees(make_lab: MakeLab, cli: Any) -> None:

@@ -17,6 +17,9 @@ def gc(
     keep_days: Annotated[
         float, typer.Option(min=0, help="What nothing refers to stays for so many days.")
     ] = 14.0,
+    waveforms: Annotated[
+        bool, typer.Option("--waveforms", help="Also decoded audio of no data set of the lab.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Free it without asking.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="As JSON; frees nothing.")] = False,
 ) -> None:
@@ -33,7 +36,7 @@ def gc(
     from birdlab.upkeep.garbage import find_garbage, free_garbage
 
     lab = open_lab(extensions=False)
-    found = find_garbage(lab, keep_days)
+    found = find_garbage(lab, keep_days, waveforms=waveforms)
     if json_:
         rows = [{**vars(item), "path": str(item.path)} for item in found]
         typer.echo(json.dumps(rows, indent=1))

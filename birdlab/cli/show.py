@@ -76,6 +76,8 @@ def _facts(lab: Lab, record: dict[str, Any]) -> dict[str, Any]:
         commands = [f"birdlab lb add {run} --metric padded_cmap --public SCORE"]
     else:
         settings = flatten(load_result_spec(record))
+        if here < len(cells):
+            commands[-1:] = [f"birdlab rerun {run} --keep all   (trains the dropped weights again)"]
     sweeps = {
         name: (said["title"] or title_of(said["delta"]))
         + (f" (stopped at {said['stopped_at']})" if said.get("stopped_at") else "")

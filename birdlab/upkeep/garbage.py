@@ -16,6 +16,7 @@ from birdlab.celljob import JOB, is_left_behind
 from birdlab.lab import Lab
 from birdlab.recorded import iter_line, load_records
 from birdlab.tracking.drivers import load_drivers
+from birdlab.upkeep.waveshards import find_unused_shards, remove_shard
 
 KEEP_DAYS = 14.0
 """What nothing refers to stays so long: a sweep under way has no records yet."""
@@ -26,7 +27,7 @@ _GONE = ".gone"
 
 @dataclass(frozen=True)
 class Garbage:
-    """Something that can be freed: cell, part, jobs, failed or unfinished; why; its size."""
+    """Something that can be freed: cell, part, jobs, failed, unfinished or waves; why; its size."""
 
     kind: str
     path: Path
@@ -34,13 +35,16 @@ class Garbage:
     n_bytes: int
 
 
-def find_garbage(lab: Lab, keep_days: float = KEEP_DAYS) -> list[Garbage]:
+def find_garbage(
+    lab: Lab, keep_days: float = KEEP_DAYS, *, waveforms: bool = False
+) -> list[Garbage]:
     """What could be freed, the largest first; nothing is changed.
 
     Never a cell that a record needs, for itself or as a start, or whose lock is held; while a
     driver runs no cell at all, since it may count on any; nothing younger than `keep_days` days
-    unless it is certainly of no use; no waveform, no model, nothing outside the lab's stores,
-    nothing behind a symbolic link.
+    unless it is certainly of no use; no waveform, unless `waveforms` asks for shards that no data
+    set of the lab uses; no model, nothing outside the lab's stores, nothing behind a symbolic
+    link.
     """
     found = [
         item
@@ -50,6 +54,7 @@ def find_garbage(lab: Lab, keep_days: float = KEEP_DAYS) -> list[Garbage]:
             *_jobs(lab),
             *_failed(lab, keep_days),
             *_unfinished(lab),
+            *(_shards(lab, keep_days) if waveforms else ()),
         )
         if _is_inside(lab, item.path)
     ]
@@ -61,12 +66,14 @@ def free_garbage(lab: Lab, found: Sequence[Garbage]) -> list[Garbage]:
     needed, driven = needed_cells(lab), is_driven(lab)
     gone = []
     for item in found:
-        if not _is_inside(lab, item.path) or (item.kind == "cell" and driven):
+        if not _is_inside(lab, item.path) or (driven and item.kind in ("cell", "waves")):
             continue
         if item.kind in ("cell", "part") and _cell_id(item.path) in needed:
             continue
         try:
-            if item.kind in ("cell", "part"):
+            if item.kind == "waves":
+                remove_shard(lab, item.path)
+            elif item.kind in ("cell", "part"):
                 with FileLock(_lock_path(lab, item.path), timeout=0):
                     _remove(item.path)
             else:
@@ -160,6 +167,12 @@ def _unfinished(lab: Lab) -> Iterator[Garbage]:
     for pattern in ("runs/.*.part", "sweeps/.*.part", "models/.*.part", "models/.*.onnx"):
         yield from _old_writes(sorted(lab.stores.glob(pattern)))
     yield from _old_writes(sorted(lab.cells.glob("[!.]*/.*.part")))
+
+
+def _shards(lab: Lab, keep_days: float) -> Iterator[Garbage]:
+    for index in [] if is_driven(lab, keep_days) else find_unused_shards(lab):
+        n_bytes = size_of(index) + size_of(index.with_suffix(".i16"))
+        yield Garbage("waves", index, "of no data set of the lab", n_bytes)
 
 
 def _old_writes(paths: Sequence[Path]) -> Iterator[Garbage]:
