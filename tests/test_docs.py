@@ -25,6 +25,7 @@ DOCUMENTS = [
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "docs/architecture.md",
+    "docs/cluster.md",
     "docs/demo.md",
     "docs/data.md",
     "docs/models.md",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
 
 from birdlab.errors import LabError
-from birdlab.lab import LabFile, open_lab
+from birdlab.lab import LabFile, SlurmSettings, open_lab
 from birdlab.sweep.slots import (
     FreeSlots,
     Inventory,
@@ -94,6 +96,22 @@ def test_the_lab_file_declares_what_cells_may_use(
     (tmp_path / "birdlab.toml").write_text("gpus = 0\n")
     assert build_inventory(open_lab(tmp_path)).gpus == ()
     assert LabFile().gpus is None
+
+
+def test_the_files_of_the_cluster_page_load(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "cluster.md").read_text()
+    (toml,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "birdlab.toml").write_text(toml)
+    lab = open_lab(tmp_path)
+    assert (lab.file.cells_per_gpu, lab.file.slurm.gpus, lab.file.slurm.time_min) == (2, 1, 240)
+    named = set(SlurmSettings.model_fields)
+    assert {name for name in named if f"`{name}" not in text} == set()
+    dask, kubernetes = (
+        YAML(typ="safe").load(t) for t in re.findall(r"```yaml\n(.*?)```", text, re.S)
+    )
+    assert dask["distributed"]["comm"]["require-encryption"] is True
+    (worker,) = kubernetes["spec"]["template"]["spec"]["containers"]
+    assert worker["command"][:2] == ["dask", "worker"]
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,8 @@ class SlurmExecutor:
         for result in self.folder.glob(f"*/{RESULT}"):
             if json.loads(result.read_text())["error"] is None:
                 shutil.rmtree(result.parent, ignore_errors=True)
+        if not list(self.folder.glob(f"*/{TASK}")):
+            shutil.rmtree(self.folder / "log", ignore_errors=True)
         return self
 
     def __exit__(self, *error: object) -> None:
