@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 
 from filelock import FileLock, Timeout
 
 from birdlab.cellfiles import WEIGHTS
+from birdlab.celljob import JOB, is_left_behind
 from birdlab.lab import Lab
 from birdlab.plan import Plan
 from birdlab.recorded import iter_line, load_records
@@ -16,7 +18,8 @@ def drop_weights(lab: Lab, scored: Sequence[Plan], waiting: Sequence[Plan]) -> l
     """Remove the weights that the scored runs let go; the ids of their cells.
 
     Weights stay that another run of the lab keeps, that a run `waiting` for the next command may
-    start from, or that someone is working on. Cards, curves and outputs always stay.
+    start from, or that someone works on or starts from right now. Cards, curves and outputs
+    always stay.
     """
     loose = {c.cell_id for p in scored for c in p.cells if not c.keeps_weights}
     loose = {cell_id for cell_id in loose if (lab.cells / cell_id / WEIGHTS).is_file()}
@@ -24,8 +27,22 @@ def drop_weights(lab: Lab, scored: Sequence[Plan], waiting: Sequence[Plan]) -> l
         return []
     kept = {c.cell_id for p in scored for c in p.cells if c.keeps_weights}
     kept |= {c.cell_id for p in waiting for c in p.cells}
-    kept |= _kept_by_records(lab, {p.spec_id for p in scored})
+    kept |= cells_in_work(lab) | _kept_by_records(lab, {p.spec_id for p in scored})
     return [cell_id for cell_id in sorted(loose - kept) if _drop(lab, cell_id)]
+
+
+def cells_in_work(lab: Lab) -> set[str]:
+    """The cells that drivers, as far as they may be alive, train now, and those they start from."""
+    ids: set[str] = set()
+    for job in lab.cells.glob(f".jobs-*/*/{JOB}"):
+        if is_left_behind(job.parent.parent):
+            continue
+        try:
+            content = json.loads(job.read_text())
+        except (OSError, ValueError):  # its driver is just writing or removing it
+            continue
+        ids |= {content["cell_id"], content["start"] or content["cell_id"]}
+    return ids
 
 
 def _kept_by_records(lab: Lab, but: Collection[str]) -> set[str]:

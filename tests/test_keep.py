@@ -11,8 +11,11 @@ from conftest import MakeLab
 from filelock import FileLock
 
 from birdlab.cellfiles import WEIGHTS
+from birdlab.celljob import job_folder, save_job
 from birdlab.errors import CellError, PromotionError, SpecError
+from birdlab.keeping import drop_weights
 from birdlab.lab import Lab
+from birdlab.more import add_stage
 from birdlab.network import weights_path
 from birdlab.plan import plan_experiment
 from birdlab.promote.members import plan_of
@@ -104,8 +107,6 @@ def test_weights_that_another_run_keeps_or_someone_holds_stay(make_lab: MakeLab)
 
 
 def test_the_checkpoint_of_weights_on_their_way_back_is_left_alone(make_lab: MakeLab) -> None:
-    from birdlab.celljob import job_folder
-
     lab = make_lab(trained=True)
     run(lab, {"keep": "outputs"})
     one, two = sorted(p for p in lab.cells.iterdir() if p.is_dir() and p.name[0] != ".")
@@ -116,3 +117,16 @@ def test_the_checkpoint_of_weights_on_their_way_back_is_left_alone(make_lab: Mak
     with job_folder(lab):
         assert [part.exists() for part in parts] == [True, False]
     assert Path(one / "cell.json").is_file()
+
+
+def test_weights_that_another_driver_starts_from_stay(make_lab: MakeLab) -> None:
+    lab = make_lab(trained=True)
+    final = load_spec(lab.root / "tiny.yaml", {"keep": "outputs"})
+    more = plan_experiment(add_stage(load_spec(lab.root / "tiny.yaml"), 1), lab)
+    cell = next(c for c in more.cells if c.start is not None)
+    assert cell.start is not None
+    with job_folder(lab) as jobs:
+        save_job(more, cell, jobs)
+        dropped = drop_weights(lab, [plan_experiment(final, lab)], [])
+        assert set(weights(lab)) == {cell.start.cell_id}
+    assert len(dropped) == 1

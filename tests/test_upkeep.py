@@ -302,6 +302,12 @@ def tar_of(path: Path, files: dict[str, bytes], **change: Any) -> Path:
     return path
 
 
+RECORD: dict[str, Any] = {
+    **dict.fromkeys(("name", "project", "created_at", "updated_at"), ""),
+    **{key: {} for key in ("delta", "sweeps", "scores", "evaluation")},
+    "spec_id": "0123456789ab",
+    "cells": [],
+}
 CELL = "cells/0123456789abcdef/cell.json"
 
 
@@ -325,8 +331,11 @@ CELL = "cells/0123456789abcdef/cell.json"
         ({"cells/0123456789abcdef/curves.parquet": b"x"}, {}, "what its id says"),
         ({CELL: b"x" * 3_000_000}, {}, "more than 0.002 GB"),
         ({"runs/0123456789ab.json":
-          b'{"spec_id": "0123456789ab", "cells": [{"cell_id": "../.."}]}'},
+          json.dumps({**RECORD, "cells": [{"cell_id": "../.."}]}).encode()},
          {"manifest": {"runs": ["0123456789ab"]}}, "what is no cell"),
+        ({"runs/0123456789ab.json": json.dumps({**RECORD, "name": "\x1b[2J"}).encode()},
+         {"manifest": {"runs": ["0123456789ab"]}}, "not that of this run"),
+        ({CELL: b'{"cell_id": "0123456789abcdef"}'}, {}, "what its id says"),
         ({}, {"manifest": {"runs": ["0123456789ab"]}}, "not that of this run"),
         ({}, {"manifest": {"ledger": [{"run": "x"}]}}, "date is not a date"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -139,18 +140,10 @@ def _open_cell(card: Path) -> None:
     if weights.is_file():
         with weights.open("rb") as file:
             n_header = int.from_bytes(file.read(8), "little")
-            header = load_json_bytes(file.read(n_header))
+            header = json.loads(file.read(n_header))
         ends = [said["data_offsets"][1] for name, said in header.items() if name != "__metadata__"]
         if weights.stat().st_size != 8 + n_header + max(ends, default=0):
             raise OSError(f"{weights.name} was cut off")
-
-
-def load_json_bytes(content: bytes) -> dict[str, dict[str, list[int]]]:
-    """The header of a safetensors file; ValueError for bytes that are none."""
-    import json
-
-    header: dict[str, dict[str, list[int]]] = json.loads(content)
-    return header
 
 
 def _waves(lab: Lab) -> Iterator[Finding]:

@@ -23,6 +23,13 @@ from birdlab.study.ledger import append_row, load_ledger
 from birdlab.study.ledger_row import check_row
 from birdlab.upkeep.archive import MAX_GB, Manifest, unpack_archive, write_archive
 
+_RECORD = {
+    **dict.fromkeys(("spec_id", "name", "project", "created_at", "updated_at"), str),
+    **dict.fromkeys(("delta", "sweeps", "scores", "evaluation"), dict),
+    "cells": list,
+}
+"""What the record of a run must hold for the lab's lists to be read."""
+
 
 @dataclass
 class Imported:
@@ -130,12 +137,13 @@ def _check_content(lab: Lab, staging: Path, manifest: Manifest, path: Path) -> N
         content, start = card.get("document"), card.get("start")
         if start is not None and not _is_id(start):
             raise refuse(f"the cell {cell_id} starts from {start!r}, which is no cell")
-        if card.get("cell_id") != cell_id or (content is not None and digest(content) != cell_id):
+        if card.get("cell_id") != cell_id or digest(content) != cell_id:
             raise refuse(f"the cell {cell_id} does not hold what its id says")
     for run in manifest.runs:
         file = staging / "runs" / f"{run}.json"
         record = load_json(file) if file.is_file() else {}
-        if record.get("spec_id") != run or not isinstance(record.get("cells"), list):
+        whole = all(isinstance(record.get(key), kind) for key, kind in _RECORD.items())
+        if record.get("spec_id") != run or not whole or not str(record["name"]).isprintable():
             raise refuse(f"the record of {run} is not that of this run")
         needed = {str(cell.get("cell_id")) for cell in record["cells"]}
         if not all(map(_is_id, needed)):

@@ -55,8 +55,9 @@ def import_foreign(
     for (fold, seed), rows in table.groupby(["fold", "seed"]):
         stored, rows_id = _stored(plan, rows), _rows_id(plan, int(fold), rows)
         scored = fold_table(stored, AS_IS, plan.spec.evaluate)
-        cell_id = digest({"foreign": content, "name": name, "fold": int(fold), "seed": int(seed)})
-        _save_cell(lab, cell_id, rows_id, stored, {"fold": int(fold), "seed": int(seed)})
+        document = {"foreign": content, "name": name, "fold": int(fold), "seed": int(seed)}
+        cell_id = digest(document)
+        _save_cell(lab, cell_id, rows_id, stored, document)
         tables[int(fold), int(seed)] = scored
         cells.append(_cell_row(int(fold), int(seed), cell_id, rows_id, scored))
     kept = None
@@ -161,11 +162,11 @@ def _rows_id(plan: Plan, fold: int, rows: pd.DataFrame) -> str:
 
 
 def _save_cell(
-    lab: Lab, cell_id: str, rows_id: str, stored: StoredOutputs, key: Mapping[str, int]
+    lab: Lab, cell_id: str, rows_id: str, stored: StoredOutputs, document: Mapping[str, Any]
 ) -> None:
     folder = lab.cells / cell_id
     save_outputs(folder / f"outputs-{rows_id}", stored)
-    card = {"cell_id": cell_id, "foreign": True, "start": None, **key}
+    card = {"cell_id": cell_id, "start": None, "document": document}
     write_whole(folder / CARD, json.dumps(card, indent=1, sort_keys=True))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from birdlab.cellfiles import CARD, WEIGHTS
-from birdlab.celljob import JOB, is_left_behind
+from birdlab.celljob import is_left_behind
+from birdlab.keeping import cells_in_work
 from birdlab.lab import Lab
 from birdlab.recorded import iter_line, load_records
 from birdlab.tracking.drivers import load_drivers
@@ -87,10 +87,7 @@ def free_garbage(lab: Lab, found: Sequence[Garbage]) -> list[Garbage]:
 def needed_cells(lab: Lab) -> set[str]:
     """The cells that records refer to, those that drivers work for now, and all they start from."""
     ids = {str(cell["cell_id"]) for record in load_records(lab) for cell in record["cells"]}
-    for job in lab.cells.glob(f".jobs-*/*/{JOB}"):
-        if not is_left_behind(job.parent.parent):
-            content = json.loads(job.read_text())
-            ids |= {content["cell_id"], *([content["start"]] if content["start"] else [])}
+    ids |= cells_in_work(lab)
     return {needed for cell_id in ids for needed in iter_line(lab, cell_id)}
 
 
@@ -164,7 +161,8 @@ def _failed(lab: Lab, keep_days: float) -> Iterator[Garbage]:
 
 
 def _unfinished(lab: Lab) -> Iterator[Garbage]:
-    for pattern in ("runs/.*.part", "sweeps/.*.part", "models/.*.part", "models/.*.onnx"):
+    patterns = [f"{store}/.*.part" for store in ("runs", "sweeps", "models")]
+    for pattern in (*patterns, "models/.*.onnx", ".import-*"):
         yield from _old_writes(sorted(lab.stores.glob(pattern)))
     yield from _old_writes(sorted(lab.cells.glob("[!.]*/.*.part")))
 
