@@ -28,7 +28,7 @@ from birdlab.study.noise import detectable_delta, estimate_noise
 from birdlab.study.noise_file import save_noise
 from birdlab.sweep.driver import run_sweep
 from birdlab.sweep.dryrun import SweepPlan, check_models, estimate_sweep, plan_sweep
-from birdlab.sweep.estimate import clip_costs, estimate_plans, load_cards, shape_of
+from birdlab.sweep.estimate import estimate_plans, load_cards, shape_of
 from birdlab.tasks import InProcess
 
 BATCHES = "base: tiny.yaml\nname: s\ngrid: {train.batch: [4, 5], output.clip: [0.75]}\n"
@@ -90,12 +90,16 @@ def test_nothing_to_train_takes_no_time(make_lab: MakeLab) -> None:
 
 def test_the_middle_of_finished_cells_counts_and_other_shapes_do_not(make_lab: MakeLab) -> None:
     lab = make_lab()
-    document = plan_of(lab, BATCHES).arms[0][1].cells[0].document
+    plan = plan_of(lab, "base: tiny.yaml\nname: s\ncells: {folds: [0]}\ngrid: {train.batch: [4]}\n")
+    plans = [arm_plan for _, arm_plan in plan.arms]
+    document = plans[0].cells[0].document
     wide = {**document, "train": {**document["train"], "window_s": 3}}
-    cards = [card(document, s) for s in (16.0, 32.0, 800.0)] + [card(wide, 1.0)]
-    costs = clip_costs(cards)
-    assert costs[shape_of(document)] == (2.0, 3)
-    assert costs[shape_of(wide)] == (1 / 16, 1)
+    cards = [card(document, s) for s in (16.0, 32.0, 800.0)]
+    others = [card(wide, 1.0), card(document, 1e6, steps=17), card(document, 0.1, steps=400)]
+    estimate = estimate_plans(plans, (), [*cards, *others], 1)
+    assert (estimate.seconds, estimate.measured) == (32.0, 3)
+    assert estimate_plans(plans, (), others, 1).seconds is None
+    assert estimate_plans(plans, (), [card(document, 64.0, steps=16)], 1).seconds == 16.0
     assert shape_of(document) == shape_of({**document, "seed": 7, "rows": "others"})
 
 

@@ -222,10 +222,10 @@ def test_importance_is_unknown_with_few_trials_or_nothing_to_compare(tmp_path: P
     spec = OptunaSpec(space=BRANCHES, trials=30, sampler="random")
     points = first_batch(spec.model_copy(update={"batch": 30}), asks_gamma_of_focal)
     scored = [(p, noisy(p, n)) for n, p in enumerate(points)]
-    assert n_needed(spec) == 24
-    assert importance(spec, scored[:23]) == {}
-    assert importance(spec, scored[:24]) != {}
-    assert "23 of the 24" in importance_sentence(spec, {}, 23)
+    assert n_needed(spec) == 18, "three entries have no condition"
+    assert importance(spec, scored[:17]) == {}
+    assert importance(spec, scored[:18]) != {}
+    assert "17 of the 18" in importance_sentence(spec, {}, 17)
     assert importance(spec, [(p, 0.5) for p in points]) == {}
     one = OptunaSpec(space={"train.batch": BRANCHES["train.batch"]}, trials=30)
     assert importance(one, [({"train.batch": p["train.batch"]}, s) for p, s in scored]) == {}

@@ -105,7 +105,7 @@ def describe_estimate(plan: SweepPlan, estimate: Estimate, detectable: str) -> s
     lines = [
         f"sweep {spec.name}: {head}, {estimate.cells} distinct cells, {estimate.cached} cached, "
         f"{estimate.to_train} to train ({estimate.steps:,} steps)",
-        f"time     {_time(estimate, points / max(1, n_arms))}",
+        f"time     {_time(estimate, None if spec.optuna is None else points / max(1, n_arms))}",
         f"detects  {detectable}",
     ]
     if spec.race is not None:
@@ -134,16 +134,18 @@ def describe_models(check: ModelCheck) -> str:
     return "\n".join(lines)
 
 
-def _time(estimate: Estimate, times: float) -> str:
-    if not estimate.to_train:
+def _time(estimate: Estimate, batches: float | None) -> str:
+    """The time in words; of a search the time of so many batches like the first."""
+    if not estimate.to_train and batches is None:
         return "none: every cell is in the cache"
     if estimate.seconds is None:
-        return "unknown: no cell of this network, window and threads is finished"
-    at_least = "at least " if estimate.unmeasured else "about "
+        return "unknown: no cell of this network, window and length is finished"
+    about = "at least" if estimate.unmeasured else "about"
     unknown = f"; {estimate.unmeasured} cells of unknown cost" if estimate.unmeasured else ""
+    what = "" if batches is None else " for all points, less what is in the cache,"
     return (
-        f"{at_least}{in_time(estimate.seconds * times)} with {estimate.slots} cells at once, as "
-        f"{estimate.measured} finished cells like them took{unknown}"
+        f"{about} {in_time(estimate.seconds * (batches or 1))}{what} with {estimate.slots} cells "
+        f"at once, as {estimate.measured} finished cells like them took{unknown}"
     )
 
 

@@ -12,7 +12,8 @@ from birdlab.spec.conditions import Conditions
 from birdlab.spec.diff import title_of
 from birdlab.spec.identity import canonical_json
 from birdlab.spec.kinds import nearest
-from birdlab.spec.space import WHEN, Axis, Changes, When
+from birdlab.spec.points import SearchSpace
+from birdlab.spec.space import WHEN, Axis, Changes, When, lay_over
 from birdlab.spec.sweep import ALL, BASE, Arm, Sweep
 
 MIN_RACE_FOLDS = 3
@@ -65,50 +66,6 @@ def sweep_arms(sweep: Sweep) -> list[Arm]:
     _refuse_twins(sweep, arms)
     _check_plans(sweep, arms)
     return arms
-
-
-def lay_over(delta: Mapping[str, Any], changes: Mapping[str, Any]) -> Changes:
-    """`delta` with `changes` made after it."""
-    return {k: v for k, v in delta.items() if k not in changes} | dict(changes)
-
-
-def point_arm(sweep: Sweep, point: Mapping[str, Any]) -> Arm:
-    """The arm at one point of a searched space, which gives each asked entry its value."""
-    space = (sweep.spec.optuna or sweep.spec.random).space  # type: ignore[union-attr]
-    delta: Changes = {}
-    titles = []
-    for key, value in point.items():
-        changes = space[key].changes(key, value)
-        titles.append(str(value) if space[key].bundles else title_of(changes))
-        delta = lay_over(delta, changes)
-    return sweep.build_arm(", ".join(titles) or BASE, delta, point=point)
-
-
-def space_conditions(sweep: Sweep) -> Conditions:
-    """What judges the conditions of a searched space, which are checked here."""
-    form = sweep.spec.form
-    space = (sweep.spec.optuna or sweep.spec.random).space  # type: ignore[union-attr]
-    fields = {
-        key: [f for bundle in entry.bundles.values() for f in bundle] or [key]
-        for key, entry in space.items()
-    }
-    conditions = Conditions(sweep.base, sweep.spec.set, fields)
-    for key, entry in space.items():
-        conditions.check(key, entry.when, sweep.place(f"{form}.space.{key}"))
-    return conditions
-
-
-def applies(sweep: Sweep, conditions: Conditions, key: str, point: Mapping[str, Any]) -> bool:
-    """Whether the entry `key` of a searched space is asked at the point so far."""
-    space = (sweep.spec.optuna or sweep.spec.random).space  # type: ignore[union-attr]
-    when = space[key].when
-    if not when:
-        return True
-    delta: Changes = {}
-    for name, value in point.items():
-        delta = lay_over(delta, space[name].changes(name, value))
-    place = sweep.place(f"{sweep.spec.form}.space.{key}")
-    return conditions.hold(when, point, delta, place)
 
 
 # ---------------------------------------------------------------- forms
@@ -203,15 +160,15 @@ def _random(sweep: Sweep) -> Iterator[Arm]:
     """Draw n gives each entry a number of its own, so that a longer search goes on."""
     spec = sweep.spec.random
     assert spec is not None
-    conditions = space_conditions(sweep)
+    space = SearchSpace(sweep)
     seen: set[str] = set()
     n = misses = 0
     while len(seen) < spec.trials and misses < _MISSES:
         point: dict[str, Any] = {}
         for key, entry in spec.space.items():
-            if applies(sweep, conditions, key, point):
+            if space.applies(key, point):
                 point[key] = entry.draw(random.Random(f"{spec.seed} {n} {key}"))
-        arm = point_arm(sweep, point)
+        arm = space.arm(point)
         identity = canonical_json(arm.spec)
         misses = misses + 1 if identity in seen else 0
         if not misses:

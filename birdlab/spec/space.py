@@ -25,6 +25,11 @@ def is_bundles(values: object) -> bool:
     return isinstance(values, dict) and all(isinstance(v, dict) for v in values.values())
 
 
+def lay_over(delta: Mapping[str, Any], changes: Mapping[str, Any]) -> Changes:
+    """`delta` with `changes` made after it."""
+    return {k: v for k, v in delta.items() if k not in changes} | dict(changes)
+
+
 def check_distinct(values: tuple[Any, ...]) -> None:
     """Raise ValueError when a list names one value twice, or two that read the same in titles."""
     if len({repr(v) for v in values}) < len(values):

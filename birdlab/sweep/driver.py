@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -17,7 +17,8 @@ from birdlab.lab import Lab, write_whole
 from birdlab.plan import Plan, Progress, silent
 from birdlab.record import RunNote, RunResult
 from birdlab.run import Sink, run_experiments
-from birdlab.spec.arms import applies, point_arm, space_conditions, sweep_arms
+from birdlab.spec.arms import sweep_arms
+from birdlab.spec.points import SearchSpace
 from birdlab.spec.sweep import Arm, Sweep
 from birdlab.study.racing import SeedRace, saved_cells
 from birdlab.study.ranking import Ranking, rank_arms
@@ -166,11 +167,11 @@ def _search(
     from birdlab.sweep.search import search
 
     assert sweep.spec.optuna is not None
-    conditions = space_conditions(sweep)
+    space = SearchSpace(sweep)
     done: dict[str, tuple[Arm, RunResult | BirdlabError]] = {}
 
     def run_batch(points: Sequence[dict[str, Any]]) -> list[float | None]:
-        arms = [point_arm(sweep, point) for point in points]
+        arms = [space.arm(point) for point in points]
         pairs = run(list({arm.title: arm for arm in arms}.values()))
         done.update({arm.title: (arm, result) for arm, result in pairs})
         if not wanted(ALL):
@@ -180,7 +181,7 @@ def _search(
 
     journal = sweep_path(lab, sweep.spec.name).with_suffix(".asked.jsonl")
     with suppress(StoppedError):
-        search(sweep.spec.optuna, journal, run_batch, partial(applies, sweep, conditions))
+        search(sweep.spec.optuna, journal, run_batch, space.applies)
     return list(done.values())
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from birdlab.cell import find_lacking
 from birdlab.errors import BirdlabError
 from birdlab.lab import Lab
 from birdlab.plan import Plan, Progress, plan_experiment, silent
-from birdlab.spec.arms import applies, lay_over, point_arm, space_conditions, sweep_arms
-from birdlab.spec.diff import title_of
+from birdlab.spec.arms import sweep_arms
+from birdlab.spec.points import SearchSpace
 from birdlab.spec.sweep import Arm, Sweep
 from birdlab.sweep.estimate import Estimate, estimate_plans, load_cards
 from birdlab.sweep.slots import build_inventory
@@ -72,11 +71,11 @@ def plan_sweep(sweep: Sweep, lab: Lab, progress: Progress = silent) -> SweepPlan
         return with_cached(sweep, planned(sweep_arms(sweep)), lab)
     from birdlab.sweep.search import first_batch
 
-    points = first_batch(sweep.spec.optuna, partial(applies, sweep, space_conditions(sweep)))
-    arms = {arm.title: arm for arm in (point_arm(sweep, point) for point in points)}
+    space = SearchSpace(sweep)
+    points = first_batch(sweep.spec.optuna, space.applies)
+    arms = {arm.title: arm for arm in (space.arm(point) for point in points)}
     plan = with_cached(sweep, planned(list(arms.values())), lab)
-    alone = planned(list(list_alone(sweep)))
-    return SweepPlan(sweep, plan.arms, plan.cached, alone)
+    return replace(plan, alone=planned(list_alone(space)))
 
 
 def with_cached(sweep: Sweep, arms: Sequence[tuple[Arm, Plan]], lab: Lab) -> SweepPlan:
@@ -89,14 +88,21 @@ def with_cached(sweep: Sweep, arms: Sequence[tuple[Arm, Plan]], lab: Lab) -> Swe
 def estimate_sweep(plan: SweepPlan, lab: Lab, jobs: int | None = None) -> Estimate:
     """What the arms of a plan would train on this machine with at most `jobs` cells at once.
 
-    Of a search it is the first batch.
+    Of a search it is the first batch, and its time is what that takes where nothing is cached, as
+    of the batches that nobody knows yet.
     """
     inventory = build_inventory(lab)
     slots = len(inventory.slots(jobs or lab.file.jobs))
     threads = max((c.stage.train.threads_per_cell for _, c in plan.cells.values()), default=1)
     slots = min(slots, max(1, inventory.cores // threads))
-    cards = load_cards(lab) if set(plan.cells) - plan.cached else []
-    return estimate_plans([arm_plan for _, arm_plan in plan.arms], plan.cached, cards, slots)
+    plans = [arm_plan for _, arm_plan in plan.arms]
+    is_search = plan.sweep.spec.optuna is not None
+    cards = load_cards(lab) if is_search or set(plan.cells) - plan.cached else []
+    estimate = estimate_plans(plans, plan.cached, cards, slots)
+    if not is_search:
+        return estimate
+    whole = estimate_plans(plans, (), cards, slots)
+    return replace(whole, cached=estimate.cached, steps=estimate.steps)
 
 
 def check_models(plan: SweepPlan) -> ModelCheck:
@@ -132,21 +138,10 @@ def check_models(plan: SweepPlan) -> ModelCheck:
     return ModelCheck(len(specs), tuple(dict.fromkeys(shapes)), tuple(bad))
 
 
-def list_alone(sweep: Sweep) -> Iterator[Arm]:
-    """An arm for every choice and both ends of every range of a search, each alone over the base.
-
-    Where a condition does not hold in the base, the arm makes it hold.
-    """
-    assert sweep.spec.optuna is not None
-    space, conditions = sweep.spec.optuna.space, space_conditions(sweep)
-    for key, entry in space.items():
-        needed: dict[str, Any] = {}
-        for field, wanted in entry.when.items():
-            if not conditions.hold({field: wanted}, {}, needed, None):
-                value = wanted[0] if isinstance(wanted, list) else wanted
-                needed |= space[field].changes(field, value) if field in space else {field: value}
-        for value in entry.options or entry.ends:
-            changes = entry.changes(key, value)
-            title = str(value) if entry.bundles else title_of(changes)
-            origin = f"optuna.space.{key}"
-            yield sweep.build_arm(title, lay_over(needed, changes), origin=origin)
+def list_alone(space: SearchSpace) -> list[Arm]:
+    """An arm for every choice and both ends of every range of a space, each alone over the base."""
+    return [
+        space.arm_alone(key, value)
+        for key, entry in space.entries.items()
+        for value in entry.options or entry.ends
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -15,6 +15,7 @@ from birdlab.plan import Plan
 from birdlab.spec.identity import digest
 
 NEWEST_CARDS = 500
+SCALE = 4
 _SHAPING = ("window_s", "threads_per_cell", "precision", "compile", "channels_last")
 """The fields of a recipe that, with the network, decide what one training clip costs."""
 
@@ -45,24 +46,28 @@ class Estimate:
 def estimate_plans(
     plans: Sequence[Plan],
     cached: Collection[str],
-    cards: Iterable[Mapping[str, Any]],
+    cards: Sequence[Mapping[str, Any]],
     slots: int,
 ) -> Estimate:
     """What `plans` would train, from the `cards` of finished cells.
 
     A clip of a cell is taken to cost what it did, in the middle, in the finished cells of the
-    same network, window, threads and precision; validation counts as a part of it. Cells that
-    start from each other wait for each other.
+    same network, window, threads and precision that are at most SCALE times as long or short;
+    validation counts as a part of it. Cells that start from each other wait for each other.
     """
     cells = {cell.cell_id: cell for plan in plans for cell in plan.cells}
     missing = [cell for cell_id, cell in cells.items() if cell_id not in cached]
-    costs = clip_costs(cards)
-    seconds = {
-        cell.cell_id: costs[shape][0] * cell.steps.total * _clips_per_step(cell.document)
-        for cell in missing
-        if (shape := shape_of(cell.document)) in costs
-    }
-    used = {shape_of(cell.document) for cell in missing} & set(costs)
+    of_shape: dict[str, list[Mapping[str, Any]]] = {}
+    for card in cards:
+        of_shape.setdefault(shape_of(card["document"]), []).append(card)
+    seconds: dict[str, float] = {}
+    used: set[int] = set()
+    for cell in missing:
+        clips = _clips(cell)
+        like = _of_scale(of_shape.get(shape_of(cell.document), []), clips)
+        used |= {id(card) for card in like}
+        if like:
+            seconds[cell.cell_id] = clips * median(clip_cost(card) for card in like)
     longest = max((_chain(cell, seconds) for cell in missing), default=0.0)
     return Estimate(
         cells=len(cells),
@@ -72,19 +77,22 @@ def estimate_plans(
         if missing and not seconds
         else max(sum(seconds.values()) / max(1, slots), longest),
         unmeasured=len(missing) - len(seconds),
-        measured=sum(costs[shape][1] for shape in used),
+        measured=len(used),
         slots=slots,
     )
 
 
-def clip_costs(cards: Iterable[Mapping[str, Any]]) -> dict[str, tuple[float, int]]:
-    """By shape the seconds per training clip, the median over finished cells, and their number."""
-    found: dict[str, list[float]] = {}
-    for card in cards:
-        clips = card["steps"] * _clips_per_step(card["document"])
-        if clips and card["seconds"] > 0:
-            found.setdefault(shape_of(card["document"]), []).append(card["seconds"] / clips)
-    return {shape: (median(each), len(each)) for shape, each in found.items()}
+def clip_cost(card: Mapping[str, Any]) -> float:
+    """The seconds that a finished cell took per training clip."""
+    return float(card["seconds"]) / _n_clips(card["steps"], card["document"])
+
+
+def _of_scale(cards: Sequence[Mapping[str, Any]], clips: int) -> list[Mapping[str, Any]]:
+    """The cards of cells that are not much longer or shorter than `clips`."""
+    lengths = [_n_clips(card["steps"], card["document"]) for card in cards]
+    return [
+        card for card, n in zip(cards, lengths, strict=True) if clips / SCALE <= n <= clips * SCALE
+    ]
 
 
 def shape_of(document: Mapping[str, Any]) -> str:
@@ -93,9 +101,13 @@ def shape_of(document: Mapping[str, Any]) -> str:
     return digest([document["model"], {key: train.get(key) for key in _SHAPING}], 12)
 
 
-def _clips_per_step(document: Mapping[str, Any]) -> int:
+def _n_clips(steps: int, document: Mapping[str, Any]) -> int:
     train = document["train"]
-    return int(train["batch"]) * int(train.get("accumulate", 1))
+    return steps * int(train["batch"]) * int(train.get("accumulate", 1))
+
+
+def _clips(cell: CellPlan) -> int:
+    return _n_clips(cell.steps.total, cell.document)
 
 
 def _chain(cell: CellPlan, seconds: Mapping[str, float]) -> float:

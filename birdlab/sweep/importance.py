@@ -14,7 +14,8 @@ TRIALS_PER_ENTRY = 6
 
 def n_needed(spec: OptunaSpec) -> int:
     """How many finished trials at different points an importance takes."""
-    return max(MIN_TRIALS, TRIALS_PER_ENTRY * len(spec.space))
+    n_entries = sum(not entry.when for entry in spec.space.values())
+    return max(MIN_TRIALS, TRIALS_PER_ENTRY * n_entries)
 
 
 def importance(

@@ -106,7 +106,9 @@ def _sampler(spec: OptunaSpec, number: int) -> optuna.samplers.BaseSampler:
     if spec.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     if spec.sampler == "gp":
-        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=n_first)
+        return optuna.samplers.GPSampler(
+            seed=seed, n_startup_trials=n_first, warn_independent_sampling=False
+        )
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=n_first)
 
 
