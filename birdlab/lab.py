@@ -108,6 +108,11 @@ class Lab:
         return self.stores / "runs"
 
     @property
+    def open_runs(self) -> Path:
+        """A marker for every run of which MLflow still has to be told something."""
+        return self.stores / "tracking" / "open"
+
+    @property
     def waves(self) -> Path:
         """The waveform store."""
         return self.stores / "store"

@@ -21,8 +21,13 @@ app = typer.Typer(
 )
 
 
+_ASIDE = ("init", "predict", "cell", "doctor", "augment")
+"""Commands that leave MLflow alone: they need none, or may change nothing."""
+
+
 @app.callback()
 def _options(
+    context: typer.Context,
     lab: Annotated[
         Path | None,
         typer.Option(help="The lab folder; else BIRDLAB_HOME, else the nearest birdlab.toml."),
@@ -30,6 +35,10 @@ def _options(
 ) -> None:
     if lab is not None:
         os.environ["BIRDLAB_HOME"] = str(lab)
+    if context.invoked_subcommand not in _ASIDE and "--help" not in sys.argv:
+        from birdlab.cli.common import settle_dead_runs
+
+        settle_dead_runs()
 
 
 def _register() -> None:

@@ -110,14 +110,22 @@ def tracked(lab: Lab, track: bool, *, watch: bool = False) -> Iterator[list[Mlfl
         yield [sink]
 
 
-def settle_mlflow(lab: Lab) -> list[str]:
-    """What MLflow was told of runs whose driver died; imports nothing when there are none."""
-    waiting = lab.stores / "tracking" / "open"
-    if not waiting.is_dir() or not any(waiting.iterdir()):
-        return []
+def settle_dead_runs() -> None:
+    """Tell MLflow how runs ended whose driver died; takes no time where there are none.
+
+    What is said goes to standard error, so that what a command prints stays its own.
+    """
+    import sys
+
+    from birdlab.lab import open_lab
+
+    lab = open_lab(extensions=False)
+    if not lab.open_runs.is_dir() or not any(lab.open_runs.iterdir()):
+        return
     from birdlab.tracking.sync import reconcile
 
-    return reconcile(lab, mlflow_extras())
+    for sentence in reconcile(lab, mlflow_extras()):
+        print(sentence, file=sys.stderr)
 
 
 def mlflow_extras() -> Extras:

@@ -62,7 +62,7 @@ def edit_link(lab: Lab, spec_id: str) -> Iterator[Link]:
         link = current_link(lab, spec_id)
         before = canonical_json(link)
         yield link
-        marker = _open_folder(lab) / spec_id
+        marker = lab.open_runs / spec_id
         is_open = bool(link["drivers"] or link["due"] or link["ended"])
         if is_open and not marker.is_file():
             marker.parent.mkdir(parents=True, exist_ok=True)
@@ -82,8 +82,7 @@ def writing(lab: Lab, spec_id: str) -> Iterator[None]:
 
 def open_links(lab: Lab) -> list[str]:
     """The runs whose link holds a wish, or which a driver is training."""
-    folder = _open_folder(lab)
-    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return sorted(p.name for p in lab.open_runs.iterdir()) if lab.open_runs.is_dir() else []
 
 
 def abandoned_links(lab: Lab) -> list[str]:
@@ -154,10 +153,6 @@ def is_dead(driver: str) -> bool:
         return True
     except psutil.AccessDenied:
         return False
-
-
-def _open_folder(lab: Lab) -> Path:
-    return lab.stores / "tracking" / "open"
 
 
 def _lock_path(lab: Lab, spec_id: str, purpose: str) -> Path:
