@@ -13,7 +13,7 @@ REFERENCE_SWEEPS := reference_positives reference_negatives
 # Some machines switch bytecode off; importing torch and mlflow then takes seconds more each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo demo-all test slow lint bench browser postgres
+.PHONY: help demo demo-all test slow crash lint bench browser postgres
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -36,6 +36,9 @@ test: $(READY) ## run the tests
 
 slow: $(READY) ## campaigns of minutes on real recordings, which `test` leaves out
 	$(BIN)/python -m pytest -m slow
+
+crash: $(READY) ## kill cells, drivers and servers at many moments
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_crash.py -m "crash or not crash" -v
 
 lint: $(READY) ## formatting, lint rules, types
 	$(BIN)/ruff format --check .

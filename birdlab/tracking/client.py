@@ -54,6 +54,7 @@ def open_client(lab: Lab) -> Any:
     from mlflow.tracking import MlflowClient
 
     lab.stores.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # its errors are raised
     for name in ("mlflow", "alembic"):  # migrations are told at INFO; they are no news
         logging.getLogger(name).setLevel(logging.WARNING)
     folder = lab.stores / "tracking"
