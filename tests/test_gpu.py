@@ -18,6 +18,8 @@ from birdlab.record import RunResult
 from birdlab.run import run_experiment
 from birdlab.sed.predictor import TorchPredictor
 from birdlab.spec import load_spec
+from birdlab.sweep.local import LocalExecutor
+from birdlab.sweep.slots import Inventory, build_inventory
 from birdlab.tasks import Event
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -125,3 +127,17 @@ def test_training_on_a_gpu_ends_near_training_on_a_cpu(
     cpu = run(there, changes)
     print(gpu.curves["loss"].to_numpy(), cpu.curves["loss"].to_numpy())
     np.testing.assert_allclose(gpu.curves["loss"], cpu.curves["loss"], rtol=0.02)
+
+
+def test_cells_that_share_a_gpu_end_with_the_bits_of_cells_that_do_not(make_lab: MakeLab) -> None:
+    alone, shared = make_lab(), make_lab()
+    changes = {**EPOCHS, "cells.folds": "all"}
+    run(alone, changes)
+    inventory = build_inventory(shared)
+    assert inventory.gpus, "a machine with a GPU trains on it unless told otherwise"
+    both = Inventory(inventory.cores, inventory.gpus[:1], cells_per_gpu=2)
+    with LocalExecutor(both) as executor:
+        result = run(shared, changes, executor=executor)
+    assert list(result.cells["device"]) == [torch.cuda.get_device_name()] * 2
+    for cell_id in result.cells["cell_id"]:
+        assert_equal_bits(alone.cells / cell_id, shared.cells / cell_id)
