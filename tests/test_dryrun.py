@@ -27,7 +27,7 @@ from birdlab.spec.sweep import load_sweep
 from birdlab.study.noise import detectable_delta, estimate_noise
 from birdlab.study.noise_file import save_noise
 from birdlab.sweep.driver import run_sweep
-from birdlab.sweep.dryrun import SweepPlan, check_models, estimate_sweep, plan_sweep
+from birdlab.sweep.dryrun import SweepPlan, check_models, estimate_sweep, plan_sweep, slots_here
 from birdlab.sweep.estimate import estimate_plans, load_cards, shape_of
 from birdlab.tasks import InProcess
 
@@ -55,7 +55,7 @@ def card(document: Any, seconds: float, steps: int = 4) -> dict[str, Any]:
 def test_time_is_told_from_finished_cells_of_the_same_shape(make_lab: MakeLab) -> None:
     lab = make_lab(trained=True)
     plan = plan_of(lab, BATCHES)
-    estimate = estimate_sweep(plan, lab, jobs=1)
+    estimate = estimate_sweep(plan, lab, 1)
     assert (estimate.cells, estimate.cached, estimate.to_train, estimate.steps) == (4, 2, 2, 8)
     seconds = sorted(load_card(lab, cell_id)["seconds"] for cell_id in plan.cached)
     per_clip = sum(seconds) / 2 / (4 * 4)
@@ -70,12 +70,12 @@ def test_time_is_unknown_where_no_such_cell_is_finished(make_lab: MakeLab) -> No
     lab = make_lab(trained=True)
     other = "base: tiny.yaml\nname: s\ngrid: {train.window_s: [1, 2], train.batch: [2, 3]}\n"
     plan = plan_of(lab, other)
-    estimate = estimate_sweep(plan, lab, jobs=1)
+    estimate = estimate_sweep(plan, lab, 1)
     assert (estimate.to_train, estimate.unmeasured) == (8, 4)
     assert estimate.seconds is not None
     assert "at least" in describe_estimate(plan, estimate, "")
     none = plan_of(lab, other.replace("[1, 2]", "[1, 1.5]"))
-    estimate = estimate_sweep(none, lab, jobs=1)
+    estimate = estimate_sweep(none, lab, 1)
     assert estimate.seconds is None
     assert "time     unknown" in describe_estimate(none, estimate, "")
 
@@ -83,7 +83,7 @@ def test_time_is_unknown_where_no_such_cell_is_finished(make_lab: MakeLab) -> No
 def test_nothing_to_train_takes_no_time(make_lab: MakeLab) -> None:
     lab = make_lab(trained=True)
     plan = plan_of(lab, "base: tiny.yaml\nname: s\ngrid: {evaluate.secondary: [count, ignore]}\n")
-    estimate = estimate_sweep(plan, lab, jobs=2)
+    estimate = estimate_sweep(plan, lab, 2)
     assert (estimate.to_train, estimate.seconds) == (0, 0)
     assert "every cell is in the cache" in describe_estimate(plan, estimate, "")
 
@@ -130,6 +130,15 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory, trained_lab: Path) -> S
     root = tmp_path_factory.mktemp("pretrained") / "lab"
     shutil.copytree(trained_lab, root, ignore=shutil.ignore_patterns("cells", "runs"))
     return plan_of(open_lab(root), PRETRAINED)
+
+
+def test_slots_are_those_of_the_lab_file_and_the_threads_of_a_cell(make_lab: MakeLab) -> None:
+    lab = make_lab()
+    (lab.root / "birdlab.local.toml").write_text("cores = 8\ngpus = []\n")
+    lab = open_lab(lab.root)
+    plan = plan_of(lab, BATCHES.replace("grid:", "set: {train.threads_per_cell: 3}\ngrid:"))
+    assert [slots_here(plan, lab, jobs) for jobs in (1, 2, 8)] == [1, 2, 2]
+    assert slots_here(plan_of(lab, BATCHES), lab, 8) == 8
 
 
 def test_cards_are_those_of_finished_cells(make_lab: MakeLab) -> None:

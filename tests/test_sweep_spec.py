@@ -211,6 +211,7 @@ def test_a_bundle_may_have_a_condition_of_its_own(load: Any) -> None:
         ),
         ("train.batch: {values: [2, 8], when: {train.batch: 2}}", "name another field"),
         ("train.batch: {values: [2, 8], when: bce}", "grid.train.batch"),
+        ("arm: {a: {}, b: {train.batch: 2, when: bce}}", "{field: value} pairs"),
         ("train.batch: {values: [2, 8], where: {train.loss: bce}}", "list of values, or name"),
     ],
 )

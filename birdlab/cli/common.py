@@ -70,6 +70,11 @@ class Place:
     slurm: bool = False
     insecure: bool = False
 
+    @property
+    def is_here(self) -> bool:
+        """Whether cells run on this machine."""
+        return self.scheduler is None and not self.slurm
+
     def open(self, lab: Lab, *, apart: bool = True) -> Executor:
         """The executor; see `open_executor`."""
         from birdlab.sweep.executors import open_executor

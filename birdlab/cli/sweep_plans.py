@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from birdlab.cli.common import Place
 from birdlab.cli.plans import describe_floor, describe_open_leaks
 from birdlab.cli.progress import CellProgress, in_time, print_lines
 from birdlab.lab import Lab
@@ -18,26 +19,32 @@ from birdlab.sweep.dryrun import (
     check_models,
     estimate_sweep,
     plan_sweep,
+    slots_here,
 )
 from birdlab.sweep.estimate import Estimate
 
 
-def dry_run_sweep(sweep: Sweep, lab: Lab, jobs: int | None) -> bool:
+def dry_run_sweep(sweep: Sweep, lab: Lab, place: Place) -> bool:
     """Print what a sweep would do; whether every arm holds and every network can be built."""
     with CellProgress() as shown:
         plan = plan_sweep(sweep, lab, shown.step)
-    announce(lab, jobs)(plan)
+    announce(lab, place)(plan)
     print_lines("\n" + describe_sweep(plan))
     check = check_models(plan)
     print_lines("\n" + describe_models(check))
     return not check.bad
 
 
-def announce(lab: Lab, jobs: int | None) -> Callable[[SweepPlan], None]:
-    """What prints what a sweep will take, before anything of it starts."""
+def announce(lab: Lab, place: Place) -> Callable[[SweepPlan], None]:
+    """What prints what a sweep will take, before anything of it starts.
+
+    The room of a cluster is not known here: there it is as many cells at once as jobs, or one.
+    """
 
     def tell(plan: SweepPlan) -> None:
-        estimate = estimate_sweep(plan, lab, jobs)
+        jobs = place.jobs or lab.file.jobs
+        slots = slots_here(plan, lab, jobs) if place.is_here else jobs or 1
+        estimate = estimate_sweep(plan, lab, slots)
         print_lines(describe_estimate(plan, estimate, describe_detectable(plan, lab)))
 
     return tell
@@ -143,9 +150,11 @@ def _time(estimate: Estimate, batches: float | None) -> str:
     about = "at least" if estimate.unmeasured else "about"
     unknown = f"; {estimate.unmeasured} cells of unknown cost" if estimate.unmeasured else ""
     what = "" if batches is None else " for all points, less what is in the cache,"
+    several = f"with {estimate.slots} cells at once"
     return (
-        f"{about} {in_time(estimate.seconds * (batches or 1))}{what} with {estimate.slots} cells "
-        f"at once, as {estimate.measured} finished cells like them took{unknown}"
+        f"{about} {in_time(estimate.seconds * (batches or 1))}{what} "
+        f"{several if estimate.slots > 1 else 'one cell after another'}, as {estimate.measured} "
+        f"finished cells like them took{unknown}"
     )
 
 

@@ -155,10 +155,11 @@ def sweep(
 
     lab = open_lab()
     loaded = load_sweep(spec, _grid_values(grid or []))
+    place = Place(jobs, scheduler, slurm, insecure)
     if dry_run:
         from birdlab.cli.sweep_plans import dry_run_sweep
 
-        if not dry_run_sweep(loaded, lab, jobs):
+        if not dry_run_sweep(loaded, lab, place):
             raise typer.Exit(1)
         return
     if detach:
@@ -171,7 +172,7 @@ def sweep(
     with tracked(lab, mlflow, watch=system_metrics) as sinks:
         with (
             driving(lab, loaded.spec.name, "sweep", restart=restart) as command,
-            Place(jobs, scheduler, slurm, insecure).open(lab) as executor,
+            place.open(lab) as executor,
         ):
             result = run_sweep(
                 loaded,
@@ -181,7 +182,7 @@ def sweep(
                 emit=command.emit,
                 progress=command.step,
                 wanted=command.driver.wanted,
-                planned=announce(lab, jobs),
+                planned=announce(lab, place),
             )
             _keep_summary(lab, loaded, result)
             for sink in sinks:

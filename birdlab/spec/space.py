@@ -62,6 +62,13 @@ class Axis(Spec):
             return {"bundles": raw, "when": when}
         raise ValueError("should be a list of values, or name: {changes} pairs")
 
+    @field_validator("bundles")
+    @classmethod
+    def _conditions(cls, bundles: dict[str, Changes]) -> dict[str, Changes]:
+        if any(not isinstance(bundle.get(WHEN, {}), dict) for bundle in bundles.values()):
+            raise ValueError("the `when` of a bundle should be {field: value} pairs")
+        return bundles
+
     @field_validator("values")
     @classmethod
     def _distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -85,16 +85,19 @@ def with_cached(sweep: Sweep, arms: Sequence[tuple[Arm, Plan]], lab: Lab) -> Swe
     return SweepPlan(sweep, tuple(arms), frozenset(cells - lacking))
 
 
-def estimate_sweep(plan: SweepPlan, lab: Lab, jobs: int | None = None) -> Estimate:
-    """What the arms of a plan would train on this machine with at most `jobs` cells at once.
+def slots_here(plan: SweepPlan, lab: Lab, jobs: int | None) -> int:
+    """How many cells of a plan run at once on this machine, at most `jobs`."""
+    inventory = build_inventory(lab)
+    threads = max((c.stage.train.threads_per_cell for _, c in plan.cells.values()), default=1)
+    return min(len(inventory.slots(jobs)), max(1, inventory.cores // threads))
+
+
+def estimate_sweep(plan: SweepPlan, lab: Lab, slots: int) -> Estimate:
+    """What the arms of a plan would train with `slots` cells at once.
 
     Of a search it is the first batch, and its time is what that takes where nothing is cached, as
     of the batches that nobody knows yet.
     """
-    inventory = build_inventory(lab)
-    slots = len(inventory.slots(jobs or lab.file.jobs))
-    threads = max((c.stage.train.threads_per_cell for _, c in plan.cells.values()), default=1)
-    slots = min(slots, max(1, inventory.cores // threads))
     plans = [arm_plan for _, arm_plan in plan.arms]
     is_search = plan.sweep.spec.optuna is not None
     cards = load_cards(lab) if is_search or set(plan.cells) - plan.cached else []
