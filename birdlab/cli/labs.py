@@ -43,6 +43,7 @@ def ui(
     Example: birdlab ui --port 5001
     """
     import os
+    import signal
     import subprocess
     import sys
 
@@ -65,10 +66,12 @@ def ui(
         typer.echo(f"  runs of {experiment.name:<20} {place}")
     # Its background jobs serve features that birdlab does not use, and do not end quietly.
     quiet = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    ended = subprocess.run(command, check=False, env=quiet)
-    if ended.returncode not in (0, 130, -2):
+    with subprocess.Popen(command, env=quiet) as served:
+        signal.signal(signal.SIGTERM, lambda *_: served.terminate())
+        ended = served.wait()
+    if ended not in (0, 130, -2, -15, 143):
         raise LabError(
             "the MLflow UI did not start",
-            got=f"exit code {ended.returncode}",
+            got=f"exit code {ended}",
             fix="choose another port: birdlab ui --port 5001",
         )

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
+import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -21,37 +24,48 @@ from typing import Any
 
 from birdlab.lab import Lab, open_lab
 from birdlab.recorded import load_records
-from birdlab.storedrun import load_result
-from birdlab.tracking import runcontent as content
-from birdlab.tracking.client import connect
-from birdlab.tracking.index import load_runs
+from birdlab.tracking.index import load_link, load_runs
+from birdlab.tracking.runextras import Extras
+from birdlab.tracking.sync import sync
 
 ROWS = "return document.querySelectorAll('a[href*=\"/runs/\"]').length"
 
 
 def fill(lab: Lab, source: Lab, n_runs: int) -> None:
-    """Write `n_runs` records into the lab, and their parent runs into its MLflow."""
-    from mlflow.entities import Metric, Param, RunTag
-
+    """Log one run of the source with its children, then copy it row by row in the database."""
     record = next(r for r in load_records(source) if r["scores"])
-    result, client = load_result(source, record["spec_id"]), connect(lab)
-    experiment = client.create_experiment(record["project"])
     lab.runs.mkdir(parents=True, exist_ok=True)
-    params, metrics = content.parent_params(result, record), content.parent_metrics(record)
-    tags = content.parent_tags(result, record)
-    for number in range(n_runs):
-        spec_id, name = f"{number:012x}", f"arm {number}"
-        copied = {**record, "spec_id": spec_id, "name": name}
-        (lab.runs / f"{spec_id}.json").write_text(json.dumps(copied))
-        own = {"spec_id": spec_id, "mlflow.runName": name}
-        run = client.create_run(experiment, run_name=name, tags={**tags, **own})
-        client.log_batch(
-            run.info.run_id,
-            metrics=[Metric(k, v + number * 1e-6, 0, 0) for k, v in metrics.items()],
-            params=[Param(k, v) for k, v in params.items()],
-            tags=[RunTag("birdlab.logged", "benchmark")],
-        )
-        client.set_terminated(run.info.run_id, "FINISHED")
+    (lab.stores / "cells").symlink_to(source.cells)
+    (lab.runs / f"{record['spec_id']}.json").write_text(json.dumps(record))
+    sync(lab, Extras())
+    link = load_link(lab, record["spec_id"])
+    database = sqlite3.connect(lab.stores / "mlflow.db")
+    with database:
+        for number in range(1, n_runs):
+            parent, spec_id = f"{number:032x}", f"{number:012x}"
+            copied = {**record, "spec_id": spec_id, "name": f"arm {number}"}
+            (lab.runs / f"{spec_id}.json").write_text(json.dumps(copied))
+            copy_run(database, link["parent"], parent, number)
+            change = "UPDATE tags SET value = ? WHERE run_uuid = ? AND key = ?"
+            database.execute(change, (f"arm {number}", parent, "mlflow.runName"))
+            for place, child in enumerate(link["children"].values()):
+                own = f"{place + 1:x}{number:031x}"
+                copy_run(database, child, own, number)
+                database.execute(change, (parent, own, "mlflow.parentRunId"))
+    database.close()
+
+
+def copy_run(database: sqlite3.Connection, run: str, new: str, number: int) -> None:
+    """Copy everything that the store holds of a run under another id, `number` seconds later."""
+    for table in ("runs", "tags", "params", "metrics", "latest_metrics"):
+        columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
+        moved = {at: f"{at} + {1000 * number}" for at in ("start_time", "end_time")}
+        values = {"run_uuid": "?", **moved}
+        if table == "runs":
+            values["name"] = f"name || ' {number}'"
+        chosen = ", ".join(values.get(column, column) for column in columns)
+        query = f"INSERT INTO {table} SELECT {chosen} FROM {table} WHERE run_uuid = ?"
+        database.execute(query, (new, run))
 
 
 def serve(lab: Lab) -> tuple[subprocess.Popen[bytes], int]:
@@ -60,7 +74,12 @@ def serve(lab: Lab) -> tuple[subprocess.Popen[bytes], int]:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     command = ["-m", "birdlab.cli.app", "--lab", str(lab.root), "ui", "--port", str(port)]
-    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     for _ in range(600):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -129,7 +148,7 @@ def main() -> None:
                 took, shown = seconds_to_rows(address, asked.screenshot)
                 print(f"first rows after {took:.2f} s ({shown} links), try {number + 1}")
         finally:
-            process.terminate()
+            os.killpg(process.pid, signal.SIGTERM)  # its own server too
             process.wait()
 
 
