@@ -200,7 +200,8 @@ def test_the_factors_race_against_the_base(make_demo_lab: MakeLab) -> None:
     plan = plan_sweep(sweep, lab)
     assert (len(plan.arms), len(plan.cells)) == (6, 54)
     assert sweep.spec.race is not None
-    base = plan_experiment(load_spec(lab.root / "experiments" / "baseline.yaml"), lab)
+    shorter = load_spec(lab.root / "experiments" / "baseline.yaml", sweep.spec.set)
+    base = plan_experiment(shorter, lab)
     assert {cell.cell_id for cell in base.cells} <= set(plan.cells)
 
 
