@@ -40,7 +40,7 @@ def test_the_driver_leaves_and_collects_a_job_that_met_its_limit(
     """The limit's signal saves the cell and puts it back; another job is killed meanwhile."""
     monkeypatch.setattr(slurm, "_LOOK_S", 1.0)
     lab, events = local_queue(make_lab()), list[Event]()
-    tasks = tasks_of(lab, {**LONG, "train.length": {"epochs": 12}})
+    tasks = tasks_of(lab, {**LONG, "train.length": {"epochs": 40}})
     met: set[str] = set()
 
     def emit(event: Event) -> None:
@@ -58,7 +58,7 @@ def test_the_driver_leaves_and_collects_a_job_that_met_its_limit(
     job_id = json.loads(notes[tasks[0].cell_id].read_text())["job_id"]
     for task in tasks:
         shutil.rmtree(task.job)  # it goes with the driver that wrote it
-    again = tasks_of(lab, {**LONG, "train.length": {"epochs": 12}})
+    again = tasks_of(lab, {**LONG, "train.length": {"epochs": 40}})
     later: list[Event] = []
 
     def check(event: Event) -> None:
@@ -75,7 +75,7 @@ def test_the_driver_leaves_and_collects_a_job_that_met_its_limit(
     epochs = [
         e.values["epoch"] for e in later if e.cell_id == tasks[0].cell_id and e.kind == "epoch"
     ]
-    assert epochs == list(range(12)), "no epoch is trained twice"
+    assert epochs == list(range(40)), "no epoch is trained twice"
     assert not (lab.stores / "slurm" / tasks[0].cell_id).exists()
 
 

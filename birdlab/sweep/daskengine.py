@@ -195,15 +195,27 @@ class DaskExecutor:
         for address in self._ledgers.keys() - found.keys():
             del self._ledgers[address]
         for address in found.keys() - self._ledgers.keys():
-            self._ledgers[address] = FreeSlots(self._checked(address, found[address]))
+            answer = self._ask(address)
+            if answer is not None:
+                self._ledgers[address] = FreeSlots(
+                    worker_inventory(
+                        address,
+                        found[address]["resources"],
+                        answer,
+                        self.lab.file.cells_per_gpu,
+                    )
+                )
 
-    def _checked(self, address: str, info: Mapping[str, Any]) -> Inventory:
-        answers = self._client.run(
-            describe_worker, str(self.lab.root), workers=[address], on_error="return"
-        )
-        return worker_inventory(
-            address, info["resources"], answers[address], self.lab.file.cells_per_gpu
-        )
+    def _ask(self, address: str) -> Any:
+        """How a worker describes itself, or its error; None for one that is just leaving."""
+        try:
+            answers = self._client.run(
+                describe_worker, str(self.lab.root), workers=[address], on_error="return"
+            )
+        except (OSError, TimeoutError, ValueError):
+            return None
+        answer = answers.get(address)
+        return None if isinstance(answer, OSError) else answer
 
     def _lost_cells(self) -> list[Outcome]:
         """The cells whose worker is gone."""

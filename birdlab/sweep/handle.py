@@ -65,11 +65,6 @@ class Child:
         for loop in (self._await_end, self._ping):
             threading.Thread(target=loop, daemon=True).start()
 
-    @property
-    def is_talking(self) -> bool:
-        """Whether something it said may still come."""
-        return self._listener.is_alive()
-
     def begin(self, task: CellTask) -> None:
         """Have it finish a cell."""
         with self._lock:

@@ -6,7 +6,7 @@ import json
 import os
 import queue
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from birdlab.lab import write_whole
 from birdlab.sweep.handle import Child, Outcome
@@ -28,6 +28,7 @@ class SlurmCell:
 
     def __init__(self, place: str) -> None:
         self.place = place
+        self._child: Child | None = None
 
     def __call__(self) -> None:
         """Finish the cell."""
@@ -35,40 +36,39 @@ class SlurmCell:
         task = decode_task(json.loads((place / TASK).read_text()))
         self._inbox: Any = queue.SimpleQueue()
         slot = Slot(0, os.environ.get("CUDA_VISIBLE_DEVICES") or None)
-        self._child = Child(slot.environment(task.threads), self._inbox, threads=task.threads)
-        try:
-            with (place / EVENTS).open("ab") as self._events:
-                self._child.begin(task)
-                outcome = self._hear(place)
-            error = encode_error(outcome.error)
-            write_whole(place / RESULT, json.dumps({"error": error}))
-        finally:
-            self._child.close()
+        with (place / EVENTS).open("ab") as self._events:
+            child = Child(slot.environment(task.threads), self._inbox, threads=task.threads)
+            self._child = child
+            try:
+                child.begin(task)
+                outcome = self._hear(place, child)
+            finally:
+                child.close()
+        write_whole(place / RESULT, json.dumps({"error": encode_error(outcome.error)}))
 
     def checkpoint(self) -> Any:
         """The same once more, after the cell is saved: what submitit puts back into the queue."""
         from submitit.helpers import DelayedSubmission
 
-        self._child.stop()
-        self._child.process.wait()
-        while self._child.is_talking or not self._inbox.empty():
-            _note(self._events, self._inbox.get()[1])
+        if self._child is not None:
+            self._child.stop()
+            while self._next() is not None or self._child.process.poll() is None:
+                pass
         return DelayedSubmission(SlurmCell(self.place))
 
-    def _hear(self, place: Path) -> Outcome:
-        while True:
-            try:
-                said = self._inbox.get(timeout=_POLL_S)[1]
-            except queue.Empty:
-                said = None
-            if isinstance(said, Outcome):
-                return said
-            _note(self._events, said)
-            if (place / STOP).exists() and not self._child.is_leaving:
-                self._child.stop()
+    def _hear(self, place: Path, child: Child) -> Outcome:
+        while not isinstance(said := self._next(), Outcome):
+            if (place / STOP).exists() and not child.is_leaving:
+                child.stop()
+        return said
 
-
-def _note(file: IO[bytes], said: Event | Outcome | None) -> None:
-    if isinstance(said, Event):
-        file.write(encode_line(encode_event(said)))
-        file.flush()
+    def _next(self) -> Event | Outcome | None:
+        """What the child says next, noted where it is an event; None for a while of silence."""
+        try:
+            said: Event | Outcome | None = self._inbox.get(timeout=_POLL_S)[1]
+        except queue.Empty:
+            return None
+        if isinstance(said, Event):
+            self._events.write(encode_line(encode_event(said)))
+            self._events.flush()
+        return said
