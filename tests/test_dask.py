@@ -17,7 +17,8 @@ from daskcluster import Cluster
 from test_local import pids, when
 
 from birdlab.errors import LabError, LostWorkerError, StoppedError
-from birdlab.sweep.daskengine import DaskExecutor, check_address, worker_inventory
+from birdlab.sweep.daskchecks import check_address, worker_inventory
+from birdlab.sweep.daskengine import DaskExecutor
 from birdlab.sweep.slots import Inventory
 from birdlab.tasks import Event
 
