@@ -39,7 +39,7 @@ class Cluster:
     def start_scheduler(self) -> None:
         file = self.folder / "scheduler.json"
         self.start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file))
-        wait_until(file.is_file)
+        wait_until(lambda: file.is_file() and file.read_text().rstrip().endswith("}"))
         self.address = json.loads(file.read_text())["address"]
 
     def start_worker(self, cores: int) -> subprocess.Popen[bytes]:

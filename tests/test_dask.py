@@ -28,11 +28,13 @@ REPOSITORY = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     made = Cluster(tmp_path_factory.mktemp("dask"))
-    made.start_scheduler()
-    made.start_worker(1)
-    made.start_worker(2)
-    yield made
-    made.end()
+    try:
+        made.start_scheduler()
+        made.start_worker(1)
+        made.start_worker(2)
+        yield made
+    finally:
+        made.end()
 
 
 def test_cells_run_within_what_workers_declare(make_lab: MakeLab, cluster: Cluster) -> None:
