@@ -8,6 +8,7 @@ SHELL := /bin/sh
 
 # Sweeps on the demo competition, the shortest first.
 DEMO_SWEEPS := lr augmentations chunk_length pretraining lr_optuna one_factor
+CRASHES := $(addprefix tests/test_,crash.py recovery.py local.py dask.py slurm.py background.py)
 REFERENCE_SWEEPS := reference_positives reference_negatives
 
 # Some machines switch bytecode off; importing torch and mlflow then takes seconds more each time.
@@ -37,8 +38,8 @@ test: $(READY) ## run the tests
 slow: $(READY) ## campaigns of minutes on real recordings, which `test` leaves out
 	$(BIN)/python -m pytest -m slow
 
-crash: $(READY) ## kill cells, drivers and servers at many moments
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_crash.py -m "crash or not crash" -v
+crash: $(READY) ## kill cells, drivers, workers and servers at many moments
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(CRASHES) -m "crash or slow or not slow" -v
 
 lint: $(READY) ## formatting, lint rules, types
 	$(BIN)/ruff format --check .

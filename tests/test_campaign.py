@@ -1,0 +1,144 @@
+"""Campaigns: which errors are tried again, when runs are scored, arms that come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from conftest import MakeLab
+
+from birdlab.campaign import TRIES
+from birdlab.errors import BirdlabError, CellError, CellIOError, LostWorkerError
+from birdlab.lab import Lab
+from birdlab.plan import Plan
+from birdlab.record import RunNote, RunResult
+from birdlab.run import run_experiments
+from birdlab.spec import load_spec
+from birdlab.spec.sweep import load_sweep
+from birdlab.sweep.driver import SweepResult, run_sweep
+from birdlab.tasks import CellTask, Event, InProcess, wanted
+from birdlab.tracking.index import load_runs, load_sweeps
+
+
+class Unlucky(InProcess):
+    """Trains as InProcess does, after each cell failed with an error so many times."""
+
+    def __init__(self, error: type[CellError], times: int) -> None:
+        self.error, self.times = error, times
+        self.tried: list[str] = []
+
+    def execute(
+        self,
+        tasks: Sequence[CellTask],
+        emit: Callable[[Event], None],
+        wanted: Callable[[str], bool] = wanted,
+    ) -> dict[str, BirdlabError]:
+        failed: dict[str, BirdlabError] = {}
+        for task in tasks:
+            self.tried.append(task.cell_id)
+            if self.tried.count(task.cell_id) <= self.times:
+                failed[task.cell_id] = self.error("no luck")
+            else:
+                failed |= super().execute([task], emit, wanted)
+        return failed
+
+
+class Told:
+    """A sink that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, str]] = []
+
+    def started(self, plan: Plan, note: RunNote) -> None:
+        self.said.append(("started", note.title))
+
+    def finished(self, result: RunResult) -> None:
+        self.said.append(("finished", result.note.title))
+
+    def failed(self, plan: Plan, error: BirdlabError, *, stopped: bool = False) -> None:
+        self.said.append(("stopped" if stopped else "failed", plan.spec.name))
+
+
+@pytest.mark.parametrize(
+    ("error", "times", "tries", "works"),
+    [
+        (LostWorkerError, 1, 2, True),
+        (CellIOError, TRIES - 1, TRIES, True),
+        (CellIOError, TRIES, TRIES, False),
+        (CellError, 1, 1, False),
+    ],
+)
+def test_errors_that_may_pass_are_tried_again_and_others_are_not(
+    make_lab: MakeLab, error: type[CellError], times: int, tries: int, works: bool
+) -> None:
+    lab, events, sink = make_lab(), list[Event](), Told()
+    executor = Unlucky(error, times)
+    spec = load_spec(lab.root / "tiny.yaml", {"name": "tiny", "cells.folds": [0]})
+    (result,) = run_experiments(
+        [(spec, RunNote("tiny"))], lab=lab, executor=executor, sinks=[sink], emit=events.append
+    )
+    assert isinstance(result, RunResult) is works
+    assert len(executor.tried) == tries
+    retried = [e.values["attempt"] for e in events if e.kind == "retry"]
+    assert retried == list(range(2, tries + 1))
+    assert sink.said == [("started", "tiny"), ("finished" if works else "failed", "tiny")]
+
+
+def test_what_stands_on_a_start_that_is_tried_again_is_tried_with_it(make_lab: MakeLab) -> None:
+    lab = make_lab()
+    changes = {
+        "cells.folds": [0],
+        "stages": [
+            {"pretrain": {"data": "abroad"}},
+            {"tune": {"start": "pretrain", "transfer": "backbone"}},
+        ],
+    }
+    executor = Unlucky(LostWorkerError, 1)
+    spec = load_spec(lab.root / "tiny.yaml", changes)
+    (result,) = run_experiments([(spec, RunNote())], lab=lab, executor=executor)
+    assert isinstance(result, RunResult)
+    assert [executor.tried.count(cell) for cell in dict.fromkeys(executor.tried)] == [2, 2]
+
+
+def test_a_run_is_told_when_its_last_cell_is_done_and_not_at_the_end(make_lab: MakeLab) -> None:
+    lab, sink = make_lab(), Told()
+    specs = [
+        (load_spec(lab.root / "tiny.yaml", {"train.batch": n, "cells.folds": [0]}), RunNote(str(n)))
+        for n in (3, 5)
+    ]
+    seen: list[list[tuple[str, str]]] = []
+
+    def emit(event: Event) -> None:
+        if event.kind == "start":
+            seen.append(list(sink.said))
+
+    run_experiments(specs, lab=lab, executor=InProcess(), sinks=[sink], emit=emit)
+    assert ("finished", "3") not in seen[0]
+    assert ("finished", "3") in seen[1]
+    assert sink.said[-2:] == [("finished", "3"), ("finished", "5")]
+
+
+# ---------------------------------------------------------------- arms that come and go
+
+
+def sweep(lab: Lab, arms: str, events: list[Event]) -> SweepResult:
+    path: Path = lab.root / "s.yaml"
+    path.write_text(f"base: tiny.yaml\ncells: {{folds: [0]}}\ngrid: {{train.batch: {arms}}}\n")
+    events.clear()
+    return run_sweep(load_sweep(path), lab, InProcess(), emit=events.append)
+
+
+def test_an_added_arm_joins_a_removed_one_leaves_and_nothing_is_deleted(make_lab: MakeLab) -> None:
+    lab, events = make_lab(), list[Event]()
+    first = sweep(lab, "[3, 4]", events)
+    cells = {p.name for p in lab.cells.glob("[!.]*")}
+    second = sweep(lab, "[4, 5]", events)
+    assert [e.kind for e in events].count("done") == 1
+    assert {a.title for a, _ in second.scored} == {"batch=4", "batch=5"}
+    assert {a["title"] for a in load_sweeps(lab)["s"]["arms"]} == {"batch=4", "batch=5"}
+    assert cells < {p.name for p in lab.cells.glob("[!.]*")}
+    gone = next(r for a, r in first.scored if a.title == "batch=3")
+    assert gone.spec_id in set(load_runs(lab)["run"])
+    third = sweep(lab, "[3, 4, 5]", events)
+    assert (events, len(third.scored)) == ([], 3)
