@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import pandas as pd
 
 from birdlab.cell import find_lacking, is_finished, is_trained
-from birdlab.celljob import CellJob, job_folder, save_job
+from birdlab.celljob import job_folder, save_job
 from birdlab.cellplan import CellPlan
 from birdlab.errors import BirdlabError, CellError, CellIOError, LostWorkerError, StoppedError
 from birdlab.keeping import drop_weights
 from birdlab.lab import Lab
 from birdlab.plan import Plan
 from birdlab.record import RunNote, RunResult, collect, score_cells
-from birdlab.tasks import CellTask, Event, Executor
+from birdlab.tasks import CellTask, Event, Executor, build_task
 
 RETRIED = (LostWorkerError, CellIOError)
 """Errors that may not come again; numbers, memory and specs do not change by trying."""
@@ -69,6 +69,7 @@ class Campaign:
         self.untrained = {cell.cell_id for cell in lacking if not is_trained(lab, cell)}
         self.failed: dict[str, BirdlabError] = {}
         self.results: dict[int, RunResult | BirdlabError] = {}
+        self.beaten: set[int] = set()
 
     def run(self, race: Race | None) -> list[RunResult | BirdlabError]:
         """The result of every run in order; see `run_experiments`.
@@ -85,7 +86,8 @@ class Campaign:
                 self._finish(seeds)
         except KeyboardInterrupt:
             for place in self._open():
-                self._tell_failed(place, CellError("stopped by Ctrl-C"), stopped=True)
+                error = StoppedError("the command was stopped", fix="run it again: it goes on")
+                self._tell_failed(place, error)
             raise
         whole = [p for place, p in enumerate(self.plans) if self._is_scored(place)]
         drop_weights(self.lab, whole, [plan for plan in self.plans if plan not in whole])
@@ -108,28 +110,27 @@ class Campaign:
     def _stop(self, race: Race, seeds: Sequence[int]) -> None:
         """Settle the runs that the race stops after `seeds`, on the evidence they have.
 
-        Complete runs are shown to it as well, and keep their scores: what it says of the others
-        does not depend on which cells were there before.
+        Complete runs are shown to it as well, until they lose, and keep their scores: what it says
+        of the others does not depend on which cells were there before.
         """
-        tables = [
-            score_cells(self.plans[place], self.lab, seeds).assign(run=place)
-            for place in range(len(self.plans))
-            if self._in_race(place)
-        ]
+        tables = [self._scores(p, seeds) for p in range(len(self.plans)) if p not in self.beaten]
+        tables = [table for table in tables if len(table)]
         if not tables:
             return
         losers = race.losers(pd.concat(tables, ignore_index=True), len(seeds))
+        self.beaten.update(losers)
         for place, reason in losers.items():
             if place not in self.results:
-                plan, note = self.plans[place], self.notes[place]
-                stopped = collect(
-                    plan, self.lab, note, self.untrained, seeds=seeds, stopped_at=reason
-                )
-                self._settle(place, stopped)
+                self._settle(place, seeds=seeds, stopped_at=reason)
 
-    def _in_race(self, place: int) -> bool:
-        result = self.results.get(place)
-        return result is None or (isinstance(result, RunResult) and not result.stopped_at)
+    def _scores(self, place: int, seeds: Sequence[int]) -> pd.DataFrame:
+        """The scores of some seeds of a run for the race; empty where it has failed."""
+        if not isinstance(self.results.get(place), BirdlabError):
+            try:
+                return score_cells(self.plans[place], self.lab, seeds).assign(run=place)
+            except BirdlabError as error:  # outputs that cannot be read
+                self._fail(place, error)
+        return pd.DataFrame()
 
     def _finish(self, seeds: Sequence[int]) -> None:
         """Finish the cells of `seeds` of every open run, and score the runs that are complete.
@@ -151,9 +152,7 @@ class Campaign:
         for place in self._open():
             wrong = [c for c in self.plans[place].cells if c.cell_id in self.failed]
             if wrong:
-                error = self._failure(self.plans[place], wrong)
-                self._tell_failed(place, error, stopped=isinstance(error, StoppedError))
-                self.results[place] = error
+                self._fail(place, self._failure(self.plans[place], wrong))
         self._settle_complete(self._open())
 
     def _execute(self, missing: Mapping[str, tuple[Plan, CellPlan]]) -> None:
@@ -180,29 +179,45 @@ class Campaign:
                 self.emit(Event("queued", task.cell_id, {"title": task.title}))
             for attempt in range(1, TRIES + 1):
                 failed = self.executor.execute(tasks, told, wanted)
-                tasks = _to_retry(tasks, failed)
-                if not tasks or attempt == TRIES:
+                tasks = _to_retry(tasks, failed) if attempt < TRIES else []
+                errors = {task.cell_id: failed.pop(task.cell_id) for task in tasks}
+                self.failed |= failed
+                if not tasks:
                     break
-                for task in tasks:
-                    values = {"error": str(failed[task.cell_id]), "attempt": attempt + 1}
-                    self.emit(Event("retry", task.cell_id, values))
-        self.failed |= failed
+                for cell_id, error in errors.items():
+                    values = {"error": str(error), "attempt": attempt + 1}
+                    self.emit(Event("retry", cell_id, values))
 
     def _settle_complete(self, places: Iterable[int]) -> None:
         """Score the runs among `places` whose cells are all finished."""
         for place in places:
             plan = self.plans[place]
             if place not in self.results and all(is_finished(self.lab, c) for c in plan.cells):
-                self._settle(place, collect(plan, self.lab, self.notes[place], self.untrained))
+                self._settle(place)
 
-    def _settle(self, place: int, result: RunResult) -> None:
+    def _settle(
+        self, place: int, *, seeds: Sequence[int] | None = None, stopped_at: str = ""
+    ) -> None:
+        """Score a run and tell the sinks; outputs that cannot be read cost it alone."""
+        plan, note = self.plans[place], self.notes[place]
+        try:
+            result = collect(
+                plan, self.lab, note, self.untrained, seeds=seeds, stopped_at=stopped_at
+            )
+        except BirdlabError as error:
+            self._fail(place, error)
+            return
         self.results[place] = result
         for sink in self.sinks:
             sink.finished(result)
 
-    def _tell_failed(self, place: int, error: BirdlabError, *, stopped: bool) -> None:
+    def _fail(self, place: int, error: BirdlabError) -> None:
+        self.results[place] = error
+        self._tell_failed(place, error)
+
+    def _tell_failed(self, place: int, error: BirdlabError) -> None:
         for sink in self.sinks:
-            sink.failed(self.plans[place], error, stopped=stopped)
+            sink.failed(self.plans[place], error, stopped=isinstance(error, StoppedError))
 
     def _failure(self, plan: Plan, wrong: Sequence[CellPlan]) -> CellError:
         """Why a run has no score; a StoppedError where nothing worse happened to its cells."""
@@ -222,10 +237,11 @@ class Campaign:
 
 
 def _needed(plan: Plan, seeds: Sequence[int]) -> list[CellPlan]:
-    """The scored cells of some seeds with all they start from, starts first."""
+    """The cells of some seeds or of all alike, with what they start from; starts first."""
     needed: set[str] = set()
-    for cell in plan.final_cells:
-        node: CellPlan | None = cell if cell.seed in seeds else None
+    for cell in plan.cells:
+        is_asked = cell.seed in seeds or cell.stage.seeds == "shared"
+        node: CellPlan | None = cell if is_asked else None
         while node is not None:
             needed.add(node.cell_id)
             node = node.start
@@ -241,21 +257,6 @@ def _seed_major(missing: Mapping[str, tuple[Plan, CellPlan]]) -> list[tuple[Plan
             steps, node = steps + 1, node.start
         depth[cell.cell_id] = steps
     return sorted(missing.values(), key=lambda pair: (pair[1].seed, depth[pair[1].cell_id]))
-
-
-def build_task(
-    plan: Plan, cell: CellPlan, lab: Lab, job: CellJob, missing: Container[str]
-) -> CellTask:
-    """The task of a planned cell; it waits for the cell it starts from where that is `missing`."""
-    name = plan.spec.name
-    return CellTask(
-        cell_id=cell.cell_id,
-        title=f"{name}: {cell.title}" if name else cell.title,
-        after=job.start if job.start in missing else None,
-        job=str(job.folder),
-        lab_root=str(lab.root),
-        threads=cell.stage.train.threads_per_cell,
-    )
 
 
 def _to_retry(tasks: Sequence[CellTask], failed: Mapping[str, BirdlabError]) -> list[CellTask]:

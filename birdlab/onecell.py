@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from birdlab.campaign import build_task
 from birdlab.cell import is_finished
 from birdlab.celljob import job_folder, save_job
 from birdlab.cellplan import CellPlan
@@ -14,7 +13,7 @@ from birdlab.lab import Lab
 from birdlab.plan import Plan, Progress, plan_experiment, silent
 from birdlab.run import build_store, refuse_missing
 from birdlab.spec.experiment import ExperimentSpec
-from birdlab.tasks import Event, InProcess
+from birdlab.tasks import Event, InProcess, build_task
 
 
 def finish_one(

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from birdlab.cell import finish_cell
-from birdlab.celljob import load_job
+from birdlab.celljob import CellJob, load_job
+from birdlab.cellplan import CellPlan
 from birdlab.errors import BirdlabError, CellError, CellIOError, StoppedError
-from birdlab.lab import open_lab, write_whole
+from birdlab.lab import Lab, open_lab, write_whole
+from birdlab.plan import Plan
 
 
 @dataclass(frozen=True)
 class Event:
     """Something that happened to a cell.
 
-    queued, start, resume, epoch, evaluate, then done, failed or stopped. Among the values:
-    resume: `epoch` (counted from 0) of `epochs`; epoch: the fields of an EpochReport;
-    failed: `error`; stopped: `at`, in words where the same command goes on.
+    queued, placed, start, resume, epoch, evaluate, then done, failed or stopped; after failed it
+    may be retry, and all but the first come once more. Among the values: placed: the `pid`, `gpu`
+    and `threads` of a child process; resume: `epoch` (counted from 0) of `epochs`; epoch: the
+    fields of an EpochReport; failed: `error`; stopped: `at`, in words where the same command goes
+    on; retry: the `error` before, and which `attempt` it is, from 2.
     """
 
     kind: str
@@ -42,6 +46,21 @@ class CellTask:
     job: str
     lab_root: str
     threads: int = 1
+
+
+def build_task(
+    plan: Plan, cell: CellPlan, lab: Lab, job: CellJob, missing: Container[str]
+) -> CellTask:
+    """The task of a planned cell; it waits for the cell it starts from where that is `missing`."""
+    name = plan.spec.name
+    return CellTask(
+        cell_id=cell.cell_id,
+        title=f"{name}: {cell.title}" if name else cell.title,
+        after=job.start if job.start in missing else None,
+        job=str(job.folder),
+        lab_root=str(lab.root),
+        threads=cell.stage.train.threads_per_cell,
+    )
 
 
 def wanted(_cell_id: str) -> bool:

@@ -8,14 +8,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from birdlab.campaign import build_task
 from birdlab.cell import part_folder
 from birdlab.celljob import save_job
 from birdlab.lab import Lab
 from birdlab.plan import plan_experiment
 from birdlab.sed.checkpoint import CHECKPOINT
 from birdlab.spec import load_spec
-from birdlab.tasks import CellTask, Event
+from birdlab.tasks import CellTask, Event, build_task
 
 LONG = {"train.length": {"epochs": 200}, "train.batch": 2, "augment": []}
 """Cells that take longer than any test waits."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import MakeLab
 
@@ -85,6 +86,58 @@ def test_errors_that_may_pass_are_tried_again_and_others_are_not(
     assert sink.said == [("started", "tiny"), ("finished" if works else "failed", "tiny")]
 
 
+class HalfBroken(Unlucky):
+    """The first cell fails for good; the process of every other one is lost once."""
+
+    def execute(
+        self,
+        tasks: Sequence[CellTask],
+        emit: Callable[[Event], None],
+        wanted: Callable[[str], bool] = wanted,
+    ) -> dict[str, BirdlabError]:
+        broken = (self.tried or [tasks[0].cell_id])[0]
+        failed: dict[str, BirdlabError] = {}
+        for task in tasks:
+            if task.cell_id == broken:
+                self.tried.append(broken)
+                failed[broken] = CellError("broken for good")
+            else:
+                failed |= super().execute([task], emit, wanted)
+        return failed
+
+
+@pytest.mark.parametrize("arms", [1, 3])
+def test_a_cell_that_failed_for_good_is_known_after_others_are_tried_again(
+    make_lab: MakeLab, arms: int
+) -> None:
+    lab, sink = make_lab(), Told()
+    executor = HalfBroken(LostWorkerError, 1)
+    folds = "all" if arms == 1 else [0]
+    specs = [
+        (
+            load_spec(
+                lab.root / "tiny.yaml", {"name": str(n), "train.batch": n, "cells.folds": folds}
+            ),
+            RunNote(str(n)),
+        )
+        for n in range(4, 4 + arms)
+    ]
+    first, *others = run_experiments(specs, lab=lab, executor=executor, sinks=[sink])
+    assert isinstance(first, CellError) and "broken for good" in first.what
+    assert executor.tried.count(executor.tried[0]) == 1, "numbers do not change by trying"
+    assert all(isinstance(result, RunResult) for result in others)
+    assert sink.said.count(("failed", "4")) == 1
+
+
+def test_a_stage_that_no_scored_cell_goes_back_to_is_trained_too(make_lab: MakeLab) -> None:
+    lab = make_lab()
+    changes = {"cells.folds": [0], "stages": [{"aside": {"data": "abroad"}}, {"tune": {}}]}
+    spec = load_spec(lab.root / "tiny.yaml", changes)
+    (result,) = run_experiments([(spec, RunNote())], lab=lab, executor=InProcess())
+    assert isinstance(result, RunResult)
+    assert (result.trained, len(result.cells)) == (2, 1)
+
+
 def test_what_stands_on_a_start_that_is_tried_again_is_tried_with_it(make_lab: MakeLab) -> None:
     lab = make_lab()
     changes = {
@@ -117,6 +170,38 @@ def test_a_run_is_told_when_its_last_cell_is_done_and_not_at_the_end(make_lab: M
     assert ("finished", "3") not in seen[0]
     assert ("finished", "3") in seen[1]
     assert sink.said[-2:] == [("finished", "3"), ("finished", "5")]
+
+
+class BaseWins:
+    """A race that everyone but the first run loses at once; writes down who was shown to it."""
+
+    def __init__(self) -> None:
+        self.shown: list[set[int]] = []
+
+    def losers(self, scores: pd.DataFrame, rounds: int) -> dict[int, str]:
+        self.shown.append(set(scores["run"]))
+        return dict.fromkeys(self.shown[-1] - {0}, f"after {rounds}")
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_who_lost_is_shown_to_no_later_round_also_where_it_was_complete(
+    make_lab: MakeLab, cached: bool
+) -> None:
+    lab, race = make_lab(trained=True), BaseWins()
+    specs = [
+        (
+            load_spec(
+                lab.root / "tiny.yaml",
+                {"output": {"clip": n, "time_max": 1 - n}, "cells.seeds": seeds},
+            ),
+            RunNote(),
+        )
+        for n, seeds in ((0.25, [0, 1, 2]), (0.5, [0] if cached else [0, 1, 2]))
+    ]
+    results = run_experiments(specs, lab=lab, executor=InProcess(), race=race)
+    assert race.shown == [{0, 1}, {0}]
+    other = results[1]
+    assert isinstance(other, RunResult) and bool(other.scores) is cached
 
 
 # ---------------------------------------------------------------- arms that come and go

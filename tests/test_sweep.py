@@ -13,7 +13,8 @@ from conftest import MakeLab
 from birdlab.errors import CellError
 from birdlab.lab import Lab
 from birdlab.spec.sweep import load_sweep
-from birdlab.sweep.driver import SweepResult, plan_sweep, run_sweep
+from birdlab.sweep.driver import SweepResult, run_sweep
+from birdlab.sweep.dryrun import plan_sweep
 from birdlab.sweep.local import LocalExecutor
 from birdlab.sweep.slots import Inventory
 from birdlab.tasks import Event, InProcess
@@ -96,6 +97,23 @@ def test_a_failing_arm_is_listed_and_stops_nobody(make_lab: MakeLab) -> None:
     assert len(record["failed"]) == 2
     assert "no_such_network" in record["failed"][0]["error"]
     assert len(record["arms"]) == 2
+
+
+def test_outputs_that_cannot_be_read_cost_their_arm_alone(make_lab: MakeLab) -> None:
+    lab = make_lab(trained=True)
+    text = (
+        "base: tiny.yaml\nname: s\nset: {data.folds.n: 3}\nrace: {}\ncontrol: batch=4\n"
+        "cells: {folds: all, seeds: [0, 1]}\ngrid: {train.batch: [3, 4]}\n"
+    )
+    result = sweep(lab, text)
+    broken = next(r for a, r in [*result.scored, *result.stopped] if a.title == "batch=3")
+    cell_id = broken.cells["cell_id"].iloc[0]
+    (file,) = (lab.cells / cell_id).glob("outputs-*/windows.parquet")
+    file.write_bytes(b"rust")
+    again = sweep(lab, text)
+    assert [arm.title for arm, _ in again.scored] == ["batch=4"]
+    ((arm, error),) = again.failed
+    assert arm.title == "batch=3" and cell_id in str(error)
 
 
 def test_a_failed_start_skips_what_stands_on_it(make_lab: MakeLab) -> None:
