@@ -10,15 +10,13 @@ import pandas as pd
 from birdlab.cell import find_lacking, is_finished, is_trained
 from birdlab.celljob import job_folder, save_job
 from birdlab.cellplan import CellPlan
-from birdlab.errors import BirdlabError, CellError, CellIOError, LostWorkerError, StoppedError
+from birdlab.errors import BirdlabError, CellError, StoppedError
 from birdlab.keeping import drop_weights
 from birdlab.lab import Lab
 from birdlab.plan import Plan
 from birdlab.record import RunNote, RunResult, collect, score_cells
-from birdlab.tasks import CellTask, Event, Executor, build_task
+from birdlab.tasks import RETRIED, CellTask, Event, Executor, build_task, failure
 
-RETRIED = (LostWorkerError, CellIOError)
-"""Errors that may not come again; numbers, memory and specs do not change by trying."""
 TRIES = 3
 
 
@@ -187,6 +185,9 @@ class Campaign:
                 for cell_id, error in errors.items():
                     values = {"error": str(error), "attempt": attempt + 1}
                     self.emit(Event("retry", cell_id, values))
+        for cell_id, error in failed.items():
+            if isinstance(error, RETRIED):
+                self.emit(failure(cell_id, error))
 
     def _settle_complete(self, places: Iterable[int]) -> None:
         """Score the runs among `places` whose cells are all finished."""

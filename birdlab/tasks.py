@@ -11,7 +11,7 @@ from typing import Any, Protocol, Self
 from birdlab.cell import finish_cell
 from birdlab.celljob import CellJob, load_job
 from birdlab.cellplan import CellPlan
-from birdlab.errors import BirdlabError, CellError, CellIOError, StoppedError
+from birdlab.errors import BirdlabError, CellError, CellIOError, LostWorkerError, StoppedError
 from birdlab.lab import Lab, open_lab, write_whole
 from birdlab.plan import Plan
 
@@ -20,11 +20,11 @@ from birdlab.plan import Plan
 class Event:
     """Something that happened to a cell.
 
-    queued, placed, start, resume, epoch, evaluate, then done, failed or stopped; after failed it
-    may be retry, and all but the first come once more. Among the values: placed: the `pid`, `gpu`
-    and `threads` of a child process; resume: `epoch` (counted from 0) of `epochs`; epoch: the
-    fields of an EpochReport; failed: `error`; stopped: `at`, in words where the same command goes
-    on; retry: the `error` before, and which `attempt` it is, from 2.
+    queued, placed, start, resume, epoch, evaluate, then done, failed, stopped or retry, after which
+    all but the first come once more. Among the values: placed: the `pid`, `gpu` and `threads` of a
+    child process; resume: `epoch` (counted from 0) of `epochs`; epoch: the fields of an
+    EpochReport; failed: `error`; stopped: `at`, in words where the same command goes on; retry: the
+    `error` before, and which `attempt` it is, from 2.
     """
 
     kind: str
@@ -68,6 +68,10 @@ def wanted(_cell_id: str) -> bool:
     return True
 
 
+RETRIED = (LostWorkerError, CellIOError)
+"""Errors that may not come again; numbers, memory and specs do not change by trying."""
+
+
 class Executor(Protocol):
     """Finishes cells where it may; a context manager that ends its processes when it is left."""
 
@@ -82,7 +86,8 @@ class Executor(Protocol):
         A task runs after the one it names in `after`, and is skipped when that failed; failures
         stop nobody else. `emit` is called in the caller's thread. A cell that is no longer
         `wanted` is not begun, or saved where it is, and comes back as a StoppedError; a process
-        that died as a LostWorkerError: whoever calls decides what is tried again.
+        that died as a LostWorkerError: whoever calls decides what is tried again, and tells of
+        errors that are RETRIED.
         """
         ...
 
@@ -109,7 +114,8 @@ class InProcess:
             error = skipped(task) if task.after in failed else finish_task(task, emit)
             if error is not None:
                 failed[task.cell_id] = error
-                emit(Event("failed", task.cell_id, {"error": str(error)}))
+                if not isinstance(error, RETRIED):
+                    emit(failure(task.cell_id, error))
         return failed
 
     def __enter__(self) -> Self:
@@ -122,6 +128,11 @@ class InProcess:
 def stopped(task: CellTask) -> StoppedError:
     """What comes back of a cell that nobody wants any more."""
     return StoppedError(f"{task.title} was stopped", fix="the same command goes on with it")
+
+
+def failure(cell_id: str, error: BirdlabError) -> Event:
+    """What is told of a cell that failed."""
+    return Event("failed", cell_id, {"error": str(error)})
 
 
 def skipped(task: CellTask) -> CellError:

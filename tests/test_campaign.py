@@ -18,7 +18,7 @@ from birdlab.run import run_experiments
 from birdlab.spec import load_spec
 from birdlab.spec.sweep import load_sweep
 from birdlab.sweep.driver import SweepResult, run_sweep
-from birdlab.tasks import CellTask, Event, InProcess, wanted
+from birdlab.tasks import RETRIED, CellTask, Event, InProcess, failure, wanted
 from birdlab.tracking.index import load_runs, load_sweeps
 
 
@@ -40,6 +40,8 @@ class Unlucky(InProcess):
             self.tried.append(task.cell_id)
             if self.tried.count(task.cell_id) <= self.times:
                 failed[task.cell_id] = self.error("no luck")
+                if not isinstance(failed[task.cell_id], RETRIED):
+                    emit(failure(task.cell_id, failed[task.cell_id]))
             else:
                 failed |= super().execute([task], emit, wanted)
         return failed
@@ -83,6 +85,7 @@ def test_errors_that_may_pass_are_tried_again_and_others_are_not(
     assert len(executor.tried) == tries
     retried = [e.values["attempt"] for e in events if e.kind == "retry"]
     assert retried == list(range(2, tries + 1))
+    assert [e.kind for e in events].count("failed") == (not works)
     assert sink.said == [("started", "tiny"), ("finished" if works else "failed", "tiny")]
 
 

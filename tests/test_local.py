@@ -120,7 +120,7 @@ def test_a_killed_child_costs_its_cell_and_is_replaced(make_lab: MakeLab) -> Non
     assert "SIGKILL" in str(error)
     assert all(finished(lab, task) for task in tasks[1:])
     assert dead[0] not in [pids(events)[task.cell_id] for task in tasks[1:]]
-    assert [e.kind for e in events if e.cell_id == tasks[0].cell_id][-1] == "failed"
+    assert "failed" not in [e.kind for e in events], "whoever calls may try it again"
 
 
 def test_an_unwanted_cell_is_saved_and_one_that_waits_is_not_begun(make_lab: MakeLab) -> None:

@@ -119,8 +119,9 @@ class CellProgress:
         elif event.kind == "failed":
             self._done.add(cell)
             self._print(f"FAILED {self._title(cell)}\n{values['error']}")
-        elif event.kind == "restart":
-            self._print(f"a worker died; {values['left']} cells are tried again")
+        elif event.kind == "retry":
+            first = str(values["error"]).splitlines()[0]
+            self._print(f"{self._title(cell)}: {first}; try {values['attempt']}")
         self._show(event)
 
     def _counts(self) -> str:

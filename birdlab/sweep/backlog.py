@@ -8,7 +8,7 @@ from typing import Protocol
 from birdlab.errors import BirdlabError, LostWorkerError, StoppedError
 from birdlab.sed.interrupts import stoppable
 from birdlab.sweep.handle import Outcome
-from birdlab.tasks import CellTask, Event, skipped, stopped
+from birdlab.tasks import RETRIED, CellTask, Event, failure, skipped, stopped
 
 POLL_S = 0.2
 
@@ -91,8 +91,8 @@ class Backlog:
         self.running.pop(task.cell_id, None)
         if error is not None:
             self.failed[task.cell_id] = error
-            if not isinstance(error, StoppedError):
-                self.emit(Event("failed", task.cell_id, {"error": str(error)}))
+            if not isinstance(error, (StoppedError, *RETRIED)):
+                self.emit(failure(task.cell_id, error))
 
 
 def drain(
