@@ -50,7 +50,7 @@ SIZE_LIMITS = [2_000_000, pytest.param(300_000, marks=pytest.mark.crash)]
 """Bytes that a file may have: no checkpoint fits; MLflow's database fits into the first only."""
 
 MOMENTS = [
-    pytest.param(moment, marks=[] if moment == 0 else [pytest.mark.crash]) for moment in range(6)
+    pytest.param(moment, marks=[] if moment == 0 else [pytest.mark.crash]) for moment in range(4)
 ]
 
 
@@ -242,7 +242,7 @@ def test_a_driver_that_is_killed_leaves_nothing_running(
     [
         pytest.param(number, moment, marks=[] if moment == 0 else [pytest.mark.crash])
         for number in (signal.SIGTERM, signal.SIGINT)
-        for moment in range(4)
+        for moment in range(3)
     ],
 )
 def test_a_stopped_driver_saves_its_cells(

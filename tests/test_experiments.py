@@ -198,7 +198,7 @@ def test_the_factors_race_against_the_base(make_demo_lab: MakeLab) -> None:
     lab = make_demo_lab()
     sweep = load_sweep(lab.root / "experiments" / "one_factor.yaml")
     plan = plan_sweep(sweep, lab)
-    assert (len(plan.arms), len(plan.cells)) == (6, 54)
+    assert (len(plan.arms), len(plan.cells)) == (7, 63)
     assert sweep.spec.race is not None
     shorter = load_spec(lab.root / "experiments" / "baseline.yaml", sweep.spec.set)
     base = plan_experiment(shorter, lab)
