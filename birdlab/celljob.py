@@ -7,9 +7,7 @@ that are mapped, not loaded, so that the memory of a training process hardly gro
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -26,8 +24,9 @@ from birdlab.cellplan import CellPlan, Rows
 from birdlab.data.classes import ClassList
 from birdlab.data.table import NoiseKey
 from birdlab.errors import CellError
-from birdlab.lab import Lab
+from birdlab.lab import Lab, write_whole
 from birdlab.plan import Plan
+from birdlab.processes import is_gone, own_process
 from birdlab.sed.steps import Steps
 from birdlab.sed.targets import Targets
 from birdlab.spec.experiment import ExperimentSpec
@@ -35,6 +34,7 @@ from birdlab.spec.parts import StageSpec
 
 JOB, NAMES, VALIDATION = "job.json", "names.parquet", "validation.parquet"
 SOUNDSCAPES = "soundscapes.parquet"
+_PREFIX = ".jobs-"
 ARRAYS = ("keys", "spans_s", "primary", "bounds", "also")
 
 
@@ -117,10 +117,10 @@ def job_folder(lab: Lab) -> Iterator[Path]:
         cell = lab.cells / part.name.removeprefix(".").removesuffix(".part")
         if (cell / WEIGHTS).is_file():
             shutil.rmtree(part, ignore_errors=True)
-    for left in lab.cells.glob(f"{_prefix()}*"):
+    for left in lab.cells.glob(f"{_PREFIX}*"):
         if is_left_behind(left):
             shutil.rmtree(left, ignore_errors=True)
-    folder = lab.cells / f"{_prefix()}{os.getpid()}"
+    folder = lab.cells / f"{_PREFIX}{own_process().replace(':', '-')}"
     folder.mkdir(exist_ok=True)
     try:
         yield folder
@@ -130,22 +130,7 @@ def job_folder(lab: Lab) -> Iterator[Path]:
 
 def is_left_behind(folder: Path) -> bool:
     """Whether the driver of a folder of jobs is known to be dead: one of this machine may be."""
-    name = folder.name
-    return name.startswith(_prefix()) and not _is_running(name.removeprefix(_prefix()))
-
-
-def _prefix() -> str:
-    return f".jobs-{socket.gethostname()}-"
-
-
-def _is_running(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        return True
-    return True
+    return is_gone(":".join(folder.name.removeprefix(_PREFIX).rsplit("-", 2)))
 
 
 def save_job(plan: Plan, cell: CellPlan, folder: Path) -> CellJob:
@@ -186,7 +171,7 @@ def save_job(plan: Plan, cell: CellPlan, folder: Path) -> CellJob:
         "sample_rate_hz": plan.sample_rate_hz,
         "soundscapes_id": cell.soundscapes_id,
     }
-    (place / JOB).write_text(json.dumps(content))
+    write_whole(place / JOB, json.dumps(content))
     return load_job(place)
 
 

@@ -48,6 +48,7 @@ ROOMS = (
             "birdlab.runtables",
             "birdlab.storedrun",
             "birdlab.inputs",
+            "birdlab.processes",
             "birdlab.costs",
         ),
     ),

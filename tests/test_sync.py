@@ -19,6 +19,7 @@ from birdlab.costs import costs_of, model_id
 from birdlab.errors import CellError
 from birdlab.lab import Lab
 from birdlab.plan import plan_experiment
+from birdlab.processes import is_gone, own_process
 from birdlab.record import RunNote, RunResult, collect
 from birdlab.run import run_experiment
 from birdlab.spec import load_spec
@@ -27,9 +28,7 @@ from birdlab.tracking import summaries
 from birdlab.tracking.client import connect
 from birdlab.tracking.index import load_link
 from birdlab.tracking.links import (
-    driver_name,
     edit_link,
-    is_dead,
     open_links,
     wish,
 )
@@ -239,6 +238,7 @@ DRIVER = """
 import os, sys, time
 from birdlab.lab import open_lab
 from birdlab.plan import plan_experiment
+from birdlab.processes import is_gone, own_process
 from birdlab.record import RunNote, collect
 from birdlab.spec import load_spec
 from birdlab.tracking.mlflow_sink import MlflowSink
@@ -324,16 +324,16 @@ def test_a_half_written_run_is_completed_not_doubled(lab: Lab) -> None:
 
 
 def test_a_driver_is_known_by_its_start_as_pids_are_used_again() -> None:
-    mine = driver_name()
+    mine = own_process()
     host, pid, start = mine.rsplit(":", 2)
     assert int(pid) == os.getpid()
-    assert not is_dead(mine)
-    assert is_dead(f"{host}:{pid}:{float(start) - 1000:.2f}")
-    assert not is_dead(f"{host}:{pid}"), "links written before told no start"
-    assert not is_dead(f"another-machine:{pid}:1.0"), "nothing is known of other machines"
+    assert not is_gone(mine)
+    assert is_gone(f"{host}:{pid}:{float(start) - 1000:.2f}")
+    assert not is_gone(f"{host}:{pid}"), "links written before told no start"
+    assert not is_gone(f"another-machine:{pid}:1.0"), "nothing is known of other machines"
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
-    assert is_dead(f"{host}:{gone.pid}:{start}")
+    assert is_gone(f"{host}:{gone.pid}:{start}")
 
 
 def test_what_a_living_driver_trains_is_left_to_it(lab: Lab) -> None:

@@ -181,16 +181,20 @@ def test_leftovers_and_old_failures_go_and_links_are_not_followed(
     for name in ("old.txt", "new.txt"):
         (failed / name).write_text("traceback")
     (failed / "elsewhere").symlink_to(outside)
-    jobs = lab.cells / f".jobs-{os.uname().nodename}-4194304"
+    host = os.uname().nodename
+    jobs = lab.cells / f".jobs-{host}-4194304-1.00"
     jobs.mkdir()
-    foreign = lab.cells / ".jobs-another-machine-1"
+    used_again = lab.cells / f".jobs-{host}-{os.getpid()}-1.00"
+    used_again.mkdir()
+    foreign = lab.cells / f".jobs-{host}-2-4194304-1.00"
     foreign.mkdir()
     half = lab.runs / ".abc.json.1.part"
     half.write_text("{")
     age(failed / "old.txt")
     age(half)
     age(outside)
-    assert names(lab) == {"old.txt": "failed", jobs.name: "jobs", half.name: "unfinished"}
+    dead = {jobs.name: "jobs", used_again.name: "jobs"}
+    assert names(lab) == {"old.txt": "failed", **dead, half.name: "unfinished"}
     free_garbage(lab, find_garbage(lab, keep_days=0))
     assert sorted(p.name for p in failed.iterdir()) == ["elsewhere"]
     assert (outside / "cell.json").is_file() and foreign.is_dir()

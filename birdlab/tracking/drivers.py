@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +25,7 @@ from filelock import FileLock, Timeout
 
 from birdlab.errors import LabError
 from birdlab.lab import Lab, write_whole
+from birdlab.processes import is_gone, is_here, name_process
 
 WRITE_S, BEAT_S, LOST_S = 1.0, 10.0, 60.0
 """A file is written at most so often, at least so often, and is stale when so old."""
@@ -60,6 +63,11 @@ class DriverNote:
         return sum(cell["state"] == state for cell in self.cells.values())
 
     @property
+    def process(self) -> str:
+        """What names its process."""
+        return name_process(self.host, self.pid, self.created)
+
+    @property
     def share(self) -> float:
         """How much of all epochs is done, 0 to 1."""
         shares = [
@@ -91,13 +99,14 @@ class Driver:
             socket.gethostname(),
             process.pid,
             process.create_time(),
-            " ".join(command),
+            shlex.join(command),
             _now(),
         )
         self._lock = FileLock(self.folder / f".{name}.lock")
         self._cells: dict[str, dict[str, Any]] = {}
         self._changed, self._ended = threading.Event(), threading.Event()
         self._writing = threading.Lock()
+        self._heart = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
         self._asked: tuple[float, frozenset[str]] = (0.0, frozenset())
 
     def __enter__(self) -> Driver:
@@ -108,7 +117,7 @@ class Driver:
             raise _busy(load_driver(self.folder, self.note.name), self.note.name) from None
         _stop_path(self.folder, self.note.name).unlink(missing_ok=True)
         self._write()
-        threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()
+        self._heart.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, _trace: object) -> None:
@@ -118,12 +127,16 @@ class Driver:
             self.end(state, str(error) if error and not interrupted else "")
         self._ended.set()
         self._changed.set()
-        self._write()
-        self._lock.release()
+        self._heart.join()  # its last note must not lie over that of the next driver
+        try:
+            self._write()
+        finally:
+            self._lock.release()
 
     def end(self, state: State, said: str) -> None:
         """Settle how this ends, in words."""
-        self.note = replace(self.note, state=state, said=said)
+        with self._writing:
+            self.note = replace(self.note, state=state, said=said)
 
     def event(self, event: Any) -> None:
         """Keep in mind what happened to a cell (a tasks.Event)."""
@@ -157,7 +170,8 @@ class Driver:
             self._changed.wait(BEAT_S)
             self._changed.clear()
             if not self._ended.is_set():
-                self._write()
+                with suppress(OSError):  # a full disk may have room at the next beat
+                    self._write()
                 self._ended.wait(WRITE_S)
 
     def _write(self) -> None:
@@ -187,13 +201,10 @@ def load_driver(folder: Path, name: str) -> DriverNote | None:
 
 def is_alive(note: DriverNote) -> bool:
     """Whether the process of a driver lives; on another machine, whether it did a minute ago."""
-    if note.host != socket.gethostname():
-        seen = datetime.fromisoformat(note.updated_at)
-        return (datetime.now(UTC) - seen).total_seconds() < LOST_S
-    try:
-        return bool(abs(psutil.Process(note.pid).create_time() - note.created) < 1.0)
-    except psutil.Error:
-        return False
+    if is_here(note.process):
+        return not is_gone(note.process)
+    seen = datetime.fromisoformat(note.updated_at)
+    return (datetime.now(UTC) - seen).total_seconds() < LOST_S
 
 
 def wait_for_end(lab: Lab, name: str, seconds: float) -> bool:
@@ -215,7 +226,7 @@ def ask_to_stop(lab: Lab, name: str, arm: str = ALL) -> None:
     """
     folder = lab.stores / "drivers"
     note = load_driver(folder, name)
-    if arm == ALL and note is not None and note.host == socket.gethostname() and is_alive(note):
+    if arm == ALL and note is not None and is_here(note.process) and is_alive(note):
         os.kill(note.pid, signal.SIGTERM)
         return
     asked = sorted({*_load_asked(folder, name), arm})

@@ -14,24 +14,21 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
 from birdlab.lab import Lab, write_whole
+from birdlab.processes import is_gone, own_process
 from birdlab.spec.identity import canonical_json
 from birdlab.tracking.index import link_path, load_link
 
 Link = dict[str, Any]
-_CLOCK_S = 2.0
-"""How far the start time of one process may differ between two looks at it."""
 
 
 def store_name(lab: Lab) -> str:
@@ -87,17 +84,17 @@ def open_links(lab: Lab) -> list[str]:
 
 def abandoned_links(lab: Lab) -> list[str]:
     """Those of them that every process which would see to them has left."""
-    return [s for s in open_links(lab) if all(map(is_dead, owners(current_link(lab, s))))]
+    return [s for s in open_links(lab) if all(map(is_gone, owners(current_link(lab, s))))]
 
 
 def wish(link: Link) -> None:
     """Ask for what the lab holds of a run to be written."""
-    link["due"] = f"{driver_name()} {time.time_ns()}"
+    link["due"] = f"{own_process()} {time.time_ns()}"
 
 
 def begin(link: Link, project: str, name: str) -> None:
     """Say that this driver trains the run, as a try of its own unless another driver is at it."""
-    mine, others = driver_name(), [d for d in link["drivers"] if not is_dead(d)]
+    mine, others = own_process(), living(link)
     if not others and link["attempt"]:
         end(link, "KILLED", "the process that trained it died")
     link["drivers"] = sorted({*others, mine})
@@ -109,9 +106,14 @@ def end(link: Link, status: str, note: str) -> None:
     """Turn the try that is open into one that has ended as `status`, to be written."""
     if link["attempt"] or link["parent"]:
         kept = {key: link[key] for key in ("parent", "attempt", "project", "name")}
-        by, at_ms = driver_name(), round(time.time() * 1000)
+        by, at_ms = own_process(), round(time.time() * 1000)
         link["ended"].append({**kept, "status": status, "note": note, "by": by, "at_ms": at_ms})
     link |= {"parent": "", "attempt": "", "children": {}, "drivers": [], "logged": ""}
+
+
+def living(link: Mapping[str, Any]) -> list[str]:
+    """The processes that train the run and are not known to be gone."""
+    return [driver for driver in link["drivers"] if not is_gone(driver)]
 
 
 def owners(link: Link) -> set[str]:
@@ -123,36 +125,6 @@ def owners(link: Link) -> set[str]:
 def new_attempt() -> str:
     """A name for one try to train a run, unlike any other."""
     return uuid.uuid4().hex[:16]
-
-
-@cache
-def _own_name(pid: int) -> str:
-    import psutil
-
-    return f"{socket.gethostname()}:{pid}:{psutil.Process(pid).create_time():.2f}"
-
-
-def driver_name() -> str:
-    """This process as `host:pid:start`; the start time, since pids are used again."""
-    return _own_name(os.getpid())
-
-
-def is_dead(driver: str) -> bool:
-    """Whether a driver of this machine is gone; of another machine nothing is known: False."""
-    import psutil
-
-    host, pid, *started = driver.rsplit(":", 2)
-    if host != socket.gethostname():
-        return False
-    try:
-        process = psutil.Process(int(pid))
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return True
-        return bool(started) and abs(process.create_time() - float(started[0])) > _CLOCK_S
-    except psutil.NoSuchProcess:
-        return True
-    except psutil.AccessDenied:
-        return False
 
 
 def _lock_path(lab: Lab, spec_id: str, purpose: str) -> Path:

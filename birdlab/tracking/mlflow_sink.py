@@ -13,16 +13,16 @@ from typing import Any, Self
 from birdlab.errors import BirdlabError
 from birdlab.lab import Lab
 from birdlab.plan import Plan
+from birdlab.processes import own_process
 from birdlab.record import RunNote, RunResult
 from birdlab.tracking import summaries
 from birdlab.tracking.client import open_client
 from birdlab.tracking.links import (
     abandoned_links,
     begin,
-    driver_name,
     edit_link,
     end,
-    is_dead,
+    living,
     wish,
 )
 from birdlab.tracking.machine import MachineWatch
@@ -76,7 +76,7 @@ class MlflowSink:
         One that was scored before keeps that, and one that another process trains goes on.
         """
         with edit_link(self.lab, plan.spec_id) as link:
-            others = [d for d in link["drivers"] if d != driver_name() and not is_dead(d)]
+            others = [driver for driver in living(link) if driver != own_process()]
             link["drivers"] = others
             if not link["logged"] and not link["due"] and not others:
                 end(link, "KILLED" if stopped else "FAILED", f"```\n{error}\n```")

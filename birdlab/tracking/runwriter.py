@@ -13,6 +13,7 @@ from typing import Any
 
 from birdlab.cellfiles import CARD
 from birdlab.lab import Lab
+from birdlab.processes import own_process
 from birdlab.record import RunResult
 from birdlab.runtables import load_curves
 from birdlab.spec.identity import digest
@@ -23,10 +24,9 @@ from birdlab.tracking.index import load_record
 from birdlab.tracking.links import (
     Link,
     current_link,
-    driver_name,
     edit_link,
     end,
-    is_dead,
+    living,
     new_attempt,
     writing,
 )
@@ -72,20 +72,20 @@ class RunWriter:
             link = current_link(self.lab, spec_id)
             record = self._record(spec_id)
             wanted = "" if record is None else self.digest(record)
-            living = [d for d in link["drivers"] if not is_dead(d)]
-            if link["drivers"] and not living and not link["due"] and record is None:
+            died = bool(link["drivers"]) and not living(link)
+            if died and not link["due"] and record is None:
                 with edit_link(self.lab, spec_id) as link:
                     end(link, "KILLED", "the process that trained it died")
-            is_due = bool(link["due"] or anew or (link["drivers"] and not living))
+            is_due = bool(link["due"] or anew or died)
             done = ""
             if link["ended"]:
                 done = self._end_tries(spec_id, link)
             if record is not None and is_due and (anew or wanted != link["logged"]):
                 self._log(spec_id, link, record, wanted)
                 return "finished"
-            if link["due"] or (record is not None and link["drivers"] and not living):
+            if link["due"] or (record is not None and died):
                 self._settle(spec_id, link["due"])
-            elif living and not link["parent"]:
+            elif living(link) and not link["parent"]:
                 self._open(spec_id, link)
                 return done or "opened"
             return done
@@ -126,7 +126,7 @@ class RunWriter:
         tags = {
             "birdlab.kind": "run",
             "spec_id": spec_id,
-            "birdlab.driver": driver_name(),
+            "birdlab.driver": own_process(),
             "birdlab.attempt": link["attempt"],
             "mlflow.source.name": "birdlab",
         }

@@ -9,6 +9,7 @@ from typing import Any
 
 from birdlab.errors import TrackingError
 from birdlab.lab import Lab
+from birdlab.processes import is_gone
 from birdlab.recorded import is_foreign
 from birdlab.tracking import summaries
 from birdlab.tracking.client import (
@@ -20,7 +21,7 @@ from birdlab.tracking.client import (
     unreachable,
 )
 from birdlab.tracking.index import load_records
-from birdlab.tracking.links import abandoned_links, current_link, is_dead
+from birdlab.tracking.links import abandoned_links, current_link
 from birdlab.tracking.outbox import Item, Outbox, not_logged
 from birdlab.tracking.runextras import Extras
 from birdlab.tracking.runwriter import LOGGED, RunWriter
@@ -199,6 +200,6 @@ def _end_strangers(client: Any, report: SyncReport) -> None:
         "attributes.status = 'RUNNING' and tags.`birdlab.driver` != ''",
     )
     for run in running:
-        if is_dead(run.data.tags["birdlab.driver"]):
+        if is_gone(run.data.tags["birdlab.driver"]):
             client.set_terminated(run.info.run_id, "KILLED")
             report.ended.append(f"{run.info.run_name}: KILLED")
