@@ -194,6 +194,22 @@ def test_what_is_refused_is_named_and_stops_nothing() -> None:
     assert told == [("run", "right")]
 
 
+def test_what_was_refused_and_is_taken_later_is_not_left() -> None:
+    refusing = [True]
+
+    def write(_: Item) -> None:
+        if refusing[0]:
+            raise ValueError("no such thing")
+
+    outbox = Outbox(write)
+    outbox.put(("run", "a"))
+    while not outbox.refused:
+        time.sleep(0.01)
+    refusing[0] = False
+    outbox.put(("run", "a"))
+    assert outbox.close(5) == []
+
+
 @pytest.fixture
 def silent() -> Iterator[str]:
     """The address of a server that accepts and says nothing."""
@@ -201,6 +217,13 @@ def silent() -> Iterator[str]:
         listening.bind(("127.0.0.1", 0))
         listening.listen(64)
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_a_sweep_without_a_summary_leaves_nothing_to_wait_for(make_lab: MakeLab) -> None:
+    said: list[str] = []
+    with MlflowSink(make_lab(), tell=said.append) as sink:
+        sink.summarise("lr")
+    assert said == []
 
 
 def test_a_server_that_hangs_costs_the_driver_nothing(make_lab: MakeLab, silent: str) -> None:

@@ -11,12 +11,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import MakeLab
+from typer import Exit
+from typer.testing import CliRunner
 
+from birdlab.cli import app as cli
+from birdlab.cli.drivers import SHOWN
+from birdlab.cli.driving import driving
 from birdlab.errors import LabError, StoppedError
 from birdlab.lab import Lab, LabFile
 from birdlab.record import RunNote
@@ -141,6 +147,52 @@ def test_what_happens_to_cells_is_kept(tmp_path: Path) -> None:
         assert note.share == pytest.approx((0.25 + 1 + 0) / 3)
         raise LabError("broken")
     assert (only(lab).state, only(lab).said) == ("failed", "broken")
+
+
+def test_a_note_that_cannot_be_written_is_written_when_it_can(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    with Driver(lab, "lr", "sweep", ["birdlab", "run", "two words.yaml"]) as driver:
+        path = lab.stores / "drivers" / "lr.json"
+        path.unlink()
+        path.mkdir()  # nothing can be renamed to it
+        driver.event(Event("queued", "a", {"title": "cell a"}))
+        wait_until(lambda: any(path.parent.glob(".lr.json.*.part")), 5)
+        path.rmdir()
+        driver.event(Event("done", "a"))
+        wait_until(path.is_file, 5)
+        assert only(lab).count("done") == 1
+        driver.end("failed", "one arm has no score")
+    assert (only(lab).state, only(lab).said) == ("failed", "one arm has no score")
+    assert only(lab).command == "birdlab run 'two words.yaml'"
+
+
+def test_drivers_that_ended_are_not_shown_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIRDLAB_HOME", str(tmp_path))
+    if not cli.app.registered_commands:
+        cli._register()
+    lab = Lab(tmp_path)
+    with Driver(lab, "old", "sweep", []):
+        pass
+    with ExitStack() as running:
+        for n in range(SHOWN):
+            running.enter_context(Driver(lab, f"now{n}", "sweep", []))
+        shown = CliRunner().invoke(cli.app, ["status"]).output
+    assert shown.count(": running") == SHOWN
+    assert "sweep old" not in shown
+
+
+def test_an_error_of_any_kind_is_told_by_the_webhook(
+    tmp_path: Path, webhook: tuple[str, list[dict[str, Any]]]
+) -> None:
+    url, got = webhook
+    lab = Lab(tmp_path, LabFile(notify_url=url))
+    with pytest.raises(OSError), driving(lab, "lr", "sweep"):
+        raise OSError("no space left")
+    with pytest.raises(Exit), driving(lab, "lr", "sweep"):
+        raise KeyboardInterrupt
+    assert [sent["text"] for sent in got] == ["sweep lr failed: OSError"]
 
 
 # ---------------------------------------------------------------- stopping

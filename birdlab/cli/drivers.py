@@ -46,7 +46,7 @@ def status(
         return
     running = [note for note in notes if note.state == "running"]
     ended = [note for note in notes if note.state != "running"]
-    shown = [*ended[-max(0, SHOWN - len(running)) :], *running]
+    shown = [*ended[max(0, len(notes) - SHOWN) :], *running]
     print_lines("\n".join(line for note in shown for line in describe_driver(lab, note)))
 
 

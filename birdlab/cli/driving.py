@@ -58,8 +58,9 @@ def driving(lab: Lab, name: str, kind: str, *, restart: bool = False) -> Iterato
 
         try:
             yield Driving(emit, shown.step, driver, lab)
-        except BirdlabError as error:
-            _notify(lab, f"{kind} {name} failed: {error.what}")
+        except Exception as error:
+            what = error.what if isinstance(error, BirdlabError) else type(error).__name__
+            _notify(lab, f"{kind} {name} failed: {what}")
             raise
 
 

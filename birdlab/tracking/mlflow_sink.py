@@ -89,9 +89,10 @@ class MlflowSink:
         self.outbox.put(("run", spec_id))
 
     def summarise(self, sweep: str) -> None:
-        """Have the summary of a sweep logged, as it lies on the disk."""
-        summaries.begin_link(self.lab, sweep)
-        self.outbox.put(("sweep", sweep))
+        """Have the summary of a sweep logged, as it lies on the disk, if it has one."""
+        if sweep in summaries.summarised(self.lab):
+            summaries.begin_link(self.lab, sweep)
+            self.outbox.put(("sweep", sweep))
 
     def close(self, wait_s: float = WAIT_S) -> list[Item]:
         """What could not be logged within `wait_s`; `tell` hears what, why and what to do."""

@@ -91,7 +91,9 @@ class Outbox:
         with self._changed:
             self._busy = None
             self._failures = self._failures + 1 if error else 0
-            if error is not None:
+            if error is None:
+                self.refused.pop(item, None)
+            else:
                 self.trouble = first_line(error)
                 if not isinstance(error, BirdlabError) and may_pass(error):
                     self._waiting.setdefault(item)

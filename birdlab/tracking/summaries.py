@@ -12,8 +12,7 @@ from filelock import FileLock
 from birdlab.lab import Lab, write_whole
 from birdlab.spec.identity import digest
 from birdlab.tracking.client import Experiments
-from birdlab.tracking.index import load_link
-from birdlab.tracking.links import new_attempt, store_name
+from birdlab.tracking.links import current_link, new_attempt, store_name
 
 CARD, LINK = "summary.json", "mlflow.json"
 
@@ -85,8 +84,9 @@ def is_due(lab: Lab, name: str) -> bool:
 def write_summary(lab: Lab, client: Any, name: str) -> str:
     """The id of the run that now carries the summary; found by its tag if its id was lost."""
     folder = summary_folder(lab, name)
-    card, content = json.loads((folder / CARD).read_text()), _content(lab, name)
     with FileLock(folder / ".write"):
+        card_text = (folder / CARD).read_text(encoding="utf-8")
+        card, content = json.loads(card_text), digest(card_text)
         link = begin_link(lab, name)
         run_id = _find(client, link) or _create(lab, client, name, card, link)
         write_whole(folder / LINK, json.dumps({**link, "parent": run_id}))
@@ -109,7 +109,7 @@ def _content(lab: Lab, name: str) -> str:
 
 def _arms(lab: Lab, arms: Mapping[str, str]) -> list[dict[str, str]]:
     return [
-        {"arm": title, "spec_id": spec, "mlflow_run_id": load_link(lab, spec).get("parent", "")}
+        {"arm": title, "spec_id": spec, "mlflow_run_id": current_link(lab, spec)["parent"]}
         for title, spec in arms.items()
     ]
 
