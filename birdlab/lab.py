@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -219,6 +220,11 @@ def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(out.get(key), dict)
         out[key] = {**out[key], **value} if both else value
     return out
+
+
+def hide_password(text: str) -> str:
+    """An address, or a sentence with addresses, without the user and password of any."""
+    return re.sub(r"//[^/\s]*@", "//", text)
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -16,6 +16,7 @@ from conftest import MakeLab
 from typer.testing import CliRunner
 
 from birdlab.cli import app as cli
+from birdlab.errors import TrackingError
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import plan_experiment
 from birdlab.record import RunNote, RunResult, collect
@@ -266,6 +267,20 @@ def test_reconciling_with_a_server_that_is_gone_is_told_and_raises_nothing(
     (said,) = reconcile(lab, Extras())
     assert "not in MLflow yet" in said and record.stem in said
     assert open_links(lab) == [record.stem]
+
+
+def test_a_password_in_the_address_is_in_no_message(make_lab: MakeLab) -> None:
+    lab = track_at(make_lab(trained=True), f"http://me:p@ss:word@127.0.0.1:{free_port()}")
+    with pytest.raises(TrackingError) as caught:
+        connect(lab)
+    said = [str(caught.value)]
+    sink = MlflowSink(lab, tell=said.append)
+    blends(lab, sink, [0.3])
+    assert sink.close(1.0)
+    assert sink.outbox.trouble and "API request to http://127.0.0.1" in said[-1]
+    links = [path.read_text() for path in lab.runs.glob("*.mlflow.json")]
+    for text in (*said, *links):
+        assert "ss:word" not in text and "me:" not in text
 
 
 def test_a_run_costs_the_driver_little_with_the_lab_s_own_database(

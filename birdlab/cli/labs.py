@@ -47,16 +47,16 @@ def ui(
     import subprocess
     import sys
 
-    from birdlab.lab import open_lab
+    from birdlab.lab import hide_password, open_lab
     from birdlab.tracking.client import connect
 
     lab = open_lab(extensions=False)
     if lab.tracking_uri.startswith("http"):
-        typer.echo(f"this lab logs to a server; its UI is at {lab.tracking_uri}")
+        typer.echo(f"this lab logs to a server; its UI is at {hide_password(lab.tracking_uri)}")
         return
     experiments = connect(lab).search_experiments()
     command = [
-        *(sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", lab.tracking_uri),
+        *(sys.executable, "-m", "mlflow", "ui"),
         *("--default-artifact-root", lab.artifacts.resolve().as_uri()),
         *("--host", host, "--port", str(port), "--workers", "1"),
     ]
@@ -65,8 +65,11 @@ def ui(
         place = f"http://{host}:{port}/#/experiments/{experiment.experiment_id}/runs"
         typer.echo(f"  runs of {experiment.name:<20} {place}")
     # Its background jobs serve features that birdlab does not use, and do not end quietly.
-    quiet = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with subprocess.Popen(command, env=quiet) as served:
+    told = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    told |= {
+        "MLFLOW_BACKEND_STORE_URI": lab.tracking_uri
+    }  # its password is in no list of processes
+    with subprocess.Popen(command, env={**os.environ, **told}) as served:
         signal.signal(signal.SIGTERM, lambda *_: served.terminate())
         ended = served.wait()
     if ended not in (0, 130, -2, -15, 143):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import nullcontext
 from typing import Any
 
 from filelock import FileLock
 
 from birdlab.errors import TrackingError
-from birdlab.lab import Lab
+from birdlab.lab import Lab, hide_password
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
@@ -59,7 +60,8 @@ def open_client(lab: Lab) -> Any:
         logging.getLogger(name).setLevel(logging.WARNING)
     folder = lab.stores / "tracking"
     folder.mkdir(exist_ok=True)
-    with FileLock(folder / "migration.lock"):
+    served = lab.tracking_uri.startswith("http")  # a server migrates its database itself
+    with nullcontext() if served else FileLock(folder / "migration.lock"):
         client = MlflowClient(tracking_uri=lab.tracking_uri, registry_uri=lab.tracking_uri)
         client.search_experiments(max_results=1)
     return client
@@ -72,15 +74,15 @@ def connect(lab: Lab) -> Any:
     except unreachable() as error:
         raise TrackingError(
             "the MLflow store cannot be used",
-            where=lab.tracking_uri.split("@")[-1],
+            where=hide_password(lab.tracking_uri),
             got=first_line(error),
             fix="check tracking_uri in birdlab.toml; training needs no tracker: --no-mlflow",
         ) from None
 
 
 def first_line(error: BaseException) -> str:
-    """An error in one line of at most 200 characters."""
-    lines = str(error).splitlines() or [type(error).__name__]
+    """An error in one line of at most 200 characters, without passwords of addresses."""
+    lines = hide_password(str(error)).splitlines() or [type(error).__name__]
     return lines[0] if len(lines[0]) <= 200 else lines[0][:197] + "..."
 
 

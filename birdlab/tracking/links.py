@@ -13,7 +13,6 @@ link holds a wish, so that a command finds them without reading every link.
 from __future__ import annotations
 
 import os
-import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -23,7 +22,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from birdlab.lab import Lab, write_whole
+from birdlab.lab import Lab, hide_password, write_whole
 from birdlab.processes import is_gone, own_process
 from birdlab.spec.identity import canonical_json
 from birdlab.tracking.index import link_path, load_link
@@ -33,14 +32,13 @@ Link = dict[str, Any]
 
 def store_name(lab: Lab) -> str:
     """What tells one MLflow from another: a server's address without its password, "" for ours."""
-    given = lab.file.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
-    return re.sub(r"//[^/@]*@", "//", given)
+    return hide_password(lab.file.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", ""))
 
 
 def current_link(lab: Lab, spec_id: str) -> Link:
     """The link of a run into the store in use; one that holds nothing when there is none."""
     link, store = load_link(lab, spec_id), store_name(lab)
-    known = re.sub(r"//[^/@]*@", "//", link.get("store", "")) == store
+    known = hide_password(link.get("store", "")) == store
     lost = not store and not (lab.stores / "mlflow.db").is_file() and link.get("parent")
     fresh: Link = {"parent": "", "children": {}, "logged": "", "attempt": "", "drivers": []}
     fresh |= {"due": "", "ended": [], "project": "", "name": "", "store": store}

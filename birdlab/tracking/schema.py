@@ -12,7 +12,7 @@ def database_level(path: Path) -> str:
 
     The file is not changed. Raises sqlite3.Error where it is no such database.
     """
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
         damaged = database.execute("PRAGMA quick_check(1)").fetchone()
         if damaged[0] != "ok":
             raise sqlite3.DatabaseError(str(damaged[0]))

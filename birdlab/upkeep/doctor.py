@@ -13,7 +13,7 @@ from birdlab.cellfiles import CARD, WEIGHTS
 from birdlab.data.shards import list_shards, load_rows
 from birdlab.errors import BirdlabError
 from birdlab.evaluate.outputs import load_outputs
-from birdlab.lab import Lab
+from birdlab.lab import Lab, hide_password
 from birdlab.recorded import load_json, record_paths
 from birdlab.tracking.drivers import load_drivers
 from birdlab.tracking.schema import database_level, known_levels
@@ -76,7 +76,7 @@ def _data(lab: Lab) -> Iterator[Finding]:
 def _mlflow(lab: Lab) -> Iterator[Finding]:
     path = lab.stores / "mlflow.db"
     if not lab.tracking_uri.startswith("sqlite:///"):
-        yield Finding("ok", "mlflow", f"logs to {lab.tracking_uri.split('@')[-1]}, not looked into")
+        yield Finding("ok", "mlflow", f"logs to {hide_password(lab.tracking_uri)}, not looked into")
     elif not path.is_file():
         yield Finding("ok", "mlflow", "no database yet; the first run makes it")
     else:
