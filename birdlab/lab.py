@@ -224,7 +224,7 @@ def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 def hide_password(text: str) -> str:
     """An address, or a sentence with addresses, without the user and password of any."""
-    return re.sub(r"//[^/\s]*@", "//", text)
+    return re.sub(r"(password=)[^&\s]+", r"\1...", re.sub(r"//[^/\s]*@", "//", text))
 
 
 def write_whole(path: Path, text: str) -> None:

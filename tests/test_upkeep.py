@@ -34,6 +34,7 @@ from birdlab.plan import plan_experiment
 from birdlab.recorded import load_json, record_paths
 from birdlab.run import build_store, run_experiment
 from birdlab.spec import load_spec
+from birdlab.spec.identity import digest
 from birdlab.study.ledger import append_row, load_ledger
 from birdlab.tracking.drivers import DriverNote
 from birdlab.tracking.index import load_cells
@@ -313,6 +314,8 @@ RECORD: dict[str, Any] = {
     "cells": [],
 }
 CELL = "cells/0123456789abcdef/cell.json"
+SOUND = {"cell_id": digest({"a": 1}), "document": {"a": 1}}
+OUTSIDE = f"../cells/{SOUND['cell_id']}/x"
 
 
 @pytest.mark.parametrize(
@@ -339,6 +342,16 @@ CELL = "cells/0123456789abcdef/cell.json"
          {"manifest": {"runs": ["0123456789ab"]}}, "what is no cell"),
         ({"runs/0123456789ab.json": json.dumps({**RECORD, "name": "\x1b[2J"}).encode()},
          {"manifest": {"runs": ["0123456789ab"]}}, "not that of this run"),
+        ({"runs/0123456789ab.json":
+          json.dumps({**RECORD, "cells": ["no cell"]}).encode()},
+         {"manifest": {"runs": ["0123456789ab"]}}, "not that of this run"),
+        ({"runs/0123456789ab.json":
+          json.dumps({**RECORD, "cells": [{"cell_id": "0" * 16, "eval_id": "/../x"}]}).encode()},
+         {"manifest": {"runs": ["0123456789ab"]}}, "what is no cell"),
+        ({f"cells/{SOUND['cell_id']}/cell.json": json.dumps(SOUND).encode(),
+          OUTSIDE[3:] + ".json": json.dumps({**RECORD, "spec_id": OUTSIDE}).encode()},
+         {"manifest": {"runs": [OUTSIDE]}}, "not that of this run"),
+        ({CELL: b"{}"}, {"manifest": {"files": {CELL: {"size": 2}}}}, "not what"),
         ({CELL: b'{"cell_id": "0123456789abcdef"}'}, {}, "what its id says"),
         ({}, {"manifest": {"runs": ["0123456789ab"]}}, "not that of this run"),
         ({}, {"manifest": {"ledger": [{"run": "x"}]}}, "date is not a date"),

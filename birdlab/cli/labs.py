@@ -64,11 +64,10 @@ def ui(
     for experiment in experiments:  # the start page shows traces, which birdlab does not write
         place = f"http://{host}:{port}/#/experiments/{experiment.experiment_id}/runs"
         typer.echo(f"  runs of {experiment.name:<20} {place}")
+    # Everyone sees arguments of processes, so the address goes with the environment.
     # Its background jobs serve features that birdlab does not use, and do not end quietly.
     told = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    told |= {
-        "MLFLOW_BACKEND_STORE_URI": lab.tracking_uri
-    }  # its password is in no list of processes
+    told |= {"MLFLOW_BACKEND_STORE_URI": lab.tracking_uri}
     with subprocess.Popen(command, env={**os.environ, **told}) as served:
         signal.signal(signal.SIGTERM, lambda *_: served.terminate())
         ended = served.wait()

@@ -45,13 +45,14 @@ def write_archive(
     """
     if path.exists():
         raise LabError("the archive is there already", where=str(path), fix="choose another name")
-    said: dict[str, dict[str, Any]] = {
-        name: {"size": file.stat().st_size, "sha256": _sha256(file)} for name, file in files.items()
-    }
-    manifest = Manifest(tuple(runs), said, tuple(ledger))
-    content = json.dumps({"format": FORMAT, **vars(manifest)}, indent=1).encode()
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        said: dict[str, dict[str, Any]] = {
+            name: {"size": file.stat().st_size, "sha256": _sha256(file)}
+            for name, file in files.items()
+        }
+        manifest = Manifest(tuple(runs), said, tuple(ledger))
+        content = json.dumps({"format": FORMAT, **vars(manifest)}, indent=1).encode()
         with tarfile.open(part, "w", format=tarfile.PAX_FORMAT) as tar:
             _add(tar, MANIFEST, io.BytesIO(content), len(content))
             for name, file in files.items():
@@ -86,7 +87,7 @@ def unpack_archive(path: Path, folder: Path, max_gb: float = MAX_GB) -> Manifest
             if budget < 0:
                 raise _refused(path, f"it holds more than {max_gb:g} GB", "--max-gb allows more")
             tar.extract(member, folder, filter="data")
-            if _sha256(folder / member.name) != manifest.files[member.name]["sha256"]:
+            if _sha256(folder / member.name) != manifest.files[member.name].get("sha256"):
                 raise _refused(path, f"{member.name} is not what its list says")
     lacking = sorted(set(manifest.files) - seen)
     if lacking:

@@ -18,7 +18,7 @@ from birdlab.errors import LabError, LedgerError
 from birdlab.lab import Lab, write_whole
 from birdlab.recorded import is_foreign, iter_line, load_json
 from birdlab.runtables import tables_folder
-from birdlab.spec.identity import digest
+from birdlab.spec.identity import CELL_ID_CHARS, SPEC_ID_CHARS, digest
 from birdlab.study.ledger import append_row, load_ledger
 from birdlab.study.ledger_row import check_row
 from birdlab.upkeep.archive import MAX_GB, Manifest, unpack_archive, write_archive
@@ -29,6 +29,7 @@ _RECORD = {
     "cells": list,
 }
 """What the record of a run must hold for the lab's lists to be read."""
+_LEADS_OUT = re.compile(r"[/\\\0]")
 
 
 @dataclass
@@ -141,12 +142,14 @@ def _check_content(lab: Lab, staging: Path, manifest: Manifest, path: Path) -> N
             raise refuse(f"the cell {cell_id} does not hold what its id says")
     for run in manifest.runs:
         file = staging / "runs" / f"{run}.json"
-        record = load_json(file) if file.is_file() else {}
+        record = load_json(file) if _is_id(run, SPEC_ID_CHARS) and file.is_file() else {}
         whole = all(isinstance(record.get(key), kind) for key, kind in _RECORD.items())
+        whole = whole and all(isinstance(cell, dict) for cell in record["cells"])
         if record.get("spec_id") != run or not whole or not str(record["name"]).isprintable():
             raise refuse(f"the record of {run} is not that of this run")
         needed = {str(cell.get("cell_id")) for cell in record["cells"]}
-        if not all(map(_is_id, needed)):
+        outputs = {str(cell.get("eval_id") or "") for cell in record["cells"]}
+        if not all(map(_is_id, needed)) or any(map(_LEADS_OUT.search, outputs)):
             raise refuse(f"the record of {run} names what is no cell")
         lacking = {c for c in needed - cells if not (lab.cells / c / CARD).is_file()}
         if lacking:
@@ -155,8 +158,8 @@ def _check_content(lab: Lab, staging: Path, manifest: Manifest, path: Path) -> N
         check_row({k: v for k, v in row.items() if k != "id"}, str(path))
 
 
-def _is_id(text: object) -> bool:
-    return re.fullmatch(r"[0-9a-f]{16}", str(text)) is not None
+def _is_id(text: object, n_chars: int = CELL_ID_CHARS) -> bool:
+    return re.fullmatch(rf"[0-9a-f]{{{n_chars}}}", str(text)) is not None
 
 
 def _take_cells(
