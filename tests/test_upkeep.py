@@ -349,6 +349,7 @@ OUTSIDE = f"../cells/{SOUND['cell_id']}/x"
           json.dumps({**RECORD, "cells": [{"cell_id": "0" * 16, "eval_id": "/../x"}]}).encode()},
          {"manifest": {"runs": ["0123456789ab"]}}, "what is no cell"),
         ({f"cells/{SOUND['cell_id']}/cell.json": json.dumps(SOUND).encode(),
+          "runs/0123456789ab.json": b"{}",
           OUTSIDE[3:] + ".json": json.dumps({**RECORD, "spec_id": OUTSIDE}).encode()},
          {"manifest": {"runs": [OUTSIDE]}}, "not that of this run"),
         ({CELL: b"{}"}, {"manifest": {"files": {CELL: {"size": 2}}}}, "not what"),

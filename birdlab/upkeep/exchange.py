@@ -198,23 +198,29 @@ def _compared(one: Iterable[str], two: Iterable[str]) -> set[str]:
 def _take_runs(
     lab: Lab, staging: Path, manifest: Manifest, done: Imported, placed: list[Path]
 ) -> None:
-    for run in manifest.runs:
-        target, model = lab.runs / f"{run}.json", lab.stores / "foreign" / f"{run}.onnx"
-        if target.exists():
-            done.kept_runs.append(run)
-            continue
-        if (staging / "foreign" / model.name).is_file() and not model.exists():
-            model.parent.mkdir(exist_ok=True)
-            (staging / "foreign" / model.name).rename(model)
-            placed.append(model)
-        tables = tables_folder(lab, run)
-        if (staging / "runs" / run).is_dir() and not tables.exists():
-            tables.parent.mkdir(parents=True, exist_ok=True)
-            (staging / "runs" / run).rename(tables)
-            placed.append(tables)
-        write_whole(target, (staging / "runs" / target.name).read_text(encoding="utf-8"))
-        placed.append(target)
-        done.runs.append(run)
+    lab.runs.mkdir(parents=True, exist_ok=True)
+    with FileLock(lab.runs / ".lock"):  # a sweep may score the same run
+        for run in manifest.runs:
+            _take_run(lab, staging, run, done, placed)
+
+
+def _take_run(lab: Lab, staging: Path, run: str, done: Imported, placed: list[Path]) -> None:
+    target, model = lab.runs / f"{run}.json", lab.stores / "foreign" / f"{run}.onnx"
+    if target.exists():
+        done.kept_runs.append(run)
+        return
+    if (staging / "foreign" / model.name).is_file() and not model.exists():
+        model.parent.mkdir(exist_ok=True)
+        (staging / "foreign" / model.name).rename(model)
+        placed.append(model)
+    tables = tables_folder(lab, run)
+    if (staging / "runs" / run).is_dir() and not tables.exists():
+        tables.parent.mkdir(parents=True, exist_ok=True)
+        (staging / "runs" / run).rename(tables)
+        placed.append(tables)
+    write_whole(target, (staging / "runs" / target.name).read_text(encoding="utf-8"))
+    placed.append(target)
+    done.runs.append(run)
 
 
 def _take_ledger(lab: Lab, manifest: Manifest) -> int:
