@@ -157,6 +157,7 @@ def build_sweep_report(arm: str = HOSTILE) -> str:
         expect=arm,
         setting=arm,
         values={arm: 1.0, "c": 2.0},
+        race=(f"{arm}: stopped after round 1 of 3.",),
     )
     return sweep_report_html(info)
 
@@ -181,7 +182,7 @@ def test_run_report_shows_the_evidence() -> None:
 
 def test_sweep_report_shows_verdicts() -> None:
     words = _Page(build_sweep_report("lr=1")).words
-    for part in ("lr=1: +0.0", "better", "undecided", "A true difference of"):
+    for part in ("lr=1: +0.0", "better", "undecided", "A true difference of", "stopped after"):
         assert part in words
 
 

@@ -73,6 +73,7 @@ def sweep_report_info(result: SweepResult) -> SweepReportInfo | None:
         setting=setting,
         values=values,
         smallest_effect=spec.smallest_effect,
+        race=result.race_sentences,
         chosen=tuple(
             chosen_words([a.title for a, _ in result.scored], [r.chosen for _, r in result.scored])
         ),

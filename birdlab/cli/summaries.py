@@ -73,8 +73,7 @@ def summarise_sweep(result: SweepResult) -> str:
 
 def _unscored(result: SweepResult) -> list[str]:
     lines = [""] if result.race else []
-    lines += [f"  {sentence}" for sentence in result.race]
-    lines += [f"  {arm.title}: stopped {r.stopped_at}" for arm, r in result.stopped]
+    lines += [f"  {sentence}" for sentence in result.race_sentences]
     if result.failed:
         n = len(result.failed)
         lines += ["", "1 arm has no score:" if n == 1 else f"{n} arms have no score:"]

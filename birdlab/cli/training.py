@@ -225,7 +225,7 @@ def _keep_summary(lab: Lab, loaded: Sweep, result: SweepResult) -> None:
     if info is None:
         return
     ranking, best = info.ranking, result.scored[0]
-    said = "\n\n".join((*ranking.sentences, *result.race))
+    said = "\n\n".join((*ranking.sentences, *result.race_sentences))
     save_summary(
         lab,
         loaded.spec.name,

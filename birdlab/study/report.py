@@ -52,7 +52,8 @@ class SweepReportInfo:
 
     `scores`: arm, fold, seed, score. `values`: the number each arm sets `setting` to, for the
     response curve; empty where arms differ in something else. `chosen`: sentences on scores
-    whose weights were picked by them.
+    whose weights were picked by them. `race`: sentences on the rule that stopped arms, what it saved
+    and which arms it stopped.
     """
 
     name: str
@@ -65,6 +66,7 @@ class SweepReportInfo:
     values: dict[str, float] = field(default_factory=dict)
     smallest_effect: float = 0.005
     chosen: tuple[str, ...] = ()
+    race: tuple[str, ...] = ()
 
 
 def run_report_html(info: RunReportInfo) -> str:
@@ -114,6 +116,8 @@ def sweep_report_html(info: SweepReportInfo) -> str:
         plot = figure_html(figures.plot_response(response))
         parts.append(_section("Response", plot))
     parts.append(_section("In words", list_html((*ranking.sentences, *info.chosen))))
+    if info.race:
+        parts.append(_section("Race", list_html(info.race)))
     return page_html(info.name, parts)
 
 

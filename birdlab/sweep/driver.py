@@ -53,6 +53,11 @@ class SweepResult:
         return [(arm, r) for arm, r in self.arms if isinstance(r, RunResult) and r.stopped_at]
 
     @property
+    def race_sentences(self) -> tuple[str, ...]:
+        """The race in words: its rule, what it saved, which arms it stopped and why."""
+        return (*self.race, *(f"{arm.title}: stopped {r.stopped_at}." for arm, r in self.stopped))
+
+    @property
     def failed(self) -> list[tuple[Arm, BirdlabError]]:
         """The arms that have none."""
         return [(arm, r) for arm, r in self.arms if isinstance(r, BirdlabError)]
