@@ -52,8 +52,8 @@ class SweepReportInfo:
 
     `scores`: arm, fold, seed, score. `values`: the number each arm sets `setting` to, for the
     response curve; empty where arms differ in something else. `chosen`: sentences on scores
-    whose weights were picked by them. `race`: sentences on the rule that stopped arms, what it saved
-    and which arms it stopped.
+    whose weights were picked by them. `race`: sentences on the rule that stopped arms, on what it
+    saved, and on which arms it stopped.
     """
 
     name: str
