@@ -11,9 +11,11 @@ from birdlab.cellfiles import CARD
 from birdlab.errors import ResolveError, TrackingError
 from birdlab.lab import Lab
 from birdlab.spec.experiment import ExperimentSpec
+from birdlab.spec.parts import OutputSpec
 
 LINK = ".mlflow.json"
 """Ends the name of the file beside a record that holds its MLflow run ids."""
+_AGAIN = "run its experiment again: cells are kept, the record is written anew"
 
 
 def record_paths(lab: Lab) -> list[Path]:
@@ -33,8 +35,23 @@ def load_record(lab: Lab, spec_id: str) -> dict[str, Any]:
     return load_json(lab.runs / f"{spec_id}.json")
 
 
-def load_json(path: Path) -> dict[str, Any]:
-    """A JSON file of the lab; TrackingError when it cannot be read."""
+def link_path(lab: Lab, spec_id: str) -> Path:
+    """Where the MLflow run ids of a run are kept."""
+    return lab.runs / f"{spec_id}{LINK}"
+
+
+def load_link(lab: Lab, spec_id: str) -> dict[str, Any]:
+    """The MLflow run ids of a run: `parent`, `children` by `fold-seed`; empty before logging.
+
+    Raises TrackingError when the file is there and cannot be read.
+    """
+    path = link_path(lab, spec_id)
+    fix = "remove the file: MLflow gets the run anew, as one of its own"
+    return load_json(path, fix) if path.is_file() else {}
+
+
+def load_json(path: Path, fix: str = _AGAIN) -> dict[str, Any]:
+    """A JSON file of the lab; TrackingError, which says the `fix`, when it cannot be read."""
     try:
         value: dict[str, Any] = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -42,9 +59,13 @@ def load_json(path: Path) -> dict[str, Any]:
             "a record of the lab cannot be read",
             where=str(path),
             got=str(error),
-            fix="run its experiment again: cells are kept, the record is written anew",
+            fix=fix,
         ) from None
     return value
+
+
+AS_IS = OutputSpec(clip=1.0, time_max=0.0)
+"""The output of a foreign run: its probabilities as they came."""
 
 
 def is_foreign(record: Mapping[str, Any]) -> bool:

@@ -31,7 +31,7 @@ from birdlab.cli import app as entry
 from birdlab.errors import BirdlabError, DataError
 from birdlab.lab import Lab, open_lab, write_whole
 from birdlab.plan import plan_experiment
-from birdlab.recorded import load_json, record_paths
+from birdlab.recorded import link_path, load_json, record_paths
 from birdlab.run import build_store, run_experiment
 from birdlab.spec import load_spec
 from birdlab.spec.identity import digest
@@ -517,6 +517,19 @@ def test_what_ails_a_lab_is_named_with_a_remedy(make_lab: MakeLab, cli: Any) -> 
         assert lines[name]["level"] == level, lines[name]
         assert fix in lines[name]["fix"]
     assert any("00000.i16" in what and line["level"] == "bad" for what, line in lines.items())
+
+
+def test_a_link_that_was_torn_stops_no_command(make_lab: MakeLab, cli: Any) -> None:
+    lab = make_lab(trained=True)
+    (record,) = record_paths(lab)
+    link_path(lab, record.stem).write_text("{")
+    write_whole(lab.open_runs / record.stem, "")
+    answer = cli(lab, "status")
+    assert answer.code == 0 and "remove the file" in answer.err
+    examined = cli(lab, "doctor")
+    assert examined.code == 1
+    assert f"record {record.stem}.mlflow.json" in examined.out
+    assert "remove the file" in examined.out
 
 
 def test_a_database_of_another_mlflow_is_told_apart(make_lab: MakeLab, cli: Any) -> None:

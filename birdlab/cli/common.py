@@ -127,10 +127,18 @@ def settle_dead_runs() -> None:
     lab = open_lab(extensions=False)
     if not lab.open_runs.is_dir() or not any(lab.open_runs.iterdir()):
         return
-    from birdlab.tracking.sync import reconcile
+    from birdlab.errors import TrackingError
+    from birdlab.tracking.links import abandoned_links
 
-    for sentence in reconcile(lab, mlflow_extras()):
-        print(sentence, file=sys.stderr)
+    try:
+        if not abandoned_links(lab):  # what is open belongs to drivers that live
+            return
+        from birdlab.tracking.sync import reconcile
+
+        for sentence in reconcile(lab, mlflow_extras()):
+            print(sentence, file=sys.stderr)
+    except TrackingError as error:
+        print(f"note: {error}", file=sys.stderr)
 
 
 def mlflow_extras() -> Extras:

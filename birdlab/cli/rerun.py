@@ -59,8 +59,8 @@ def rerun(
         spec = spec.model_copy(update={"name": record["name"]})
     with CellProgress() as shown:
         check_unchanged(lab, record, shown.step)
-        plan = plan_experiment(spec, lab, strict=False, progress=shown.step)
     if dry_run:
+        plan = plan_experiment(spec, lab, strict=False)
         print_lines("\n".join(describe_cells(plan, lab)))
         return
     train_and_print(spec, lab, Place(jobs), mlflow, record["delta"])

@@ -9,7 +9,14 @@ from typing import Any
 import pandas as pd
 
 from birdlab.lab import Lab
-from birdlab.recorded import LINK, is_foreign, load_json, load_record, load_records
+from birdlab.recorded import (
+    is_foreign,
+    link_path,
+    load_json,
+    load_link,
+    load_record,
+    load_records,
+)
 from birdlab.spec.diff import title_of
 from birdlab.tracking.query import spec_field
 
@@ -73,17 +80,6 @@ CELL_COLUMNS = (
     "soundscapes_n_windows",
     "seconds",
 )
-
-
-def link_path(lab: Lab, spec_id: str) -> Path:
-    """Where the MLflow run ids of a run are kept."""
-    return lab.runs / f"{spec_id}{LINK}"
-
-
-def load_link(lab: Lab, spec_id: str) -> dict[str, Any]:
-    """The MLflow run ids of a run: `parent`, `children` by `fold-seed`; empty before logging."""
-    path = link_path(lab, spec_id)
-    return load_json(path) if path.is_file() else {}
 
 
 def load_runs(lab: Lab, fields: Sequence[str] = ()) -> pd.DataFrame:

@@ -24,8 +24,8 @@ from filelock import FileLock
 
 from birdlab.lab import Lab, hide_password, write_whole
 from birdlab.processes import is_gone, own_process
+from birdlab.recorded import link_path, load_link
 from birdlab.spec.identity import canonical_json
-from birdlab.tracking.index import link_path, load_link
 
 Link = dict[str, Any]
 

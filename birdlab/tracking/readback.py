@@ -16,7 +16,7 @@ from birdlab.evaluate.outputs import StoredOutputs, load_outputs
 from birdlab.evaluate.predictor import Predictor
 from birdlab.evaluate.score import FoldTable, fold_table
 from birdlab.lab import Lab, open_lab
-from birdlab.recorded import is_foreign, spec_of
+from birdlab.recorded import AS_IS, is_foreign, spec_of
 from birdlab.spec.parts import EvaluateSpec, OutputSpec
 from birdlab.tracking import index
 from birdlab.tracking.query import RunQuery, select_runs
@@ -136,7 +136,7 @@ def _scored_as(record: Mapping[str, Any]) -> tuple[OutputSpec, EvaluateSpec]:
     if is_foreign(record):
         said = record["foreign"]
         evaluate = EvaluateSpec(secondary=said["secondary"])
-        return OutputSpec(clip=1.0, time_max=0.0), evaluate
+        return AS_IS, evaluate
     spec = spec_of(record)
     return spec.output, spec.evaluate
 

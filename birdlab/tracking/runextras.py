@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,5 +81,10 @@ def log_system(client: Any, lab: Lab, run_id: str, spec_id: str) -> None:
         Metric(f"system/{row['name']}", float(row["value"]), int(row["at_ms"]), int(row["step"]))
         for row in table.to_dict("records")
     ]
+    log_metrics(client, run_id, metrics)
+
+
+def log_metrics(client: Any, run_id: str, metrics: Sequence[Any]) -> None:
+    """Log as many metrics as there are, in calls that MLflow takes."""
     for first in range(0, len(metrics), _BATCH):
         client.log_batch(run_id, metrics=metrics[first : first + _BATCH])

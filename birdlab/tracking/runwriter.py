@@ -30,11 +30,10 @@ from birdlab.tracking.links import (
     new_attempt,
     writing,
 )
-from birdlab.tracking.runextras import Extras, log_inputs, log_system
+from birdlab.tracking.runextras import Extras, log_inputs, log_metrics, log_system
 
 LOGGED = "birdlab.logged"
 """The tag that is written last: the digest of all that MLflow was told of the run."""
-_BATCH = 900
 _LEFT_OUT = ("updated_at", "environment")
 
 
@@ -249,8 +248,7 @@ class RunWriter:
         from mlflow.entities import Metric
 
         metrics = [Metric(name, value, at_ms, step) for name, value, step in points]
-        for first in range(0, len(metrics), _BATCH):
-            self.client.log_batch(run_id, metrics=metrics[first : first + _BATCH])
+        log_metrics(self.client, run_id, metrics)
 
     def _made_ms(self, cell_id: str) -> int:
         """When a cell was finished; now, where its folder is gone."""

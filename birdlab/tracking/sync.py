@@ -60,8 +60,8 @@ def reconcile(lab: Lab, extras: Extras) -> list[str]:
     """What was written of runs whose driver died, in sentences; quick when there are none.
 
     A run with a record becomes FINISHED with its numbers, one without KILLED, one that had failed
-    FAILED. What a living driver trains or writes is left to it. Nothing is raised, and a store
-    that does not answer within RECONCILE_S is left to the next command.
+    FAILED. What a living driver trains or writes is left to it. A store that does not answer within
+    RECONCILE_S is left to the next command. Raises TrackingError for a link that cannot be read.
     """
     lost = abandoned_links(lab)
     if not lost:
@@ -137,21 +137,21 @@ def _stored(client: Any, experiments: Experiments, projects: set[str]) -> dict[s
     """Every parent run in the store by id, deleted ones too."""
     from mlflow.entities import ViewType
 
-    found: dict[str, Any] = {}
-    for project in sorted(projects):
-        token = None
-        while True:
-            page = client.search_runs(
-                [experiments[project]],
-                "tags.`birdlab.kind` = 'run'",
-                ViewType.ALL,
-                max_results=1000,
-                page_token=token,
-            )
-            found |= {run.info.run_id: run for run in page}
-            token = page.token
-            if not token:
-                break
+    places = [experiments[project] for project in sorted(projects)]
+    runs = _search(client, places, "tags.`birdlab.kind` = 'run'", ViewType.ALL)
+    return {run.info.run_id: run for run in runs}
+
+
+def _search(client: Any, experiments: list[str], condition: str, view: int) -> list[Any]:
+    """Every run that fulfils a condition, page by page."""
+    found: list[Any] = []
+    token = None
+    while experiments:
+        page = client.search_runs(experiments, condition, view, max_results=1000, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            break
     return found
 
 
@@ -195,11 +195,11 @@ def _exists(client: Any, run_id: str) -> bool:
 
 def _end_strangers(client: Any, report: SyncReport) -> None:
     """End what a dead driver of this machine left RUNNING and no link of the lab knows."""
-    running = client.search_runs(
-        [e.experiment_id for e in client.search_experiments()],
-        "attributes.status = 'RUNNING' and tags.`birdlab.driver` != ''",
-    )
-    for run in running:
+    from mlflow.entities import ViewType
+
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    condition = "attributes.status = 'RUNNING' and tags.`birdlab.driver` != ''"
+    for run in _search(client, experiments, condition, ViewType.ACTIVE_ONLY):
         if is_gone(run.data.tags["birdlab.driver"]):
             client.set_terminated(run.info.run_id, "KILLED")
             report.ended.append(f"{run.info.run_name}: KILLED")

@@ -14,7 +14,7 @@ from birdlab.data.shards import list_shards, load_rows
 from birdlab.errors import BirdlabError
 from birdlab.evaluate.outputs import load_outputs
 from birdlab.lab import Lab, hide_password
-from birdlab.recorded import load_json, record_paths
+from birdlab.recorded import load_json, load_link, record_paths
 from birdlab.tracking.drivers import load_drivers
 from birdlab.tracking.schema import database_level, known_levels
 from birdlab.upkeep.environment import (
@@ -104,9 +104,11 @@ def _records(lab: Lab) -> Iterator[Finding]:
     for path in paths:
         try:
             load_json(path)
+            load_link(lab, path.stem)
         except BirdlabError as error:
             unreadable.append(path)
-            yield Finding("bad", f"record {path.name}", str(error.got), error.fix or "")
+            file = Path(error.where or path).name
+            yield Finding("bad", f"record {file}", str(error.got), error.fix or "")
     yield Finding("ok", "records", f"{len(paths) - len(unreadable)} of {len(paths)} readable")
 
 

@@ -23,10 +23,9 @@ from birdlab.evaluate.score import FoldTable, fold_table, score_fold, score_run
 from birdlab.lab import Lab, write_whole
 from birdlab.plan import Plan
 from birdlab.record import environment
+from birdlab.recorded import AS_IS
 from birdlab.spec.identity import SPEC_ID_CHARS, digest
-from birdlab.spec.parts import OutputSpec
 
-AS_IS = OutputSpec(clip=1.0, time_max=0.0)
 _KEYS = ("recording", "fold", "seed")
 
 
