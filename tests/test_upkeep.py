@@ -36,7 +36,7 @@ from birdlab.run import build_store, run_experiment
 from birdlab.spec import load_spec
 from birdlab.spec.identity import digest
 from birdlab.study.ledger import append_row, load_ledger
-from birdlab.tracking.drivers import DriverNote
+from birdlab.tracking.drivers import Driver, DriverNote
 from birdlab.tracking.index import load_cells
 from birdlab.tracking.schema import known_levels
 from birdlab.upkeep.archive import MANIFEST
@@ -167,7 +167,7 @@ def test_nothing_is_taken_from_a_run_on_its_way(make_lab: MakeLab) -> None:
         finally:
             driver.kill()
     kinds = names(lab, keep_days=0).values()
-    assert sorted(set(kinds)) == ["cell", "jobs", "part"], "now that it is dead"
+    assert sorted(set(kinds)) == ["cell", "driver", "jobs", "part"], "now that it is dead"
 
 
 def test_leftovers_and_old_failures_go_and_links_are_not_followed(
@@ -191,11 +191,20 @@ def test_leftovers_and_old_failures_go_and_links_are_not_followed(
     foreign.mkdir()
     half = lab.runs / ".abc.json.1.part"
     half.write_text("{")
-    age(failed / "old.txt")
-    age(half)
+    with Driver(lab, "old", "sweep", []), Driver(lab, "new", "sweep", []):
+        pass
+    old = lab.stores / "drivers" / "old.json"
+    torn = lab.stores / "sweeps" / "lr" / ".summary.json.1.part"
+    write_whole(torn, "{")
+    for path in (failed / "old.txt", half, torn, old):
+        age(path)
     age(outside)
     dead = {jobs.name: "jobs", used_again.name: "jobs"}
-    assert names(lab) == {"old.txt": "failed", **dead, half.name: "unfinished"}
+    unfinished = {half.name: "unfinished", torn.name: "unfinished"}
+    with Driver(lab, "runs", "sweep", []):
+        age(lab.stores / "drivers" / "runs.json")
+        found = names(lab)
+    assert found == {"old.txt": "failed", old.name: "driver", **dead, **unfinished}
     free_garbage(lab, find_garbage(lab, keep_days=0))
     assert sorted(p.name for p in failed.iterdir()) == ["elsewhere"]
     assert (outside / "cell.json").is_file() and foreign.is_dir()

@@ -23,11 +23,13 @@ KEEP_DAYS = 14.0
 _WRITING_DAYS = 1.0
 """A file that is being written is done by then."""
 _GONE = ".gone"
+_DRIVEN = ("cell", "waves", "driver")
+"""What stays while a driver runs."""
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """Something that can be freed: cell, part, jobs, failed, unfinished or waves; why; its size."""
+    """What can be freed: cell, part, jobs, failed, driver, unfinished or waves; why; its size."""
 
     kind: str
     path: Path
@@ -53,6 +55,7 @@ def find_garbage(
             *_parts(lab, keep_days),
             *_jobs(lab),
             *_failed(lab, keep_days),
+            *_drivers(lab, keep_days),
             *_unfinished(lab),
             *(_shards(lab, keep_days) if waveforms else ()),
         )
@@ -66,7 +69,7 @@ def free_garbage(lab: Lab, found: Sequence[Garbage]) -> list[Garbage]:
     needed, driven = needed_cells(lab), is_driven(lab)
     gone = []
     for item in found:
-        if not _is_inside(lab, item.path) or (driven and item.kind in ("cell", "waves")):
+        if not _is_inside(lab, item.path) or (driven and item.kind in _DRIVEN):
             continue
         if item.kind in ("cell", "part") and _cell_id(item.path) in needed:
             continue
@@ -104,7 +107,7 @@ def is_driven(lab: Lab, keep_days: float = KEEP_DAYS) -> bool:
 
 def is_locked(lab: Lab, cell_id: str) -> bool:
     """Whether a process is working on a cell."""
-    path = lab.cells / f".{cell_id}.lock"
+    path = _lock_path(lab, lab.cells / cell_id)
     if not path.exists():
         return False
     try:
@@ -160,8 +163,17 @@ def _failed(lab: Lab, keep_days: float) -> Iterator[Garbage]:
             yield Garbage("failed", path, "an old failure", size_of(path))
 
 
+def _drivers(lab: Lab, keep_days: float) -> Iterator[Garbage]:
+    folder = lab.stores / "drivers"
+    running = {note.name for note in load_drivers(lab) if note.state == "running"}
+    for path in sorted([*folder.glob("[!.]*.json"), *folder.glob("[!.]*.log")]):
+        if path.stem not in running and not _is_young(path, keep_days):
+            yield Garbage("driver", path, "it ended long ago", size_of(path))
+
+
 def _unfinished(lab: Lab) -> Iterator[Garbage]:
-    patterns = [f"{store}/.*.part" for store in ("runs", "sweeps", "models")]
+    stores = ("runs", "runs/*", "sweeps", "sweeps/*", "models", "drivers", "noise")
+    patterns = [".*.part", *(f"{store}/.*.part" for store in stores)]
     for pattern in (*patterns, "models/.*.onnx", ".import-*"):
         yield from _old_writes(sorted(lab.stores.glob(pattern)))
     yield from _old_writes(sorted(lab.cells.glob("[!.]*/.*.part")))
@@ -195,9 +207,8 @@ def _is_inside(lab: Lab, path: Path) -> bool:
 
 
 def _cell_id(path: Path) -> str:
-    return (
-        path.name.removeprefix(".").removesuffix(".part") if path.suffix == ".part" else (path.name)
-    )
+    """The cell of a finished or an unfinished folder."""
+    return path.name.removeprefix(".").removesuffix(".part")
 
 
 def _lock_path(lab: Lab, path: Path) -> Path:
