@@ -290,6 +290,7 @@ LIGHT = {
     "birdlab.sed.draws": ("torch", "mlflow"),
     "birdlab.run": ("torch", "mlflow", "plotly"),
     "birdlab.sweep.driver": ("torch", "mlflow", "optuna", "plotly"),
+    "birdlab.tracking.links": ("torch", "mlflow", "pandas", "sklearn"),
     "birdlab.infer.predict": ("torch", "mlflow", "plotly", "sklearn", "scipy", "pydantic"),
     "birdlab.cli.app": ("torch", "mlflow", "pandas", "numpy", "plotly", "pydantic"),
     "dashboards.app": ("torch", "mlflow", "optuna"),
