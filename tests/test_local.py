@@ -92,7 +92,8 @@ def test_children_see_their_gpu_and_threads_and_serve_several_calls(make_lab: Ma
         assert executor.execute(tasks, events.append) == {}
         assert executor.execute(tasks, events.append) == {}
     placed = [e.values for e in events if e.kind == "placed"]
-    assert [(v["gpu"], v["threads"]) for v in placed[:2]] == [("4", "3"), ("GPU-x", "3")]
+    first = sorted((v["gpu"], v["threads"]) for v in placed[:2])
+    assert first == [("4", "3"), ("GPU-x", "3")], "either child may be the first to be ready"
     assert {v["pid"] for v in placed[2:]} <= {v["pid"] for v in placed[:2]}
     assert all(is_gone(v["pid"]) for v in placed)
     events.clear()

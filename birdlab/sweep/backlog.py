@@ -60,8 +60,8 @@ class Backlog:
         for task in list(self.waiting.values()):
             if not self.wanted(task.cell_id):
                 self._settle(task, stopped(task))
-            elif task.after in self.failed:
-                self._settle(task, skipped(task))
+            elif task.after is not None and task.after in self.failed:
+                self._settle(task, skipped(task, self.failed[task.after]))
         unfinished = self.waiting.keys() | self.running.keys()
         return [task for task in self.waiting.values() if task.after not in unfinished]
 
