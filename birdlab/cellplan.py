@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from birdlab.data.catalog import Dataset
 from birdlab.data.classes import ClassList
-from birdlab.data.table import DataTable, NoiseKey
-from birdlab.lab import Lab
 from birdlab.rows import Rows
 from birdlab.sed.steps import Steps, count_steps
 from birdlab.spec.augmentations import AugmentationSpec
@@ -23,6 +18,7 @@ from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.identity import component_versions, digest
 from birdlab.spec.parts import StageSpec
 from birdlab.stages import depends_on_fold, fresh_weights, hand_over, stage_before
+from birdlab.tables import Tables
 
 __all__ = ["SEMANTICS", "CellBuilder", "CellPlan", "Rows"]
 
@@ -66,22 +62,13 @@ class CellPlan:
 class CellBuilder:
     """Builds the cells of an experiment over loaded tables."""
 
-    def __init__(
-        self,
-        spec: ExperimentSpec,
-        lab: Lab,
-        data: DataTable,
-        rows: Rows,
-        stage_rows: Mapping[str, Rows],
-        datasets: Mapping[str, Dataset | None],
-        noise: Mapping[str, tuple[NoiseKey, ...]],
-    ) -> None:
-        self.spec, self.data, self.rows, self.noise = spec, data, rows, noise
-        self.stage_rows, self.datasets = stage_rows, datasets
-        self.folds = rows.table["fold"].to_numpy()
-        weights = spec.model.weights
-        self.weights_hash = None if weights is None else _hash(lab.weights_path(weights))
+    def __init__(self, spec: ExperimentSpec, tables: Tables, weights_hash: str | None) -> None:
+        self.spec, self.tables, self.weights_hash = spec, tables, weights_hash
+        self.data, self.rows = tables.data, tables.rows
+        self.stage_rows, self.datasets = tables.stage_rows, tables.datasets
+        self.folds = self.rows.table["fold"].to_numpy()
         self.made: dict[tuple[str, int | None, int], CellPlan] = {}
+        self.recipes: dict[str, dict[str, Any]] = {}
 
     def cells(self) -> Iterator[CellPlan]:
         """Every cell once, starts before what starts from them, seed-major."""
@@ -192,32 +179,40 @@ class CellBuilder:
         classes: ClassList,
     ) -> dict[str, Any]:
         """Everything the weights of a cell depend on, and nothing else."""
-        model = canonical(self.spec.model)
-        del model["pretrained"], model["weights"]
         fresh = None
         if start is None:
             hub, file = fresh_weights(self.spec.model, stage)
             fresh = {"hub": hub, "file": None if file is None else self.weights_hash}
         return {
             "cell": 1,
-            "model": model,
             "fresh_weights": fresh,
-            "train": canonical(stage.train),
-            "augment": [self._augmentation(a) for a in stage.augment],
             "start": None if start is None else {"cell": start.cell_id, "gives": stage.transfer},
             "rows": rows_digest,
             "classes": classes.digest,
             "fold": fold,
             "seed": seed,
-            "kinds": component_versions(stage.train, stage.augment, self.spec.model),
             "components": SEMANTICS,
+            **self._recipe(stage),
         }
+
+    def _recipe(self, stage: StageSpec) -> dict[str, Any]:
+        """The part of the document that all cells of a stage have alike."""
+        if stage.name not in self.recipes:
+            model = canonical(self.spec.model)
+            del model["pretrained"], model["weights"]
+            self.recipes[stage.name] = {
+                "model": model,
+                "train": canonical(stage.train),
+                "augment": [self._augmentation(a) for a in stage.augment],
+                "kinds": component_versions(stage.train, stage.augment, self.spec.model),
+            }
+        return self.recipes[stage.name]
 
     def _augmentation(self, augmentation: AugmentationSpec) -> dict[str, Any]:
         out = dict(canonical(augmentation))
         if "noise" in out:
-            found = [self.noise.get(name) for name in out["noise"]]
-            out["noise"] = [digest(clips and [clip.content for clip in clips]) for clips in found]
+            known = self.tables.noise_digests
+            out["noise"] = [known.get(name, digest(None)) for name in out["noise"]]
         return out
 
     def _steering(self, rows_digest: str) -> dict[str, Any]:
@@ -246,8 +241,3 @@ class CellBuilder:
 
 def _no_rows(like: Rows) -> Rows:
     return Rows(like.table.iloc[:0], ())
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]

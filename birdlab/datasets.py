@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -22,8 +23,9 @@ from birdlab.data.waves import open_waves
 from birdlab.errors import DataError, LabError
 from birdlab.lab import Lab
 from birdlab.rows import Rows
-from birdlab.spec.augmentations import AugmentationSpec
+from birdlab.spec.data import DataSpec
 from birdlab.spec.experiment import ExperimentSpec
+from birdlab.spec.identity import canonical_json
 from birdlab.spec.sources import DemoSource
 
 Progress = Callable[[str, int, int], None]
@@ -64,26 +66,61 @@ def _folder(lab: Lab, name: str, progress: Progress) -> Path:
     return root
 
 
-class Collector:
-    """Collects what a plan needs; `strict` raises for what the lab lacks, else it is noted."""
+@dataclass(frozen=True)
+class Needs:
+    """All that decides which tables an experiment has; plans of equal needs share them.
 
-    def __init__(self, spec: ExperimentSpec, lab: Lab, strict: bool, progress: Progress) -> None:
-        self.spec, self.lab, self.strict, self.progress = spec, lab, strict, progress
+    stages: name and data set of each stage that has one; noise: the data sets of backgrounds;
+    soundscapes: those that judge the models of folds.
+    """
+
+    data: DataSpec
+    sample_rate_hz: int
+    window_s: float
+    stages: tuple[tuple[str, str], ...]
+    noise: tuple[str, ...]
+    soundscapes: tuple[str, ...]
+
+    @cached_property
+    def key(self) -> str:
+        """Equal for equal needs."""
+        numbers = [self.sample_rate_hz, self.window_s]
+        return canonical_json([self.data, numbers, self.stages, self.noise, self.soundscapes])
+
+
+def needs_of(spec: ExperimentSpec) -> Needs:
+    """What an experiment needs of the lab."""
+    noise = {n for stage in spec.stages for a in stage.augment for n in getattr(a, "noise", ())}
+    return Needs(
+        spec.data,
+        sample_rate_of(spec),
+        spec.competition.window_s,
+        tuple((stage.name, stage.data) for stage in spec.stages if stage.data is not None),
+        tuple(sorted(noise)),
+        spec.evaluate.soundscapes if spec.fold_numbers else (),
+    )
+
+
+class Collector:
+    """Collects what plans need; `strict` raises for what the lab lacks, else it is noted."""
+
+    def __init__(self, needs: Needs, lab: Lab, strict: bool, progress: Progress) -> None:
+        self.needs, self.lab, self.strict, self.progress = needs, lab, strict, progress
         self.missing: list[str] = []
         self.notes: list[str] = []
         self.paths: dict[str, Path] = {}
         self.absent: list[Path] = []
-        self.store = open_waves(lab, sample_rate_of(spec))
+        self.store = open_waves(lab, needs.sample_rate_hz)
         self.hashes = lab.waves / "hashes.sqlite"
         self.left_out = Waterfall()
 
     @cached_property
     def skipped(self) -> dict[str, str]:
         """The quarantine list as it is after cleaning, which may have met bad files."""
-        return load_quarantine(self.lab) if self.spec.data.on_bad_file == "skip" else {}
+        return load_quarantine(self.lab) if self.needs.data.on_bad_file == "skip" else {}
 
     def dataset(self, name: str, role: str) -> Dataset | None:
-        bad = self.spec.data.on_bad_file
+        bad = self.needs.data.on_bad_file
         try:
             dataset = open_dataset(self.lab, name, self.progress, on_bad_file=bad)
         except (LabError, DataError):
@@ -112,11 +149,11 @@ class Collector:
         return build_table(
             base,
             [extra for extra in extras if extra is not None],
-            self.spec.data,
+            self.needs.data,
             self.lab.root,
             facts,
             stages=[stage for stage in stages if stage is not None],
-            window_s=self.spec.competition.window_s,
+            window_s=self.needs.window_s,
             lenient=not self.strict,
             complete=None not in extras and None not in stages,
         )
@@ -132,7 +169,7 @@ class Collector:
         """Whether `on_bad_file: skip` leaves out each file: one on the quarantine list, and a
         folder or another thing that holds no content. A file that is missing is no bad file.
         """
-        if self.spec.data.on_bad_file == "fail":
+        if self.needs.data.on_bad_file == "fail":
             return [False] * len(paths)
         return [
             os.path.lexists(path) if key is None else key in self.skipped
@@ -150,10 +187,9 @@ class Collector:
         self.notes.append(f"{len(keys) - len(kept)} recordings that cannot be decoded are left out")
         return Rows(left, tuple(keys[i] for i in kept))
 
-    def noise(self, augment: Sequence[AugmentationSpec]) -> dict[str, tuple[NoiseKey, ...]]:
+    def noise(self, names: Sequence[str]) -> dict[str, tuple[NoiseKey, ...]]:
         found: dict[str, tuple[NoiseKey, ...]] = {}
-        names = {n for a in augment for n in getattr(a, "noise", ())}
-        for name in sorted(names):
+        for name in names:
             try:
                 root = _folder(self.lab, name, self.progress)
                 clips = load_source_noise(
@@ -161,7 +197,7 @@ class Collector:
                     name,
                     root,
                     self.lab.root,
-                    on_bad_file=self.spec.data.on_bad_file,
+                    on_bad_file=self.needs.data.on_bad_file,
                 )
             except (LabError, DataError) as error:
                 if self.strict:

@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -93,17 +94,17 @@ class Lab:
     file: LabFile = field(default_factory=LabFile)
     cells_folder: Path | None = None
 
-    @property
+    @cached_property
     def stores(self) -> Path:
         """The folder that holds every store (`mlruns/`)."""
         return self.root / self.file.stores
 
-    @property
+    @cached_property
     def cells(self) -> Path:
         """Finished cells: weights and stored outputs, by cell id."""
         return self.cells_folder or self.stores / "cells"
 
-    @property
+    @cached_property
     def runs(self) -> Path:
         """One record per recipe that was run, by spec id."""
         return self.stores / "runs"

@@ -5,31 +5,28 @@ No torch here: planning, dry runs and sweeps answered from the cache need none.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from birdlab.cellplan import CellBuilder, CellPlan
 from birdlab.data.catalog import Dataset
-from birdlab.data.clean import MAIN_TABLE, Waterfall
-from birdlab.data.leaks import find_leaks
 from birdlab.data.table import DataTable, NoiseKey
-from birdlab.datasets import Collector, Progress, open_dataset, sample_rate_of, silent
+from birdlab.datasets import Progress, needs_of, open_dataset, sample_rate_of, silent
 from birdlab.errors import SpecError
 from birdlab.lab import BUILT_IN_DATA, Lab
 from birdlab.rows import Rows
-from birdlab.soundscapes import SoundscapeSet, collect_soundscapes, name_soundscapes
+from birdlab.soundscapes import SoundscapeSet, identify_soundscapes, name_soundscapes
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.identity import digest, spec_id
 from birdlab.spec.kinds import nearest
 from birdlab.spec.parts import StageSpec
 from birdlab.stages import line_of
+from birdlab.tables import Shelf
 
-__all__ = ["Plan", "Progress", "open_dataset", "plan_experiment", "silent"]
+__all__ = ["Plan", "Progress", "open_dataset", "plan_experiment", "plan_experiments", "silent"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,94 +83,43 @@ def plan_experiment(
     Raises LabError for an unknown data set, DataError for a table that does not hold, SpecError
     for stages that do not fit together.
     """
-    _check_scopes(spec, lab)
-    collector = Collector(spec, lab, strict, progress)
-    base = collector.dataset(spec.data.base, "base")
-    assert base is not None
-    extras = [collector.dataset(name, "extra") for name in spec.data.extra]
-    tables = {
-        stage.data: collector.dataset(stage.data, "stage " + stage.name)
-        for stage in spec.stages
-        if stage.data is not None
-    }
-    data = collector.table(base, extras, list(tables.values()))
-    rows = collector.rows(MAIN_TABLE, data.rows)
-    absent = sum(key is None for key in rows.keys)
-    if absent:
-        collector.missing.append(
-            f"audio of {absent:,} of {len(rows.keys):,} recordings: not checked"
-        )
-    noise = collector.noise([a for stage in spec.stages for a in stage.augment])
-    stage_rows = {name: collector.rows(name, table) for name, table in data.stages.items()}
-    data = _with_left_out(data, collector.left_out)
-    cleaned = {name: _cleaned(dataset, data) for name, dataset in tables.items()}
-    builder = CellBuilder(spec, lab, data, rows, stage_rows, cleaned, noise)
-    scapes = collect_soundscapes(collector, data.classes)
+    return plan_experiments([spec], lab, strict=strict, progress=progress)[0]
+
+
+def plan_experiments(
+    specs: Iterable[ExperimentSpec], lab: Lab, *, strict: bool = True, progress: Progress = silent
+) -> list[Plan]:
+    """The plans of several experiments in order, see `plan_experiment`.
+
+    Data that several of them need alike is read, cleaned and split into folds once.
+    """
+    shelf = Shelf(lab, strict=strict, progress=progress)
+    return [_plan(spec, shelf) for spec in specs]
+
+
+def _plan(spec: ExperimentSpec, shelf: Shelf) -> Plan:
+    _check_scopes(spec, shelf.lab)
+    tables = shelf.tables(needs_of(spec))
+    weights = shelf.weights_hash(spec.model.weights)
+    scapes = identify_soundscapes(tables.soundscapes, spec, tables.data.classes)
+    line = frozenset(s.data for s in line_of(spec, spec.stages[-1]) if s.data is not None)
     return Plan(
         spec,
-        spec_id(spec, _content_digest(data, rows, stage_rows, noise, builder.weights_hash)),
-        base,
-        data,
-        rows,
-        tuple(name_soundscapes(builder.cells(), scapes)),
-        noise,
-        collector.paths,
-        tuple(collector.missing),
-        tuple(s for s in spec.stages if s.data is not None and tables[s.data] is None),
-        collector.skipped,
-        tuple(dict.fromkeys(collector.notes)),
-        tuple(dict.fromkeys(collector.absent)),
-        _leaks(spec, rows, stage_rows),
+        spec_id(spec, digest({**tables.content, "weights": weights})),
+        tables.base,
+        tables.data,
+        tables.rows,
+        tuple(name_soundscapes(CellBuilder(spec, tables, weights).cells(), scapes)),
+        tables.noise,
+        tables.paths,
+        tables.missing,
+        tuple(s for s in spec.stages if s.data is not None and tables.datasets[s.data] is None),
+        tables.skipped,
+        tables.notes,
+        tables.absent,
+        tables.leaks(spec.fold_numbers, line),
         scapes,
     )
-
-
-def _content_digest(
-    data: DataTable,
-    rows: Rows,
-    stage_rows: Mapping[str, Rows],
-    noise: Mapping[str, tuple[NoiseKey, ...]],
-    weights_hash: str | None,
-) -> str:
-    """A hash over all that the tables, backgrounds and weights of an experiment hold."""
-    folds = rows.table["fold"].to_numpy(np.int64)
-    return digest(
-        {
-            "rows": rows.digest(np.arange(len(folds))),
-            "folds": hashlib.sha256(folds.tobytes()).hexdigest(),
-            "classes": data.classes.digest,
-            "stages": {n: r.digest(np.arange(len(r.keys))) for n, r in stage_rows.items()},
-            "noise": {name: [clip.content for clip in clips] for name, clips in noise.items()},
-            "weights": weights_hash,
-        }
-    )
-
-
-def _leaks(spec: ExperimentSpec, rows: Rows, stage_rows: Mapping[str, Rows]) -> pd.DataFrame:
-    """What the tables that the scored stage descends from share with the folds asked for."""
-    held = rows.table["fold"].isin(spec.fold_numbers) & ~rows.table["apart"].astype(bool)
-    names = {stage.data for stage in line_of(spec, spec.stages[-1])}
-    tables = {name: rows.with_keys() for name, rows in stage_rows.items() if name in names}
-    return find_leaks(rows.with_keys()[held.to_numpy(bool)], tables)
-
-
-def _cleaned(dataset: Dataset | None, data: DataTable) -> Dataset | None:
-    """The data set of a stage with the rows and classes that cleaning left."""
-    if dataset is None:
-        return None
-    name = dataset.name
-    return replace(dataset, recordings=data.stages[name], classes=data.stage_classes[name])
-
-
-def _with_left_out(data: DataTable, left_out: Waterfall) -> DataTable:
-    """The table whose waterfall ends with the rows that cannot be decoded."""
-    if left_out.lines.empty:
-        return data
-    lines, dropped = (
-        pd.concat([part for part in parts if len(part)], ignore_index=True)
-        for parts in ((data.waterfall, left_out.lines), (data.dropped, left_out.dropped))
-    )
-    return replace(data, waterfall=lines, dropped=dropped)
 
 
 def _check_scopes(spec: ExperimentSpec, lab: Lab) -> None:

@@ -5,36 +5,26 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from birdlab.cell import CURVES, is_finished, load_card, outputs_folder, soundscapes_folder
+from birdlab.cell import CURVES, is_finished
 from birdlab.cellplan import CellPlan
 from birdlab.costs import model_id
-from birdlab.evaluate.outputs import load_outputs
-from birdlab.evaluate.score import (
-    FoldTable,
-    fold_table,
-    score_apart,
-    score_classes,
-    score_fold,
-    score_fold_apart,
-    score_run,
-    score_soundscape_windows,
-    score_soundscapes,
-)
+from birdlab.evaluate.score import score_classes
 from birdlab.inputs import data_inputs
 from birdlab.lab import Lab, write_whole
 from birdlab.plan import Plan
-from birdlab.runtables import TABLES, save_tables
+from birdlab.recorded import load_json
+from birdlab.runtables import TABLES, save_tables, tables_folder
+from birdlab.scoring import chosen_words, name_sources, score_cell, score_together
 from birdlab.spec.experiment import ExperimentSpec
 
 
@@ -52,11 +42,11 @@ class RunResult:
     """A scored run.
 
     scores: `cv/...` means over folds, their spread, the pooled value and the floor (empty
-    when nothing was validated); cells: one row per (fold, seed) with its scores;
-    classes: one row per species; trained and cached: how many cells were computed and found;
-    waterfall and dropped: how cleaning came to the rows, as in DataTable; chosen: in words, how
-    validation rows picked the weights that were scored on them, "" where they did not; stopped_at:
-    in words, where a race stopped the run, which then has cells and no scores.
+    when nothing was validated); cells: one row per (fold, seed) with its scores; read: what gives
+    `classes` and `curves` when they are first asked for; trained and cached: how many cells were
+    computed and found; waterfall and dropped: how cleaning came to the rows, as in DataTable;
+    chosen: in words, how validation rows picked the weights that were scored on them, "" where they
+    did not; stopped_at: in words, where a race stopped the run, which then has cells and no scores.
     """
 
     spec: ExperimentSpec
@@ -64,8 +54,7 @@ class RunResult:
     note: RunNote
     scores: dict[str, float]
     cells: pd.DataFrame
-    classes: pd.DataFrame
-    curves: pd.DataFrame
+    read: Mapping[str, Callable[[], pd.DataFrame]]
     trained: int
     cached: int
     record: Path
@@ -73,6 +62,16 @@ class RunResult:
     dropped: pd.DataFrame
     chosen: str = ""
     stopped_at: str = ""
+
+    @cached_property
+    def classes(self) -> pd.DataFrame:
+        """One row per species: code, support, ap, auc."""
+        return self.read["classes"]()
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """What each epoch of each cell said, with stage, fold and seed."""
+        return self.read["curves"]()
 
     @property
     def cv(self) -> float:
@@ -92,124 +91,98 @@ def collect(
     """The result of a run whose cells are all finished; writes its record.
 
     With `stopped_at` it is a run that a race stopped: only cells of `seeds` are finished, and it
-    has no scores.
+    has no scores. Scores that the record already has are taken from it where they come from the
+    same stored outputs by the same code.
     """
-    cells = [c for c in plan.cells if is_finished(lab, c)] if stopped_at else list(plan.cells)
-    kept = plan.spec.cells.seeds if seeds is None else seeds
-    scored = [_score_cell(plan, c, lab) for c in plan.final_cells if c.seed in kept]
-    tables = {s.key: s.table for s in scored if s.table is not None}
-    apart = {s.key: s.apart for s in scored if s.apart is not None}
-    heard = {s.key: s.heard for s in scored if s.heard}
+    path = lab.runs / f"{plan.spec_id}.json"
+    cells = list(plan.cells)
+    sources = ""
+    if stopped_at:
+        cells = [c for c in plan.cells if is_finished(lab, c)]
+        kept = plan.spec.cells.seeds if seeds is None else seeds
+        scored = replace(_score(plan, cells, lab, kept), scores={})
+    else:
+        sources = name_sources(plan, lab)
+        scored = _scored(plan, lab, path, sources)
+    result = RunResult(
+        plan.spec,
+        plan.spec_id,
+        note,
+        scored.scores,
+        scored.cells,
+        {"classes": scored.classes, "curves": lambda: _curves(cells, lab)},
+        trained=sum(c.cell_id in trained for c in cells),
+        cached=sum(c.cell_id not in trained for c in cells),
+        record=path,
+        waterfall=plan.data.waterfall,
+        dropped=plan.data.dropped,
+        chosen=scored.chosen,
+        stopped_at=stopped_at,
+    )
+    save_record(plan, result, sources)
+    return result
+
+
+def _curves(cells: Sequence[CellPlan], lab: Lab) -> pd.DataFrame:
     curves = [
         pd.read_parquet(lab.cells / c.cell_id / CURVES).assign(
             stage=c.stage.name, fold=c.fold, seed=c.seed
         )
         for c in cells
     ]
-    pooled = [table for (_, seed), table in sorted(tables.items()) if seed == kept[0]]
-    result = RunResult(
-        plan.spec,
-        plan.spec_id,
-        note,
-        {} if stopped_at else _score_run(tables, apart, heard),
-        pd.DataFrame([s.row for s in scored]),
-        score_classes(pooled) if pooled else pd.DataFrame(),
-        pd.concat(curves, ignore_index=True),
-        trained=sum(c.cell_id in trained for c in cells),
-        cached=sum(c.cell_id not in trained for c in cells),
-        record=lab.runs / f"{plan.spec_id}.json",
-        waterfall=plan.data.waterfall,
-        dropped=plan.data.dropped,
-        chosen=chosen_words(plan, cells, lab),
-        stopped_at=stopped_at,
-    )
-    save_record(plan, result)
-    return result
+    return pd.concat(curves, ignore_index=True)
 
 
-def score_cells(plan: Plan, lab: Lab, seeds: Sequence[int]) -> pd.DataFrame:
-    """fold, seed, score (padded cmAP) of the finished cells of some seeds of a run."""
-    rows = [
-        (c.fold, c.seed, _score_cell(plan, c, lab).row["padded_cmap"])
-        for c in plan.final_cells
-        if c.seed in seeds and c.fold is not None
-    ]
-    return pd.DataFrame(rows, columns=["fold", "seed", "score"])
+def _scored(plan: Plan, lab: Lab, path: Path, sources: str) -> _Scored:
+    """The scores of a run: those of its record where they come from the same `sources`."""
+    record = load_json(path) if sources and path.is_file() else {}
+    table = tables_folder(lab, plan.spec_id) / "classes.parquet"
+    if record.get("scored_from") == sources and _is_older(table, path):
+        cells = pd.DataFrame(record["cells"])
+        return _Scored(record["scores"], cells, lambda: pd.read_parquet(table), record["chosen"])
+    return _score(plan, plan.cells, lab, plan.spec.cells.seeds)
+
+
+def _is_older(table: Path, record: Path) -> bool:
+    """Whether a table is there and was written before the record, so that both belong together."""
+    return table.is_file() and table.stat().st_mtime_ns <= record.stat().st_mtime_ns
 
 
 @dataclass(frozen=True, eq=False)
-class _ScoredCell:
-    """One finished cell: its row of RunResult.cells, and what its scores come from."""
+class _Scored:
+    """The part of a RunResult that is computed from stored outputs; `classes` when called."""
 
-    row: dict[str, Any]
-    table: FoldTable | None = None
-    apart: FoldTable | None = None
-    heard: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def key(self) -> tuple[int, int]:
-        return self.row["fold"], self.row["seed"]
+    scores: dict[str, float]
+    cells: pd.DataFrame
+    classes: Callable[[], pd.DataFrame]
+    chosen: str
 
 
-def _score_cell(plan: Plan, cell: CellPlan, lab: Lab) -> _ScoredCell:
-    card = load_card(lab, cell.cell_id)
-    row: dict[str, Any] = {"fold": cell.fold, "seed": cell.seed, "cell_id": cell.cell_id}
-    made = {key: card[key] for key in ("seconds", "device")}
-    if cell.fold is None:
-        return _ScoredCell({**row, **made})
-    stored = load_outputs(outputs_folder(lab, cell))
-    given = (stored, plan.spec.output, plan.spec.evaluate)
-    table, halves = fold_table(*given), fold_table(*given, apart=True)
-    heard = {} if cell.soundscapes_id is None else _score_soundscapes(plan, cell, lab)
-    row |= {"eval_id": cell.eval_id, **asdict(score_fold(table)), **score_fold_apart(halves)}
-    return _ScoredCell({**row, **heard, **made}, table, halves, heard)
+def _score(plan: Plan, cells: Sequence[CellPlan], lab: Lab, seeds: Sequence[int]) -> _Scored:
+    scored = [score_cell(plan, c, lab) for c in plan.final_cells if c.seed in seeds]
+    tables = {s.key: s.table for s in scored if s.table is not None}
+    pooled = [table for (_, seed), table in sorted(tables.items()) if seed == seeds[0]]
+    classes = score_classes(pooled) if pooled else pd.DataFrame()
+    rows = pd.DataFrame([s.row for s in scored])
+    return _Scored(score_together(scored), rows, lambda: classes, chosen_words(plan, cells, lab))
 
 
-def _score_run(
-    tables: Mapping[tuple[int, int], FoldTable],
-    apart: Mapping[tuple[int, int], FoldTable],
-    heard: Mapping[tuple[int, int], Mapping[str, float]],
-) -> dict[str, float]:
-    if not tables:
-        return {}
-    scores = score_run(tables) | score_apart(apart)
-    return scores | score_soundscapes(heard) if heard else scores
-
-
-def _score_soundscapes(plan: Plan, cell: CellPlan, lab: Lab) -> dict[str, float]:
-    assert plan.soundscapes is not None
-    stored = load_outputs(soundscapes_folder(lab, cell))
-    w = stored.windows
-    n_windows = np.bincount(w.recording_index, minlength=len(w.recordings))
-    targets = plan.soundscapes.targets(n_windows, plan.data.classes, plan.spec.competition.window_s)
-    return score_soundscape_windows(stored, targets, plan.spec.output)
-
-
-def chosen_words(plan: Plan, cells: Sequence[CellPlan], lab: Lab) -> str:
-    """How validation rows picked the weights of a run, from the cards of finished `cells`.
-
-    "" where every cell keeps its last weights, as all did that were trained before cards said.
-    """
-    words = {
-        (cell.stage.name, load_card(lab, cell.cell_id).get("chosen", "last")): None
-        for cell in cells
-        if cell.stage.train.is_steered
-    }
-    several = len(plan.spec.stages) > 1
-    said = [f"{name}: {w}" if several else w for name, w in words if w != "last"]
-    return "; ".join(said[:4]) + (f"; and {len(said) - 4} more" if len(said) > 4 else "")
-
-
-def save_record(plan: Plan, result: RunResult) -> None:
+def save_record(plan: Plan, result: RunResult, sources: str = "") -> None:
     """Write or update the record of a run: `runs/<spec_id>.json`, whole or not at all.
 
     The scores of a run that was asked for with more folds and seeds before stay, also when a race
-    stops it now, and so does its name when a sweep comes across it.
+    stops it now, and so does its name when a sweep comes across it. `sources` names what the
+    scores come from; where the record has just these and knows the sweep, it is left as it is.
     """
     result.record.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(result.record.parent / ".lock"):  # another sweep may score the same run
         before = json.loads(result.record.read_text()) if result.record.is_file() else {}
-        record = _updated(plan, result, before)
+        if sources and before.get("scored_from") == sources:
+            record = before | _noted(result, before)
+            if result.note.sweep and record | {"updated_at": before["updated_at"]} == before:
+                return
+        else:
+            record = _updated(plan, result, before, sources)
         folder = result.record.with_suffix("")
         if not folder.is_dir() or any(record[k] != before.get(k) for k in ("cells", "spec")):
             stays = len(record["cells"]) != len(result.cells)
@@ -218,8 +191,8 @@ def save_record(plan: Plan, result: RunResult) -> None:
         write_whole(result.record, json.dumps(record, indent=1))
 
 
-def _updated(plan: Plan, result: RunResult, before: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of a run after `result`, from what it was before."""
+def _noted(result: RunResult, before: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a record that depends on who asks for the run, from what it was before."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     note = result.note
     sweeps, known = dict(before.get("sweeps", {})), before.get("name", "")
@@ -229,8 +202,7 @@ def _updated(plan: Plan, result: RunResult, before: Mapping[str, Any]) -> dict[s
             "delta": dict(note.delta),
             "stopped_at": result.stopped_at,
         }
-    validated = result.cells.dropna(subset=["fold"])
-    record = {
+    return {
         "spec_id": result.spec_id,
         "name": known if note.sweep and known else result.spec.name or note.title or known,
         "project": result.spec.project,
@@ -238,10 +210,21 @@ def _updated(plan: Plan, result: RunResult, before: Mapping[str, Any]) -> dict[s
         "sweeps": sweeps,
         "created_at": before.get("created_at", now),
         "updated_at": now,
+        "spec": result.spec.model_dump(mode="json"),
+    }
+
+
+def _updated(
+    plan: Plan, result: RunResult, before: Mapping[str, Any], sources: str
+) -> dict[str, Any]:
+    """The record of a run after `result`, from what it was before."""
+    validated = result.cells.dropna(subset=["fold"])
+    record = _noted(result, before) | {
         "scores": result.scores,
         "chosen": result.chosen,
         "stopped_at": result.stopped_at,
-        "cells": json.loads(result.cells.to_json(orient="records", double_precision=15)),
+        "scored_from": sources,
+        "cells": _plain(result.cells),
         "evaluation": {
             "metric": "padded_cmap",
             "folds": sorted({int(f) for f in validated["fold"]}),
@@ -256,14 +239,19 @@ def _updated(plan: Plan, result: RunResult, before: Mapping[str, Any]) -> dict[s
         },
         "data": data_inputs(plan),
         "model_id": model_id(result.spec, len(plan.data.classes)),
-        "spec": result.spec.model_dump(mode="json"),
         "environment": environment(),
     }
-    kept = ("scores", "chosen", "stopped_at", "cells", "evaluation", "spec")
+    kept = ("scores", "chosen", "stopped_at", "scored_from", "cells", "evaluation", "spec")
     has_less = bool(before.get("scores")) and bool(result.stopped_at)
     if has_less or _evidence(before) > _evidence(record):
         record |= {key: before[key] for key in kept if key in before}
     return record
+
+
+def _plain(cells: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as JSON takes them, every number to its last bit; null where there is none."""
+    rows = cells.to_dict("records")
+    return [{str(k): None if v != v else v for k, v in row.items()} for row in rows]
 
 
 def _evidence(record: Mapping[str, Any]) -> set[tuple[Any, Any]]:

@@ -59,7 +59,11 @@ class Rows:
 
     def digest(self, chosen: npt.NDArray[np.int64]) -> str:
         """A hash over the chosen rows in order."""
-        return hashlib.sha256("\n".join(self.lines[chosen]).encode()).hexdigest()[:16]
+        key = chosen.tobytes()
+        if key not in self._digests:
+            text = "\n".join(self.lines[chosen])
+            self._digests[key] = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return self._digests[key]
 
     def targets(self, classes: ClassList, secondary: float | Literal["mask"]) -> Targets:
         """The labels of all rows as columns of `classes`.
@@ -79,6 +83,10 @@ class Rows:
                 len(classes),
             )
         return replace(self._targets[classes.digest], secondary=secondary)
+
+    @cached_property
+    def _digests(self) -> dict[bytes, str]:
+        return {}
 
     @cached_property
     def _targets(self) -> dict[str, Targets]:

@@ -15,7 +15,7 @@ from birdlab.data.leaks import refuse_leaks
 from birdlab.data.waves import open_waves
 from birdlab.errors import AudioError, BirdlabError, DataError
 from birdlab.lab import Lab, open_lab
-from birdlab.plan import Plan, Progress, plan_experiment, silent
+from birdlab.plan import Plan, Progress, plan_experiment, plan_experiments, silent
 from birdlab.record import RunNote, RunResult
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.tasks import Event, Executor, InProcess, wanted
@@ -74,19 +74,18 @@ def run_experiments(
     title is no longer `wanted` ends as a StoppedError. With a `race` the seeds are rounds, and
     what it stops after one has a result without a score.
     """
-    plans = [plan_experiment(spec, lab, progress=progress) for spec, _ in specs]
+    plans = plan_experiments([spec for spec, _ in specs], lab, progress=progress)
     planned(plans)
-    plans = [make_ready(plan, lab, progress) for plan in plans]
+    plans = [_ready(plan, lab, progress) for plan in plans]
     notes = [note for _, note in specs]
     return Campaign(plans, notes, lab, executor, sinks, emit, wanted).run(race)
 
 
-def make_ready(plan: Plan, lab: Lab, progress: Progress) -> Plan:
+def _ready(plan: Plan, lab: Lab, progress: Progress) -> Plan:
     """A plan whose waveforms are in the store, if anything is to be trained.
 
     It is made anew without files that cannot be decoded. Raises DataError for pretraining that
-    leaks into the folds, also when all is in the cache, and for audio that is missing; AudioError
-    as `build_store`.
+    leaks into the folds, also when all is in the cache.
     """
     refuse_leaks(plan.leaks, plan.spec.data.accept_leaks)
     if not find_lacking(lab, plan.cells):

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from birdlab.cellplan import CellPlan
 from birdlab.data.catalog import Dataset
 from birdlab.data.classes import ClassList
 from birdlab.data.windows_truth import check_stems, name_windows, window_targets
@@ -22,7 +22,11 @@ from birdlab.datasets import Collector, sample_rate_of
 from birdlab.errors import DataError
 from birdlab.evaluate.predictor import build_windowing
 from birdlab.evaluate.windows import Windowing
+from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.identity import digest
+
+if TYPE_CHECKING:
+    from birdlab.cellplan import CellPlan
 
 BOARDS = ("public", "private")
 VALIDATORS = "train"
@@ -34,13 +38,13 @@ class SoundscapeSet:
     """The labelled soundscapes that an experiment is scored on beside its recordings.
 
     table: as `list_validators` gives it; keys: of their waveforms, None where a file is missing;
-    identity: of the outputs on them.
+    identity: of the outputs that an experiment makes on them.
     """
 
     datasets: Mapping[str, Dataset]
     table: pd.DataFrame
     keys: tuple[str | None, ...]
-    identity: str
+    identity: str = ""
 
     @property
     def rows(self) -> pd.DataFrame:
@@ -81,14 +85,12 @@ def list_validators(datasets: Sequence[Dataset], classes: ClassList) -> pd.DataF
 
 
 def collect_soundscapes(collector: Collector, classes: ClassList) -> SoundscapeSet | None:
-    """The soundscapes of `evaluate.soundscapes` as a plan needs them; None without any.
+    """The soundscapes of `evaluate.soundscapes` as plans need them; None without any.
 
     Files that `on_bad_file: skip` leaves out are left out here too. Raises DataError as
     `list_validators`, and for files that are missing when the plan is strict.
     """
-    spec = collector.spec
-    names = spec.evaluate.soundscapes if spec.fold_numbers else ()
-    loaded = [collector.dataset(name, "soundscapes") for name in names]
+    loaded = [collector.dataset(name, "soundscapes") for name in collector.needs.soundscapes]
     datasets = [data for data in loaded if data is not None]
     if not datasets:
         return None
@@ -103,10 +105,20 @@ def collect_soundscapes(collector: Collector, classes: ClassList) -> SoundscapeS
             got=", ".join(gone[:5]) or "no file that can be decoded",
             fix="correct the path of the data set in birdlab.toml",
         )
-    keys = tuple(keys[i] for i in kept)
-    which = soundscapes_id(keys, build_windowing(spec, sample_rate_of(spec)), classes)
     table = table.iloc[kept].reset_index(drop=True)
-    return SoundscapeSet({data.name: data for data in datasets}, table, keys, which)
+    return SoundscapeSet(
+        {data.name: data for data in datasets}, table, tuple(keys[i] for i in kept)
+    )
+
+
+def identify_soundscapes(
+    soundscapes: SoundscapeSet | None, spec: ExperimentSpec, classes: ClassList
+) -> SoundscapeSet | None:
+    """The soundscapes with the identity of the outputs that an experiment makes on them."""
+    if soundscapes is None:
+        return None
+    windowing = build_windowing(spec, sample_rate_of(spec))
+    return replace(soundscapes, identity=soundscapes_id(soundscapes.keys, windowing, classes))
 
 
 def name_soundscapes(

@@ -9,7 +9,7 @@ import pandas as pd
 from birdlab.errors import TrackingError
 from birdlab.lab import Lab
 from birdlab.record import RunNote, RunResult
-from birdlab.runtables import TABLES, load_curves, load_table, tables_folder
+from birdlab.runtables import load_curves, load_table, tables_folder
 from birdlab.spec.experiment import ExperimentSpec
 
 
@@ -39,11 +39,15 @@ def load_result(lab: Lab, spec_id: str) -> RunResult:
         RunNote(title=record["name"], delta=record["delta"]),
         record["scores"],
         cells,
-        curves=load_curves(lab, cells["cell_id"]),
+        {
+            "classes": lambda: load_table(folder, "classes"),
+            "curves": lambda: load_curves(lab, cells["cell_id"]),
+        },
         trained=0,
         cached=len(cells),
         record=path,
         chosen=record.get("chosen", ""),
         stopped_at=record.get("stopped_at", ""),
-        **{name: load_table(folder, name) for name in TABLES},
+        waterfall=load_table(folder, "waterfall"),
+        dropped=load_table(folder, "dropped"),
     )

@@ -34,8 +34,9 @@ from birdlab.promote.members import collect_members
 from birdlab.promote.parity import check_parity
 from birdlab.promote.promote import promote_runs
 from birdlab.promote.smoke import smoke_test
-from birdlab.record import RunNote, RunResult, chosen_words
+from birdlab.record import RunNote, RunResult
 from birdlab.run import run_experiment, run_experiments
+from birdlab.scoring import chosen_words
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.tasks import InProcess
 from birdlab.tracking.index import load_runs

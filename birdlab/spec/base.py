@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, Strict
@@ -40,6 +41,16 @@ class Spec(BaseModel):
     """Fields that cannot change a weight or a score (names, notes, how much evidence)."""
 
 
+@cache
+def _identity_fields(spec: type[Spec]) -> tuple[tuple[str, AddedLater | None], ...]:
+    """The fields of a spec that belong to its identity, with how those added later are marked."""
+    return tuple(
+        (name, next((m for m in field.metadata if isinstance(m, AddedLater)), None))
+        for name, field in spec.model_fields.items()
+        if name not in spec.not_in_identity
+    )
+
+
 def canonical(value: Any) -> Any:
     """`value` as plain JSON data with one form per meaning.
 
@@ -47,17 +58,16 @@ def canonical(value: Any) -> Any:
     integral floats become integers, fields marked `AddedLater` are left out while they
     equal their as-before value, and a spec's `not_in_identity` fields are left out.
     """
+    if value is None or isinstance(value, str | bool):
+        return value
     if isinstance(value, Spec):
-        fields = type(value).model_fields
         out = {}
-        for name, field in fields.items():
+        for name, later in _identity_fields(type(value)):
             item = getattr(value, name)
-            later = next((m for m in field.metadata if isinstance(m, AddedLater)), None)
-            if name in value.not_in_identity or (later is not None and item == later.as_before):
-                continue
-            out[name] = canonical(item)
+            if later is None or item != later.as_before:
+                out[name] = canonical(item)
         return out
-    if isinstance(value, Mapping):
+    if isinstance(value, dict | Mapping):
         return {str(key): canonical(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [canonical(item) for item in value]

@@ -176,15 +176,16 @@ def get_response_info(
     out. The x axis is logarithmic when all values are positive and span a factor of 10 or more.
     """
     inside = scores[scores["arm"].isin(list(values))]
-    folds = inside.groupby(["arm", "fold"])["score"].mean()
+    means = inside.groupby(["arm", "fold"])["score"].mean()
+    folds = {arm: part.tolist() for arm, part in means.groupby(level="arm")}
     arms = sorted(set(inside["arm"]), key=lambda arm: values[arm])
     x = [values[arm] for arm in arms]
     return ResponseInfo(
         setting,
         x,
-        [float(folds[arm].mean()) for arm in arms],
+        [float(np.mean(folds[arm])) for arm in arms],
         [values[arm] for arm in arms for _ in folds[arm]],
-        [float(score) for arm in arms for score in folds[arm]],
+        [score for arm in arms for score in folds[arm]],
         bool(x) and min(x) > 0 and max(x) >= 10 * min(x),
         metric,
     )

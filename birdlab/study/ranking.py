@@ -18,7 +18,7 @@ from birdlab.study.contrasts import (
     MIN_FOLDS,
     Contrast,
     Judgement,
-    build_contrast,
+    build_contrasts,
     detectable_delta,
     fold_means,
     judge_holm,
@@ -71,12 +71,14 @@ def rank_arms(
             "the base is none of the arms", got=chosen, expected=", ".join(map(str, cells.index))
         )
     arms = [str(arm) for arm in cells.index if arm != chosen]
-    contrasts = {arm: build_contrast(cells, arm, chosen) for arm in arms}
+    contrasts = build_contrasts(cells, arms, chosen)
     tested = [c for c in contrasts.values() if c.n_folds >= MIN_FOLDS]
     judged = judge_tukey(tested, alpha, len(cells)) if base is None else judge_holm(tested, alpha)
-    rows = [_base_row(cells, chosen)]
+    described = _describe(cells)
+    rows = [_base_row(described[chosen])]
     rows += [
-        _arm_row(cells, c, judged.get(arm), smallest_effect, alpha) for arm, c in contrasts.items()
+        _arm_row(described[arm], c, judged.get(arm), smallest_effect, alpha)
+        for arm, c in contrasts.items()
     ]
     table = (
         pd.DataFrame(rows)
@@ -132,14 +134,18 @@ def _pick_base(cells: pd.DataFrame) -> str:
     return str(means.idxmax())
 
 
-def _base_row(cells: pd.DataFrame, base: str) -> dict[str, object]:
+def _base_row(described: dict[str, object]) -> dict[str, object]:
     nan = float("nan")
     judged = {"delta": 0.0, "low": nan, "high": nan, "p": nan, "verdict": "base"}
-    return {**_describe(cells, base), **judged, "noise_share": ""}
+    return {**described, **judged, "noise_share": ""}
 
 
 def _arm_row(
-    cells: pd.DataFrame, c: Contrast, judged: Judgement | None, smallest_effect: float, alpha: float
+    described: dict[str, object],
+    c: Contrast,
+    judged: Judgement | None,
+    smallest_effect: float,
+    alpha: float,
 ) -> dict[str, object]:
     nan = float("nan")
     if judged is None:
@@ -153,19 +159,24 @@ def _arm_row(
         else:
             verdict = "undecided"
     said = {"delta": c.delta, "low": low, "high": high, "p": p, "verdict": verdict}
-    return {**_describe(cells, c.arm), **said, "noise_share": _noise_share(c)}
+    return {**described, **said, "noise_share": _noise_share(c)}
 
 
-def _describe(cells: pd.DataFrame, arm: str) -> dict[str, object]:
-    own = cells.loc[[arm]].dropna(axis=1)
-    means = fold_means(own).to_numpy()[0]
-    return {
-        "arm": arm,
-        "mean": float(means.mean()),
-        "sd": float(means.std(ddof=1)) if len(means) > 1 else float("nan"),
-        "n_folds": len(means),
-        "n_seeds": own.columns.get_level_values("seed").nunique(),
-    }
+def _describe(cells: pd.DataFrame) -> dict[str, dict[str, object]]:
+    """The mean and the scatter of each arm's folds, and how many folds and seeds it has."""
+    seeds = cells.columns.get_level_values("seed")
+    means = fold_means(cells).to_numpy()
+    described: dict[str, dict[str, object]] = {}
+    for arm, row, there in zip(cells.index, means, cells.notna().to_numpy(), strict=True):
+        own = row[~np.isnan(row)]
+        described[str(arm)] = {
+            "arm": str(arm),
+            "mean": float(own.mean()),
+            "sd": float(own.std(ddof=1)) if len(own) > 1 else float("nan"),
+            "n_folds": len(own),
+            "n_seeds": seeds[there].nunique(),
+        }
+    return described
 
 
 def _noise_share(c: Contrast) -> str:

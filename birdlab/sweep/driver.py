@@ -41,7 +41,7 @@ class SweepResult:
     ranking: Ranking | None
     race: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def scored(self) -> list[tuple[Arm, RunResult]]:
         """The arms that have a score, the best first."""
         pairs = [(arm, r) for arm, r in self.arms if isinstance(r, RunResult) and r.scores]
@@ -62,13 +62,14 @@ class SweepResult:
         """The arms that have none."""
         return [(arm, r) for arm, r in self.arms if isinstance(r, BirdlabError)]
 
-    @property
+    @cached_property
     def scores(self) -> pd.DataFrame:
         """arm, fold, seed, score of every scored cell."""
+        columns = ("fold", "seed", "padded_cmap")
         rows = [
-            {"arm": arm.title, "fold": int(c["fold"]), "seed": c["seed"], "score": c["padded_cmap"]}
+            (arm.title, int(fold), seed, score)
             for arm, result in self.scored
-            for c in result.cells.to_dict("records")
+            for fold, seed, score in zip(*(result.cells[c].tolist() for c in columns), strict=True)
         ]
         return pd.DataFrame(rows, columns=["arm", "fold", "seed", "score"])
 

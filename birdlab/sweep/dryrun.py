@@ -9,7 +9,7 @@ from typing import Any
 from birdlab.cell import find_lacking
 from birdlab.errors import BirdlabError
 from birdlab.lab import Lab
-from birdlab.plan import Plan, Progress, plan_experiment, silent
+from birdlab.plan import Plan, Progress, plan_experiments, silent
 from birdlab.spec.arms import sweep_arms
 from birdlab.spec.points import SearchSpace
 from birdlab.spec.sweep import Arm, Sweep
@@ -63,9 +63,8 @@ def plan_sweep(sweep: Sweep, lab: Lab, progress: Progress = silent) -> SweepPlan
     """
 
     def planned(arms: Sequence[Arm]) -> tuple[tuple[Arm, Plan], ...]:
-        return tuple(
-            (a, plan_experiment(a.spec, lab, strict=False, progress=progress)) for a in arms
-        )
+        plans = plan_experiments([a.spec for a in arms], lab, strict=False, progress=progress)
+        return tuple(zip(arms, plans, strict=True))
 
     if sweep.spec.optuna is None:
         return with_cached(sweep, planned(sweep_arms(sweep)), lab)

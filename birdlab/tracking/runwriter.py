@@ -34,7 +34,7 @@ from birdlab.tracking.runextras import Extras, log_inputs, log_metrics, log_syst
 
 LOGGED = "birdlab.logged"
 """The tag that is written last: the digest of all that MLflow was told of the run."""
-_LEFT_OUT = ("updated_at", "environment")
+_LEFT_OUT = ("updated_at", "environment", "scored_from")
 
 
 class RunWriter:

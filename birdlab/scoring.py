@@ -1,0 +1,141 @@
+"""Scores of planned cells, from their stored outputs, and the name of all they depend on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from birdlab.cell import load_card, outputs_folder, soundscapes_folder
+from birdlab.cellfiles import CARD
+from birdlab.cellplan import CellPlan
+from birdlab.evaluate.outputs import load_outputs
+from birdlab.evaluate.score import (
+    FoldTable,
+    fold_table,
+    score_apart,
+    score_fold,
+    score_fold_apart,
+    score_run,
+    score_soundscape_windows,
+    score_soundscapes,
+)
+from birdlab.lab import Lab
+from birdlab.plan import Plan
+from birdlab.spec.identity import digest
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredCell:
+    """One finished cell: its row of RunResult.cells, and what its scores come from."""
+
+    row: dict[str, Any]
+    table: FoldTable | None = None
+    apart: FoldTable | None = None
+    heard: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Its fold and seed."""
+        return self.row["fold"], self.row["seed"]
+
+
+def score_cell(plan: Plan, cell: CellPlan, lab: Lab) -> ScoredCell:
+    """A finished cell with its scores; one that was validated on nothing has a row alone."""
+    card = load_card(lab, cell.cell_id)
+    row: dict[str, Any] = {"fold": cell.fold, "seed": cell.seed, "cell_id": cell.cell_id}
+    made = {key: card[key] for key in ("seconds", "device")}
+    if cell.fold is None:
+        return ScoredCell({**row, **made})
+    stored = load_outputs(outputs_folder(lab, cell))
+    given = (stored, plan.spec.output, plan.spec.evaluate)
+    table, halves = fold_table(*given), fold_table(*given, apart=True)
+    heard = {} if cell.soundscapes_id is None else _score_soundscapes(plan, cell, lab)
+    row |= {"eval_id": cell.eval_id, **asdict(score_fold(table)), **score_fold_apart(halves)}
+    return ScoredCell({**row, **heard, **made}, table, halves, heard)
+
+
+def score_cells(plan: Plan, lab: Lab, seeds: Sequence[int]) -> pd.DataFrame:
+    """fold, seed, score (padded cmAP) of the finished cells of some seeds of a run."""
+    rows = [
+        (c.fold, c.seed, score_cell(plan, c, lab).row["padded_cmap"])
+        for c in plan.final_cells
+        if c.seed in seeds and c.fold is not None
+    ]
+    return pd.DataFrame(rows, columns=["fold", "seed", "score"])
+
+
+def score_together(scored: Sequence[ScoredCell]) -> dict[str, float]:
+    """The scores of a run from all its cells; empty where nothing was validated."""
+    tables = {s.key: s.table for s in scored if s.table is not None}
+    if not tables:
+        return {}
+    apart = {s.key: s.apart for s in scored if s.apart is not None}
+    heard = {s.key: s.heard for s in scored if s.heard}
+    scores = score_run(tables) | score_apart(apart)
+    return scores | score_soundscapes(heard) if heard else scores
+
+
+def _score_soundscapes(plan: Plan, cell: CellPlan, lab: Lab) -> dict[str, float]:
+    assert plan.soundscapes is not None
+    stored = load_outputs(soundscapes_folder(lab, cell))
+    w = stored.windows
+    n_windows = np.bincount(w.recording_index, minlength=len(w.recordings))
+    targets = plan.soundscapes.targets(n_windows, plan.data.classes, plan.spec.competition.window_s)
+    return score_soundscape_windows(stored, targets, plan.spec.output)
+
+
+def chosen_words(plan: Plan, cells: Sequence[CellPlan], lab: Lab) -> str:
+    """How validation rows picked the weights of a run, from the cards of finished `cells`.
+
+    "" where every cell keeps its last weights, as all did that were trained before cards said.
+    """
+    words = {
+        (cell.stage.name, load_card(lab, cell.cell_id).get("chosen", "last")): None
+        for cell in cells
+        if cell.stage.train.is_steered
+    }
+    several = len(plan.spec.stages) > 1
+    said = [f"{name}: {w}" if several else w for name, w in words if w != "last"]
+    return "; ".join(said[:4]) + (f"; and {len(said) - 4} more" if len(said) > 4 else "")
+
+
+def name_sources(plan: Plan, lab: Lab) -> str:
+    """A hash over all that the scores of a run whose cells are finished depend on.
+
+    That is the code that scores, the spec, and the very files that are read: one that was written
+    anew or copied is another one, also with the same content. "" where a file is missing, and where
+    labels of soundscapes count, which no file of a cell holds.
+    """
+    if plan.soundscapes is not None:
+        return ""
+    try:
+        cells = [[c.fold, c.seed, c.cell_id, c.eval_id, *_stamps(lab, c)] for c in plan.cells]
+    except OSError:
+        return ""
+    spec = plan.spec
+    return digest([_scoring_code(), spec.output, spec.evaluate, list(spec.cells.seeds), cells], 32)
+
+
+def _stamps(lab: Lab, cell: CellPlan) -> list[list[int]]:
+    paths = [lab.cells / cell.cell_id / CARD]
+    if cell.eval_id is not None:
+        folder = outputs_folder(lab, cell)
+        paths += [folder / "windows.parquet", folder / "recordings.parquet"]
+    found = [path.stat() for path in paths]
+    return [[s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns] for s in found]
+
+
+@cache
+def _scoring_code() -> str:
+    """What names the code that makes scores from outputs, and the packages it counts on."""
+    here = Path(__file__).parent
+    files = [Path(__file__), here / "data" / "classes.py", *sorted(here.glob("evaluate/*.py"))]
+    parts = [np.__version__, pd.__version__, *(file.read_text("utf-8") for file in files)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
