@@ -22,6 +22,7 @@ from birdlab.spec.yamlfile import Document
 
 LAB_FILE = "birdlab.toml"
 LOCAL_FILE = "birdlab.local.toml"
+_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 BUILT_IN_DATA: Mapping[str, Mapping[str, Any]] = {
     "demo": {"seed": 0},
     "demo-abroad": {"seed": 1},
@@ -142,8 +143,8 @@ class Lab:
 
     @property
     def jobs(self) -> int:
-        """Cells trained at once unless the caller says otherwise."""
-        return self.file.jobs or len(os.sched_getaffinity(0))
+        """How many files are read or decoded at once unless the caller says otherwise."""
+        return self.file.jobs or self.file.cores or count_cores()
 
     def source(self, name: str) -> SourceSpec:
         """What the lab file says of a data set; LabError with the known names when nothing."""
@@ -181,6 +182,17 @@ class Lab:
         """Register the kinds of every extension file that the lab file names."""
         for extension in self.file.extensions:
             load_extension((self.root / extension).resolve())
+
+
+def count_cores() -> int:
+    """The CPU cores that this process may use, within the quota of a container; at least one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        quota, period = _CPU_QUOTA.read_text().split()
+        allowed = int(quota) // int(period)
+    except (OSError, ValueError):  # no such file, or "max"
+        allowed = cores or 1
+    return max(1, min(cores or 1, allowed))
 
 
 def open_lab(explicit: str | Path | None = None, *, extensions: bool = True) -> Lab:

@@ -52,6 +52,7 @@ ROOMS = (
             "birdlab.inputs",
             "birdlab.processes",
             "birdlab.costs",
+            "birdlab.durations",
         ),
     ),
     ("tracking", ("birdlab.tracking",)),

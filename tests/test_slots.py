@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from birdlab.errors import LabError
-from birdlab.lab import LabFile, SlurmSettings, open_lab
+from birdlab.lab import LabFile, SlurmSettings, count_cores, open_lab
 from birdlab.sweep.slots import (
     FreeSlots,
     Inventory,
     Slot,
     build_inventory,
-    count_cores,
     find_gpus,
 )
 

@@ -52,7 +52,7 @@ def status(
 
 def describe_driver(lab: Lab, note: DriverNote) -> list[str]:
     """A driver in lines: its state and time left, cells that run or failed, what to do next."""
-    from birdlab.cli.progress import in_time
+    from birdlab.durations import in_time
 
     done, total = note.count("done"), len(note.cells)
     head = f"{note.kind} {note.name}: {note.state}"

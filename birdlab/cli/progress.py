@@ -19,6 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from birdlab.durations import in_time
+
 if TYPE_CHECKING:
     from birdlab.tasks import Event
 
@@ -32,13 +34,6 @@ console = Console()
 def print_lines(text: str) -> None:
     """Print text as it is: no markup, no wrapping."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def in_time(seconds: float) -> str:
-    """A duration in words: "40 s", "12 min", "3.5 h"."""
-    if seconds <= 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds <= 5400 else f"{seconds / 3600:.1f} h"
 
 
 class CellProgress:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from birdlab.cli.common import Place
 from birdlab.cli.plans import describe_floor, describe_open_leaks
-from birdlab.cli.progress import CellProgress, in_time, print_lines
+from birdlab.cli.progress import CellProgress, print_lines
+from birdlab.durations import in_time
 from birdlab.lab import Lab
 from birdlab.plan import Plan
 from birdlab.spec.diff import title_of

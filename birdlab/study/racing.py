@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
+from birdlab.durations import in_time
 from birdlab.study.contrasts import EXACT, MIN_FOLDS, Floats, arms_of_equal_variance, residual
 from birdlab.study.ranking import p_text
 
@@ -165,7 +166,7 @@ class Saved:
         if not self.n_stopped:
             return f"Racing stopped none of {self.n_arms} arms."
         share = 100 * self.n_cells / self.n_planned
-        time = "" if np.isnan(self.seconds) else f", about {_duration(self.seconds)} of training"
+        time = "" if np.isnan(self.seconds) else f", about {in_time(self.seconds)} of training"
         return (
             f"Racing stopped {self.n_stopped} of {self.n_arms} arms and saved {self.n_cells} of "
             f"{self.n_planned} cells ({share:.0f} %){time}."
@@ -184,9 +185,3 @@ def saved_cells(cells: pd.DataFrame, planned: Mapping[str, int]) -> Saved:
     stopped = lacking > 0
     seconds = float((lacking * finished["mean"])[stopped].sum(skipna=False))
     return Saved(int(stopped.sum()), len(planned), int(lacking.sum()), int(asked.sum()), seconds)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

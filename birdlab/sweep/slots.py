@@ -7,13 +7,11 @@ import shutil
 import subprocess
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 
 from birdlab.errors import LabError
-from birdlab.lab import LAB_FILE, Lab
+from birdlab.lab import LAB_FILE, Lab, count_cores
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _ASK_S = 20
 
@@ -108,17 +106,6 @@ def build_inventory(lab: Lab) -> Inventory:
                 expected=", ".join(seen) or "none",
             )
     return Inventory(lab.file.cores or count_cores(), gpus, lab.file.cells_per_gpu)
-
-
-def count_cores() -> int:
-    """The CPU cores that this process may use, within the quota of a container; at least one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    try:
-        quota, period = _CPU_QUOTA.read_text().split()
-        allowed = int(quota) // int(period)
-    except (OSError, ValueError):  # no such file, or "max"
-        allowed = cores or 1
-    return max(1, min(cores or 1, allowed))
 
 
 def find_gpus() -> tuple[str, ...]:

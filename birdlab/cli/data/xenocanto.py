@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from birdlab.durations import in_time
+
 if TYPE_CHECKING:
     from birdlab.data.xenocanto.download import Outcome
     from birdlab.data.xenocanto.plan import DownloadPlan, Known
@@ -138,7 +140,7 @@ def _plan_text(plan: DownloadPlan, interval_s: float) -> str:
         lines.append(f"  no label of these occurs in {plan.known.name}: its counts are 0")
     lines.append(
         f"{len(chosen.wanted)} passed: {plan.n_here} here already, {plan.n_to_fetch} to fetch"
-        + (f" in {_duration(plan.n_to_fetch * interval_s)} or more" if plan.n_to_fetch else "")
+        + (f" in {in_time(plan.n_to_fetch * interval_s)} or more" if plan.n_to_fetch else "")
     )
     return "\n".join(lines)
 
@@ -193,12 +195,6 @@ def _say_wait(why: str, seconds: float) -> None:
         print_lines(f"{why}; trying again in {seconds:.0f} s")
 
 
-def _duration(seconds: float) -> str:
-    if seconds > 5400:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
-
-
 class _Progress:
     """Bars with time left on a terminal, else a line now and then; a context manager."""
 
@@ -251,5 +247,5 @@ class _Progress:
         elif done == total or now_s - self._said_s > 10:
             self._said_s = now_s
             left_s = (now_s - began_s) * (total - done) / max(1, done - 1)
-            left = f", about {_duration(left_s)} left" if 1 < done < total else ""
+            left = f", about {in_time(left_s)} left" if 1 < done < total else ""
             print_lines(f"{text}: {done}/{total}{left}")
