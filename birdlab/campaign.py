@@ -16,7 +16,7 @@ from birdlab.lab import Lab
 from birdlab.plan import Plan
 from birdlab.record import RunNote, RunResult, collect
 from birdlab.scoring import score_cells
-from birdlab.tasks import RETRIED, CellTask, Event, Executor, build_task, failure
+from birdlab.tasks import RETRIED, Event, Executor, build_task, failure
 
 TRIES = 3
 
@@ -178,14 +178,17 @@ class Campaign:
                 self.emit(Event("queued", task.cell_id, {"title": task.title}))
             for attempt in range(1, TRIES + 1):
                 failed = self.executor.execute(tasks, told, wanted)
-                tasks = _to_retry(tasks, failed) if attempt < TRIES else []
-                errors = {task.cell_id: failed.pop(task.cell_id) for task in tasks}
-                self.failed |= failed
-                if not tasks:
+                again: dict[str, BirdlabError] = {
+                    c: e for c, e in failed.items() if isinstance(e, RETRIED)
+                }
+                if attempt == TRIES or not again:
                     break
-                for cell_id, error in errors.items():
+                self.failed |= {c: e for c, e in failed.items() if c not in again}
+                tasks = [task for task in tasks if task.cell_id in again]
+                for cell_id, error in again.items():
                     values = {"error": str(error), "attempt": attempt + 1}
                     self.emit(Event("retry", cell_id, values))
+        self.failed |= failed
         for cell_id, error in failed.items():
             if isinstance(error, RETRIED):
                 self.emit(failure(cell_id, error))
@@ -259,14 +262,3 @@ def _seed_major(missing: Mapping[str, tuple[Plan, CellPlan]]) -> list[tuple[Plan
             steps, node = steps + 1, node.start
         depth[cell.cell_id] = steps
     return sorted(missing.values(), key=lambda pair: (pair[1].seed, depth[pair[1].cell_id]))
-
-
-def _to_retry(tasks: Sequence[CellTask], failed: Mapping[str, BirdlabError]) -> list[CellTask]:
-    """The tasks whose error may pass, and those that were skipped because of one."""
-    again: list[CellTask] = []
-    names: set[str] = set()
-    for task in tasks:
-        if isinstance(failed.get(task.cell_id), RETRIED) or task.after in names:
-            again.append(task)
-            names.add(task.cell_id)
-    return again

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from birdlab.cell import is_finished
+from birdlab.cell import find_lacking
 from birdlab.celljob import job_folder, save_job
 from birdlab.cellplan import CellPlan
-from birdlab.data.leaks import refuse_leaks
 from birdlab.errors import SpecError
 from birdlab.lab import Lab
 from birdlab.plan import Plan, Progress, plan_experiment, silent
-from birdlab.run import build_store, refuse_missing
+from birdlab.run import make_ready
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.tasks import Event, InProcess, build_task
 
@@ -30,23 +29,17 @@ def finish_one(
     cells that are there are left alone, and no run is scored or recorded. Raises SpecError for a
     stage that the experiment does not have, and what planning and finishing raise.
     """
-    plan = plan_experiment(spec, lab, progress=progress)
+    planned = plan_experiment(spec, lab, progress=progress)
+    _chosen(planned, stage)
+    plan = make_ready(planned, lab, progress)
     cell = _chosen(plan, stage)
-    refuse_leaks(plan.leaks, spec.data.accept_leaks)
-    refuse_missing(plan)
-    if not build_store(lab, plan, progress):
-        plan = plan_experiment(spec, lab, progress=progress)
-        cell = _chosen(plan, stage)
     chain = [cell]
     while (start := chain[0].start) is not None:
         chain.insert(0, start)
-    missing = {c.cell_id for c in chain if not is_finished(lab, c)}
+    lacking = find_lacking(lab, chain)
+    ids = {c.cell_id for c in lacking}
     with job_folder(lab) as jobs:
-        tasks = [
-            build_task(plan, c, lab, save_job(plan, c, jobs), missing)
-            for c in chain
-            if c.cell_id in missing
-        ]
+        tasks = [build_task(plan, c, lab, save_job(plan, c, jobs), ids) for c in lacking]
         for task in tasks:
             emit(Event("queued", task.cell_id, {"title": task.title}))
         failed = InProcess().execute(tasks, emit)

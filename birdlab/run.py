@@ -76,16 +76,17 @@ def run_experiments(
     """
     plans = plan_experiments([spec for spec, _ in specs], lab, progress=progress)
     planned(plans)
-    plans = [_ready(plan, lab, progress) for plan in plans]
+    plans = [make_ready(plan, lab, progress) for plan in plans]
     notes = [note for _, note in specs]
     return Campaign(plans, notes, lab, executor, sinks, emit, wanted).run(race)
 
 
-def _ready(plan: Plan, lab: Lab, progress: Progress) -> Plan:
+def make_ready(plan: Plan, lab: Lab, progress: Progress) -> Plan:
     """A plan whose waveforms are in the store, if anything is to be trained.
 
     It is made anew without files that cannot be decoded. Raises DataError for pretraining that
-    leaks into the folds, also when all is in the cache.
+    leaks into the folds, also when all is in the cache, and for audio that is missing; AudioError
+    as `build_store`.
     """
     refuse_leaks(plan.leaks, plan.spec.data.accept_leaks)
     if not find_lacking(lab, plan.cells):

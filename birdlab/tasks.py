@@ -111,7 +111,8 @@ class InProcess:
             if not wanted(task.cell_id):
                 failed[task.cell_id] = stopped(task)
                 continue
-            error = skipped(task) if task.after in failed else finish_task(task, emit)
+            start = failed.get(task.after or "")
+            error = finish_task(task, emit) if start is None else skipped(task, start)
             if error is not None:
                 failed[task.cell_id] = error
                 if not isinstance(error, RETRIED):
@@ -135,9 +136,10 @@ def failure(cell_id: str, error: BirdlabError) -> Event:
     return Event("failed", cell_id, {"error": str(error)})
 
 
-def skipped(task: CellTask) -> CellError:
-    """The error of a cell whose start failed."""
-    return CellError(f"{task.title} was skipped: the cell it starts from failed")
+def skipped(task: CellTask, start: BirdlabError) -> CellError:
+    """The error of a cell whose start failed; one that may pass where that of the start may."""
+    kind = next((kind for kind in RETRIED if isinstance(start, kind)), CellError)
+    return kind(f"{task.title} was skipped: the cell it starts from failed")
 
 
 def finish_task(task: CellTask, emit: Callable[[Event], None]) -> BirdlabError | None:

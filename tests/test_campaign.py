@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from birdlab.run import run_experiments
 from birdlab.spec import load_spec
 from birdlab.spec.sweep import load_sweep
 from birdlab.sweep.driver import SweepResult, run_sweep
+from birdlab.sweep.local import LocalExecutor
+from birdlab.sweep.slots import Inventory
 from birdlab.tasks import RETRIED, CellTask, Event, InProcess, failure, wanted
 from birdlab.tracking.index import load_runs, load_sweeps
 
@@ -155,6 +159,27 @@ def test_what_stands_on_a_start_that_is_tried_again_is_tried_with_it(make_lab: M
     (result,) = run_experiments([(spec, RunNote())], lab=lab, executor=executor)
     assert isinstance(result, RunResult)
     assert [executor.tried.count(cell) for cell in dict.fromkeys(executor.tried)] == [2, 2]
+
+
+def test_what_was_skipped_for_a_lost_start_is_no_failure(make_lab: MakeLab) -> None:
+    """The child at the start is killed once; the cell that waits for it is tried with it."""
+    lab, events = make_lab(), list[Event]()
+    stages = [
+        {"pretrain": {"data": "abroad"}},
+        {"tune": {"start": "pretrain", "transfer": "backbone"}},
+    ]
+    spec = load_spec(lab.root / "tiny.yaml", {"cells.folds": [0], "stages": stages})
+
+    def emit(event: Event) -> None:
+        events.append(event)
+        if [e.kind for e in events] == ["queued", "queued", "placed"]:
+            os.kill(event.values["pid"], signal.SIGKILL)
+
+    with LocalExecutor(Inventory(1)) as executor:
+        (result,) = run_experiments([(spec, RunNote())], lab=lab, executor=executor, emit=emit)
+    assert isinstance(result, RunResult)
+    kinds = [e.kind for e in events]
+    assert (kinds.count("retry"), kinds.count("failed"), kinds.count("done")) == (2, 0, 2)
 
 
 def test_a_run_is_told_when_its_last_cell_is_done_and_not_at_the_end(make_lab: MakeLab) -> None:

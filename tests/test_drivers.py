@@ -229,9 +229,13 @@ def test_a_detached_sweep_is_seen_stopped_and_goes_on(make_lab: MakeLab) -> None
     assert begun.returncode == 0, said
     assert "birdlab stop lr" in said
     wait_until(lambda: only(lab).count("running") == 1)
-    second = start(lab, *cli, *command)
+    log = lab.stores / "drivers" / "lr.log"
+    wait_until(lambda: log.stat().st_size > 0)
+    printed = log.read_text()
+    second = start(lab, *cli, *command, "--detach")
     assert "is being run already" in second.communicate(timeout=100)[0]
     assert second.returncode == 1
+    assert log.read_text().startswith(printed), "the log is still that of the first"
     status = start(lab, *cli, "status")
     shown, _ = status.communicate(timeout=60)
     assert "sweep lr: running" in shown

@@ -23,6 +23,8 @@ from birdlab.cli.sweep_plans import (
 )
 from birdlab.errors import SpecError
 from birdlab.lab import Lab, open_lab
+from birdlab.plan import plan_experiment
+from birdlab.spec import load_spec
 from birdlab.spec.sweep import load_sweep
 from birdlab.study.noise import detectable_delta, estimate_noise
 from birdlab.study.noise_file import save_noise
@@ -30,6 +32,7 @@ from birdlab.sweep.driver import run_sweep
 from birdlab.sweep.dryrun import SweepPlan, check_models, estimate_sweep, plan_sweep, slots_here
 from birdlab.sweep.estimate import estimate_plans, load_cards, shape_of
 from birdlab.tasks import InProcess
+from birdlab.upkeep.foreign import import_foreign
 
 BATCHES = "base: tiny.yaml\nname: s\ngrid: {train.batch: [4, 5], output.clip: [0.75]}\n"
 PRETRAINED = (
@@ -147,6 +150,22 @@ def test_cards_are_those_of_finished_cells(make_lab: MakeLab) -> None:
     assert {c["cell_id"] for c in load_cards(lab)} == {
         path.name for path in lab.cells.iterdir() if not path.name.startswith(".")
     }
+
+
+def test_foreign_cells_tell_no_time(make_lab: MakeLab) -> None:
+    lab = make_lab(trained=True)
+    known = load_cards(lab)
+    plan = plan_experiment(load_spec(lab.root / "tiny.yaml"), lab)
+    rows = pd.DataFrame(
+        [(name, c.fold) for c in plan.final_cells for name in plan.rows.names[c.validation]],
+        columns=["recording", "fold"],
+    )
+    rows[list(plan.data.classes)] = 0.5
+    rows.to_parquet(lab.root / "oof.parquet")
+    import_foreign(lab, plan, lab.root / "oof.parquet", "theirs", like=plan.spec_id)
+    assert len(list(lab.cells.glob("*/cell.json"))) > len(known)
+    assert {c["cell_id"] for c in load_cards(lab)} == {c["cell_id"] for c in known}
+    assert estimate_sweep(plan_of(lab, BATCHES), lab, 1).measured == 2
 
 
 def test_the_detectable_difference_comes_from_measured_noise(make_lab: MakeLab) -> None:

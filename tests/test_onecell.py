@@ -8,6 +8,7 @@ import pytest
 from conftest import MakeLab
 from typer.testing import CliRunner
 
+from birdlab.cell import is_finished
 from birdlab.cli import app as cli
 from birdlab.errors import CellError, SpecError
 from birdlab.onecell import finish_one
@@ -40,6 +41,14 @@ def test_a_stage_then_the_cell_on_it_then_a_run_that_lacks_one(make_lab: MakeLab
     assert "pretrain, tune" in str(caught.value)
     with pytest.raises(SpecError, match="one fold and one seed"):
         finish_one(whole, lab)
+
+
+def test_a_start_whose_weights_went_is_trained_again(make_lab: MakeLab) -> None:
+    lab = make_lab()
+    changes = {"stages": STAGES, "cells.folds": [0], "keep": "final"}
+    assert run_experiment(load_spec(lab.root / "tiny.yaml", changes), lab=lab).trained == 2
+    cell = finish_one(load_spec(lab.root / "tiny.yaml", {**changes, "cells.folds": [1]}), lab)
+    assert is_finished(lab, cell)
 
 
 def test_the_command_trains_one_cell_and_fails_in_words(make_lab: MakeLab) -> None:

@@ -16,6 +16,7 @@ from test_local import finished, pids
 from birdlab.errors import LabError, LostWorkerError, SpecError, StoppedError
 from birdlab.lab import Lab, open_lab
 from birdlab.sweep import slurm
+from birdlab.sweep.handle import Outcome
 from birdlab.sweep.slurm import NOTE, SlurmExecutor
 from birdlab.tasks import Event
 
@@ -88,6 +89,20 @@ def test_a_job_that_nobody_wants_is_saved(make_lab: MakeLab) -> None:
         )
     assert type(failed[task.cell_id]) is StoppedError
     assert saved_at(lab, task.cell_id)["epoch"] >= 1
+
+
+def test_a_cell_that_another_driver_collects_is_finished_for_both(make_lab: MakeLab) -> None:
+    lab = local_queue(make_lab(trained=True))
+    task = tasks_of(lab)[0]
+    with SlurmExecutor(lab) as one, SlurmExecutor(lab) as two:
+        one.begin([task])
+        two.begin([task])
+        told: list[Event | Outcome] = []
+        while Outcome(task.cell_id) not in told:
+            told += one.hear(1)
+        two.stop(task.cell_id)
+        assert two.hear(0) == [Outcome(task.cell_id)]
+        assert two.hear(0) == []
 
 
 def test_what_sbatch_is_asked_for(make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -380,6 +380,7 @@ def test_log_draws_fill_decades_evenly() -> None:
         ("leave_one_out: {a: {train.batch: 4}, b: {train.batch: 2}}\n", "same experiment"),
         ("grid: {train.batch: [1, 2]}\nrace: {}\n", "name one as `control`"),
         ("optuna: {space: {train.batch: [1, 2]}}\nrace: {}\n", "a search has none"),
+        ("optuna: {space: {train.batch: [1, 2]}}\ncontrol: batch=1\n", "has no `control`"),
         ("one_factor: {train.batch: [2]}\nrace: {level: .5}\n", "race.level"),
         ("one_factor: {train.batch: [2]}\nrace: {rounds: 2}\n", "unknown field 'rounds'"),
         ("one_factor: {train.batch: [2]}\nrace: {}\n", "2 folds and 1 seeds"),

@@ -23,7 +23,7 @@ class Hold:
 
     def __init__(self) -> None:
         self.asked = False
-        self._at_once = False
+        self._by_term = self._at_once = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Hold:
@@ -37,7 +37,7 @@ class Hold:
         trace: TracebackType | None,
     ) -> None:
         _restore(self._before)
-        if self.asked and signal.SIGTERM in self._before:
+        if self._by_term and signal.SIGTERM in self._before:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if kind is None:
             self.check()
@@ -61,6 +61,7 @@ class Hold:
         if self._at_once or (self.asked and number == signal.SIGINT):
             raise KeyboardInterrupt
         self.asked = True
+        self._by_term |= number == signal.SIGTERM
 
 
 @contextmanager

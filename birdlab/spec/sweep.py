@@ -127,6 +127,8 @@ class SweepSpec(Spec):
         if self.race is not None and (self.optuna or self.compared_with is None):
             hint = "an Optuna search has none" if self.optuna else "name one as `control`"
             raise ValueError(f"a race needs an arm that the others race against: {hint}")
+        if self.optuna is not None and self.control is not None:
+            raise ValueError("nobody knows the arms of an Optuna search, so it has no `control`")
         return self
 
     @property

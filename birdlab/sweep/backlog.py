@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from birdlab.errors import BirdlabError, LostWorkerError, StoppedError
-from birdlab.sed.interrupts import stoppable
+from birdlab.sed.interrupts import Hold
 from birdlab.sweep.handle import Outcome
 from birdlab.tasks import RETRIED, CellTask, Event, failure, skipped, stopped
 
@@ -52,14 +53,15 @@ class Backlog:
         self.running: dict[str, CellTask] = {}
         self.asked_to_stop: set[str] = set()
         self.failed: dict[str, BirdlabError] = {}
+        self._told: deque[Event | Outcome] = deque()
 
     def ready(self) -> list[CellTask]:
         """The tasks that may begin; those that nobody wants, or whose start failed, are settled."""
         for task in list(self.waiting.values()):
             if not self.wanted(task.cell_id):
                 self._settle(task, stopped(task))
-            elif task.after in self.failed:
-                self._settle(task, skipped(task))
+            elif task.after is not None and task.after in self.failed:
+                self._settle(task, skipped(task, self.failed[task.after]))
         unfinished = self.waiting.keys() | self.running.keys()
         return [task for task in self.waiting.values() if task.after not in unfinished]
 
@@ -67,18 +69,29 @@ class Backlog:
         """A task runs now."""
         self.running[task.cell_id] = self.waiting.pop(task.cell_id)
 
-    def hear(self, told: Event | Outcome) -> None:
-        """Pass on an event; note how a cell ended.
+    def hear(self, told: Iterable[Event | Outcome]) -> None:
+        """Pass on events; note how cells ended.
 
-        A cell that was saved though nobody here asked for it lost its process to someone else.
+        Where `emit` raises, what comes after that event is heard by the next call.
         """
-        if isinstance(told, Event):
-            self.emit(told)
-        elif (task := self.running.get(told.cell_id)) is not None:
-            error = told.error
-            if isinstance(error, StoppedError) and task.cell_id not in self.asked_to_stop:
-                error = LostWorkerError("the process of a cell was stopped", where=task.title)
-            self._settle(task, error)
+        self._told.extend(told)
+        while self._told:
+            one = self._told.popleft()
+            if isinstance(one, Event):
+                self.emit(one)
+            elif (task := self.running.get(one.cell_id)) is not None:
+                self._settle(task, self._judged(task, one.error))
+
+    def _judged(self, task: CellTask, error: BirdlabError | None) -> BirdlabError | None:
+        """Why a cell is not finished: whether it was asked to stop decides, not how it ended."""
+        is_asked = task.cell_id in self.asked_to_stop
+        if isinstance(error, StoppedError) and not is_asked:
+            return LostWorkerError(
+                "the process of a cell was stopped by someone else",
+                where=task.title,
+                fix="run the same command again",
+            )
+        return stopped(task) if isinstance(error, LostWorkerError) and is_asked else error
 
     def unwanted(self) -> list[str]:
         """Running cells that nobody wants any more, each once."""
@@ -104,21 +117,22 @@ def drain(
     """What `Executor.execute` gives back, once all tasks went through the engine.
 
     On Ctrl-C or SIGTERM the cells at work end their step and are saved, unless they outlive the
-    driver, and KeyboardInterrupt is raised; a second one ends them at once.
+    driver, and KeyboardInterrupt is raised; a second Ctrl-C ends them at once. A signal never
+    breaks off the engine in the middle of something.
     """
     backlog = Backlog(tasks, emit, wanted)
-    with stoppable():
+    with Hold() as hold:
         try:
             may_begin = True
             while backlog.waiting or backlog.running:
+                hold.check()
                 if may_begin and (ready := backlog.ready()):
                     for task in engine.begin(ready):
                         backlog.begun(task)
                 for cell_id in backlog.unwanted():
                     engine.stop(cell_id)
                 told = engine.hear(POLL_S) if backlog.waiting or backlog.running else []
-                for one in told:
-                    backlog.hear(one)
+                backlog.hear(told)
                 may_begin = not told or any(isinstance(one, Outcome) for one in told)
         except BaseException:
             if not engine.outlives_driver:
@@ -131,11 +145,11 @@ def _save(backlog: Backlog, engine: Engine) -> None:
     """Have the cells at work saved; where someone insists, end them."""
     try:
         backlog.asked_to_stop.update(backlog.running)
+        backlog.hear(())
         for cell_id in backlog.running:
             engine.stop(cell_id)
         while backlog.running:
-            for one in engine.hear(POLL_S):
-                backlog.hear(one)
+            backlog.hear(engine.hear(POLL_S))
     except BaseException:
         engine.kill()
         raise

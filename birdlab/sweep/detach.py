@@ -24,7 +24,8 @@ def start_detached(lab: Lab, name: str, arguments: Sequence[str]) -> tuple[int, 
     folder = lab.stores / "drivers"
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"{name}.log"
-    with log.open("w") as file:
+    before = log.stat().st_size if log.is_file() else 0
+    with log.open("ab") as file:  # a driver that runs already goes on writing there
         process = subprocess.Popen(
             [sys.executable, "-m", "birdlab.cli.app", *arguments],
             stdin=subprocess.DEVNULL,
@@ -42,8 +43,5 @@ def start_detached(lab: Lab, name: str, arguments: Sequence[str]) -> tuple[int, 
     if process.poll() == 0:  # everything was in the cache
         return process.pid, log
     process.kill()
-    raise LabError(
-        f"{name} did not start",
-        where=str(log),
-        got="\n".join(log.read_text(errors="replace").splitlines()[-20:]),
-    )
+    said = log.read_bytes()[before:].decode(errors="replace")
+    raise LabError(f"{name} did not start", where=str(log), got="\n".join(said.splitlines()[-20:]))

@@ -117,7 +117,11 @@ def _chain(cell: CellPlan, seconds: Mapping[str, float]) -> float:
 
 
 def load_cards(lab: Lab) -> list[dict[str, Any]]:
-    """The cards of the newest finished cells of a lab, at most NEWEST_CARDS."""
+    """The cards of the newest finished cells of a lab, at most NEWEST_CARDS; none of foreign ones.
+
+    Those were trained elsewhere, so nobody knows how long they took.
+    """
     paths = [(p.stat().st_mtime, p) for p in lab.cells.glob(f"*/{CARD}")]
     newest = sorted(paths, reverse=True)[:NEWEST_CARDS]
-    return [json.loads(path.read_text()) for _, path in newest]
+    cards = [json.loads(path.read_text()) for _, path in newest]
+    return [card for card in cards if "seconds" in card]

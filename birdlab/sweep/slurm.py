@@ -15,6 +15,8 @@ from typing import Any
 
 from filelock import FileLock
 
+from birdlab.cell import is_finished
+from birdlab.celljob import load_job
 from birdlab.errors import BirdlabError, LabError, LostWorkerError
 from birdlab.lab import LAB_FILE, Lab, write_whole
 from birdlab.sweep.backlog import drain
@@ -24,7 +26,7 @@ from birdlab.sweep.slurmcell import EVENTS, RESULT, STOP, TASK, SlurmCell
 from birdlab.tasks import CellTask, Event, stopped, wanted
 
 NOTE = "job.json"
-_LOOK_S = 10.0
+_POLL_S, _LOOK_S = 1.0, 10.0
 _LOOKS = 2
 """A job that is done so many looks long and left no result is lost: shared disks are slow."""
 
@@ -81,6 +83,8 @@ class SlurmExecutor:
     def stop(self, cell_id: str) -> None:
         """See Engine; a job that still waits in the queue is taken out of it."""
         place = self.folder / cell_id
+        if not place.is_dir():  # another driver has collected it: `hear` says how it ended
+            return
         (place / STOP).touch()
         job = self._job(cell_id)
         if job.state == "PENDING":
@@ -90,21 +94,40 @@ class SlurmExecutor:
 
     def hear(self, timeout_s: float) -> list[Event | Outcome]:
         """See Engine."""
-        time.sleep(timeout_s)
+        time.sleep(max(timeout_s, _POLL_S))
         is_look = time.monotonic() - self._looked_at > _LOOK_S
         told: list[Event | Outcome] = []
         for cell_id in list(self._at_work):
-            place = self.folder / cell_id
-            is_done = (place / RESULT).exists()
-            told += self._new_events(cell_id)
-            if is_done:
-                error = decode_error(json.loads((place / RESULT).read_text())["error"])
-                told.append(self._forget(cell_id, error))
-            elif is_look and self._is_lost(cell_id):
-                told.append(self._forget(cell_id, self._lost(cell_id)))
+            try:
+                told += self._hear_one(cell_id, is_look)
+            except FileNotFoundError:
+                if (self.folder / cell_id).is_dir():
+                    raise
+                told.append(self._collected(cell_id))
         if is_look:
             self._looked_at = time.monotonic()
         return told
+
+    def _hear_one(self, cell_id: str, is_look: bool) -> list[Event | Outcome]:
+        """What is new of a cell; FileNotFoundError where another driver takes its folder away."""
+        result = self.folder / cell_id / RESULT
+        is_done = result.exists()
+        told: list[Event | Outcome] = [*self._new_events(cell_id)]
+        if is_done:
+            error = decode_error(json.loads(result.read_text())["error"])
+            told.append(self._forget(cell_id, error))
+        elif not result.parent.is_dir():
+            raise FileNotFoundError(result.parent)
+        elif is_look and self._is_lost(cell_id):
+            told.append(self._forget(cell_id, self._lost(cell_id)))
+        return told
+
+    def _collected(self, cell_id: str) -> Outcome:
+        """How a cell ended that another driver waited for, too, and collected first."""
+        task, error = self._at_work[cell_id], None
+        if not is_finished(self.lab, load_job(Path(task.job))):
+            error = LostWorkerError("another driver collected a cell", where=task.title)
+        return self._forget(cell_id, error)
 
     def kill(self) -> None:
         """See Engine: jobs are not ended with the driver."""
