@@ -163,8 +163,13 @@ def test_the_head_sees_the_centre_alone_and_the_backbone_everything() -> None:
     assert part.frame_logits.shape[1] * 2 in (whole.frame_logits.shape[1] + d for d in (-1, 0, 1))
     assert all(torch.equal(a, b) for a, b in zip(part, by_hand, strict=True))
     inside = whole.frame_logits.unfold(1, part.frame_logits.shape[1], 1)
-    assert any(torch.equal(inside[:, i].transpose(1, 2), part.frame_logits)
-               for i in range(inside.shape[1]))  # fmt: skip
+    gaps = [
+        (inside[:, i].transpose(1, 2) - part.frame_logits).abs().max()
+        for i in range(inside.shape[1])
+    ]
+    assert min(gaps) < 1e-5 < 1e-4 < sorted(gaps)[1], (
+        "on some processors a matrix rounds by its shape"
+    )
 
 
 # ---------------------------------------------------------------- what does not fit
