@@ -142,6 +142,7 @@ def has_begun(lab: Lab, cell_id: str) -> Callable[[], bool]:
     return has
 
 
+@pytest.mark.crash
 def test_killed_at_three_random_moments_and_the_bits_are_the_same(make_lab: MakeLab) -> None:
     """Running means, averages of the best, accumulation and early stop, saved after every step."""
     still, killed = make_lab(), make_lab()
@@ -230,6 +231,7 @@ def test_a_signal_ends_a_step_and_saves_within_an_epoch(
     assert_said_and_goes_on(make_lab, lab, [e.values for e in events if e.kind == "stopped"], 1)
 
 
+@pytest.mark.crash
 def test_a_scheduler_that_stops_the_driver_has_worker_processes_save(make_lab: MakeLab) -> None:
     lab = make_lab()
     with start(lab, LATER, save_every_s=1e9, jobs=2) as process:
