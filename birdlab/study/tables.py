@@ -24,10 +24,10 @@ class StudyTables:
 
     `runs`: one row per recipe: run (spec_id), name, project, delta, sweeps (list), status,
     created_at, mlflow_run_id, metric, n_folds, n_seeds, n_rows, n_classes, rows_hash,
-    classes_hash, floor and the `cv/...` scores; chosen, soundscapes_hash and soundscapes_floor
-    where some run has them. `cells`: one row per (run, fold, seed): run,
-    name, fold, seed, cell_id, padded_cmap, macro_auc, floor, n_rows, seconds. `ledger`: what
-    `load_ledger` returns.
+    classes_hash, floor and the `cv/...` scores; split, family, checkpoint and lineage ("" where
+    unknown); chosen, soundscapes_hash and soundscapes_floor where some run has them. `cells`:
+    one row per (run, fold, seed): run, name, fold, seed, cell_id, padded_cmap, macro_auc, floor,
+    n_rows, seconds. `ledger`: what `load_ledger` returns.
     """
 
     runs: pd.DataFrame

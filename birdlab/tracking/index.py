@@ -18,6 +18,7 @@ from birdlab.recorded import (
     load_records,
 )
 from birdlab.spec.diff import title_of
+from birdlab.tracking.attributes import ATTRIBUTES, name_attributes
 from birdlab.tracking.query import spec_field
 
 __all__ = [
@@ -63,6 +64,7 @@ RUN_COLUMNS = (
     "cv/soundscapes_macro_auc_sd",
     "soundscapes_floor",
     "soundscapes_hash",
+    *ATTRIBUTES,
 )
 CELL_COLUMNS = (
     "run",
@@ -86,12 +88,13 @@ def load_runs(lab: Lab, fields: Sequence[str] = ()) -> pd.DataFrame:
     """One row per run, newest last, with RUN_COLUMNS; scores are NaN where there are none.
 
     `chosen` says how validation rows picked the weights that they then scored, "" where not;
-    `status` is finished, stopped (by a race, `stopped_at` says where) or foreign. `fields` are
-    further columns: other `cv/...` scores, or dotted fields of the spec, None where a run has none.
+    `status` is finished, stopped (by a race, `stopped_at` says where) or foreign; `split`,
+    `family`, `checkpoint` and `lineage` are those of `name_attributes`. `fields` are further
+    columns: other `cv/...` scores, or dotted fields of the spec, None where a run has none.
     """
     more = [name for name in fields if name not in RUN_COLUMNS]
-    rows = []
-    for record in load_records(lab):
+    rows, records = [], load_records(lab)
+    for record, attributes in zip(records, name_attributes(lab, records), strict=True):
         evaluation, scores = record["evaluation"], record["scores"]
         row = {
             "run": record["spec_id"],
@@ -112,6 +115,7 @@ def load_runs(lab: Lab, fields: Sequence[str] = ()) -> pd.DataFrame:
             "soundscapes_floor": scores.get("cv/soundscapes_floor", float("nan")),
             "soundscapes_hash": evaluation.get("soundscapes_hash", ""),
         }
+        row |= attributes
         row |= {k: evaluation[k] for k in ("n_rows", "n_classes", "rows_hash", "classes_hash")}
         row |= {k: scores.get(k, float("nan")) for k in RUN_COLUMNS if k.startswith("cv/")}
         row |= {k: scores.get(k, spec_field(record.get("spec"), k)) for k in more}
