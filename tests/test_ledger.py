@@ -15,7 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birdlab.errors import LedgerError
-from birdlab.study.ledger import append_row, load_ledger, retract_row, score_columns
+from birdlab.study.ledger import (
+    append_row,
+    append_rows,
+    load_ledger,
+    retract_row,
+    score_columns,
+    select_rows,
+)
 from birdlab.study.submissions import import_submissions
 
 ROW = {"run": "0123456789ab", "metric": "padded_cmap", "source": "add", "public": 0.84}
@@ -70,12 +77,75 @@ def test_scores_are_stored_exactly(scores: list[float], name: str) -> None:
         ({"other": {"late": 2.0}}, "late score is outside"),
         ({"other": 0.5}, "named scores"),
         ({"note": 3}, "not text"),
+        ({"bundle": 3}, "not text"),
+        ({"selected": "yes"}, "neither true nor false"),
+        ({"members": []}, "not a list of runs"),
+        ({"members": "ab"}, "not a list of runs"),
+        ({"members": ["ab", "ab"]}, "named twice"),
+        ({"other": {"selects": 0.5}}, "cannot have this name"),
     ],
 )
 def test_what_is_no_score_is_refused(path: Path, change: dict[str, object], says: str) -> None:
     with pytest.raises(LedgerError, match=says):
         append_row(path, {**ROW, **change})
     assert not path.exists()
+
+
+OLD_LINE = (
+    '{"id": "15c9ea4e2a64", "date": "2026-10-08T09:11:23.101010+00:00", "run": "77d99d5a41e2", '
+    '"name": "lr=0.001", "public": 0.8123, "private": null, "metric": "padded_cmap", '
+    '"source": "add", "note": "first", "weights": "folds"}\n'
+)
+"""As it was written before a row had members, checkpoint, bundle and the rest."""
+
+
+def test_old_lines_stay_readable_and_count_as_what_they_say(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text(OLD_LINE)
+    (row,) = load_ledger(path).to_dict("records")
+    assert (row["id"], row["public"], row["weights"]) == ("15c9ea4e2a64", 0.8123, "folds")
+    assert (row["members"], row["selected"]) == (["77d99d5a41e2"], False)
+    assert [row[key] for key in ("checkpoint", "postprocessing", "precision", "bundle")] == [""] * 4
+    same = {k: v for k, v in json.loads(OLD_LINE).items() if k not in ("id", "date")}
+    with pytest.raises(LedgerError, match="15c9ea4e2a64"):
+        append_row(path, same)
+    append_row(path, {**same, "precision": "bf16"})
+    assert path.read_text().startswith(OLD_LINE) and len(load_ledger(path)) == 2
+
+
+def test_final_submissions_are_selected_and_let_go(path: Path) -> None:
+    one, two = append_rows(path, [{**ROW, "selected": True}, {**ROW, "public": 0.9}])
+    assert list(load_ledger(path).selected) == [True, False]
+    select_rows(path, [two["id"]])
+    select_rows(path, [one["id"]], selected=False)
+    table = load_ledger(path)
+    assert list(table.id) == [one["id"], two["id"]] and list(table.selected) == [False, True]
+    with pytest.raises(LedgerError, match="already in the ledger"):
+        append_row(path, ROW)
+    retract_row(path, two["id"])
+    with pytest.raises(LedgerError, match="no standing"):
+        select_rows(path, [one["id"], two["id"]])
+    assert len(path.read_text().splitlines()) == 5
+    assert list(load_ledger(path).selected) == [False]
+
+
+def test_many_rows_are_one_write_or_none(path: Path) -> None:
+    rows = [{**ROW, "public": i / 5000, "note": f"row {i}"} for i in range(5000)]
+    assert len(append_rows(path, rows)) == 5000
+    assert append_rows(path, rows, skip_known=True) == []
+    assert len(load_ledger(path)) == 5000
+
+
+def test_rows_are_stored_all_or_none(path: Path) -> None:
+    rows = append_rows(path, [{**ROW, "note": f"row {i}"} for i in range(3)])
+    rows[0] = {k: v for k, v in rows[0].items() if k != "id"}
+    before = path.read_bytes()
+    new = {**ROW, "note": "new"}
+    for bad in ([new, {**ROW, "public": 2}], [new, rows[0]], [new, new], [new, {"selects": "no"}]):
+        with pytest.raises(LedgerError):
+            append_rows(path, bad)
+        assert path.read_bytes() == before
+    assert len(append_rows(path, [new, rows[0], new], skip_known=True)) == 1
 
 
 def test_the_same_score_twice_is_refused(path: Path) -> None:

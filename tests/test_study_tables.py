@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,8 @@ import pytest
 from birdlab.errors import DataError
 from birdlab.study.chosen import MARK
 from birdlab.study.ledger_row import COLUMNS
-from birdlab.study.tables import StudyTables, cv_columns, pair_cv_lb
+from birdlab.study.submission_kinds import KIND_FIELDS
+from birdlab.study.tables import PAIR_COLUMNS, StudyTables, cv_columns, pair_cv_lb
 from birdlab.study.views import CvLbChoice, build_ablation_view, build_cv_lb_view
 
 LEDGER_2025 = Path(__file__).parents[2] / "shared" / "data" / "birdclef2025_cv_lb_ledger.csv"
@@ -93,8 +95,10 @@ def build_ledger(run: list[str], public: list[float], metric: str) -> pd.DataFra
     table = pd.DataFrame({"run": run, "public": public, "private": np.nan, "metric": metric})
     table["id"] = [f"row{i}" for i in range(len(run))]
     table["date"] = "2025-04-01T12:00:00"
-    for name in ("name", "source", "note", "weights"):
+    for name in ("name", "source", "note", "weights", *KIND_FIELDS[1:], "bundle"):
         table[name] = ""
+    table["members"] = [[name] for name in run]
+    table["selected"] = False
     return table[table["public"].notna()][list(COLUMNS)].reset_index(drop=True)
 
 
@@ -102,8 +106,7 @@ def test_pairs_hold_both_scores() -> None:
     tables = build_synthetic()
     pairs = pair_cv_lb(tables, metric="padded_cmap")
     assert len(pairs) == 24 and pairs.attrs["left_out"] == []
-    columns = ("run", "name", "chosen", "cv", "cv_sd", "lb", "fold_scores", "comparable_group")
-    assert tuple(pairs.columns) == columns
+    assert tuple(pairs.columns) == PAIR_COLUMNS
     folds = np.array(pairs["fold_scores"].tolist())
     np.testing.assert_allclose(folds.mean(axis=1), pairs["cv"])
     np.testing.assert_allclose(folds.std(axis=1, ddof=1), pairs["cv_sd"])
@@ -149,6 +152,80 @@ def test_what_cannot_be_compared_is_left_out_in_words() -> None:
     assert sorted(everything["comparable_group"]) == [0] * 5 + [1] * 3 + [2]
     assert len(pair_cv_lb(tables, metric="padded_cmap", group=1)) == 3
     assert len(pair_cv_lb(tables, metric="macro_auc")) == 1
+
+
+def add_rows(tables: StudyTables, *rows: dict[str, Any]) -> StudyTables:
+    """The tables with further submissions: each like the first one but for what is given."""
+    first = tables.ledger.iloc[0].to_dict()
+    more = [{**first, "id": f"more{i}", **row} for i, row in enumerate(rows)]
+    return replace(tables, ledger=pd.concat([tables.ledger, pd.DataFrame(more)], ignore_index=True))
+
+
+def test_only_submissions_of_one_kind_are_paired() -> None:
+    """Twelve runs with fold models; five of them, newer, with models of all data."""
+    tables = build_synthetic(12)
+    tables.ledger["weights"] = "folds"
+    ids = tables.ledger["run"]
+    full = [
+        {"run": run, "public": 0.1 * i, "weights": "full", "date": "2025-05-01T12:00:00"}
+        for i, run in enumerate(ids[:5])
+    ]
+    half = {"run": ids[0], "public": 0.9, "weights": "folds", "precision": "bf16"}
+    tables = add_rows(tables, *full, half)
+    pairs = pair_cv_lb(tables, metric="padded_cmap")
+    assert len(pairs) == 12 and pairs.attrs["like"] == "fold models"
+    assert list(pairs["lb"]) == list(tables.ledger["public"][:12])
+    assert [(k.words, k.n_runs, k.n_submissions) for k in pairs.attrs["kinds"]] == [
+        ("fold models", 12, 12),
+        ("models of all data", 5, 5),
+        ("fold models, bf16", 1, 1),
+    ]
+    words = " ".join(pairs.attrs["left_out"])
+    assert "6 submissions of another kind than fold models" in words
+    assert "5 models of all data; 1 fold models, bf16" in words
+    assert pairs.attrs["n_submissions"] == 18
+    assert list(pairs["n_submissions"]) == [3, 2, 2, 2, 2, *[1] * 7]
+    whole = pair_cv_lb(tables, metric="padded_cmap", like="models of all data")
+    assert list(whole["lb"]) == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
+    assert set(whole["submitted_at"]) == {"2025-05-01T12:00:00"}
+    with pytest.raises(DataError, match="'models of all data'"):
+        pair_cv_lb(tables, metric="padded_cmap", like="models of all date")
+
+
+def test_a_checkpoint_makes_a_kind_where_it_is_not_that_of_the_run() -> None:
+    tables = build_synthetic(4)
+    rules = ["last", "best epoch", "last", "last"]
+    tables = replace(tables, runs=tables.runs.assign(checkpoint=rules))
+    tables.ledger["checkpoint"] = ["Last", "best epoch", "", "average of the last 3"]
+    pairs = pair_cv_lb(tables, metric="padded_cmap")
+    assert list(pairs["name"]) == ["run 0", "run 1", "run 2"]
+    assert list(pairs["checkpoint"]) == ["last", "best epoch", "last"]
+    assert "1 weights not said, checkpoint average of the last 3" in pairs.attrs["left_out"][0]
+
+
+def test_a_blend_is_no_run_and_a_final_submission_marks_its_run() -> None:
+    tables = build_synthetic(4)
+    ids = list(tables.ledger["run"])
+    blend = {"members": ids[:2], "name": "the blend", "public": 0.99, "selected": True}
+    other = {"members": ids[3:], "run": ids[3], "precision": "fp16", "selected": True}
+    pairs = pair_cv_lb(add_rows(tables, blend, other), metric="padded_cmap")
+    assert list(pairs["lb"]) == list(tables.ledger["public"])
+    assert list(pairs["selected"]) == [False, False, False, True]
+    assert any("1 submission of several runs" in w and "the blend" in w for w in left_out(pairs))
+    assert pairs.attrs["n_submissions"] == 6
+    assert pairs["private"].equals(tables.ledger["private"])
+
+
+def left_out(pairs: pd.DataFrame) -> list[str]:
+    return list(pairs.attrs["left_out"])
+
+
+def test_pairs_say_what_runs_are_one_of() -> None:
+    tables = build_synthetic(3)
+    told = {"split": "noleak", "family": "convnext", "checkpoint": "last", "lineage": "lr"}
+    known = pair_cv_lb(replace(tables, runs=tables.runs.assign(**told)), metric="padded_cmap")
+    assert known[list(told)].drop_duplicates().to_dict("records") == [told]
+    assert set(pair_cv_lb(tables, metric="padded_cmap")["split"]) == {""}
 
 
 def test_empty_tables_pair_to_nothing() -> None:

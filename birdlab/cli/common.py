@@ -159,7 +159,7 @@ def report_artifacts(result: RunResult) -> dict[str, str]:
 
 
 def ledger_scores(lab: Lab) -> Mapping[str, Beside]:
-    """The newest leaderboard scores of every run, as metrics and tags."""
+    """The newest leaderboard scores of every run, as metrics and tags; a blend is no run."""
     at = lab.ledger.stat() if lab.ledger.is_file() else None
     return {} if at is None else _ledger_scores(lab.ledger, (at.st_mtime_ns, at.st_size))
 
@@ -171,7 +171,7 @@ def _ledger_scores(ledger: Path, _written: tuple[int, int]) -> dict[str, Beside]
     table = load_ledger(ledger)
     columns = score_columns(table)
     found: dict[str, Beside] = {}
-    for row in table.to_dict("records"):
+    for row in table[table["members"].map(len) == 1].to_dict("records"):
         metrics = dict(found.get(row["run"], ({}, {}))[0])
         metrics |= {f"lb/{c}": float(row[c]) for c in columns if row[c] == row[c]}
         found[row["run"]] = (metrics, {"lb/metric": row["metric"]})

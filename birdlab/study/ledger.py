@@ -1,10 +1,10 @@
-"""The leaderboard ledger: one JSON line per score, only ever appended to.
+"""The leaderboard ledger: one JSON line per submission, only ever appended to.
 
-A row holds `id, date, run, name, public, private, metric, source, note, weights` and, where a
-competition shows more than two columns, `other: {name: score}`. A row is withdrawn by a later
-row with `tombstone_of`; nothing is rewritten. A last line without its newline is kept when it
-reads as a whole row (only the newline is missing) and is an error when it does not (the write
-was cut off: the row was never confirmed to anyone).
+A row holds the fields of COLUMNS and, where a competition shows more than two columns,
+`other: {name: score}`. A row is withdrawn by a later row with `tombstone_of`, and becomes one of
+the final submissions by one with `selects`; nothing is rewritten. A last line without its newline
+is kept when it reads as a whole row (only the newline is missing) and is an error when it does
+not (the write was cut off: the row was never confirmed to anyone).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,19 +29,45 @@ LOCK_TIMEOUT_S = 30.0
 def append_row(path: Path, row: Mapping[str, object]) -> Row:
     """The row as it was stored at the end of the ledger, with its `id` and `date` filled in.
 
+    See `append_rows`; a row that repeats a live one is refused.
+    """
+    return append_rows(path, [row])[0]
+
+
+def append_rows(
+    path: Path, rows: Iterable[Mapping[str, object]], *, skip_known: bool = False
+) -> list[Row]:
+    """The rows as they were stored, all of them or none, in one write.
+
     A score row needs `run`, `metric`, `source` and at least one score in [0, 1]; a row with
-    `tombstone_of` withdraws the row of that id and needs nothing else. Scores that repeat a live
-    row in everything but id and date are refused. Written under a lock and synced to the disk
-    before it returns. Raises LedgerError and leaves the file as it was.
+    `tombstone_of` withdraws the row of that id, one with `selects` sets its `selected`, and both
+    need nothing else. Rows that repeat a live row, or one another, in everything but id, date and
+    `selected` are refused, or left out with `skip_known`. Written under a lock and synced to the
+    disk before it returns. Raises LedgerError and leaves the file as it was.
     """
     with _locked(path):
-        rows, complete = _read_rows(path)
-        stored = check_row({"date": datetime.now(UTC).isoformat(), **row}, where=str(path))
-        stored = {"id": _row_id(stored), **stored}
-        _check_against(rows, stored, path)
-        line = json.dumps(stored, ensure_ascii=False, allow_nan=False) + "\n"
-        _append_bytes(path, (("" if complete else "\n") + line).encode())
-    return stored
+        known, complete = _read_rows(path)
+        live = {row["id"]: row for row in _live_rows(known)}
+        said = {_content(row): row["id"] for row in live.values()}
+        added: list[Row] = []
+        for row in rows:
+            stored = check_row({"date": datetime.now(UTC).isoformat(), **row}, where=str(path))
+            stored = {"id": _row_id(stored), **stored}
+            if "tombstone_of" in stored or "selects" in stored:
+                _check_target(live, stored, path)
+                if "tombstone_of" in stored:
+                    said.pop(_content(live.pop(stored["tombstone_of"])), None)
+            elif (twin := said.get(_content(stored))) is None:
+                live[stored["id"]], said[_content(stored)] = stored, stored["id"]
+            elif skip_known:
+                continue
+            else:
+                raise _repeated(live[twin], path)
+            added.append(stored)
+        lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in added]
+        if lines:
+            _append_bytes(path, "\n".join([*([] if complete else [""]), *lines, ""]).encode())
+    return added
 
 
 def retract_row(path: Path, row_id: str, note: str = "") -> Row:
@@ -49,19 +75,24 @@ def retract_row(path: Path, row_id: str, note: str = "") -> Row:
     return append_row(path, {"tombstone_of": row_id, "note": note})
 
 
+def select_rows(path: Path, row_ids: Iterable[str], *, selected: bool = True) -> list[Row]:
+    """What was stored: rows with these ids are final submissions from now on, or no longer."""
+    return append_rows(path, [{"selects": row_id, "selected": selected} for row_id in row_ids])
+
+
 def load_ledger(path: Path) -> pd.DataFrame:
     """The rows that stand, oldest first: the columns of COLUMNS, then one per `other` score.
 
-    Scores are floats, NaN where a row has none; withdrawn rows and tombstones are left out. A
-    ledger that does not exist yet is an empty table. Raises LedgerError with the line number for
-    a line that is not a row.
+    Scores are floats, NaN where a row has none; `members` is a list of runs, `selected` a truth
+    value. Withdrawn rows are left out. A ledger that does not exist yet is an empty table. Raises
+    LedgerError with the line number for a line that is not a row.
     """
     rows, _ = _read_rows(path)
     live = [{**row, **row.get("other", {})} for row in _live_rows(rows)]
     others = sorted({name for row in live for name in row.get("other", {})})
     table = pd.DataFrame(live, columns=[*COLUMNS, *others])
     scores = ["public", "private", *others]
-    return table.astype(dict.fromkeys(scores, "float64"))
+    return table.astype({**dict.fromkeys(scores, "float64"), "selected": bool})
 
 
 def score_columns(ledger: pd.DataFrame) -> list[str]:
@@ -74,32 +105,41 @@ def _row_id(row: Row) -> str:
     return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _check_against(rows: list[Row], stored: Row, path: Path) -> None:
-    """Raise unless the new row withdraws a live row, or says something no live row says."""
-    live = _live_rows(rows)
-    target = stored.get("tombstone_of")
-    if target is not None and all(row["id"] != target for row in live):
+def _content(row: Row) -> str:
+    """What a submission says; two rows that say the same are one."""
+    kept = {k: v for k, v in row.items() if k not in ("id", "date", "selected")}
+    return json.dumps(kept, sort_keys=True)
+
+
+def _check_target(live: Mapping[str, Row], stored: Row, path: Path) -> None:
+    target = stored.get("tombstone_of") or stored.get("selects")
+    if target not in live:
         raise LedgerError(
             "no standing ledger row has this id",
             where=str(path),
             got=target,
-            expected=", ".join(row["id"] for row in live[-5:]) or "an empty ledger has none",
+            expected=", ".join(list(live)[-5:]) or "an empty ledger has none",
         )
-    said = [{k: v for k, v in row.items() if k not in ("id", "date")} for row in live]
-    content = {k: v for k, v in stored.items() if k not in ("id", "date")}
-    if content in said:
-        twin = live[said.index(content)]
-        raise LedgerError(
-            "this score is already in the ledger",
-            where=f"{path}, row {twin['id']} of {twin['date']}",
-            got=", ".join(f"{key} {stored.get(key)}" for key in ("run", "public", "private")),
-            fix="nothing to do; for a second submission with the same score, add a note",
-        )
+
+
+def _repeated(twin: Row, path: Path) -> LedgerError:
+    return LedgerError(
+        "this score is already in the ledger",
+        where=f"{path}, row {twin['id']} of {twin['date']}",
+        got=", ".join(f"{key} {twin.get(key)}" for key in ("run", "public", "private")),
+        fix="nothing to do; for a second submission with the same score, add a note",
+    )
 
 
 def _live_rows(rows: list[Row]) -> list[Row]:
+    """The rows that stand, each selected or not as was said of it last."""
     dead = {row["tombstone_of"] for row in rows if "tombstone_of" in row}
-    return [row for row in rows if "tombstone_of" not in row and row["id"] not in dead]
+    chosen = {row["selects"]: row["selected"] for row in rows if "selects" in row}
+    return [
+        row | {"selected": chosen.get(row["id"], row["selected"])}
+        for row in rows
+        if "metric" in row and row["id"] not in dead
+    ]
 
 
 def _read_rows(path: Path) -> tuple[list[Row], bool]:

@@ -21,15 +21,30 @@ COLUMNS = (
     "source",
     "note",
     "weights",
+    "members",
+    "checkpoint",
+    "postprocessing",
+    "precision",
+    "bundle",
+    "selected",
 )
 SOURCES = ("add", "score", "import")
 WEIGHTS = ("", "folds", "full")
+_TEXTS = (
+    *("run", "name", "metric", "source", "note", "weights"),
+    *("checkpoint", "postprocessing", "precision", "bundle"),
+)
+_APART = ("other", "tombstone_of", "selects")
 Row = dict[str, Any]
 
 
 def check_row(row: Mapping[str, object], where: str) -> Row:
-    """The row with every field present and of its type; LedgerError for what is no row."""
-    unknown = sorted(set(row) - {*COLUMNS, "other", "tombstone_of"})
+    """The row with every field present and of its type; LedgerError for what is no row.
+
+    Rows that were written before a field existed have "" in it, the run alone as `members`, and
+    are not `selected`. A row with `tombstone_of` or `selects` says something of another row.
+    """
+    unknown = sorted(set(row) - {*COLUMNS, *_APART})
     if unknown:
         raise LedgerError(
             "a ledger row has a field that does not exist",
@@ -37,13 +52,13 @@ def check_row(row: Mapping[str, object], where: str) -> Row:
             got=", ".join(unknown),
             expected=", ".join(COLUMNS[1:]),
         )
-    date = _check_date(row.get("date"), where)
+    checked: Row = {"date": _check_date(row.get("date"), where)}
     if row.get("tombstone_of"):
-        texts = {key: _check_text(row, key, where) for key in ("tombstone_of", "note")}
-        return {"date": date, **texts}
-    checked: Row = {"date": date}
-    for key in ("run", "name", "metric", "source", "note", "weights"):
-        checked[key] = _check_text(row, key, where)
+        return checked | {key: _check_text(row, key, where) for key in ("tombstone_of", "note")}
+    selected = _check_truth(row.get("selected"), where)
+    if row.get("selects"):
+        return checked | {"selects": _check_text(row, "selects", where), "selected": selected}
+    checked |= {key: _check_text(row, key, where) for key in _TEXTS}
     for key in ("run", "metric"):
         if not checked[key]:
             raise LedgerError(f"a ledger row needs a {key}", where=where, fix=f"say which {key}")
@@ -53,14 +68,34 @@ def check_row(row: Mapping[str, object], where: str) -> Row:
             raise LedgerError(
                 f"{key} is none of the known ones", where=where, got=checked[key], expected=expected
             )
-    for key in ("public", "private"):
-        checked[key] = _check_score(row.get(key), key, where)
+    checked |= {key: check_score(row.get(key), key, where) for key in ("public", "private")}
+    checked["members"] = _check_members(row.get("members"), checked["run"], where)
+    checked["selected"] = selected
     other = _check_other(row.get("other"), where)
     if other:
         checked["other"] = other
     if checked["public"] is None and checked["private"] is None and not other:
         raise LedgerError("a ledger row needs at least one score", where=where)
     return {key: checked[key] for key in (*COLUMNS[1:], "other") if key in checked}
+
+
+def _check_truth(value: object, where: str) -> bool:
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    raise LedgerError("selected is neither true nor false", where=where, got=repr(value))
+
+
+def _check_members(value: object, run: str, where: str) -> list[str]:
+    """The runs that the submission is made of, at least the run itself."""
+    members = [run] if value is None else value
+    texts = isinstance(members, list) and all(isinstance(m, str) and m.strip() for m in members)
+    if not (isinstance(members, list) and texts and members):
+        raise LedgerError(
+            "members are not a list of runs", where=where, got=repr(value), expected=f"['{run}']"
+        )
+    if len(set(members)) < len(members):
+        raise LedgerError("a member is named twice", where=where, got=", ".join(members))
+    return list(members)
 
 
 def _check_text(row: Mapping[str, object], key: str, where: str) -> str:
@@ -82,7 +117,8 @@ def _check_date(value: object, where: str) -> str:
         ) from None
 
 
-def _check_score(value: object, name: str, where: str) -> float | None:
+def check_score(value: object, name: str, where: str) -> float | None:
+    """A score from 0 to 1, None where there is none; LedgerError for anything else."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -105,14 +141,14 @@ def _check_other(value: object, where: str) -> dict[str, float]:
         raise LedgerError("other is not a set of named scores", where=where, got=repr(value))
     checked: dict[str, float] = {}
     for name, score in value.items():
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", str(name)) or name in (*COLUMNS, "other"):
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", str(name)) or name in (*COLUMNS, *_APART):
             raise LedgerError(
                 "a leaderboard column cannot have this name",
                 where=where,
                 got=name,
                 expected="small letters, digits and _, and no name of a ledger field",
             )
-        number = _check_score(score, str(name), where)
+        number = check_score(score, str(name), where)
         if number is not None:
             checked[str(name)] = number
     return checked

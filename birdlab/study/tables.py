@@ -10,8 +10,18 @@ import pandas as pd
 from birdlab.errors import DataError
 from birdlab.study.chosen import chosen_of
 from birdlab.study.ledger_row import COLUMNS
+from birdlab.study.submission_kinds import pick_submissions
+from birdlab.study.words import count_words, list_some
+from birdlab.tracking.attributes import ATTRIBUTES
 
 COMPARABLE = ("rows_hash", "classes_hash", "n_folds")
+PAIR_COLUMNS = (
+    *("run", "name", "chosen", "cv", "cv_sd", "lb", "private", "fold_scores", "comparable_group"),
+    *ATTRIBUTES,
+    *("selected", "submitted_at", "n_submissions"),
+)
+NO_SCORES = frozenset(COLUMNS) - {"public", "private"}
+"""The columns of a ledger that hold no score."""
 ON_SOUNDSCAPES = "cv/soundscapes_"
 """Begins the names of scores over windows of labelled soundscapes."""
 FLOORS = {"cv/padded_cmap": "floor", f"{ON_SOUNDSCAPES}padded_cmap": "soundscapes_floor"}
@@ -48,78 +58,88 @@ def pair_cv_lb(
     metric: str,
     cv: str = "cv/padded_cmap",
     group: int | None = 0,
+    like: str | None = None,
 ) -> pd.DataFrame:
-    """One row per run with both scores: run, name, chosen, cv, cv_sd, lb, fold_scores,
-    comparable_group.
+    """One row per run with both scores, in PAIR_COLUMNS.
 
-    `lb` is a leaderboard column, of which only the scores of `metric` count; of several rows of
-    one run the newest does. Only runs with equal rows, classes and number of folds are
-    comparable, for scores of soundscapes those with equal soundscapes. They are numbered in
-    groups from the largest (0) down, and `group=None` returns all of them. `fold_scores` lists
-    the mean over seeds of each fold, empty where cells do not hold the score.
-    `attrs["left_out"]` lists in words what is not in the table. Raises DataError for a column
-    that does not exist.
+    `lb` is a leaderboard column, of which only the scores of `metric` count. Submissions of
+    several runs at once are left out: no run is what was scored. Of the others only those of one
+    kind are paired: `like`, one of `attrs["kinds"]`, by default the kind that most runs have; of
+    several of one run the newest does, and `private` is of the same submission. `selected`: one
+    of the run's submissions, of any kind, was chosen as a final one. `n_submissions` counts those
+    of the run in this column and metric, `attrs["n_submissions"]` all of them.
+
+    Only runs with equal rows, classes and number of folds are comparable, for scores of
+    soundscapes those with equal soundscapes. They are numbered in groups from the largest (0)
+    down, and `group=None` returns all of them. `fold_scores` lists the mean over seeds of each
+    fold, empty where cells do not hold the score. `attrs["left_out"]` lists in words what is not
+    in the table. Raises DataError for a column or a kind that does not exist.
     """
     for name, table, kind in ((lb, tables.ledger, "leaderboard"), (cv, tables.runs, "CV")):
-        if name not in table.columns or (kind == "leaderboard" and name in COLUMNS[:3]):
+        if name not in table.columns or (kind == "leaderboard" and name in NO_SCORES):
             raise DataError(f"there is no {kind} column of this name", got=name)
-    scored, left_out = _newest_scores(tables.ledger, lb, metric)
-    unknown = sorted(set(scored.index) - set(tables.runs["run"]))
+    scored = pick_submissions(tables.ledger, _checkpoint_rules(tables.runs), lb, metric, like)
+    left_out = list(scored.left_out)
+    picked = scored.picked.set_index("run")
+    unknown = sorted(set(picked.index) - set(tables.runs["run"]))
     if unknown:
         left_out.append(
-            f"{_count(len(unknown), 'leaderboard run')} not among the runs: {_some(unknown)}."
+            f"{count_words(len(unknown), 'leaderboard run')} not among the runs: "
+            f"{list_some(unknown)}."
         )
-    runs = tables.runs[tables.runs["run"].isin(scored.index)]
+    runs = tables.runs[tables.runs["run"].isin(picked.index)]
     without_cv = runs[runs[cv].isna()]
     if len(without_cv):
         left_out.append(
-            f"{_count(len(without_cv), 'run')} without {cv}: {_some(without_cv['name'])}."
+            f"{count_words(len(without_cv), 'run')} without {cv}: {list_some(without_cv['name'])}."
         )
-    runs = runs[runs[cv].notna()]
-    folds = _fold_scores(tables.cells, cv)
-    fold_scores = [list(folds.get(run, ())) for run in runs["run"]]
-    pairs = pd.DataFrame(
-        {
-            "run": runs["run"].to_numpy(),
-            "name": runs["name"].to_numpy(),
-            "chosen": chosen_of(runs, cv),
-            "cv": runs[cv].to_numpy(dtype=float),
-            "cv_sd": _spread(runs, cv, fold_scores),
-            "lb": scored.reindex(runs["run"]).to_numpy(dtype=float),
-            "fold_scores": pd.Series(fold_scores, dtype=object),
-            "comparable_group": _group_numbers(runs, cv),
-        }
-    )
+    pairs = _pair(runs[runs[cv].notna()], picked, tables.cells, lb, cv)
     if group is not None:
-        pairs, others = (
-            pairs[pairs["comparable_group"] == group],
-            pairs[pairs["comparable_group"] != group],
-        )
+        others = pairs[pairs["comparable_group"] != group]
+        pairs = pairs[pairs["comparable_group"] == group]
         if len(others):
             left_out.append(
-                f"{_count(len(others), 'run')} scored on other rows, classes or folds than the "
-                f"{len(pairs)} compared here: {_some(others['name'])}."
+                f"{count_words(len(others), 'run')} scored on other rows, classes or folds than "
+                f"the {len(pairs)} compared here: {list_some(others['name'])}."
             )
     pairs = pairs.reset_index(drop=True)
-    pairs.attrs["left_out"] = left_out
+    pairs.attrs |= {
+        "left_out": left_out,
+        "kinds": list(scored.kinds),
+        "like": scored.like,
+        "n_submissions": scored.n_submissions,
+    }
     return pairs
 
 
-def _newest_scores(ledger: pd.DataFrame, lb: str, metric: str) -> tuple[pd.Series, list[str]]:
-    """The newest score of each run in one column and metric, and what else there was."""
-    left_out: list[str] = []
-    scored = ledger[ledger[lb].notna()]
-    others = scored[scored["metric"] != metric]
-    if len(others):
-        names = ", ".join(sorted(set(others["metric"])))
-        left_out.append(f"{_count(len(others), 'leaderboard score')} of another metric ({names}).")
-    scored = scored[scored["metric"] == metric]
-    when = pd.to_datetime(scored["date"], utc=True, format="ISO8601")
-    newest = scored.loc[when.sort_values(kind="stable").index].drop_duplicates("run", keep="last")
-    if len(newest) < len(scored):
-        count = _count(len(scored) - len(newest), "older leaderboard score")
-        left_out.append(f"{count} of runs that have a newer one.")
-    return newest.set_index("run")[lb], left_out
+def _checkpoint_rules(runs: pd.DataFrame) -> dict[str, str]:
+    return dict(zip(runs["run"], runs["checkpoint"], strict=True)) if "checkpoint" in runs else {}
+
+
+def _pair(
+    runs: pd.DataFrame, picked: pd.DataFrame, cells: pd.DataFrame, lb: str, cv: str
+) -> pd.DataFrame:
+    """The pairs of the runs, all of which have a CV score and a submission by run."""
+    submitted = picked.reindex(runs["run"])
+    folds = _fold_scores(cells, cv)
+    fold_scores = [list(folds.get(run, ())) for run in runs["run"]]
+    columns: dict[str, object] = {
+        "run": runs["run"].to_numpy(),
+        "name": runs["name"].to_numpy(),
+        "chosen": chosen_of(runs, cv),
+        "cv": runs[cv].to_numpy(dtype=float),
+        "cv_sd": _spread(runs, cv, fold_scores),
+        "lb": submitted[lb].to_numpy(dtype=float),
+        "private": submitted["private"].to_numpy(dtype=float),
+        "fold_scores": pd.Series(fold_scores, dtype=object),
+        "comparable_group": _group_numbers(runs, cv),
+    }
+    for name in ATTRIBUTES:
+        columns[name] = runs[name].to_numpy() if name in runs else ""
+    columns["selected"] = submitted["selected"].to_numpy(dtype=bool)
+    columns["submitted_at"] = submitted["date"].to_numpy()
+    columns["n_submissions"] = submitted["n_submissions"].to_numpy(dtype=int)
+    return pd.DataFrame(columns, columns=list(PAIR_COLUMNS))
 
 
 def _fold_scores(cells: pd.DataFrame, cv: str) -> dict[str, list[float]]:
@@ -147,13 +167,3 @@ def _group_numbers(runs: pd.DataFrame, cv: str) -> list[int]:
     sizes = pd.Series(keys, dtype=object).value_counts()
     order = sorted(sizes.index, key=lambda key: (-sizes[key], key))
     return [order.index(key) for key in keys]
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
-def _some(names: object, most: int = 5) -> str:
-    listed = [str(name) for name in list(names)]  # type: ignore[call-overload]
-    shown = ", ".join(listed[:most])
-    return shown if len(listed) <= most else f"{shown} and {len(listed) - most} more"

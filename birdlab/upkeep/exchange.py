@@ -14,13 +14,13 @@ from typing import Any
 from filelock import FileLock
 
 from birdlab.cellfiles import CARD, WEIGHTS
-from birdlab.errors import LabError, LedgerError
+from birdlab.errors import LabError
 from birdlab.lab import Lab, write_whole
 from birdlab.recorded import is_foreign, iter_line, load_json
 from birdlab.runtables import tables_folder
 from birdlab.spec.identity import CELL_ID_CHARS, SPEC_ID_CHARS, digest
-from birdlab.study.ledger import append_row, load_ledger
-from birdlab.study.ledger_row import check_row
+from birdlab.study.ledger import append_rows, load_ledger
+from birdlab.study.ledger_row import COLUMNS, check_row
 from birdlab.upkeep.archive import MAX_GB, Manifest, unpack_archive, write_archive
 
 _RECORD = {
@@ -118,11 +118,10 @@ def _cell_files(lab: Lab, cell_id: str, weights: bool) -> dict[str, Path]:
 def _ledger_rows(lab: Lab, runs: Sequence[str]) -> list[dict[str, Any]]:
     table = load_ledger(lab.ledger)
     rows = json.loads(table[table["run"].isin(runs)].to_json(orient="records", double_precision=15))
-    known = ("date", "run", "name", "public", "private", "metric", "source", "note", "weights")
     out = []
     for row in rows:
-        other = {k: v for k, v in row.items() if k not in (*known, "id") and v is not None}
-        out.append({k: row[k] for k in known} | ({"other": other} if other else {}))
+        other = {k: v for k, v in row.items() if k not in COLUMNS and v is not None}
+        out.append({k: row[k] for k in COLUMNS[1:]} | ({"other": other} if other else {}))
     return out
 
 
@@ -225,15 +224,5 @@ def _take_run(lab: Lab, staging: Path, run: str, done: Imported, placed: list[Pa
 
 def _take_ledger(lab: Lab, manifest: Manifest) -> int:
     """How many rows of the archive's runs were new to the ledger."""
-    added = 0
-    for row in manifest.ledger:
-        if row.get("run") not in manifest.runs:
-            continue
-        try:
-            append_row(lab.ledger, row)
-        except LedgerError as error:
-            if "already" not in str(error):
-                raise
-            continue
-        added += 1
-    return added
+    rows = [row for row in manifest.ledger if row.get("run") in manifest.runs]
+    return len(append_rows(lab.ledger, rows, skip_known=True))

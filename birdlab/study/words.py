@@ -1,0 +1,17 @@
+"""Numbers and names as parts of sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def count_words(n: int, noun: str) -> str:
+    """`1 run`, `2 runs`: a number with its noun, which takes an s."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def list_some(names: Iterable[object], most: int = 5) -> str:
+    """The first names, separated by commas, and how many more there are."""
+    listed = [str(name) for name in names]
+    shown = ", ".join(listed[:most])
+    return shown if len(listed) <= most else f"{shown} and {len(listed) - most} more"
