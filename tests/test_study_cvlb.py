@@ -10,7 +10,8 @@ from scipy import stats
 from test_study_tables import load_2025
 
 from birdlab.errors import DataError
-from birdlab.study.cvlb import correlate, find_resolution, order_share
+from birdlab.study.cvlb import correlate
+from birdlab.study.cvlb_order import find_resolution, order_share
 from birdlab.study.tables import pair_cv_lb
 
 

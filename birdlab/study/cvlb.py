@@ -6,45 +6,52 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import pandas as pd
 
 from birdlab.errors import DataError
+from birdlab.study.cvlb_bands import (
+    MIN_RUNS,
+    Band,
+    band_table,
+    list_bands,
+    list_groups,
+    list_influence,
+    list_partial,
+)
+from birdlab.study.cvlb_best import BestRun, find_best
+from birdlab.study.cvlb_correlations import FORMULAS, Correlation, correlate_scores
+from birdlab.study.cvlb_estimators import EstimatorComparison, compare_estimators
+from birdlab.study.cvlb_order import EXACT_RUNS, Resolution, find_resolution, resolve, share_by_gap
+from birdlab.study.cvlb_resamples import (
+    DENSE_RUNS,
+    Floats,
+    lineage_numbers,
+    number_of_draws,
+)
+from birdlab.study.cvlb_rounding import Rounding, find_rounding
+from birdlab.study.cvlb_shake import Shake, find_shake
+from birdlab.study.cvlb_words import (
+    word_answer,
+    word_best,
+    word_claim,
+    word_field,
+    word_refusal,
+    word_resolution,
+    word_shake,
+    word_top,
+    word_verdict,
+)
 
-Floats = npt.NDArray[np.float64]
-
-MIN_POINTS = 10
-CONFIDENCE = 0.95
-N_RESAMPLES = 2000
-RIGHT_SHARE = 0.8
-MIN_PAIR_SHARE = 0.05
-
-
-@dataclass(frozen=True)
-class Correlation:
-    """A correlation with its 95 % interval by formula, and by bootstrap over runs beside it.
-
-    NaN where it is not defined: all scores equal, too few points, or a formula at exactly ±1.
-    """
-
-    value: float
-    low: float
-    high: float
-    boot_low: float
-    boot_high: float
-
-
-@dataclass(frozen=True)
-class Resolution:
-    """The CV gap from which on pairs of runs order the leaderboard rightly.
-
-    `gap` is the smallest one such that at it, and at every larger one that at least 5 % of the
-    pairs (and 10) reach, 80 % or more do; NaN if there is none. `n_pairs` have that gap, `share`
-    of them are right.
-    """
-
-    gap: float
-    n_pairs: int
-    share: float
+__all__ = [
+    "Band",
+    "Correlation",
+    "CvLb",
+    "CvLbStudy",
+    "EstimatorComparison",
+    "compare_estimators",
+    "correlate",
+    "study_cv_lb",
+]
 
 
 @dataclass(frozen=True)
@@ -60,15 +67,117 @@ class CvLb:
     verdict: str
 
 
+@dataclass(frozen=True, eq=False)
+class CvLbStudy:
+    """Everything said about CV against the leaderboard over `n` runs, in one metric.
+
+    `answer` is the verdict in one sentence, and `sentences` are those that go with it: field, top,
+    resolution, the claim of 2023, the CV-best, the shake. Under 10 runs both hold a refusal and
+    nothing else, whatever the figures. Tables: `bands` (the fields of `Band`), `groups`
+    (`list_groups`), `partial` (`list_partial`), `influence` (`list_influence`), `curve`
+    (`resolve`), `shares` (`share_by_gap`). `top` is the band that the answer speaks of. `methods`
+    say in words which were used at this size.
+    """
+
+    metric: str
+    n: int
+    n_lineages: int
+    answer: str
+    sentences: tuple[str, ...]
+    spearman: Correlation
+    kendall: Correlation
+    pearson: Correlation
+    rounding: Rounding
+    top: Band | None
+    bands: pd.DataFrame
+    groups: pd.DataFrame
+    partial: pd.DataFrame
+    influence: pd.DataFrame
+    resolution: Resolution
+    curve: pd.DataFrame
+    shares: pd.DataFrame
+    best: BestRun
+    shake: Shake | None
+    methods: tuple[str, ...]
+
+
+def study_cv_lb(
+    pairs: pd.DataFrame,
+    *,
+    metric: str,
+    lb_from: float | None = None,
+    n_submissions: int | None = None,
+) -> CvLbStudy:
+    """What the runs of `pairs` say about CV as a judge of leaderboard scores.
+
+    `pairs` has a row per run: cv and lb (finite, higher is better), and where known run, name,
+    private, fold_scores, split, checkpoint, family, lineage, selected, submitted_at; what is
+    missing is not looked at. `lb_from` adds the band of runs with that leaderboard score or more.
+    `n_submissions` were made in all, where that is known. Raises DataError for scores that are
+    missing or no number.
+    """
+    cv, lb = _checked(pairs["cv"], pairs["lb"])
+    pairs = pairs.reset_index(drop=True)
+    lineages = lineage_numbers(pairs)
+    splits = pairs["split"] if "split" in pairs.columns else None
+    bands = list_bands(pairs, lb_from=lb_from)
+    resolution, curve = resolve(cv, lb, lineages)
+    spearman, kendall, pearson = (
+        correlate_scores(kind, cv, lb, lineages) for kind in ("spearman", "kendall", "pearson")
+    )
+    shares = share_by_gap(cv, lb, lineages, splits)
+    best, top = find_best(pairs), _top(bands)
+    shake = find_shake(pairs, n_submissions=n_submissions)
+    refusal = word_refusal(len(cv), spearman.value, metric)
+    sentences = (
+        word_field(spearman, metric),
+        word_top(top, _tops_within(bands)),
+        word_resolution(resolution),
+        word_claim(shares),
+        word_best(best),
+        *word_shake(shake),
+    )
+    return CvLbStudy(
+        metric,
+        len(cv),
+        spearman.n_lineages,
+        refusal or word_answer(spearman, top),
+        (refusal,) if refusal else tuple(sentence for sentence in sentences if sentence),
+        spearman,
+        kendall,
+        pearson,
+        find_rounding(cv, lb),
+        None if refusal else top,
+        band_table(bands),
+        list_groups(pairs),
+        list_partial(pairs),
+        list_influence(pairs),
+        resolution,
+        curve,
+        shares,
+        best,
+        shake,
+        _methods(len(cv)),
+    )
+
+
 def correlate(cv: npt.ArrayLike, lb: npt.ArrayLike, *, metric: str) -> CvLb:
     """What `n` runs say about CV (higher is better) as a judge of leaderboard scores.
 
     `cv` and `lb` are [n] finite numbers in the same order. Kendall is tau-b. Under 10 points the
     verdict is "no verdict". Raises DataError for shapes that differ or values that are no
-    number. Source of the intervals, all on Fisher's z: Pearson 1/(n-3); Spearman
-    (1+r²/2)/(n-3), Bonett & Wright (2000); Kendall 0.437/(n-4), Fieller, Hartley & Pearson
-    (1957). The bootstrap draws runs, 2000 times, always from the same seed.
+    number. `study_cv_lb` says more.
     """
+    x, y = _checked(cv, lb)
+    spearman, kendall, pearson = (
+        correlate_scores(kind, x, y) for kind in ("spearman", "kendall", "pearson")
+    )
+    resolution = find_resolution(x, y)
+    verdict = word_verdict(spearman, resolution, metric)
+    return CvLb(metric, len(x), spearman, kendall, pearson, resolution, verdict)
+
+
+def _checked(cv: npt.ArrayLike, lb: npt.ArrayLike) -> tuple[Floats, Floats]:
     x, y = np.asarray(cv, dtype=float), np.asarray(lb, dtype=float)
     if x.ndim != 1 or x.shape != y.shape or not np.isfinite([x, y]).all():
         raise DataError(
@@ -76,136 +185,29 @@ def correlate(cv: npt.ArrayLike, lb: npt.ArrayLike, *, metric: str) -> CvLb:
             got=f"shapes {x.shape} and {y.shape}",
             expected="two equally long lists of finite numbers",
         )
-    spearman, kendall, pearson = _correlations(x, y)
-    resolution = find_resolution(x, y)
-    verdict = _word_verdict(len(x), spearman, resolution, metric)
-    return CvLb(metric, len(x), spearman, kendall, pearson, resolution, verdict)
+    return x, y
 
 
-def _correlations(x: Floats, y: Floats) -> tuple[Correlation, Correlation, Correlation]:
-    n = len(x)
-    if n < 2:
-        undefined = Correlation(*[float("nan")] * 5)
-        return undefined, undefined, undefined
-    # The first row is the data itself, the rest are the resamples.
-    draws = np.random.default_rng(0).integers(0, n, (N_RESAMPLES, n))
-    draws = np.concatenate([np.arange(n)[None], draws])
-    rhos = _rowwise_pearson(_ranks(x[draws]), _ranks(y[draws]))
-    taus, rs = _kendalls(x, y, draws), _rowwise_pearson(x[draws], y[draws])
-    per_point = 1 / (n - 3) if n > 3 else np.nan
+def _top(bands: tuple[Band, ...]) -> Band | None:
+    """The top quarter by CV, else the top half, that has enough runs for a verdict."""
+    tops = [band for band in bands if band.cut == "cv" and not band.split and band.n >= MIN_RUNS]
+    return tops[0] if tops else None
+
+
+def _tops_within(bands: tuple[Band, ...]) -> tuple[Band, ...]:
+    return tuple(b for b in bands if b.split and b.part == "top half" and b.n >= MIN_RUNS)
+
+
+def _methods(n: int) -> tuple[str, ...]:
+    """How the intervals of `n` runs were made."""
+    drawn = f"{number_of_draws(n)} resamples of runs and of whole lineages, percentiles"
+    large = (f"Over {DENSE_RUNS} runs Kendall's resamples use the linear part of its pair sums.",)
     return (
-        _with_interval(rhos, (1 + rhos[0] ** 2 / 2) * per_point),
-        _with_interval(taus, 0.437 / (n - 4) if n > 4 else np.nan),
-        _with_interval(rs, per_point),
+        f"Intervals: {', '.join(f'{kind} {how}' for kind, how in FORMULAS.items())}; {drawn}.",
+        *(large if n > DENSE_RUNS else ()),
+        *(
+            ("The pairs of the resolution are resampled by their linear part.",)
+            if n > EXACT_RUNS
+            else ()
+        ),
     )
-
-
-def order_share(cv: npt.ArrayLike, lb: npt.ArrayLike, gap: float) -> tuple[int, float]:
-    """How many pairs of runs differ by `gap` or more in CV, and the share ordered rightly.
-
-    Pairs with equal leaderboard scores are left out, and so are pairs with equal CV. The share
-    is NaN when no pair is left.
-    """
-    gaps, right = _pairs(np.asarray(cv, dtype=float), np.asarray(lb, dtype=float))
-    inside = gaps >= gap
-    return int(inside.sum()), float(right[inside].mean()) if inside.any() else float("nan")
-
-
-def find_resolution(cv: Floats, lb: Floats) -> Resolution:
-    """The smallest CV gap from which on 80 % of the pairs order the leaderboard rightly."""
-    gaps, right = _pairs(cv, lb)
-    order = np.argsort(-gaps, kind="stable")
-    gaps, right = gaps[order], right[order]
-    shares = np.cumsum(right) / np.arange(1, len(right) + 1)
-    last_of_tie = np.r_[gaps[1:] != gaps[:-1], True][: len(gaps)]
-    many = np.arange(1, len(gaps) + 1) >= max(MIN_POINTS, MIN_PAIR_SHARE * len(gaps))
-    steps = np.flatnonzero(last_of_tie & many)
-    failing = np.flatnonzero(shares[steps] < RIGHT_SHARE)
-    holding = steps[: failing[0]] if len(failing) else steps
-    if not len(holding):
-        return Resolution(float("nan"), 0, float("nan"))
-    at = int(holding[-1])
-    return Resolution(float(gaps[at]), at + 1, float(shares[at]))
-
-
-def _pairs(cv: Floats, lb: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """For each pair that differs in both: the size of its CV gap, and whether the LB agrees."""
-    first, second = np.triu_indices(len(cv), 1)
-    by_cv, by_lb = cv[first] - cv[second], lb[first] - lb[second]
-    differs = (by_cv != 0) & (by_lb != 0)
-    return np.abs(by_cv[differs]), (np.sign(by_cv) == np.sign(by_lb))[differs]
-
-
-def _ranks(values: Floats) -> Floats:
-    return np.asarray(stats.rankdata(values, axis=1))
-
-
-def _rowwise_pearson(x: Floats, y: Floats) -> Floats:
-    """Pearson's r of each row of two tables, NaN where a row is constant."""
-    x = x - x.mean(axis=1, keepdims=True)
-    y = y - y.mean(axis=1, keepdims=True)
-    # Equal numbers leave rounding, not zero, after their mean is taken off.
-    norms = np.where((np.ptp(x, axis=1) > 0) & (np.ptp(y, axis=1) > 0), 1.0, np.nan)
-    norms = norms * np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
-    return np.asarray(np.clip((x * y).sum(axis=1) / norms, -1, 1))
-
-
-def _kendalls(x: Floats, y: Floats, draws: npt.NDArray[np.int64]) -> Floats:
-    """Kendall's tau-b of each resample, a row of `draws`: sums over pairs as matrix products."""
-    n = len(x)
-    weights = np.stack([np.bincount(row, minlength=n) for row in draws]).astype(float)
-    sign_x, sign_y = (np.sign(v[:, None] - v[None, :]) for v in (x, y))
-
-    def total(matrix: Floats) -> Floats:
-        return np.asarray(((weights @ matrix) * weights).sum(axis=1))
-
-    pairs = total(np.abs(sign_x)) * total(np.abs(sign_y))
-    return np.asarray(total(sign_x * sign_y) / np.sqrt(np.where(pairs > 0, pairs, np.nan)))
-
-
-def _with_interval(values: Floats, z_variance: float) -> Correlation:
-    """The first value with its interval; the other values are its resamples."""
-    value, low, high = float(values[0]), float("nan"), float("nan")
-    boot_low = boot_high = float("nan")
-    if abs(value) < 1 - 1e-12:
-        z, width = np.arctanh(value), stats.norm.isf((1 - CONFIDENCE) / 2) * np.sqrt(z_variance)
-        low, high = float(np.tanh(z - width)), float(np.tanh(z + width))
-        tail = 100 * (1 - CONFIDENCE) / 2
-        boot_low, boot_high = (float(q) for q in np.nanpercentile(values[1:], [tail, 100 - tail]))
-    return Correlation(value, low, high, boot_low, boot_high)
-
-
-def _word_verdict(n: int, rho: Correlation, resolution: Resolution, metric: str) -> str:
-    if n < MIN_POINTS:
-        have = "1 run has" if n == 1 else f"{n} runs have"
-        return (
-            f"No verdict: {have} both a CV and a leaderboard score ({metric}); "
-            f"under {MIN_POINTS} nearly any correlation could be chance."
-        )
-    if np.isnan(rho.value):
-        return f"No verdict: over {n} runs one of the two scores ({metric}) never changes."
-    if np.isnan(rho.low):
-        way = "the same" if rho.value > 0 else "exactly the opposite"
-        return f"CV and leaderboard ({metric}) put all {n} runs in {way} order."
-    if rho.low >= 0.7:
-        meaning = "CV ranks models well"
-    elif rho.low >= 0.3:
-        meaning = "CV ranks models better than chance, but not safely"
-    elif rho.low > 0:
-        meaning = "CV says something about the ranking, perhaps little"
-    elif rho.high < 0:
-        meaning = "CV ranks models the wrong way round"
-    else:
-        meaning = "CV cannot be told from no ranking at all"
-    ends = f"{rho.low:.2f} to {rho.high:.2f}"
-    found = f"Spearman {rho.value:+.2f} (95 % {ends}) over {n} runs, {metric}"
-    if np.isnan(resolution.gap):
-        gap = "No CV gap orders the leaderboard rightly in 80 % of the pairs."
-    elif resolution.gap < 0.00005:
-        gap = f"Any two runs are in the right order in {100 * resolution.share:.0f} % of the cases."
-    else:
-        gap = (
-            f"From a CV gap of {resolution.gap:.4f} on, {100 * RIGHT_SHARE:.0f} % of the pairs or "
-            "more are in the right order on the leaderboard."
-        )
-    return f"{meaning}: {found}. {gap}"

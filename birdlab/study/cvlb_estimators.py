@@ -1,0 +1,181 @@
+"""Several CV estimators over the same runs: which of them predicts the leaderboard best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from birdlab.study.cvlb_bands import MIN_RUNS
+from birdlab.study.cvlb_correlations import correlate_scores
+from birdlab.study.cvlb_resamples import (
+    Floats,
+    draw_counts,
+    lineage_numbers,
+    number_of_draws,
+    percentiles,
+    spearman,
+)
+
+MOST_ESTIMATORS_SHOWN = 3
+
+
+@dataclass(frozen=True, eq=False)
+class EstimatorComparison:
+    """CV estimators over the `n` runs that all of them score, the best predictor first.
+
+    `table`: estimator, n_runs (that it scores), spearman, low, high (formula), boot_low, boot_high
+    (lineages drawn whole), kendall, pearson, behind, behind_low, behind_high (how far Spearman
+    stays behind that of the first, paired over the same resamples), first (in what share of the
+    resamples it is first). `chance` is what the best of these estimators reaches on average when
+    the leaderboard is shuffled over the runs, `chance_high` what it stays under in 95 % of the
+    shuffles, and `p` the share of shuffles whose best is as good as the best here.
+    """
+
+    n: int
+    table: pd.DataFrame
+    chance: float
+    chance_high: float
+    p: float
+    left_out: tuple[str, ...]
+    sentences: tuple[str, ...]
+
+
+def compare_estimators(pairs_by_estimator: Mapping[str, pd.DataFrame]) -> EstimatorComparison:
+    """How well each estimator's CV predicts the leaderboard, over the runs that all of them score.
+
+    Each value is a table of run, cv, lb (and lineage) for one estimator. An estimator that scores
+    under half as many runs as the fullest one is left out and said. The leaderboard scores are
+    those of the first table kept. Shuffling and resampling always start from the same seed.
+    """
+    kept, left_out = _keep_full(pairs_by_estimator)
+    names, runs = list(kept), _shared_runs(kept)
+    n = len(runs)
+    lost = sum(len(table) > n for table in kept.values())
+    if lost:
+        left_out += (f"Only the {n} runs that every estimator scores are compared.",)
+    tables = [kept[name].set_index("run").loc[runs] for name in names]
+    if n < 3:
+        return _without_runs(names, kept, n, left_out)
+    lb = tables[0]["lb"].to_numpy(dtype=float)
+    scores = np.array([table["cv"].to_numpy(dtype=float) for table in tables])
+    lineages = lineage_numbers(tables[0])
+    rows = []
+    for name, cv in zip(names, scores, strict=True):
+        found = correlate_scores("spearman", cv, lb, lineages)
+        rows.append(
+            {
+                "estimator": name,
+                "n_runs": len(kept[name]),
+                "spearman": found.value,
+                "low": found.low,
+                "high": found.high,
+                "boot_low": found.cluster_low,
+                "boot_high": found.cluster_high,
+                "kendall": correlate_scores("kendall", cv, lb, n_draws=1).value,
+                "pearson": correlate_scores("pearson", cv, lb, n_draws=1).value,
+            }
+        )
+    table = pd.DataFrame(rows).sort_values("spearman", ascending=False, kind="stable")
+    order = table.index.to_numpy()
+    counts = draw_counts(lineages, number_of_draws(n))
+    values = np.array([spearman(cv, lb, counts) for cv in scores[order]])
+    behind = [percentiles(values[0] - row) for row in values]
+    defined = ~np.isnan(values).any(axis=0)
+    winners = np.bincount(values[:, defined].argmax(axis=0), minlength=len(order))
+    table = table.reset_index(drop=True).assign(
+        behind=table["spearman"].max() - table["spearman"].to_numpy(),
+        behind_low=[low for low, _ in behind],
+        behind_high=[high for _, high in behind],
+        first=winners / max(defined.sum(), 1),
+    )
+    best = shuffle_best(scores, lb)
+    chance, high = float(best.mean()), float(np.percentile(best, 95))
+    p = float((1 + (best >= table["spearman"].iloc[0]).sum()) / (1 + len(best)))
+    words = word_comparison(table, n, chance, high)
+    return EstimatorComparison(n, table, chance, high, p, left_out, words)
+
+
+def shuffle_best(scores: Floats, lb: Floats) -> Floats:
+    """Spearman of the best of the estimators [estimators, runs] in each shuffle of `lb` [runs].
+
+    The estimators stay as alike as they are, so ten that nearly agree count for little more than
+    one. Estimators that never change are left out. Source: Westfall & Young (1993), max-T.
+    """
+    n, rng = len(lb), np.random.default_rng(0)
+    ranks = np.array([pd.Series(row).rank().to_numpy() for row in scores if np.ptp(row) > 0])
+    if not len(ranks) or np.ptp(lb) == 0:
+        return np.full(1, np.nan)
+    ranks = ranks - ranks.mean(axis=1, keepdims=True)
+    ranks /= np.sqrt((ranks**2).sum(axis=1, keepdims=True))
+    order = pd.Series(lb).rank().to_numpy()
+    order = (order - order.mean()) / np.sqrt(((order - order.mean()) ** 2).sum())
+    shuffles = rng.permuted(np.tile(order, (number_of_draws(n), 1)), axis=1)
+    return np.asarray((shuffles @ ranks.T).max(axis=1))
+
+
+def word_comparison(table: pd.DataFrame, n: int, chance: float, high: float) -> tuple[str, ...]:
+    """What the comparison says, and what choosing among the estimators costs."""
+    k = len(table)
+    fit = (
+        f"Choosing among {k} estimators by the leaderboard is itself a fit: with scores shuffled "
+        f"over these {n} runs the best of them reaches {chance:+.2f} on average and {high:+.2f} "
+        "or more one time in 20. Fix the estimator before the leaderboard is seen."
+    )
+    if n < MIN_RUNS:
+        have = "1 run has" if n == 1 else f"{n} runs have"
+        return (
+            f"No verdict: {have} a score of every estimator; under {MIN_RUNS} nearly any "
+            "order of them could be chance.",
+        )
+    first = table.iloc[0]
+    if np.isnan(first["spearman"]):
+        return (f"No verdict: over {n} runs one of the scores never changes.",)
+    said = f"{first['estimator']} predicts the leaderboard best here ({first['spearman']:+.2f})"
+    if k == 1:
+        return (f"{said}: no other estimator to compare it with.",)
+    clear = table["behind_low"].iloc[1:] > 0
+    if clear.all():
+        return (f"{said}, and better than each of the others.", fit)
+    close = table["estimator"].iloc[1:][~clear]
+    shown = ", ".join(close[:MOST_ESTIMATORS_SHOWN])
+    more = len(close) - MOST_ESTIMATORS_SHOWN
+    rest = f"{shown} and {more} more" if more > 0 else shown
+    return (f"{said}, and cannot be told from {rest}.", fit)
+
+
+def _keep_full(
+    tables: Mapping[str, pd.DataFrame],
+) -> tuple[dict[str, pd.DataFrame], tuple[str, ...]]:
+    fullest = max((len(table) for table in tables.values()), default=0)
+    kept = {
+        name: table for name, table in tables.items() if len(table) and 2 * len(table) >= fullest
+    }
+    left_out = tuple(
+        f"{name} is left out: it scores {len(table)} of {fullest} runs."
+        for name, table in tables.items()
+        if name not in kept
+    )
+    return kept, left_out
+
+
+def _shared_runs(tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    first, *others = tables.values() if tables else [pd.DataFrame({"run": []})]
+    inside = first["run"]
+    for table in others:
+        inside = inside[inside.isin(table["run"])]
+    return list(inside)
+
+
+def _without_runs(
+    names: list[str], kept: Mapping[str, pd.DataFrame], n: int, left_out: tuple[str, ...]
+) -> EstimatorComparison:
+    nan = float("nan")
+    table = pd.DataFrame(
+        {"estimator": names, "n_runs": [len(kept[name]) for name in names], "spearman": nan}
+    )
+    return EstimatorComparison(
+        n, table, nan, nan, nan, left_out, word_comparison(table, n, nan, nan)
+    )

@@ -1,0 +1,189 @@
+"""What a study of CV against the leaderboard says in words, made from its intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from birdlab.study.cvlb_bands import MIN_RUNS, Band
+from birdlab.study.cvlb_best import BestRun
+from birdlab.study.cvlb_correlations import Correlation
+from birdlab.study.cvlb_order import CLAIMED_GAPS, RIGHT_SHARE, Resolution
+from birdlab.study.cvlb_shake import Shake
+
+SAFE, FAIR = 0.7, 0.3
+NO_GAP = 0.00005
+
+
+def word_refusal(n: int, value: float, metric: str) -> str:
+    """Why there is no verdict over `n` runs; empty where there is one."""
+    if n < MIN_RUNS:
+        have = "1 run has" if n == 1 else f"{n} runs have"
+        return (
+            f"No verdict: {have} both a CV and a leaderboard score ({metric}); "
+            f"under {MIN_RUNS} nearly any correlation could be chance."
+        )
+    if np.isnan(value):
+        return f"No verdict: over {n} runs one of the two scores ({metric}) never changes."
+    return ""
+
+
+def word_answer(rho: Correlation, top: Band | None) -> str:
+    """The answer in one sentence: does CV rank the field, and does it rank the top of it."""
+    low, high = rho.ends
+    if np.isnan(low):
+        return "CV and leaderboard put the runs in " + (
+            "the same order." if rho.value > 0 else "exactly the opposite order."
+        )
+    if high < 0:
+        return "CV ranks the runs the wrong way round."
+    if low <= 0:
+        return "CV cannot be told from no ranking at all."
+    field = "CV ranks the field well" if low >= SAFE else "CV ranks the field"
+    if top is None:
+        return f"{field}; its top has too few runs to say more."
+    return f"{field}, {TOP_WORDS[judge_top(top)]}."
+
+
+TOP_WORDS = {
+    "ranked": "its top included",
+    "not ranked": "and not its top",
+    "open": "and of its top nothing can be said",
+}
+
+
+def judge_top(top: Band) -> str:
+    """Is the top "ranked", "not ranked", or is it "open"?
+
+    Ranked: the whole interval is above 0. Not ranked: it is not, and Spearman is lower than the
+    cut alone would leave. Open: it is not, and the cut alone explains that.
+    """
+    if min(top.low, top.boot_low) > 0 or top.spearman == 1:
+        return "ranked"
+    return "not ranked" if top.spearman < top.alone_low else "open"
+
+
+def word_field(rho: Correlation, metric: str) -> str:
+    """The overall correlation with its interval, and how many lineages it rests on."""
+    found = f"Over {rho.n} runs ({metric}) Spearman is {rho.value:+.2f}"
+    low, high = rho.ends
+    if not np.isnan(low):
+        found += f" (95 % {low:+.2f} to {high:+.2f})"
+    if rho.n_lineages >= rho.n:
+        return found + "."
+    if np.isnan(rho.cluster_low):
+        few = "1 lineage" if rho.n_lineages == 1 else f"{rho.n_lineages} lineages"
+        return f"{found}. They descend from {few}, too few to see how much wider it should be."
+    return f"{found}, counting their {rho.n_lineages} lineages."
+
+
+def word_top(top: Band | None, within: Sequence[Band]) -> str:
+    """The top band by CV beside what the cut alone would leave, and the tops within splits."""
+    if top is None:
+        return f"A top quarter or half of {MIN_RUNS} runs is needed to look at the top alone."
+    said = (
+        f"In the {top.part} by CV ({top.n} runs) it is {_spread(top.spearman, top.low, top.high)}, "
+        f"where the cut alone would leave "
+        f"{_spread(top.alone, top.alone_low, top.alone_high)}."
+    )
+    inside = [
+        f"{band.spearman:+.2f} of {band.n} ({band.low:+.2f} to {band.high:+.2f})" for band in within
+    ]
+    if inside:
+        said += f" In the {within[0].part} of each split: {', '.join(inside)}."
+    return said
+
+
+def word_resolution(found: Resolution) -> str:
+    """The CV gap that orders pairs, with its interval."""
+    percent = f"{100 * RIGHT_SHARE:.0f} %"
+    if np.isnan(found.gap):
+        return f"No CV gap orders the leaderboard rightly in {percent} of the pairs."
+    if found.gap < NO_GAP:
+        return f"Any two runs are in the right order in {100 * found.share:.0f} % of the cases."
+    said = (
+        f"From a CV gap of {found.gap:.4f} on, {percent} of the pairs or more are in the right "
+        "order on the leaderboard"
+    )
+    if np.isnan(found.low):
+        return f"{said}."
+    if np.isinf(found.low):
+        return f"{said}; of resampled runs hardly any has such a gap."
+    high = "no such gap at all" if np.isinf(found.high) else f"{found.high:.4f}"
+    return f"{said} (95 % {found.low:.4f} to {high})."
+
+
+def word_claim(shares: pd.DataFrame) -> str:
+    """Pairs within one split whose CV differs by .01 or more: the claim of 2023, tested."""
+    scope = "within split" if (shares["scope"] == "within split").any() else "all pairs"
+    at = shares[(shares["scope"] == scope) & (shares["gap"] == CLAIMED_GAPS[-1])].iloc[0]
+    where = "within a split" if scope == "within split" else "of runs"
+    if not at["n_pairs"]:
+        return f"No pair {where} has a CV gap of {CLAIMED_GAPS[-1]} or more."
+    said = (
+        f"Of the {at['n_pairs']} pairs {where} with a CV gap of {CLAIMED_GAPS[-1]} or more the "
+        f"leaderboard orders {100 * at['share']:.0f} % alike"
+    )
+    if not np.isnan(at["low"]):
+        said += f" (95 % {100 * at['low']:.0f} to {100 * at['high']:.0f} %)"
+    if at["one_run"] >= 0.5:
+        said += f"; one run is in {100 * at['one_run']:.0f} % of them"
+    return f"{said}."
+
+
+def word_best(best: BestRun) -> str:
+    """How surely the CV-best is the leaderboard-best; empty where folds are unknown."""
+    if np.isnan(best.probability):
+        return ""
+    return (
+        f"That the CV-best of these {best.n} runs is the leaderboard-best has a probability of "
+        f"{100 * best.probability:.0f} % over resampled folds (a blind draw: "
+        f"{100 * best.chance:.0f} %); on average it stays {best.shortfall:.3f} below."
+    )
+
+
+def word_shake(shake: Shake | None) -> tuple[str, ...]:
+    """Public against private, and the regret of each way of choosing."""
+    if shake is None:
+        return ()
+    first = (
+        f"Over {shake.n} runs with both scores, private is {shake.change:+.4f} against public "
+        f"(95 % {shake.change_low:+.4f} to {shake.change_high:+.4f})"
+    )
+    if shake.n >= MIN_RUNS and not np.isnan(shake.spearman.value):
+        first += f", and ranks them alike with Spearman {shake.spearman.value:+.2f}"
+    told = [f"{row.choice} {row.regret:.4f}" for row in shake.regrets.itertuples()]
+    spent = "1 submission" if shake.n_submissions == 1 else f"{shake.n_submissions} submissions"
+    return (
+        f"{first}.",
+        f"Behind the best private score stay: {', '.join(told)}. {spent} had a public score to "
+        "choose by.",
+    )
+
+
+def word_verdict(rho: Correlation, resolution: Resolution, metric: str) -> str:
+    """The verdict of correlation and resolution alone."""
+    refusal = word_refusal(rho.n, rho.value, metric)
+    if refusal:
+        return refusal
+    if np.isnan(rho.low):
+        way = "the same" if rho.value > 0 else "exactly the opposite"
+        return f"CV and leaderboard ({metric}) put all {rho.n} runs in {way} order."
+    if rho.low >= SAFE:
+        meaning = "CV ranks models well"
+    elif rho.low >= FAIR:
+        meaning = "CV ranks models better than chance, but not safely"
+    elif rho.low > 0:
+        meaning = "CV says something about the ranking, perhaps little"
+    elif rho.high < 0:
+        meaning = "CV ranks models the wrong way round"
+    else:
+        meaning = "CV cannot be told from no ranking at all"
+    found = f"Spearman {rho.value:+.2f} (95 % {rho.low:.2f} to {rho.high:.2f}) over {rho.n} runs"
+    return f"{meaning}: {found}, {metric}. {word_resolution(resolution)}"
+
+
+def _spread(value: float, low: float, high: float) -> str:
+    return f"{value:+.2f} (95 % {low:+.2f} to {high:+.2f})"
