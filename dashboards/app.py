@@ -3,35 +3,52 @@
 from __future__ import annotations
 
 import socket
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Protocol
 
 from dash import Dash, Input, Output, dcc, html, set_props
 from flask import Response, request
 
 from birdlab.errors import BirdlabError, LabError
-from birdlab.study.report import PAGE_CSS
-from birdlab.study.tables import StudyTables
+from birdlab.study.report import PAGE_CSS, PAGE_JS
+from birdlab.study.site import SitePage, site_index_html, site_page_html
 from dashboards import ablation, cv_lb
+from dashboards.source import LabSource
 
-PAGES = (cv_lb, ablation)
+
+class Page(Protocol):
+    """What a page is: a module with these names.
+
+    PATH: where it is served; FILE: its name in an export; TITLE: in the navigation; QUESTION: what
+    it answers. `build_layout` returns the page without content, `register_callbacks` fills it in,
+    `build_static` returns the HTML of its content, complete without a server.
+    """
+
+    PATH: str
+    FILE: str
+    TITLE: str
+    QUESTION: str
+
+    def build_layout(self) -> Any: ...
+    def register_callbacks(self, app: Dash, source: LabSource) -> None: ...
+    def build_static(self, source: LabSource) -> str: ...
+
+
+PAGES: tuple[Page, ...] = (ablation, cv_lb)
+"""In the order of the navigation; the first is what `/` shows."""
 LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
-FRESH_S = 5.0
 
 INDEX = """<!DOCTYPE html>
 <html lang="en">
 <head>{%metas%}<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{%title%}</title><link rel="icon" href="data:,">{%css%}<style>PAGE_CSS</style></head>
+<title>{%title%}</title><link rel="icon" href="data:,">{%css%}<style>PAGE_CSS</style>
+<script>PAGE_JS</script></head>
 <body>{%app_entry%}<footer>{%config%}{%scripts%}{%renderer%}</footer></body>
 </html>"""
 
 
-def build_app(
-    load_tables: Callable[[], StudyTables], *, hosts: frozenset[str] = LOCAL_HOSTS
-) -> Dash:
-    """The Dash app over the tables that `load_tables` returns, read again after 5 s at most.
+def build_app(source: LabSource, *, hosts: frozenset[str] = LOCAL_HOSTS) -> Dash:
+    """The Dash app over what `source` reads.
 
     Requests that name another host than `hosts` get 403, so a foreign page cannot read it
     through a name that resolves to this machine (DNS rebinding). Scripts and styles come from
@@ -44,35 +61,38 @@ def build_app(
         serve_locally=True,
         suppress_callback_exceptions=True,
         on_error=_say_error,
-        index_string=INDEX.replace("PAGE_CSS", PAGE_CSS),
+        index_string=INDEX.replace("PAGE_CSS", PAGE_CSS).replace("PAGE_JS", PAGE_JS),
     )
     app.server.before_request(lambda: _refuse_foreign_host(hosts))
-    links = [html.A(page.TITLE, href=page.PATH) for page in PAGES]
     app.layout = html.Div(
         [
             dcc.Location(id="url", refresh=False),
-            html.Header([html.Strong("birdlab"), *links], className="top"),
-            html.Main([html.Pre(id="problem", role="alert"), html.Div(id="page")]),
+            html.A("Skip to the content", href="#main", className="skip"),
+            html.Header(
+                [html.Strong("birdlab"), html.Nav(id="pages", **{"aria-label": "Pages"})],
+                className="top",
+            ),
+            html.Main([html.Pre(id="problem", role="alert"), html.Div(id="page")], id="main"),
         ]
     )
-    tables = _hold(load_tables)
 
-    @app.callback(Output("page", "children"), Input("url", "pathname"))  # type: ignore[untyped-decorator]
-    def show_page(path: str | None) -> html.Div | html.P:
-        tables()
-        for page in PAGES:
-            if path == page.PATH:
-                return page.build_layout()
-        return html.P(["There is no such page. ", html.A(cv_lb.TITLE, href=cv_lb.PATH)])
+    @app.callback(  # type: ignore[untyped-decorator]
+        Output("page", "children"), Output("pages", "children"), Input("url", "pathname")
+    )
+    def show_page(path: str | None) -> tuple[Any, list[html.A]]:
+        here = PAGES[0] if path in (None, "", "/") else _page_at(path)
+        links = [_link(page, here=page is here) for page in PAGES]
+        if here is None:
+            return html.P("There is no such page. The links above lead to those there are."), links
+        source.tables()
+        return here.build_layout(), links
 
     for page in PAGES:
-        page.register_callbacks(app, tables)
+        page.register_callbacks(app, source)
     return app
 
 
-def serve(
-    load_tables: Callable[[], StudyTables], host: str = "127.0.0.1", port: int = 8050
-) -> None:
+def serve(source: LabSource, host: str = "127.0.0.1", port: int = 8050) -> None:
     """Serve the dashboard until interrupted. LabError when the address cannot be used."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -86,23 +106,35 @@ def serve(
             got=error.strerror,
             fix="choose another one, for example --port 8051",
         ) from None
-    app = build_app(load_tables, hosts=LOCAL_HOSTS | {host.lower()})
+    app = build_app(source, hosts=LOCAL_HOSTS | {host.lower()})
     app.run(host=host, port=port, debug=False)
 
 
-def export_static(load_tables: Callable[[], StudyTables], out_dir: Path) -> list[Path]:
-    """The files written: one HTML page per question, complete in itself, no network needed."""
-    tables = load_tables()
+def export_static(source: LabSource, out_dir: Path) -> list[Path]:
+    """The files written: one HTML page per question, complete in itself, and `index.html`."""
+    site = [SitePage(page.FILE, page.TITLE, page.QUESTION) for page in PAGES]
     written: list[Path] = []
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
-        for page in PAGES:
+        for page, place in zip(PAGES, site, strict=True):
             path = out_dir / page.FILE
-            path.write_text(page.build_static(tables), encoding="utf-8")
+            text = site_page_html(place, page.build_static(source), site)
+            path.write_text(text, encoding="utf-8")
             written.append(path)
+        index = out_dir / "index.html"
+        index.write_text(site_index_html(site), encoding="utf-8")
     except OSError as error:
         raise LabError("the export cannot be written", where=str(out_dir), got=error) from None
-    return written
+    return [*written, index]
+
+
+def _page_at(path: str) -> Page | None:
+    return next((page for page in PAGES if path.rstrip("/") == page.PATH), None)
+
+
+def _link(page: Page, *, here: bool) -> html.A:
+    mark = {"aria-current": "page"} if here else {}
+    return html.A(page.TITLE, href=page.PATH, **mark)
 
 
 def _refuse_foreign_host(hosts: frozenset[str]) -> Response | None:
@@ -116,17 +148,3 @@ def _say_error(error: Exception) -> None:
     if not isinstance(error, BirdlabError):
         raise error
     set_props("problem", {"children": str(error)})
-
-
-def _hold(load_tables: Callable[[], StudyTables]) -> Callable[[], StudyTables]:
-    """The same tables for a few seconds: one click asks for them several times."""
-    lock = threading.Lock()
-    held: list[tuple[float, StudyTables]] = []
-
-    def load() -> StudyTables:
-        with lock:
-            if not held or time.monotonic() - held[0][0] > FRESH_S:
-                held[:] = [(time.monotonic(), load_tables())]
-            return held[0][1]
-
-    return load

@@ -1,27 +1,62 @@
-"""The pieces that pages are laid out from."""
+"""The pieces that pages are laid out from, and the query string that holds their state."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 import pandas as pd
 from dash import dcc, html
 
 from birdlab.study.report import cell_text, is_long
+from birdlab.study.views import csv_text
+
+SHOWN_ROWS = 200
+FORMATS = ("png", "svg", "html")
+
+Part = Any
+"""A Dash component, or a text."""
 
 
-def table_part(table: pd.DataFrame) -> html.Div:
-    """A table that scrolls inside its own box; every cell is text."""
-    head = html.Thead(html.Tr([html.Th(str(name)) for name in table.columns]))
+def table_part(table: pd.DataFrame, name: str, *, title: str = "") -> html.Div:
+    """A table that scrolls inside its own box, with a button that saves it as `<name>.csv`.
+
+    Every cell is text. The first 200 rows are shown and the rest is counted; the CSV holds all.
+    """
+    head = html.Thead(html.Tr([html.Th(str(column), scope="col") for column in table.columns]))
     rows = [
-        html.Tr([_cell(cell_text(value)) for value in row]) for row in table.itertuples(index=False)
+        html.Tr([_cell(cell_text(value)) for value in row])
+        for row in table.head(SHOWN_ROWS).itertuples(index=False)
     ]
-    return html.Div(html.Table([head, html.Tbody(rows)]), className="scroll", tabIndex="0")
+    label = title or name.replace("_", " ").replace("-", " ")
+    box = html.Div(
+        html.Table([head, html.Tbody(rows)]),
+        className="scroll",
+        tabIndex="0",
+        role="region",
+        **{"aria-label": f"Table: {label}"},
+    )
+    more = (
+        [html.P(f"The first {SHOWN_ROWS} of {len(table)} rows. The CSV has all.", className="soft")]
+        if len(table) > SHOWN_ROWS
+        else []
+    )
+    button = _save_button("csv", name, label, **{"data-csv": csv_text(table)})
+    return html.Div([box, *more, html.Div(button, className="saves")], className="table-part")
 
 
-def _cell(text: str) -> html.Td:
-    return html.Td(text, className="long" if is_long(text) else None)
+def figure_part(figure: Any, name: str, *, title: str = "") -> html.Figure:
+    """A figure as wide as the page, with buttons that save it as PNG, SVG and a page of its own.
+
+    The graph has the id `name`, so that callbacks can listen to clicks.
+    """
+    label = title or name.replace("_", " ").replace("-", " ")
+    graph = dcc.Graph(id=name, figure=figure, config={"displayModeBar": False}, responsive=True)
+    buttons = [_save_button(kind, name, label) for kind in FORMATS]
+    return html.Figure(
+        [graph, html.Div(buttons, className="saves")], **{"aria-label": f"Figure: {label}"}
+    )
 
 
 def list_part(title: str, sentences: Sequence[str]) -> list[html.H2 | html.Ul]:
@@ -31,15 +66,31 @@ def list_part(title: str, sentences: Sequence[str]) -> list[html.H2 | html.Ul]:
     return [html.H2(title), html.Ul([html.Li(s) for s in sentences], className="soft")]
 
 
-def choice_part(label: str, name: str) -> html.Div:
+def choice_part(
+    label: str, name: str, *, searchable: bool = False, several: bool = False
+) -> html.Div:
     """A labelled drop-down, filled by the page's callback."""
-    box = dcc.Dropdown(id=name, clearable=False, searchable=False)
+    box = dcc.Dropdown(id=name, clearable=several, searchable=searchable, multi=several)
     return html.Div([html.Label(label, htmlFor=name), box])
 
 
-def graph_part(figure: object, name: str) -> dcc.Graph:
-    """A figure that follows the width of the page."""
-    return dcc.Graph(id=name, figure=figure, config={"displayModeBar": False}, responsive=True)
+def text_part(label: str, name: str, *, placeholder: str = "") -> html.Div:
+    """A labelled line of text; the page answers half a second after the last key."""
+    box = dcc.Input(id=name, type="text", debounce=0.5, placeholder=placeholder)
+    return html.Div([html.Label(label, htmlFor=name), box])
+
+
+def page_part(page: str, question: str, controls: Sequence[Part]) -> html.Div:
+    """A page without its content: question, answer, controls; `follow_url` fills it in."""
+    return html.Div(
+        [
+            dcc.Location(id=f"{page}-url", refresh=False),
+            html.H1(question),
+            html.P(id=f"{page}-answer", className="answer", role="status"),
+            html.Div(list(controls), className="controls"),
+            html.Div(id=f"{page}-content", className="content"),
+        ]
+    )
 
 
 def read_query(search: str | None) -> dict[str, str]:
@@ -47,7 +98,16 @@ def read_query(search: str | None) -> dict[str, str]:
     return {key: values[-1] for key, values in parse_qs((search or "").lstrip("?")).items()}
 
 
-def write_query(state: dict[str, str]) -> str:
+def write_query(state: Mapping[str, str]) -> str:
     """The query string of the values that are not empty."""
     text = urlencode({key: value for key, value in state.items() if value})
     return f"?{text}" if text else ""
+
+
+def _cell(text: str) -> html.Td:
+    return html.Td(text, className="long" if is_long(text) else None)
+
+
+def _save_button(kind: str, name: str, label: str, **data: str) -> html.Button:
+    said = {"aria-label": f"Save {label} as {kind.upper()}", "data-save": kind, "data-name": name}
+    return html.Button(kind.upper(), type="button", **said, **data)

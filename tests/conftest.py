@@ -6,6 +6,7 @@ of the tiny experiment, a migrated MLflow database.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -156,3 +157,47 @@ def make_lab(tmp_path: Path, empty_lab: Path, request: pytest.FixtureRequest) ->
         return lab
 
     yield make
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Headless Chromium without a network; `browser.downloads` is where its files arrive.
+
+    tests/browsing.py says what to do with it. One a session: a test leaves no window size and no
+    unread complaint behind.
+    """
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    driver = shutil.which("chromedriver")
+    if not chromium or not driver:
+        reason = "no browser: chromium and chromedriver are not installed"
+        if os.environ.get("BIRDLAB_REQUIRE_BROWSER") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        # Any name but this machine's leads nowhere: what needs a network fails loudly.
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
+    ):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    opened = webdriver.Chrome(options=options, service=Service(driver))
+    opened.downloads = tmp_path_factory.mktemp("downloads")
+    opened.execute_cdp_cmd(
+        "Browser.setDownloadBehavior",
+        {"behavior": "allow", "downloadPath": str(opened.downloads)},
+    )
+    yield opened
+    opened.quit()

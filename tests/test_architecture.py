@@ -74,7 +74,17 @@ ALLOWED = {
         "birdlab.evaluate.metrics",
         "birdlab.evaluate.windows",
     ),
-    "dashboards": ("birdlab.errors", "birdlab.lab", "birdlab.study", "dashboards"),
+    "dashboards": (
+        "birdlab.errors",
+        "birdlab.evaluate",
+        "birdlab.lab",
+        "birdlab.recorded",
+        "birdlab.runtables",
+        "birdlab.spec",
+        "birdlab.study",
+        "birdlab.tracking.index",
+        "dashboards",
+    ),
 }
 """Rooms that may import less than everything above them."""
 

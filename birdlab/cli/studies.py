@@ -25,19 +25,13 @@ def dashboard(
     Example: birdlab dashboard --export site/
     """
     from birdlab.lab import open_lab
-    from birdlab.study.ledger import load_ledger
-    from birdlab.study.tables import StudyTables
-    from birdlab.tracking.index import load_cells, load_runs
     from dashboards.app import export_static, serve
+    from dashboards.source import LabSource
 
-    lab = open_lab(extensions=False)
-
-    def load_tables() -> StudyTables:
-        return StudyTables(load_runs(lab), load_cells(lab), load_ledger(lab.ledger))
-
+    source = LabSource(open_lab(extensions=False))
     if export is not None:
-        for path in export_static(load_tables, export):
+        for path in export_static(source, export):
             typer.echo(f"wrote {path}")
         return
     typer.echo(f"dashboard on http://{host}:{port}  (Ctrl-C ends it)")
-    serve(load_tables, host, port)
+    serve(source, host, port)

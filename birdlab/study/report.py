@@ -17,6 +17,8 @@ from birdlab.study.ranking import Ranking, p_text
 
 LONG_TEXT = 30
 PAGE_CSS = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+PAGE_JS = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
+"""What the buttons of a page do that save its tables and figures."""
 
 
 @dataclass(frozen=True)

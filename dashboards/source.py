@@ -1,0 +1,136 @@
+"""What the pages read of a lab, each file once as long as it stays as it is."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from birdlab.errors import ResolveError
+from birdlab.evaluate.outputs import load_outputs
+from birdlab.evaluate.score import FoldTable, fold_table
+from birdlab.lab import Lab
+from birdlab.recorded import AS_IS, is_foreign, load_record, spec_of
+from birdlab.runtables import load_curves, load_table, tables_folder
+from birdlab.spec.parts import EvaluateSpec
+from birdlab.study.ledger import load_ledger
+from birdlab.study.tables import StudyTables
+from birdlab.tracking.index import load_cells, load_runs, load_sweeps
+
+FRESH_S = 5.0
+"""Files are looked at again after this many seconds: one click asks for the same several times."""
+KEPT = 12
+"""How many tables of single runs are kept of each kind; stored outputs can be 20 MB a run."""
+
+T = TypeVar("T")
+
+
+class LabSource:
+    """The tables of a lab, and what single runs hold when a page asks for it.
+
+    Everything is kept while the files it comes from stay as they are. What is returned is shared:
+    pages never change it. A run is named by its spec_id as in `tables().runs`; ResolveError for
+    one that is not there. Safe to call from several threads.
+    """
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self._lock = threading.RLock()
+        self._looked_at = float("-inf")
+        self._held: tuple[object, StudyTables] | None = None
+        self._kept: dict[str, OrderedDict[Any, Any]] = {}
+
+    def tables(self) -> StudyTables:
+        """Runs, cells and ledger; files are looked at every 5 s, and read where they changed."""
+        with self._lock:
+            now = time.monotonic()
+            if self._held is None or now - self._looked_at > FRESH_S:
+                state = self.state()
+                if self._held is None or self._held[0] != state:
+                    self._held = (state, self.read_tables())
+                self._looked_at = now
+            return self._held[1]
+
+    def state(self) -> object:
+        """What is equal as long as no file that `read_tables` reads was written."""
+        return [_stamp(path) for path in (*sorted(self.lab.runs.glob("*.json")), self.lab.ledger)]
+
+    def read_tables(self) -> StudyTables:
+        """Runs, cells and ledger read from the lab's files."""
+        return StudyTables(load_runs(self.lab), load_cells(self.lab), load_ledger(self.lab.ledger))
+
+    def sweeps(self) -> Mapping[str, Mapping[str, Any]]:
+        """The record of every sweep by name."""
+        folder = self.lab.stores / "sweeps"
+        state = [_stamp(path) for path in sorted(folder.glob("*.json"))]
+        return self.keep("sweeps", "", state, lambda: load_sweeps(self.lab))
+
+    def record(self, run: str) -> Mapping[str, Any]:
+        """The record of a run."""
+        return self.of_run("record", run, lambda: load_record(self.lab, run))
+
+    def classes(self, run: str) -> pd.DataFrame:
+        """code, support, ap and auc of each class of a run; no rows where they are not stored."""
+        folder = tables_folder(self.lab, run)
+        return self.of_run("classes", run, lambda: load_table(folder, "classes"))
+
+    def curves(self, run: str) -> pd.DataFrame:
+        """What each epoch of each cell said: stage, fold, seed, step, key, value; maybe no rows."""
+        cells = [cell["cell_id"] for cell in self.record(run)["cells"]]
+        return self.of_run("curves", run, lambda: load_curves(self.lab, cells))
+
+    def fold_tables(self, run: str) -> Mapping[tuple[int, int], FoldTable]:
+        """Truth and deployed probabilities by (fold, seed); empty for a run without outputs."""
+        return self.of_run("fold_tables", run, lambda: _fold_tables(self.lab, self.record(run)))
+
+    def of_run(self, kind: str, run: str, read: Callable[[], T]) -> T:
+        """What `read` returns, kept while the record of the run stays as it is."""
+        if run not in set(self.tables().runs["run"]):
+            raise ResolveError("there is no such run in this lab", got=run)
+        return self.keep(kind, run, _stamp(self.lab.runs / f"{run}.json"), read)
+
+    def keep(self, kind: str, key: object, state: object, read: Callable[[], T]) -> T:
+        """What `read` returned when `state` was the same; else it is read now.
+
+        The 12 values of a kind that were asked for last are kept.
+        """
+        with self._lock:
+            held = self._kept.setdefault(kind, OrderedDict())
+            if key not in held or held[key][0] != state:
+                held[key] = (state, read())
+            held.move_to_end(key)
+            while len(held) > KEPT:
+                held.popitem(last=False)
+            value: T = held[key][1]
+            return value
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    """The name, time and size of a file; zeros for one that is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return path.name, 0, 0
+    return path.name, found.st_mtime_ns, found.st_size
+
+
+def _fold_tables(lab: Lab, record: Mapping[str, Any]) -> dict[tuple[int, int], FoldTable]:
+    if is_foreign(record):
+        said = record.get("foreign", {})
+        output, evaluate = AS_IS, EvaluateSpec(secondary=said.get("secondary", "count"))
+    else:
+        spec = spec_of(record)
+        output, evaluate = spec.output, spec.evaluate
+    found = {}
+    for cell in record["cells"]:
+        if cell.get("eval_id") is not None and cell["fold"] is not None:
+            folder = lab.cells / cell["cell_id"] / f"outputs-{cell['eval_id']}"
+            if folder.is_dir():
+                key = int(cell["fold"]), int(cell["seed"])
+                found[key] = fold_table(load_outputs(folder), output, evaluate)
+    return found
