@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from dash import Dash, html
+from dash import Dash, Input, Output, dcc, html
 
-from birdlab.study.figures import plot_cv_lb
+from birdlab.study import cvlb_figures as figures
+from birdlab.study import cvlb_tables as words
+from birdlab.study.cvlb import CvLbStudy
+from birdlab.study.cvlb_shake import Shake
+from birdlab.study.cvlb_view import (
+    CvLbChoice,
+    CvLbView,
+    build_cv_lb_view,
+    choice_of,
+    compare_view_estimators,
+)
 from birdlab.study.tables import StudyTables
-from birdlab.study.views import CvLbChoice, CvLbView, build_cv_lb_view
 from dashboards.parts import (
     Part,
     choice_part,
@@ -24,7 +33,11 @@ from dashboards.static import html_of
 
 PATH, FILE, TITLE = "/cv-lb", "cv_lb.html", "CV and leaderboard"
 QUESTION = "How far can cross-validation be trusted to rank models on the leaderboard?"
-CONTROLS = ("lb", "metric", "cv", "runs")
+CONTROLS = tuple(asdict(CvLbChoice()))
+LEGEND = (
+    "Bars: lowest to highest fold. Dotted line: the same rank on both; above it the leaderboard "
+    "likes a run better than CV does."
+)
 
 
 def build_layout() -> html.Div:
@@ -33,16 +46,35 @@ def build_layout() -> html.Div:
         choice_part("Leaderboard column", "cv-lb-lb"),
         choice_part("Its metric", "cv-lb-metric"),
         choice_part("CV estimate", "cv-lb-cv"),
+        choice_part("Kind of submission", "cv-lb-like"),
+        choice_part("Rows, classes and folds", "cv-lb-pool", none="comparable only"),
+        choice_part("Split", "cv-lb-split", none="all"),
+        choice_part("Backbone family", "cv-lb-family", none="all"),
+        choice_part("Checkpoint rule", "cv-lb-checkpoint", none="all"),
+        choice_part("Band", "cv-lb-band", none="all"),
+        choice_part("Colour", "cv-lb-colour", none="one"),
         text_part("Runs that contain", "cv-lb-runs", placeholder="name, id or delta"),
     ]
     return page_part("cv-lb", QUESTION, controls)
 
 
 def register_callbacks(app: Dash, source: LabSource) -> None:
-    """Keep controls, URL and content of the page in step."""
-    follow_url(
-        app, "cv-lb", CONTROLS, lambda wanted: _show(source.tables(), wanted), texts={"runs"}
+    """Keep controls, URL and content of the page in step; the estimators follow by themselves."""
+
+    def show(wanted: State) -> Shown:
+        shown, view = _show(source.tables(), wanted)
+        later = [dcc.Store(id="cv-lb-state", data=shown.state), html.Div(id="cv-lb-estimators")]
+        return Shown(
+            shown.state, shown.options, shown.answer, [*shown.content, *later] if view.study else ()
+        )
+
+    follow_url(app, "cv-lb", CONTROLS, show, texts={"runs"})
+
+    @app.callback(  # type: ignore[untyped-decorator]
+        Output("cv-lb-estimators", "children"), Input("cv-lb-state", "data")
     )
+    def compare(state: State) -> list[Part]:
+        return _lay_out_estimators(source.tables(), choice_of(dict(state)))
 
 
 def build_static(source: LabSource) -> str:
@@ -51,34 +83,131 @@ def build_static(source: LabSource) -> str:
     first = build_cv_lb_view(tables, CvLbChoice())
     wanted = [
         {"metric": metric, "lb": lb}
-        for metric in first.metric_options
-        for lb in build_cv_lb_view(tables, CvLbChoice(metric=metric)).lb_options
+        for metric in first.options["metric"]
+        for lb in build_cv_lb_view(tables, CvLbChoice(metric=metric)).options["lb"]
     ]
-    sections = [
-        (f"{choice['lb']} leaderboard, {choice['metric']}", _show(tables, choice))
-        for choice in wanted
-    ]
-    shown = sections or [("", _show(tables, {}))]
-    return html_of([section_part(title, page) for title, page in shown])
+    sections = []
+    for choice in wanted or [{}]:
+        shown, view = _show(tables, choice)
+        title = f"{choice['lb']} leaderboard, {choice['metric']}" if choice else ""
+        later = _lay_out_estimators(tables, view.choice) if view.study else []
+        sections += [section_part(title, shown), *later]
+    return html_of(sections)
 
 
-def _show(tables: StudyTables, wanted: State) -> Shown:
-    choice = CvLbChoice(**{name: wanted.get(name, "") for name in CONTROLS})
-    view = build_cv_lb_view(tables, choice)
-    options = {"lb": view.lb_options, "metric": view.metric_options, "cv": view.cv_options}
-    return Shown(asdict(view.choice), options, view.answer, _lay_out(view))
+def _show(tables: StudyTables, wanted: State) -> tuple[Shown, CvLbView]:
+    view = build_cv_lb_view(tables, choice_of(dict(wanted)))
+    return Shown(asdict(view.choice), view.options, view.answer, _lay_out(view)), view
 
 
 def _lay_out(view: CvLbView) -> list[Part]:
-    if view.figure is None:
+    if view.study is None or view.figure is None or view.ranks is None:
         return []
+    study = view.study
     return [
-        figure_part(plot_cv_lb(view.figure), "cv-lb-scatter"),
-        html.P("Bars: lowest to highest fold.", className="soft"),
-        html.H2("How strong is the relation"),
-        table_part(view.statistics, "cv_lb_statistics"),
+        html.Ul([html.Li(sentence) for sentence in study.sentences]),
+        figure_part(figures.plot_cv_lb(view.figure), "cv-lb-scatter", title="CV and leaderboard"),
+        html.P(LEGEND, className="soft"),
         *list_part("Chosen scores", view.chosen),
         *list_part("Left out", view.left_out),
         html.H2("Runs"),
-        table_part(view.runs, "cv_lb"),
+        table_part(view.runs, "cv_lb", title="runs"),
+        *_lay_out_relation(study),
+        *_lay_out_order(study),
+        html.H2("Who moves"),
+        figure_part(figures.plot_ranks(view.ranks), "cv-lb-ranks", title="ranks"),
+        *_lay_out_runs(study),
+        *(_lay_out_shake(study.shake) if study.shake else []),
+    ]
+
+
+def _lay_out_relation(study: CvLbStudy) -> list[Part]:
+    rounding = study.rounding
+    rounded = (
+        [
+            f"Leaderboard scores have {rounding.digits} decimals, and {rounding.tied:.1%} of the "
+            f"pairs are tied: rounding alone puts Spearman anywhere from {rounding.low:+.2f} to "
+            f"{rounding.high:+.2f}."
+        ]
+        if rounding.digits is not None and rounding.low == rounding.low
+        else []
+    )
+    return [
+        html.H2("How strong is the relation"),
+        table_part(words.statistics_words(study), "cv_lb_statistics", title="correlations"),
+        html.Ul([html.Li(text) for text in (*rounded, *study.methods)], className="soft"),
+        html.H2("Does it hold at the top"),
+        table_part(words.bands_words(study), "cv_lb_bands", title="bands", data=study.bands),
+        html.H2("Does it hold in parts"),
+        table_part(words.groups_words(study), "cv_lb_groups", title="groups", data=study.groups),
+    ]
+
+
+def _lay_out_order(study: CvLbStudy) -> list[Part]:
+    curve = (
+        [
+            figure_part(
+                figures.plot_resolution(study.curve, study.resolution),
+                "cv-lb-resolution",
+                title="resolution",
+            ),
+            html.P(
+                "Pairs of runs with at least this CV gap: how many the leaderboard orders as CV "
+                "does. Dotted: 80 %. Upright: the smallest gap from which on it is 80 % or more.",
+                className="soft",
+            ),
+        ]
+        if len(study.curve)
+        else []
+    )
+    return [
+        html.H2("Which CV gaps mean something"),
+        *curve,
+        table_part(words.shares_words(study), "cv_lb_gaps", title="gaps", data=study.shares),
+    ]
+
+
+def _lay_out_runs(study: CvLbStudy) -> list[Part]:
+    candidates = words.best_words(study.best)
+    best = (
+        [
+            html.H2("Is the CV-best the leaderboard-best"),
+            table_part(candidates, "cv_lb_best", title="candidates", data=study.best.candidates),
+            html.Ul([html.Li(text) for text in study.best.left_out], className="soft"),
+        ]
+        if len(candidates)
+        else []
+    )
+    influence = table_part(
+        words.influence_words(study), "cv_lb_influence", title="influence", data=study.influence
+    )
+    return [*best, html.H2("Which runs carry the relation"), influence]
+
+
+def _lay_out_shake(shake: Shake) -> list[Part]:
+    return [
+        html.H2("Between public and private"),
+        table_part(words.regrets_words(shake), "cv_lb_regrets", title="regret of choices"),
+        table_part(words.moves_words(shake), "cv_lb_moves", title="moves", data=shake.moves),
+    ]
+
+
+def _lay_out_estimators(tables: StudyTables, choice: CvLbChoice) -> list[Part]:
+    comparison = compare_view_estimators(tables, choice)
+    if len(comparison.table) < 2 or "low" not in comparison.table:
+        return []
+    table = words.estimators_words(comparison)
+    return [
+        html.H2("Which CV estimate predicts the leaderboard"),
+        html.Ul([html.Li(text) for text in comparison.sentences]),
+        figure_part(
+            figures.plot_estimators(comparison), "cv-lb-estimator-figure", title="estimators"
+        ),
+        html.P(
+            "Bars: 95 % intervals. Dotted: what the best of as many estimates reaches one time in "
+            "20 when the leaderboard is shuffled.",
+            className="soft",
+        ),
+        table_part(table, "cv_lb_estimators", title="estimators", data=comparison.table),
+        html.Ul([html.Li(text) for text in comparison.left_out], className="soft"),
     ]

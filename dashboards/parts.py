@@ -19,10 +19,13 @@ Part = Any
 """A Dash component, or a text."""
 
 
-def table_part(table: pd.DataFrame, name: str, *, title: str = "") -> html.Div:
+def table_part(
+    table: pd.DataFrame, name: str, *, title: str = "", data: pd.DataFrame | None = None
+) -> html.Div:
     """A table that scrolls inside its own box, with a button that saves it as `<name>.csv`.
 
     Every cell is text. The first 200 rows are shown and the rest is counted; the CSV holds all.
+    `data` is what the CSV holds where the table shows rounded numbers.
     """
     head = html.Thead(html.Tr([html.Th(str(column), scope="col") for column in table.columns]))
     rows = [
@@ -42,7 +45,9 @@ def table_part(table: pd.DataFrame, name: str, *, title: str = "") -> html.Div:
         if len(table) > SHOWN_ROWS
         else []
     )
-    button = _save_button("csv", name, label, **{"data-csv": csv_text(table)})
+    button = _save_button(
+        "csv", name, label, **{"data-csv": csv_text(table if data is None else data)}
+    )
     return html.Div([box, *more, html.Div(button, className="saves")], className="table-part")
 
 
@@ -67,10 +72,16 @@ def list_part(title: str, sentences: Sequence[str]) -> list[html.H2 | html.Ul]:
 
 
 def choice_part(
-    label: str, name: str, *, searchable: bool = False, several: bool = False
+    label: str, name: str, *, searchable: bool = False, several: bool = False, none: str = ""
 ) -> html.Div:
-    """A labelled drop-down, filled by the page's callback."""
-    box = dcc.Dropdown(id=name, clearable=several, searchable=searchable, multi=several)
+    """A labelled drop-down, filled by the page's callback.
+
+    `none` is shown where nothing is chosen, which is then a choice too.
+    """
+    clearable = several or bool(none)
+    box = dcc.Dropdown(
+        id=name, clearable=clearable, searchable=searchable, multi=several, placeholder=none
+    )
     return html.Div([html.Label(label, htmlFor=name), box])
 
 

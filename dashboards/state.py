@@ -73,8 +73,8 @@ def follow_url(
             "answer": shown.answer,
             "content": list(shown.content),
             "values": {
-                name: _split(shown.state[name]) if name in several else shown.state[name]
-                for name in controls
+                name: _split(value) if name in several else value or None
+                for name, value in shown.state.items()
             },
             "options": {name: shown.options[name] for name in drop_downs},
         }

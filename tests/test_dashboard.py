@@ -10,7 +10,18 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from browsing import DRAWN, HOSTILE, MadeSource, complaints, fits, save, serving, sized, wait
+from browsing import (
+    DRAWN,
+    HOSTILE,
+    MadeSource,
+    choose,
+    complaints,
+    fits,
+    save,
+    serving,
+    sized,
+    wait,
+)
 from test_study_tables import build_synthetic
 from werkzeug.serving import make_server
 
@@ -86,27 +97,30 @@ def address() -> Iterator[str]:
 
 
 ANSWER = "(document.querySelector('#cv-lb-answer') || {}).textContent"
-N_ROWS = "[...document.querySelectorAll('tbody')].pop()?.rows.length"
+N_ROWS = "document.querySelector('[aria-label=\"Table: runs\"] tbody')?.rows.length"
+N_POINTS = "document.querySelectorAll('#cv-lb-scatter .point').length"
+SAID = "document.querySelector('#cv-lb-content ul')?.textContent"
 
 
 @pytest.mark.browser
 def test_the_page_renders_and_a_filter_changes_the_numbers(browser: Any, address: str) -> None:
-    from selenium.webdriver.common.by import By
-
     browser.get(f"{address}/cv-lb")
-    assert wait(browser, f"{DRAWN} === 24 && {N_ROWS} === 24")
-    answer = wait(browser, ANSWER)
-    assert "over 24 runs" in answer
-    box = browser.find_element(By.ID, "cv-lb-runs")
+    assert wait(browser, f"{N_POINTS} === 24 && {N_ROWS} === 24")
+    assert wait(browser, ANSWER).startswith("CV ranks the field")
+    assert "Over 24 runs" in browser.execute_script(f"return {SAID}")
+    assert wait(browser, "document.querySelectorAll('#cv-lb-estimator-figure .point').length === 3")
+    box = browser.find_element("id", "cv-lb-runs")
     box.send_keys("run 1")
-    assert wait(browser, f"{N_ROWS} === 11 && {DRAWN} === 11")
-    assert "over 11 runs" in browser.execute_script(f"return {ANSWER}")
+    assert wait(browser, f"{N_ROWS} === 11 && {N_POINTS} === 11")
+    assert "Over 11 runs" in browser.execute_script(f"return {SAID}")
     assert wait(browser, "location.search.includes('runs=run+1')")
     box.send_keys("1")
     assert wait(browser, f"{ANSWER}.startsWith('No verdict: 1 run')")
     browser.back()
     assert wait(browser, f"{N_ROWS} === 11")
     assert browser.execute_script("return document.querySelector('#cv-lb-runs').value") == "run 1"
+    choose(browser, "cv-lb-band", "top half by CV")
+    assert wait(browser, f"{N_ROWS} === 6 && location.search.includes('band=top+half')")
     assert complaints(browser) == []
 
 
@@ -136,10 +150,10 @@ def test_tables_and_figures_are_saved(
 @pytest.mark.browser
 def test_the_url_holds_the_state(browser: Any, address: str) -> None:
     browser.get(f"{address}/cv-lb?lb=private&cv=cv/macro_auc&runs=run")
-    assert wait(browser, f"{ANSWER}?.includes('private padded_cmap')")
+    assert wait(browser, f"{SAID}?.includes('private padded_cmap')")
     assert wait(browser, "document.querySelector('.xtitle')?.textContent === 'cv/macro_auc'")
     browser.get(f"{address}/cv-lb?lb=nothing&metric=none")
-    assert wait(browser, f"{ANSWER}?.includes('public padded_cmap')")
+    assert wait(browser, f"{SAID}?.includes('public padded_cmap')")
     assert complaints(browser) == []
 
 

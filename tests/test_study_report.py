@@ -20,14 +20,8 @@ from birdlab.study.report import (
     sweep_report_html,
     table_html,
 )
-from birdlab.study.tables import StudyTables, pair_cv_lb
-from birdlab.study.views import (
-    CvLbChoice,
-    build_ablation_view,
-    build_cv_lb_view,
-    csv_text,
-    parse_setting,
-)
+from birdlab.study.tables import StudyTables
+from birdlab.study.views import build_ablation_view, csv_text, parse_setting
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 
@@ -49,21 +43,6 @@ class _Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.tags[-1:] != ["script"]:
             self.words += data
-
-
-def test_scatter_info_holds_the_fold_spread() -> None:
-    pairs = pair_cv_lb(build_synthetic(6), metric="padded_cmap")
-    info = figures.get_cv_lb_info(pairs, cv_label="CV", lb_label="LB")
-    for low, cv, high, folds in zip(
-        info.fold_low, info.cv, info.fold_high, pairs["fold_scores"], strict=True
-    ):
-        assert low == min(folds) <= cv <= high == max(folds)
-    trace = figures.plot_cv_lb(info).data[0]
-    np.testing.assert_allclose(np.array(trace.error_x.array) + trace.x, info.fold_high)
-    np.testing.assert_allclose(np.array(trace.x) - trace.error_x.arrayminus, info.fold_low)
-    bare = pairs.assign(fold_scores=[[] for _ in pairs.index], cv_sd=[0.01] * 3 + [np.nan] * 3)
-    info = figures.get_cv_lb_info(bare, cv_label="CV", lb_label="LB")
-    np.testing.assert_allclose(np.subtract(info.fold_high, info.cv), [0.01] * 3 + [0.0] * 3)
 
 
 def test_forest_draws_each_arm_once_with_its_interval() -> None:
@@ -194,32 +173,9 @@ def test_table_cells_are_rounded_and_escaped() -> None:
     assert "<td>1</td>" in text and f"<td class='long'>{'x' * 40}</td>" in text
 
 
-def test_the_view_answers_and_counts_what_the_filter_takes() -> None:
-    tables = build_synthetic(24)
-    view = build_cv_lb_view(tables, CvLbChoice())
-    assert view.choice == CvLbChoice("public", "padded_cmap", "cv/padded_cmap", "")
-    assert view.lb_options == ["public", "private"] and view.result is not None
-    assert view.answer == view.result.verdict and len(view.runs) == 24 and view.left_out == []
-    assert "floor" in view.runs
-    assert "floor" not in build_cv_lb_view(tables, CvLbChoice(cv="cv/macro_auc")).runs
-    assert list(view.statistics["statistic"]) == ["Spearman", "Kendall tau-b", "Pearson"]
-    few = build_cv_lb_view(tables, CvLbChoice(runs=" RUN 23 "))
-    assert set(few.runs["name"]) == {"run 23"}
-    eleven = build_cv_lb_view(tables, CvLbChoice(runs="run 1"))
-    assert len(eleven.runs) == 11 and "13 of 24 runs by the filter" in eleven.left_out[0]
-    assert "pure noise" in eleven.left_out[0]
-    none = build_cv_lb_view(tables, CvLbChoice(runs="no such run"))
-    assert none.answer.startswith("No verdict: 0 runs") and none.runs.empty
-    odd = build_cv_lb_view(tables, CvLbChoice(lb="x", metric="y", cv="z"))
-    assert odd.choice == view.choice
-
-
-def test_views_without_scores_say_what_to_do() -> None:
+def test_an_empty_ablation_view_says_what_to_do() -> None:
     tables = build_synthetic(3)
-    no_lb = StudyTables(tables.runs, tables.cells, tables.ledger.iloc[:0])
-    assert "birdlab lb add" in build_cv_lb_view(no_lb, CvLbChoice()).answer
     nothing = StudyTables(tables.runs.iloc[:0], tables.cells.iloc[:0], tables.ledger.iloc[:0])
-    assert "birdlab run" in build_cv_lb_view(nothing, CvLbChoice()).answer
     assert "birdlab sweep" in build_ablation_view(nothing).answer
 
 

@@ -12,10 +12,11 @@ import pytest
 
 from birdlab.errors import DataError
 from birdlab.study.chosen import MARK
+from birdlab.study.cvlb_view import CvLbChoice, build_cv_lb_view
 from birdlab.study.ledger_row import COLUMNS
 from birdlab.study.submission_kinds import KIND_FIELDS
 from birdlab.study.tables import PAIR_COLUMNS, StudyTables, cv_columns, pair_cv_lb
-from birdlab.study.views import CvLbChoice, build_ablation_view, build_cv_lb_view
+from birdlab.study.views import build_ablation_view
 
 LEDGER_2025 = Path(__file__).parents[2] / "shared" / "data" / "birdclef2025_cv_lb_ledger.csv"
 

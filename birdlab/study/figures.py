@@ -29,19 +29,6 @@ VERDICT_STYLE = {
 
 
 @dataclass(frozen=True)
-class CvLbInfo:
-    """A point per run: CV with the lowest and highest fold, and the leaderboard score."""
-
-    names: list[str]
-    cv: list[float]
-    fold_low: list[float]
-    fold_high: list[float]
-    lb: list[float]
-    cv_label: str
-    lb_label: str
-
-
-@dataclass(frozen=True)
 class RankingInfo:
     """A line per arm, best last (so that it is drawn on top): difference, interval, verdict."""
 
@@ -67,56 +54,6 @@ class ResponseInfo:
     metric: str
 
 
-def get_cv_lb_info(pairs: pd.DataFrame, *, cv_label: str, lb_label: str) -> CvLbInfo:
-    """The points of a CV-against-leaderboard scatter from what `pair_cv_lb` returns.
-
-    The bar of a run goes from its lowest to its highest fold; where no folds are stored, one SD
-    to both sides; where that is not known either, there is none.
-    """
-    low: list[float] = []
-    high: list[float] = []
-    for folds, cv, sd in zip(pairs["fold_scores"], pairs["cv"], pairs["cv_sd"], strict=True):
-        spread = 0.0 if np.isnan(sd) else float(sd)
-        low.append(min(folds) if folds else cv - spread)
-        high.append(max(folds) if folds else cv + spread)
-    return CvLbInfo(
-        [str(name) for name in pairs["name"]],
-        [float(v) for v in pairs["cv"]],
-        low,
-        high,
-        [float(v) for v in pairs["lb"]],
-        cv_label,
-        lb_label,
-    )
-
-
-def plot_cv_lb(info: CvLbInfo) -> go.Figure:
-    """CV to the right, leaderboard up, a bar from the lowest to the highest fold."""
-    cv = np.array(info.cv)
-    figure = go.Figure(
-        go.Scatter(
-            x=info.cv,
-            y=info.lb,
-            mode="markers",
-            text=_escaped(info.names),
-            marker={"color": BLUE, "size": 9, "opacity": 0.85, "line": {"width": 0}},
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": np.maximum(np.array(info.fold_high) - cv, 0).tolist(),
-                "arrayminus": np.maximum(cv - np.array(info.fold_low), 0).tolist(),
-                "color": "rgba(46,134,201,.35)",
-                "thickness": 1,
-                "width": 0,
-            },
-            hovertemplate="%{text}<br>CV %{x:.4f}<br>LB %{y:.4f}<extra></extra>",
-        )
-    )
-    figure.update_xaxes(title=html.escape(info.cv_label))
-    figure.update_yaxes(title=html.escape(info.lb_label))
-    return finish_figure(figure, height=440)
-
-
 def get_ranking_info(ranking: Ranking, *, smallest_effect: float = 0.005) -> RankingInfo:
     """The lines of a forest plot; an arm that shares no cell with the base is left out."""
     table = ranking.table[ranking.table["delta"].notna()].iloc[::-1]
@@ -137,7 +74,7 @@ def plot_ranking(info: RankingInfo) -> go.Figure:
     effect = info.smallest_effect
     figure.add_vrect(-effect, effect, fillcolor=GREY, opacity=0.15, line_width=0)
     figure.add_vline(0, line={"color": GREY, "width": 1})
-    labels = _short_labels(info.arms)
+    labels = label_rows(info.arms)
     for verdict, (colour, symbol) in VERDICT_STYLE.items():
         chosen = [i for i, v in enumerate(info.verdicts) if v == verdict]
         if not chosen:
@@ -150,7 +87,7 @@ def plot_ranking(info: RankingInfo) -> go.Figure:
             y=[labels[i] for i in chosen],
             mode="markers",
             name=verdict,
-            text=_escaped([info.arms[i] for i in chosen]),
+            text=escape_all([info.arms[i] for i in chosen]),
             marker={"color": colour, "symbol": symbol, "size": 10},
             error_x={
                 "type": "data",
@@ -218,7 +155,8 @@ def plot_response(info: ResponseInfo) -> go.Figure:
     return finish_figure(figure, height=380)
 
 
-def _escaped(names: list[str]) -> list[str]:
+def escape_all(names: list[str]) -> list[str]:
+    """The names as Plotly shows them: tags in them are text."""
     return [html.escape(name) for name in names]
 
 
@@ -226,7 +164,7 @@ def _shorten(name: str, most: int = 28) -> str:
     return name if len(name) <= most else f"…{name[1 - most :]}"
 
 
-def _short_labels(names: list[str]) -> list[str]:
+def label_rows(names: list[str]) -> list[str]:
     """Escaped names that fit beside a plot and still differ: zero-width spaces keep twins apart."""
     labels: list[str] = []
     for name in names:
