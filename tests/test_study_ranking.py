@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from birdlab.errors import DataError
-from birdlab.study.contrasts import Contrast, _most_apart, judge_holm, range_tail, residual
+from birdlab.study.contrasts import Contrast, _most_apart, residual
+from birdlab.study.judging import judge_holm
+from birdlab.study.manytests import range_tail
 from birdlab.study.ranking import Ranking, rank_arms
 
 
@@ -65,8 +67,9 @@ def test_the_residual_is_pooled_over_arms() -> None:
     row = ranking.table.set_index("arm").loc["c"]
     raw = 2 * stats.t.sf(abs(row.delta) / (sd * np.sqrt(2 / 5)), 12)
     assert raw <= row.p <= min(1, 3 * raw) + 1e-12
-    critical = stats.t.isf(0.05 / 6, 12) + stats.t.ppf(0.8, 12)
-    assert ranking.minimum_detectable_delta == pytest.approx(critical * sd * np.sqrt(2 / 5))
+    se, critical = sd * np.sqrt(2 / 5), stats.t.isf(0.05 / 6, 12)
+    found = stats.nct.sf(critical, 12, ranking.minimum_detectable_delta / se)
+    assert found == pytest.approx(0.8)
 
 
 @given(st.lists(st.floats(-6, 6), min_size=1, max_size=8))

@@ -167,7 +167,7 @@ def detectable_delta(
     if n_folds < MIN_FOLDS:
         return float("nan")
     df, critical = _test(n_folds, n_arms, alpha)
-    return float(special.nctdtrinc(df, 1 - power, critical)) * _se(noise, n_folds, n_seeds)
+    return float(special.nctdtrinc(df, 1 - power, critical)) * paired_se(noise, n_folds, n_seeds)
 
 
 def chance_to_find(
@@ -183,7 +183,7 @@ def chance_to_find(
     if n_folds < MIN_FOLDS:
         return 0.0
     df, critical = _test(n_folds, n_arms, alpha)
-    return 1 - float(special.nctdtr(df, abs(delta) / _se(noise, n_folds, n_seeds), critical))
+    return 1 - float(special.nctdtr(df, abs(delta) / paired_se(noise, n_folds, n_seeds), critical))
 
 
 def _test(n_folds: int, n_arms: int, alpha: float) -> tuple[int, float]:
@@ -192,8 +192,8 @@ def _test(n_folds: int, n_arms: int, alpha: float) -> tuple[int, float]:
     return df, float(special.stdtrit(df, 1 - alpha / (2 * n_arms)))
 
 
-def _se(noise: NoiseFloor, n_folds: int, n_seeds: int) -> float:
-    """The standard error of a difference of two arms.
+def paired_se(noise: NoiseFloor, n_folds: int, n_seeds: float) -> float:
+    """The standard error of a difference of two arms, which is its SD where both are equal.
 
     A seed that moves all folds together counts where its interval leaves 0 out; elsewhere all
     that a seed changes averages out over folds as well.

@@ -6,6 +6,7 @@ interaction left by a two-way table, arms × folds, and is pooled over the arms 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,29 +14,39 @@ import pandas as pd
 from scipy import special
 
 from birdlab.errors import DataError
-from birdlab.study.contrasts import (
-    EXACT,
-    MIN_FOLDS,
-    Contrast,
+from birdlab.study.contrasts import MIN_FOLDS, Contrast, build_contrasts, fold_means
+from birdlab.study.judging import (
+    Correction,
     Judgement,
-    build_contrasts,
-    detectable_delta,
-    fold_means,
-    judge_holm,
-    judge_tukey,
-    tukey_critical,
+    Method,
+    decide,
+    first_critical,
+    judge,
 )
+from birdlab.study.noise import NoiseFloor, paired_se
+from birdlab.study.power import detectable_delta, more_seeds
+from birdlab.study.verdict_words import arm_sentences, method_sentences, noise_share
+from birdlab.study.verdict_words import p_text as p_text
+
+NAN = float("nan")
 
 
 @dataclass(frozen=True)
 class Ranking:
     """The verdicts on a table of arms.
 
-    `table` has one row per arm, base included, highest difference first: arm, mean, sd (over fold
-    means), n_folds, n_seeds, delta, low, high, p, verdict, noise_share. Differences are to
-    `base`, over the cells both have. `residual_sd` is the SD of one fold mean that neither arm
-    nor fold explains; a true difference of `minimum_detectable_delta` is found in 80 % of such
-    studies (NaN where nothing can be said). `sentences` say it in words, one per arm first.
+    `table` has one row per arm, base included, highest difference first:
+    arm, mean, sd (over fold means), n_folds, n_seeds, delta, low, high, p, verdict, noise_share;
+    low90, high90: the 90 % interval that `within noise` looks at;
+    own_low, own_high, own_p: what low, high and p would be with the variance of this arm and the
+    base alone;
+    nb_low, nb_high: where the difference on new data lies, 95 %, one arm at a time;
+    more_seeds: of an undecided arm, in words, else empty;
+    noise_multiples: the difference in standard errors by the noise floor, NaN without one.
+    Differences are to `base`, over the cells both have. `residual_sd` is the SD of one fold mean
+    that neither arm nor fold explains; a true difference of `minimum_detectable_delta` is found in
+    80 % of such studies (NaN where nothing can be said). `method` is how many arms are allowed
+    for. `sentences` say it in words, one per arm first.
     """
 
     base: str
@@ -43,6 +54,8 @@ class Ranking:
     residual_sd: float
     minimum_detectable_delta: float
     sentences: tuple[str, ...]
+    method: Method = "holm"
+    noise: NoiseFloor | None = None
 
 
 def rank_arms(
@@ -51,16 +64,22 @@ def rank_arms(
     base: str | None,
     smallest_effect: float = 0.005,
     alpha: float = 0.05,
+    correction: Correction = "holm",
+    noise: NoiseFloor | None = None,
+    split_folds: int | None = None,
 ) -> Ranking:
     """The verdict on each arm: better, worse, within noise, undecided, or no verdict.
 
     `scores` has columns arm, fold, seed, score (higher is better), one row per cell. An arm is
-    better or worse when its adjusted p is below `alpha`, within noise when its whole interval
-    lies inside ±`smallest_effect`, undecided otherwise, without verdict under 3 common folds.
-    The interval is taken at the arm's own step of Holm's procedure, so it leaves 0 out exactly
-    when the arm is better or worse. With `base=None` the arm of the highest mean is the base;
-    since it was picked by its score, all pairs are allowed for (Tukey), which costs power.
+    better or worse when its adjusted p is below `alpha`, else within noise when its 90 % interval
+    lies inside ±`smallest_effect`, else undecided; without verdict under 3 common folds.
+    The interval low to high leaves 0 out exactly when the arm is better or worse: with Holm it is
+    taken at the arm's own step. With `base=None` the arm of the highest mean is the base;
+    since it was picked by its score, all pairs are allowed for (Tukey) whatever `correction` says,
+    which costs power.
     An arm whose folds scatter far more than the others' is tested on its own variance.
+    `noise` is the noise floor of the same data; `split_folds` how many folds the split has, where
+    not all of them ran: the training part of each depends on it.
     Raises DataError for a missing column, a score that is no number, a cell that occurs twice,
     fewer than two arms, or a base that is no arm.
     """
@@ -70,35 +89,91 @@ def rank_arms(
         raise DataError(
             "the base is none of the arms", got=chosen, expected=", ".join(map(str, cells.index))
         )
+    method: Method = "tukey" if base is None else correction
     arms = [str(arm) for arm in cells.index if arm != chosen]
     contrasts = build_contrasts(cells, arms, chosen)
     tested = [c for c in contrasts.values() if c.n_folds >= MIN_FOLDS]
-    judged = judge_tukey(tested, alpha, len(cells)) if base is None else judge_holm(tested, alpha)
+    judged = judge(tested, alpha, method, len(cells))
+    own = judge([c.alone() for c in tested], alpha, method, len(cells))
+    n_split = split_folds or scores["fold"].nunique()
     described = _describe(cells)
-    rows = [_base_row(described[chosen])]
-    rows += [
-        _arm_row(described[arm], c, judged.get(arm), smallest_effect, alpha)
-        for arm, c in contrasts.items()
-    ]
+    rows = [{**described[chosen], **_BASE_ROW}]
+    for arm, c in contrasts.items():
+        verdict = decide(c, judged.get(arm), smallest_effect, alpha)
+        row = {**described[arm], "delta": c.delta, **_said(judged.get(arm), own.get(arm))}
+        row |= {"verdict": verdict, "noise_share": noise_share(c), **_expected(c, n_split)}
+        undecided = verdict == "undecided"
+        row["more_seeds"] = more_seeds(c, judged[arm], smallest_effect, noise) if undecided else ""
+        row["noise_multiples"] = _multiples(c, noise)
+        rows.append(row)
     table = (
-        pd.DataFrame(rows)
+        pd.DataFrame(rows)[list(COLUMNS)]
         .sort_values("delta", ascending=False, kind="stable")
         .reset_index(drop=True)
     )
+    residual_sd, detectable = _detectable(tested, alpha, method, len(cells))
+    sentences = arm_sentences(table, contrasts, chosen, smallest_effect)
+    sentences += method_sentences(contrasts, chosen, method, detectable, noise)
+    return Ranking(chosen, table, residual_sd, detectable, tuple(sentences), method, noise)
+
+
+COLUMNS = (
+    *("arm", "mean", "sd", "n_folds", "n_seeds", "delta", "low", "high", "p", "verdict"),
+    *("noise_share", "low90", "high90", "own_low", "own_high", "own_p", "nb_low", "nb_high"),
+    *("more_seeds", "noise_multiples"),
+)
+"""Those of Ranking.table, in order."""
+
+_BASE_ROW: dict[str, object] = {
+    **dict.fromkeys(COLUMNS[6:], NAN),
+    "delta": 0.0,
+    "verdict": "base",
+    "noise_share": "",
+    "more_seeds": "",
+}
+
+
+def _said(judged: Judgement | None, own: Judgement | None) -> dict[str, float]:
+    """The intervals and p of an arm, NaN where nothing was judged."""
+    names = ("low", "high", "p", "low90", "high90")
+    said = {name: NAN if judged is None else getattr(judged, name) for name in names}
+    for name in ("low", "high", "p"):
+        said[f"own_{name}"] = NAN if own is None else getattr(own, name)
+    return said
+
+
+def _expected(c: Contrast, n_split: int) -> dict[str, float]:
+    """Where the difference on new data lies: 95 %, for this arm alone.
+
+    Training parts of folds overlap, so fold differences are not independent; their variance is
+    taken larger by test / train = 1 / (folds of the split - 1).
+    Source: Nadeau and Bengio (2003), Machine Learning 52, the corrected resampled t test.
+    """
+    if c.n_folds < MIN_FOLDS:
+        return {"nb_low": NAN, "nb_high": NAN}
+    se = c.residual_sd * np.sqrt(2 * (1 / c.n_folds + 1 / (n_split - 1)))
+    width = float(special.stdtrit(c.df, 0.975) * se)
+    return {"nb_low": c.delta - width, "nb_high": c.delta + width}
+
+
+def _multiples(c: Contrast, noise: NoiseFloor | None) -> float:
+    """The difference over the SD that two equal arms with these folds and seeds differ by."""
+    if noise is None or c.n_folds == 0:
+        return NAN
+    se = paired_se(noise, c.n_folds, c.n_seeds)
+    return c.delta / se if se > 0 else NAN
+
+
+def _detectable(
+    tested: Sequence[Contrast], alpha: float, method: Method, n_arms: int
+) -> tuple[float, float]:
+    """The residual SD of most arms, and the difference that such a study mostly finds."""
     pooled = [c for c in tested if not c.own_variance]
     typical = max(pooled, key=lambda c: c.df, default=None)
     if typical is None:
-        residual_sd = detectable = float("nan")
-    else:
-        critical = (
-            tukey_critical(alpha, len(cells), typical.df)
-            if base is None
-            else float(special.stdtrit(typical.df, 1 - alpha / (2 * len(tested))))
-        )
-        residual_sd, detectable = typical.residual_sd, detectable_delta(typical, critical)
-    sentences = _arm_sentences(table, contrasts, chosen)
-    sentences += _method_sentences(contrasts, chosen, base is None, detectable)
-    return Ranking(chosen, table, residual_sd, detectable, tuple(sentences))
+        return NAN, NAN
+    critical = first_critical(method, alpha, len(tested), typical.df, n_arms)
+    return typical.residual_sd, detectable_delta(typical.se, typical.df, critical)
 
 
 def _check_scores(scores: pd.DataFrame) -> pd.DataFrame:
@@ -134,34 +209,6 @@ def _pick_base(cells: pd.DataFrame) -> str:
     return str(means.idxmax())
 
 
-def _base_row(described: dict[str, object]) -> dict[str, object]:
-    nan = float("nan")
-    judged = {"delta": 0.0, "low": nan, "high": nan, "p": nan, "verdict": "base"}
-    return {**described, **judged, "noise_share": ""}
-
-
-def _arm_row(
-    described: dict[str, object],
-    c: Contrast,
-    judged: Judgement | None,
-    smallest_effect: float,
-    alpha: float,
-) -> dict[str, object]:
-    nan = float("nan")
-    if judged is None:
-        verdict, p, low, high = "no verdict", nan, nan, nan
-    else:
-        p, low, high = judged.p, judged.low, judged.high
-        if p < alpha:
-            verdict = "better" if c.delta > 0 else "worse"
-        elif max(abs(low), abs(high)) <= smallest_effect:
-            verdict = "within noise"
-        else:
-            verdict = "undecided"
-    said = {"delta": c.delta, "low": low, "high": high, "p": p, "verdict": verdict}
-    return {**described, **said, "noise_share": _noise_share(c)}
-
-
 def _describe(cells: pd.DataFrame) -> dict[str, dict[str, object]]:
     """The mean and the scatter of each arm's folds, and how many folds and seeds it has."""
     seeds = cells.columns.get_level_values("seed")
@@ -177,63 +224,3 @@ def _describe(cells: pd.DataFrame) -> dict[str, dict[str, object]]:
             "n_seeds": seeds[there].nunique(),
         }
     return described
-
-
-def _noise_share(c: Contrast) -> str:
-    """How much of the squared difference noise alone would make: se² of it is expected."""
-    if c.n_folds < MIN_FOLDS or np.isnan(c.se):
-        return "not known"
-    if abs(c.delta) < EXACT:
-        return "no difference"
-    share = (c.se / c.delta) ** 2
-    if share >= 1:
-        return "all of it may be noise"
-    return f"about {100 * share:.0f} % is noise" if share >= 0.01 else "under 1 % is noise"
-
-
-def _arm_sentences(table: pd.DataFrame, contrasts: dict[str, Contrast], base: str) -> list[str]:
-    sentences: list[str] = []
-    for row in table.to_dict("records"):
-        if row["verdict"] == "base":
-            continue
-        c = contrasts[str(row["arm"])]
-        if c.n_folds == 0:
-            sentences.append(f"{c.arm} shares no cell with {base}: nothing to compare.")
-            continue
-        text = f"{c.arm}: {c.delta:+.4f} against {base}"
-        if row["verdict"] == "no verdict":
-            folds = "1 common fold" if c.n_folds == 1 else f"{c.n_folds} common folds"
-            sentences.append(f"{text} on {folds}: no verdict under {MIN_FOLDS} folds.")
-        else:
-            interval = f"({row['low']:+.4f} to {row['high']:+.4f}), p {p_text(row['p'])}"
-            sentences.append(f"{text} {interval}: {row['verdict']}, {row['noise_share']}.")
-    return sentences
-
-
-def _method_sentences(
-    contrasts: dict[str, Contrast], base: str, picked: bool, detectable: float
-) -> list[str]:
-    sentences: list[str] = []
-    if not np.isnan(detectable):
-        sentences.append(
-            f"A true difference of {detectable:.4f} would be found in 80 % of such studies; "
-            "smaller ones mostly stay hidden."
-        )
-    if picked:
-        sentences.append(
-            f"{base} is the base because its mean is the highest; all pairs are allowed for."
-        )
-    for c in contrasts.values():
-        if c.left_out and c.n_folds:
-            cells = "1 cell is" if c.left_out == 1 else f"{c.left_out} cells are"
-            sentences.append(f"{c.arm}: {cells} left out that only it or only {base} has.")
-        if c.own_variance:
-            sentences.append(
-                f"{c.arm} and {base} scatter unlike the other arms and are tested on their own."
-            )
-    return sentences
-
-
-def p_text(p: float) -> str:
-    """A p value as shown: three digits, or that it is below them."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,0 +1,92 @@
+"""How much more evidence a verdict takes: the chance to decide, and the seeds that it needs.
+
+Source: the noncentral t distribution for one test; an integral over the estimated variance for a
+verdict that may fall to either side.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+from scipy import special
+
+from birdlab.study.contrasts import POWER, Contrast, Floats
+from birdlab.study.judging import Judgement
+from birdlab.study.noise import NoiseFloor
+
+MORE_FOLDS = "needs more folds"
+MOST_SEEDS = 100
+"""No study has more seeds: what takes more is said to take over 100."""
+
+
+def detectable_delta(se: float, df: int, critical: float, *, power: float = POWER) -> float:
+    """The true difference that exceeds `critical` standard errors with probability `power`."""
+    return float(special.nctdtrinc(df, 1 - power, critical)) * se
+
+
+def chance_to_decide(
+    delta: float, se: Floats, df: int, critical: float, narrow: float, smallest_effect: float
+) -> Floats:
+    """The chance that a true difference is judged better, worse or within noise: [n], 0 to 1.
+
+    se: [n] true standard errors; critical and narrow: how many estimated ones the two intervals
+    of a Judgement reach to each side. A verdict of the wrong sign counts as decided.
+    """
+    s, share = _scales(df)
+    error = np.maximum(se[:, None], np.finfo(float).tiny)
+    wide = critical * error * s
+    inside = np.clip(smallest_effect - narrow * error * s, 0, wide)
+    open_ = (
+        special.ndtr((wide - delta) / error)
+        - special.ndtr((inside - delta) / error)
+        + special.ndtr((-inside - delta) / error)
+        - special.ndtr((-wide - delta) / error)
+    )
+    return np.asarray(1 - open_ @ share)
+
+
+@lru_cache(maxsize=64)
+def _scales(df: int) -> tuple[Floats, Floats]:
+    """Estimated over true standard deviation at 200 places, and the chance of each."""
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+    p = (nodes + 1) / 2
+    return np.sqrt(special.chdtri(df, 1 - p) / df), weights / 2
+
+
+def more_seeds(
+    c: Contrast, judged: Judgement, smallest_effect: float, noise: NoiseFloor | None = None
+) -> str:
+    """How many seeds more an undecided arm takes to be decided in 80 % of studies, in words.
+
+    Its true difference is taken to be the one seen, its folds and the other arms to stay.
+    "needs more folds" where no number of seeds suffices, since a recipe that likes a fold likes it
+    with every seed. That part of the variance is known from several seeds, or from the noise
+    floor; where it is not, it is taken as none and the number is called a lower bound.
+    """
+    fold_arm, known = _fold_arm_variance(c, noise)
+    first = int(c.n_seeds) + 1
+    seeds = np.arange(first, MOST_SEEDS + first)
+    rest = c.residual_sd**2 - fold_arm
+    variance = fold_arm + rest * c.n_seeds / np.r_[seeds, np.inf]
+    se = np.sqrt(2 * variance / c.n_folds)
+    chance = chance_to_decide(c.delta, se, c.df, judged.critical, judged.narrow, smallest_effect)
+    if chance[-1] < POWER:
+        return MORE_FOLDS
+    enough = np.flatnonzero(chance[:-1] >= POWER)
+    least = "" if known else "at least "
+    if not len(enough):
+        return f"over {MOST_SEEDS} more seeds"
+    n = math.ceil(seeds[enough[0]] - c.n_seeds)
+    return f"{least}{n} more seed{'s' if n > 1 else ''}"
+
+
+def _fold_arm_variance(c: Contrast, noise: NoiseFloor | None) -> tuple[float, bool]:
+    """The variance of a fold mean that seeds do not change, and whether anything tells it."""
+    whole = c.residual_sd**2
+    if not np.isnan(c.repeat_sd):
+        return max(whole - c.repeat_sd**2 / c.n_seeds, 0.0), True
+    if noise is not None and noise.fold_arm is not None:
+        return min(noise.fold_arm.sd**2, whole), True
+    return 0.0, False
