@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from birdlab.record import RunResult
+    from birdlab.study.ranking import Ranking
     from birdlab.sweep.driver import SweepResult
 
 
@@ -97,22 +98,14 @@ def _ranked(result: SweepResult) -> str:
     if result.ranking is None:
         lines += [f"  {a.title}  {r.cv:.4f}" for a, r in result.scored]
         return "\n".join(lines)
-    table = result.ranking.table
-    width = max(len("arm"), *(len(str(arm)) for arm in table["arm"]))
     lines += [
         f"padded cmAP, mean over folds; floor {floor:.4f}; differences to {result.ranking.base}",
         "",
-        f"  {'arm':<{width}}  {'mean':>7} {'sd':>7}  {'delta':>8}  {'interval':<19}  verdict",
+        *_table(result.ranking),
     ]
-    for row in table.sort_values("mean", ascending=False).to_dict("records"):
-        interval = "" if row["low"] != row["low"] else f"{row['low']:+.4f} .. {row['high']:+.4f}"
-        delta = "" if row["arm"] == result.ranking.base else f"{row['delta']:+.4f}"
-        lines.append(
-            f"  {row['arm']:<{width}}  {row['mean']:7.4f} {row['sd']:7.4f}  {delta:>8}  "
-            f"{interval:<19}  {row['verdict']}"
-        )
     lines += [f"  {a.title}: score chosen by {r.chosen}" for a, r in result.scored if r.chosen]
     lines += ["", *(f"  {sentence}" for sentence in result.ranking.sentences)]
+    lines += [f"  {sentence}" for found in result.interactions for sentence in found.sentences]
     if result.sweep.spec.optuna is not None:
         from birdlab.sweep.importance import importance_sentence
 
@@ -123,3 +116,26 @@ def _ranked(result: SweepResult) -> str:
     if result.sweep.spec.expect:
         lines.append(f"  expected: {result.sweep.spec.expect}")
     return "\n".join(lines)
+
+
+def _table(ranking: Ranking) -> list[str]:
+    """The arms, the highest mean first; with a noise floor the differences in multiples of it."""
+    width = max(len("arm"), *(len(str(arm)) for arm in ranking.table["arm"]))
+    known = ranking.noise is not None
+    lines = [
+        f"  {'arm':<{width}}  {'mean':>7} {'sd':>7}  {'delta':>8}  "
+        + (f"{'x noise':>7}  " if known else "")
+        + f"{'interval':<19}  verdict"
+    ]
+    for row in ranking.table.sort_values("mean", ascending=False).to_dict("records"):
+        interval = "" if row["low"] != row["low"] else f"{row['low']:+.4f} .. {row['high']:+.4f}"
+        delta = "" if row["arm"] == ranking.base else f"{row['delta']:+.4f}"
+        multiple = row["noise_multiples"]
+        times = "" if multiple != multiple else f"{multiple:+.1f}"
+        said = ", ".join(text for text in (row["verdict"], row["more_seeds"]) if text)
+        lines.append(
+            f"  {row['arm']:<{width}}  {row['mean']:7.4f} {row['sd']:7.4f}  {delta:>8}  "
+            + (f"{times:>7}  " if known else "")
+            + f"{interval:<19}  {said}"
+        )
+    return lines

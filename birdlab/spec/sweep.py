@@ -76,6 +76,8 @@ class SweepSpec(Spec):
     `leave_one_out`: all bundles, and all but each. `random` and `optuna` search a space.
     `control` names the arm that the others are compared with: by default the base, or all
     bundles, where the form has such an arm, else the best. `race` stops arms that lose to it.
+    `smallest_effect` is the smallest difference that matters: what surely is smaller is within
+    noise. `correction` is how the verdicts allow for several arms against a control.
     """
 
     name: Name
@@ -93,6 +95,7 @@ class SweepSpec(Spec):
     race: RaceSpec | None = None
     control: str | None = None
     smallest_effect: Positive = 0.005
+    correction: Literal["holm", "dunnett"] = "holm"
     expect: str = ""
     notes: str = ""
 

@@ -160,7 +160,7 @@ def residual(means: Floats) -> tuple[float, int]:
     return (0.0 if sd < EXACT else sd), df
 
 
-def arms_of_equal_variance(means: Floats, keep: int) -> list[int]:
+def arms_of_equal_variance(means: Floats, keep: int | None) -> list[int]:
     """The rows of [arms, folds] whose scatter fits the others'; `keep`, the base, always stays.
 
     The arm whose differences to the mean of the others scatter most is left out while an F test

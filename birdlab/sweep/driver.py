@@ -18,14 +18,17 @@ from birdlab.plan import Plan, Progress, silent
 from birdlab.record import RunNote, RunResult
 from birdlab.run import Sink, run_experiments
 from birdlab.spec.arms import sweep_arms
+from birdlab.spec.diff import title_of
 from birdlab.spec.points import SearchSpace
 from birdlab.spec.sweep import Arm, Sweep
+from birdlab.study.interactions import Interaction, sweep_interactions
+from birdlab.study.noise_file import load_noise
 from birdlab.study.racing import SeedRace, saved_cells
 from birdlab.study.ranking import Ranking, rank_arms
 from birdlab.sweep.dryrun import SweepPlan, with_cached
 from birdlab.tasks import Event, Executor, wanted
 from birdlab.tracking.drivers import ALL
-from birdlab.tracking.index import sweep_path
+from birdlab.tracking.index import load_record, sweep_path
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +75,20 @@ class SweepResult:
             for fold, seed, score in zip(*(result.cells[c].tolist() for c in columns), strict=True)
         ]
         return pd.DataFrame(rows, columns=["arm", "fold", "seed", "score"])
+
+    @cached_property
+    def interactions(self) -> tuple[Interaction, ...]:
+        """What every two entries of a grid say about each other; empty for other forms."""
+        grid = self.sweep.spec.grid
+        entries = {
+            key: [title_of({key: value}) for value in (*axis.values, *axis.bundles)]
+            for key, axis in grid.items()
+        }
+        points = {
+            arm.title: {key: title_of({key: value}) for key, value in arm.point.items()}
+            for arm, _ in self.scored
+        }
+        return sweep_interactions(entries, points, self.scores) if len(self.scored) > 3 else ()
 
     @cached_property
     def importance(self) -> dict[str, float]:
@@ -132,13 +149,13 @@ def run_sweep(
         said = () if race is None else (race.sentence, _saved(done))
     else:
         done = _search(sweep, lab, run, wanted)
-    result = _ranked(sweep, done)
+    result = _ranked(sweep, done, lab)
     if sweep.spec.then is not None and result.scored and wanted(ALL):
         cells = sweep.spec.then.cells
         finalists = [arm for arm, _ in result.scored[: sweep.spec.then.top]]
         more = run([sweep.build_arm(a.title, a.delta, cells, point=a.point) for a in finalists])
         titles = {arm.title for arm, _ in more}
-        result = _ranked(sweep, [pair for pair in done if pair[0].title not in titles] + more)
+        result = _ranked(sweep, [pair for pair in done if pair[0].title not in titles] + more, lab)
     result = replace(result, race=said)
     save_sweep(lab, result)
     return result
@@ -191,16 +208,23 @@ def _search(
     return list(done.values())
 
 
-def _ranked(sweep: Sweep, pairs: Sequence[tuple[Arm, RunResult | BirdlabError]]) -> SweepResult:
+def _ranked(
+    sweep: Sweep, pairs: Sequence[tuple[Arm, RunResult | BirdlabError]], lab: Lab
+) -> SweepResult:
     result = SweepResult(sweep, tuple(pairs), None)
     if len(result.scored) < 2:
         return result
     control = sweep.spec.compared_with
-    known = control in {arm.title for arm, _ in result.scored}
+    by_title = {arm.title: run for arm, run in result.scored}
+    one = by_title.get(control or "", result.scored[0][1])
+    data = load_record(lab, one.spec_id)["evaluation"]
     ranking = rank_arms(
         result.scores,
-        base=control if known else None,
+        base=control if control in by_title else None,
         smallest_effect=sweep.spec.smallest_effect,
+        correction=sweep.spec.correction,
+        noise=load_noise(lab, data["rows_hash"], data["classes_hash"]),
+        split_folds=getattr(one.spec.data.folds, "n", None),
     )
     return SweepResult(sweep, tuple(pairs), ranking)
 
@@ -224,6 +248,14 @@ def save_sweep(lab: Lab, result: SweepResult) -> None:
         "failed": [{"title": arm.title, "error": str(e)} for arm, e in result.failed],
         "ranking": None if ranking is None else json.loads(ranking.table.to_json(orient="records")),
         "sentences": [] if ranking is None else list(ranking.sentences),
+        "interactions": [
+            {
+                "names": list(i.names),
+                "table": json.loads(i.table.to_json(orient="records")),
+                "sentences": list(i.sentences),
+            }
+            for i in result.interactions
+        ],
         "importance": result.importance,
         "race": list(result.race),
     }
