@@ -11,7 +11,7 @@ from test_study_tables import load_2025
 
 from birdlab.errors import DataError
 from birdlab.study.cvlb import correlate
-from birdlab.study.cvlb_order import find_resolution, order_share
+from birdlab.study.cvlb_order import find_resolution, order_share, pair_runs
 from birdlab.study.tables import pair_cv_lb
 
 
@@ -79,7 +79,7 @@ def test_resolution_by_brute_force(points: list[tuple[float, float]]) -> None:
     shares = {gap: order_share(cv, lb, gap) for gap in gaps}
     counted = {g: s for g, (n, s) in shares.items() if n >= max(10, 0.05 * pairs)}
     holding = [g for g in counted if all(s >= 0.8 for h, s in counted.items() if h >= g)]
-    gap = find_resolution(cv, lb).gap
+    gap = find_resolution(pair_runs(cv, lb)).gap
     assert np.isnan(gap) if not holding else order_share(cv, lb, gap) == shares[min(holding)]
 
 

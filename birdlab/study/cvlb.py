@@ -9,22 +9,26 @@ import numpy.typing as npt
 import pandas as pd
 
 from birdlab.errors import DataError
-from birdlab.study.cvlb_bands import (
-    MIN_RUNS,
-    Band,
-    band_table,
-    list_bands,
-    list_groups,
-    list_influence,
-    list_partial,
-)
-from birdlab.study.cvlb_best import BestRun, find_best
+from birdlab.study.cvlb_bands import MIN_RUNS, Band, band_table, list_bands
+from birdlab.study.cvlb_best import BestRun, find_best, list_fold_noise
 from birdlab.study.cvlb_correlations import FORMULAS, Correlation, correlate_scores
 from birdlab.study.cvlb_estimators import EstimatorComparison, compare_estimators
-from birdlab.study.cvlb_order import EXACT_RUNS, Resolution, find_resolution, resolve, share_by_gap
+from birdlab.study.cvlb_groups import list_groups, list_partial
+from birdlab.study.cvlb_influence import list_influence
+from birdlab.study.cvlb_order import (
+    EXACT_RUNS,
+    Resolution,
+    find_resolution,
+    pair_runs,
+    resolve,
+    share_by_gap,
+)
 from birdlab.study.cvlb_resamples import (
     DENSE_RUNS,
     Floats,
+    draw_counts,
+    drawn_together,
+    known_names,
     lineage_numbers,
     number_of_draws,
 )
@@ -75,8 +79,8 @@ class CvLbStudy:
     resolution, the claim of 2023, the CV-best, the shake. Under 10 runs both hold a refusal and
     nothing else, whatever the figures. Tables: `bands` (the fields of `Band`), `groups`
     (`list_groups`), `partial` (`list_partial`), `influence` (`list_influence`), `curve`
-    (`resolve`), `shares` (`share_by_gap`). `top` is the band that the answer speaks of. `methods`
-    say in words which were used at this size.
+    (`resolve`), `shares` (`share_by_gap`), `fold_noise` (`list_fold_noise`). `top` is the band
+    that the answer speaks of. `methods` say in words which were used at this size.
     """
 
     metric: str
@@ -96,6 +100,7 @@ class CvLbStudy:
     resolution: Resolution
     curve: pd.DataFrame
     shares: pd.DataFrame
+    fold_noise: pd.DataFrame
     best: BestRun
     shake: Shake | None
     methods: tuple[str, ...]
@@ -106,28 +111,26 @@ def study_cv_lb(
     *,
     metric: str,
     lb_from: float | None = None,
-    n_submissions: int | None = None,
 ) -> CvLbStudy:
     """What the runs of `pairs` say about CV as a judge of leaderboard scores.
 
     `pairs` has a row per run: cv and lb (finite, higher is better), and where known run, name,
     private, fold_scores, split, checkpoint, family, lineage, selected, submitted_at; what is
     missing is not looked at. `lb_from` adds the band of runs with that leaderboard score or more.
-    `n_submissions` were made in all, where that is known. Raises DataError for scores that are
-    missing or no number.
+    Raises DataError for scores that are missing or no number.
     """
     cv, lb = _checked(pairs["cv"], pairs["lb"])
     pairs = pairs.reset_index(drop=True)
     lineages = lineage_numbers(pairs)
-    splits = pairs["split"] if "split" in pairs.columns else None
+    run_pairs = pair_runs(cv, lb)
+    counts = draw_counts(drawn_together(pairs), number_of_draws(len(cv)))
     bands = list_bands(pairs, lb_from=lb_from)
-    resolution, curve = resolve(cv, lb, lineages)
+    resolution, curve = resolve(run_pairs, counts)
     spearman, kendall, pearson = (
         correlate_scores(kind, cv, lb, lineages) for kind in ("spearman", "kendall", "pearson")
     )
-    shares = share_by_gap(cv, lb, lineages, splits)
-    best, top = find_best(pairs), _top(bands)
-    shake = find_shake(pairs, n_submissions=n_submissions)
+    shares = share_by_gap(run_pairs, counts, known_names(pairs, "split"))
+    best, shake, top = find_best(pairs), find_shake(pairs), _top(bands)
     refusal = word_refusal(len(cv), spearman.value, metric)
     sentences = (
         word_field(spearman, metric),
@@ -155,6 +158,7 @@ def study_cv_lb(
         resolution,
         curve,
         shares,
+        list_fold_noise(pairs),
         best,
         shake,
         _methods(len(cv)),
@@ -172,7 +176,7 @@ def correlate(cv: npt.ArrayLike, lb: npt.ArrayLike, *, metric: str) -> CvLb:
     spearman, kendall, pearson = (
         correlate_scores(kind, x, y) for kind in ("spearman", "kendall", "pearson")
     )
-    resolution = find_resolution(x, y)
+    resolution = find_resolution(pair_runs(x, y))
     verdict = word_verdict(spearman, resolution, metric)
     return CvLb(metric, len(x), spearman, kendall, pearson, resolution, verdict)
 

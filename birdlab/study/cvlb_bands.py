@@ -1,4 +1,4 @@
-"""The correlation in a part of the runs: the top by CV or by the leaderboard, and groups."""
+"""The correlation in the top of the runs, by CV or by the leaderboard, and what a cut leaves."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 import pandas as pd
 
-from birdlab.study.cvlb_correlations import Correlation, correlate_scores, formula_interval
+from birdlab.study.cvlb_correlations import EXACT, formula_interval
 from birdlab.study.cvlb_resamples import (
+    MOST_DRAWS,
     Floats,
-    Ints,
     draw_counts,
-    lineage_numbers,
-    number_of_draws,
+    drawn_together,
+    known_names,
     pearson_of,
     percentiles,
     spearman,
-    weighted_ranks,
 )
 
 MIN_RUNS = 10
 SIMULATED_NUMBERS = 200_000
 PARTS = {"top quarter": 0.75, "top half": 0.5}
-GROUPS = ("split", "checkpoint", "family")
+INTERVAL = ("spearman", "low", "high", "boot_low", "boot_high")
+BAND_NUMBERS, FEWEST_BAND_DRAWS = 250_000, 250
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ def list_bands(pairs: pd.DataFrame, *, lb_from: float | None = None) -> tuple[Ba
     are left out, and splits of under 6.
     """
     bands = [cut_band(pairs, "cv", part) for part in PARTS]
-    if "split" in pairs.columns and pairs["split"].nunique() > 1:
-        for split, inside in _largest_first(pairs, "split"):
+    if known_names(pairs, "split") is not None:
+        for split, inside in largest_first(pairs, "split"):
             bands += [cut_band(inside, "cv", part, split=split) for part in PARTS]
     bands += [cut_band(pairs, "lb", part) for part in PARTS]
     if lb_from is not None:
@@ -85,8 +85,8 @@ def cut_band(
         return Band(cut, part, split, 0, 0, nan, *[nan] * 8)
     edge = float(np.quantile(scores, PARTS[part])) if at_least is None else at_least
     inside = pairs[scores >= edge]
-    found, overall = _spearman_in(inside), _value_in(pairs)
-    alone = cut_alone(overall, len(scores), len(inside))
+    found = spearman_in(inside)
+    alone = cut_alone(value_of(*scores_of(pairs)), len(scores), len(inside))
     return Band(
         cut,
         part or f"from {edge:g}",
@@ -94,11 +94,7 @@ def cut_band(
         len(inside),
         len(scores),
         edge,
-        found.value,
-        found.low,
-        found.high,
-        found.cluster_low,
-        found.cluster_high,
+        *found,
         *alone,
     )
 
@@ -124,121 +120,35 @@ def cut_alone(rho: float, n: int, kept: int) -> tuple[float, float, float]:
     return float(left.mean()), *percentiles(left)
 
 
-def list_groups(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Spearman in each split, checkpoint rule and family: by, group, n, spearman, its intervals,
-    and the mean of both scores. Under 10 runs `few` is true: no figure there means anything."""
-    rows = []
-    for by in GROUPS:
-        if by not in pairs.columns:
-            continue
-        for name, inside in _largest_first(pairs, by):
-            found = _spearman_in(inside)
-            rows.append(
-                {
-                    "by": by,
-                    "group": name,
-                    "n": len(inside),
-                    "spearman": found.value,
-                    "low": found.low,
-                    "high": found.high,
-                    "boot_low": found.cluster_low,
-                    "boot_high": found.cluster_high,
-                    "cv": float(inside["cv"].mean()),
-                    "lb": float(inside["lb"].mean()),
-                    "few": len(inside) < MIN_RUNS,
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def list_partial(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Spearman within groups, pooled: what is left once groups of runs differ in both scores.
-
-    Within family, split, checkpoint rule, and family and split at once: within, n_groups, n,
-    spearman, low, high (formula), boot_low, boot_high (lineages drawn whole). Groups of one run
-    hold nothing and are left out.
-    """
-    known = [by for by in ("family", "split", "checkpoint") if by in pairs.columns]
-    both = ["family", "split"]
-    wanted = [[by] for by in known] + ([both] if known[:2] == both else [])
-    rows = [{"within": " and ".join(by), **pool_within(pairs, by)} for by in wanted]
-    return pd.DataFrame(rows)
-
-
-def pool_within(pairs: pd.DataFrame, by: list[str]) -> dict[str, float]:
-    """The pooled rank correlation within groups: n_groups, n, spearman and its intervals.
-
-    Ranks within each group, divided by its size, less their mean; Pearson over all of them. Each
-    group costs the formula one degree of freedom, as in a partial correlation.
-    """
-    numbers = pairs.groupby(by, sort=False, dropna=False).ngroup().to_numpy()
-    inside = pairs[np.bincount(numbers)[numbers] > 1]
-    groups = np.unique(numbers[np.bincount(numbers)[numbers] > 1], return_inverse=True)[1]
-    n, n_groups = len(inside), len(set(groups))
-    nan = float("nan")
-    if n < 3:
-        ends = (nan, nan, nan, nan, nan)
-    else:
-        x, y = (inside[name].to_numpy(dtype=float) for name in ("cv", "lb"))
-        lineages = np.unique(lineage_numbers(inside), return_inverse=True)[1]
-        value = float(_pooled(x, y, groups, np.ones((1, n)))[0])
-        counts = draw_counts(lineages, number_of_draws(n))
-        ends = (
-            value,
-            *formula_interval("spearman", value, n, lost=n_groups - 1),
-            *percentiles(_pooled(x, y, groups, counts)),
-        )
-    names = ("spearman", "low", "high", "boot_low", "boot_high")
-    return {"n_groups": n_groups, "n": n, **dict(zip(names, ends, strict=True))}
-
-
-def list_influence(pairs: pd.DataFrame) -> pd.DataFrame:
-    """What Spearman is without each run: run, name, cv, lb, without, influence; most first.
-
-    `influence` is how much the run adds: all of them less without it.
-    """
-    n = len(pairs)
-    x, y = (pairs[name].to_numpy(dtype=float) for name in ("cv", "lb"))
-    known = pairs[[name for name in ("run", "name", "cv", "lb") if name in pairs.columns]]
-    if n < 3:
-        return known.assign(without=float("nan"), influence=float("nan"))
-    without = spearman(x, y, np.ones((n, n)) - np.eye(n))
-    influence = float(spearman(x, y, np.ones((1, n)))[0]) - without
-    table = known.assign(without=without, influence=influence)
-    order = np.argsort(-np.nan_to_num(np.abs(influence)), kind="stable")
-    return table.iloc[order].reset_index(drop=True)
-
-
 def band_table(bands: Iterable[Band]) -> pd.DataFrame:
     """The bands as a table with a column for each field."""
     return pd.DataFrame([asdict(band) for band in bands], columns=[f.name for f in fields(Band)])
 
 
-def _pooled(x: Floats, y: Floats, groups: Ints, counts: Floats) -> Floats:
-    centred = []
-    for values in (x, y):
-        ranks = np.zeros(counts.shape)
-        for group in range(int(groups.max()) + 1):
-            at = groups == group
-            inside = counts[:, at]
-            total = np.maximum(inside.sum(axis=1, keepdims=True), 1)
-            own = weighted_ranks(values[at], inside)
-            ranks[:, at] = (own - (inside * own).sum(axis=1, keepdims=True) / total) / total
-        centred.append(ranks)
-    return pearson_of(centred[0], centred[1], counts)
-
-
-def _largest_first(pairs: pd.DataFrame, by: str) -> list[tuple[str, pd.DataFrame]]:
+def largest_first(pairs: pd.DataFrame, by: str) -> list[tuple[str, pd.DataFrame]]:
+    """The runs of each name in a column, the most runs first; unknown names left out."""
     named = pairs[pairs[by].notna() & (pairs[by].astype(str) != "")]
     groups = [(str(name), inside) for name, inside in named.groupby(by, sort=True)]
     return sorted(groups, key=lambda group: -len(group[1]))
 
 
-def _spearman_in(pairs: pd.DataFrame) -> Correlation:
-    x, y = (pairs[name].to_numpy(dtype=float) for name in ("cv", "lb"))
-    return correlate_scores("spearman", x, y, lineage_numbers(pairs))
+def spearman_in(pairs: pd.DataFrame) -> tuple[float, float, float, float, float]:
+    """Spearman with the interval by formula, and that over lineages."""
+    x, y = scores_of(pairs)
+    value, nan = value_of(x, y), float("nan")
+    if not abs(value) < 1 - EXACT:
+        return value, nan, nan, nan, nan
+    draws = int(np.clip(BAND_NUMBERS // len(x), FEWEST_BAND_DRAWS, MOST_DRAWS // 2))
+    counts = draw_counts(drawn_together(pairs), draws)
+    low, high = formula_interval("spearman", value, len(x))
+    return value, low, high, *percentiles(spearman(x, y, counts))
 
 
-def _value_in(pairs: pd.DataFrame) -> float:
-    x, y = (pairs[name].to_numpy(dtype=float) for name in ("cv", "lb"))
-    return float(spearman(x, y, np.ones((1, len(x))))[0])
+def scores_of(pairs: pd.DataFrame) -> tuple[Floats, Floats]:
+    """CV and leaderboard scores."""
+    return pairs["cv"].to_numpy(dtype=float), pairs["lb"].to_numpy(dtype=float)
+
+
+def value_of(x: Floats, y: Floats) -> float:
+    """Spearman of all runs, NaN under 2."""
+    return float(spearman(x, y, np.ones((1, len(x))))[0]) if len(x) > 1 else float("nan")

@@ -10,6 +10,7 @@ from scipy import stats
 
 from birdlab.study.cvlb_resamples import (
     CONFIDENCE,
+    MIN_LINEAGES,
     Floats,
     Ints,
     draw_counts,
@@ -20,7 +21,6 @@ from birdlab.study.cvlb_resamples import (
     spearman,
 )
 
-MIN_LINEAGES = 5
 EXACT = 1e-12
 FORMULAS = {
     "spearman": "Bonett & Wright (2000)",

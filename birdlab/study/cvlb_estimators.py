@@ -13,13 +13,13 @@ from birdlab.study.cvlb_correlations import correlate_scores
 from birdlab.study.cvlb_resamples import (
     Floats,
     draw_counts,
+    drawn_together,
     lineage_numbers,
     number_of_draws,
     percentiles,
     spearman,
 )
-
-MOST_ESTIMATORS_SHOWN = 3
+from birdlab.study.words import count_words, list_some
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,10 @@ class EstimatorComparison:
     stays behind that of the first, paired over the same resamples), first (in what share of the
     resamples it is first). `chance` is what the best of these estimators reaches on average when
     the leaderboard is shuffled over the runs, `chance_high` what it stays under in 95 % of the
-    shuffles, and `p` the share of shuffles whose best is as good as the best here.
+    shuffles, and `p` the share of shuffles whose best is as good as the best here. `optimism` is
+    how much too high the first one's Spearman is for having been picked: what the first of a
+    resample has more there than over all runs, on average.
+    Source: Efron (1983).
     """
 
     n: int
@@ -39,6 +42,7 @@ class EstimatorComparison:
     chance: float
     chance_high: float
     p: float
+    optimism: float
     left_out: tuple[str, ...]
     sentences: tuple[str, ...]
 
@@ -80,11 +84,13 @@ def compare_estimators(pairs_by_estimator: Mapping[str, pd.DataFrame]) -> Estima
         )
     table = pd.DataFrame(rows).sort_values("spearman", ascending=False, kind="stable")
     order = table.index.to_numpy()
-    counts = draw_counts(lineages, number_of_draws(n))
+    counts = draw_counts(drawn_together(tables[0]), number_of_draws(n))
     values = np.array([spearman(cv, lb, counts) for cv in scores[order]])
     behind = [percentiles(values[0] - row) for row in values]
     defined = ~np.isnan(values).any(axis=0)
-    winners = np.bincount(values[:, defined].argmax(axis=0), minlength=len(order))
+    first = values[:, defined].argmax(axis=0)
+    winners = np.bincount(first, minlength=len(order))
+    optimism = values[:, defined].max(axis=0, initial=-1) - table["spearman"].to_numpy()[first]
     table = table.reset_index(drop=True).assign(
         behind=table["spearman"].max() - table["spearman"].to_numpy(),
         behind_low=[low for low, _ in behind],
@@ -94,8 +100,9 @@ def compare_estimators(pairs_by_estimator: Mapping[str, pd.DataFrame]) -> Estima
     best = shuffle_best(scores, lb)
     chance, high = float(best.mean()), float(np.percentile(best, 95))
     p = float((1 + (best >= table["spearman"].iloc[0]).sum()) / (1 + len(best)))
-    words = word_comparison(table, n, chance, high)
-    return EstimatorComparison(n, table, chance, high, p, left_out, words)
+    gained = float(optimism.mean()) if len(optimism) else float("nan")
+    words = word_comparison(table, n, high, gained)
+    return EstimatorComparison(n, table, chance, high, p, gained, left_out, words)
 
 
 def shuffle_best(scores: Floats, lb: Floats) -> Floats:
@@ -116,34 +123,38 @@ def shuffle_best(scores: Floats, lb: Floats) -> Floats:
     return np.asarray((shuffles @ ranks.T).max(axis=1))
 
 
-def word_comparison(table: pd.DataFrame, n: int, chance: float, high: float) -> tuple[str, ...]:
+def word_comparison(table: pd.DataFrame, n: int, high: float, optimism: float) -> tuple[str, ...]:
     """What the comparison says, and what choosing among the estimators costs."""
     k = len(table)
     fit = (
-        f"Choosing among {k} estimators by the leaderboard is itself a fit: with scores shuffled "
-        f"over these {n} runs the best of them reaches {chance:+.2f} on average and {high:+.2f} "
-        "or more one time in 20. Fix the estimator before the leaderboard is seen."
+        f"Choosing among {k} estimators by the leaderboard is itself a fit: the figure of the "
+        f"first is about {optimism:.2f} too high, and with scores shuffled over these {n} runs "
+        f"the best of them reaches {high:+.2f} one time in 20. Fix the estimator before the "
+        "leaderboard is seen."
     )
     if n < MIN_RUNS:
-        have = "1 run has" if n == 1 else f"{n} runs have"
+        have = f"{count_words(n, 'run')} {'has' if n == 1 else 'have'}"
         return (
-            f"No verdict: {have} a score of every estimator; under {MIN_RUNS} nearly any "
-            "order of them could be chance.",
+            f"No verdict: {have} a score of every estimator; under {MIN_RUNS} nearly any order of "
+            "them could be chance.",
         )
     first = table.iloc[0]
     if np.isnan(first["spearman"]):
         return (f"No verdict: over {n} runs one of the scores never changes.",)
     said = f"{first['estimator']} predicts the leaderboard best here ({first['spearman']:+.2f})"
+    if not first["spearman"] >= high:
+        return (
+            f"No estimator predicts the leaderboard better than chance: {first['estimator']} is "
+            f"the first with {first['spearman']:+.2f}.",
+            fit,
+        )
     if k == 1:
-        return (f"{said}: no other estimator to compare it with.",)
+        return (f"{said}: there is no other estimator to compare it with.",)
     clear = table["behind_low"].iloc[1:] > 0
     if clear.all():
         return (f"{said}, and better than each of the others.", fit)
     close = table["estimator"].iloc[1:][~clear]
-    shown = ", ".join(close[:MOST_ESTIMATORS_SHOWN])
-    more = len(close) - MOST_ESTIMATORS_SHOWN
-    rest = f"{shown} and {more} more" if more > 0 else shown
-    return (f"{said}, and cannot be told from {rest}.", fit)
+    return (f"{said}, and cannot be told from {list_some(close)}.", fit)
 
 
 def _keep_full(
@@ -176,6 +187,5 @@ def _without_runs(
     table = pd.DataFrame(
         {"estimator": names, "n_runs": [len(kept[name]) for name in names], "spearman": nan}
     )
-    return EstimatorComparison(
-        n, table, nan, nan, nan, left_out, word_comparison(table, n, nan, nan)
-    )
+    words = word_comparison(table, n, nan, nan)
+    return EstimatorComparison(n, table, nan, nan, nan, nan, left_out, words)

@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from birdlab.study.cvlb_resamples import Floats, Ints, draw_counts, number_of_draws, percentiles
+from birdlab.study.cvlb_resamples import CONFIDENCE, FEWEST_DRAWS, Floats, Ints, percentiles
 
 MIN_PAIRS = 10
 MIN_PAIR_SHARE = 0.05
 RIGHT_SHARE = 0.8
-PAIR_NUMBERS = 4_000_000
+PAIR_NUMBERS = 3_000_000
 EXACT_RUNS = 150
 N_STEPS = 100
 CLAIMED_GAPS = (0.001, 0.002, 0.005, 0.01)
@@ -50,19 +50,23 @@ class RunPairs:
     gaps: Floats
     right: npt.NDArray[np.bool_]
 
+    def keep(self, wanted: npt.NDArray[np.bool_]) -> RunPairs:
+        """The wanted pairs, in the same order."""
+        return RunPairs(
+            self.first[wanted], self.second[wanted], self.gaps[wanted], self.right[wanted]
+        )
 
-def pair_runs(cv: Floats, lb: Floats, groups: npt.ArrayLike | None = None) -> RunPairs:
-    """All pairs of runs that differ in CV and on the leaderboard; within `groups` if given."""
+
+def pair_runs(cv: Floats, lb: Floats) -> RunPairs:
+    """All pairs of runs that differ in CV and on the leaderboard."""
+    rising = np.argsort(cv)
     first, second = np.triu_indices(len(cv), 1)
-    by_cv, by_lb = cv[first] - cv[second], lb[first] - lb[second]
-    counts = (by_cv != 0) & (by_lb != 0)
-    if groups is not None:
-        names = np.asarray(groups)
-        counts &= names[first] == names[second]
-    first, second, by_cv, by_lb = (v[counts] for v in (first, second, by_cv, by_lb))
-    order = np.argsort(-np.abs(by_cv), kind="stable")
-    right = np.sign(by_cv) == np.sign(by_lb)
-    return RunPairs(first[order], second[order], np.abs(by_cv)[order], right[order])
+    gaps = cv[rising][second] - cv[rising][first]
+    by_lb = lb[rising][second] - lb[rising][first]
+    order = np.argsort(-gaps)
+    order = order[((gaps > 0) & (by_lb != 0))[order]]
+    ends = rising[first[order]], rising[second[order]]
+    return RunPairs(*ends, gaps[order], by_lb[order] > 0)
 
 
 def order_share(cv: npt.ArrayLike, lb: npt.ArrayLike, gap: float) -> tuple[int, float]:
@@ -76,83 +80,80 @@ def order_share(cv: npt.ArrayLike, lb: npt.ArrayLike, gap: float) -> tuple[int, 
     return int(inside.sum()), float(pairs.right[inside].mean()) if inside.any() else float("nan")
 
 
-def find_resolution(cv: Floats, lb: Floats) -> Resolution:
+def find_resolution(pairs: RunPairs) -> Resolution:
     """The smallest CV gap from which on 80 % of the pairs order the leaderboard rightly."""
-    pairs = pair_runs(cv, lb)
     steps = _steps(pairs)
-    at = _last_holding(
-        np.cumsum(pairs.right)[None, steps] / (steps + 1), steps + 1, len(pairs.gaps)
-    )
-    if at[0] < 0:
+    shares = np.cumsum(pairs.right)[steps] / (steps + 1)
+    at = int(_last_holding(shares[None], steps + 1, len(pairs.gaps))[0])
+    if at < 0:
         return Resolution(float("nan"), 0, float("nan"))
-    last = int(steps[at[0]])
-    return Resolution(float(pairs.gaps[last]), last + 1, float(pairs.right[: last + 1].mean()))
+    return Resolution(float(pairs.gaps[steps[at]]), int(steps[at]) + 1, float(shares[at]))
 
 
-def resolve(cv: Floats, lb: Floats, lineages: Ints) -> tuple[Resolution, pd.DataFrame]:
+def resolve(pairs: RunPairs, counts: Floats) -> tuple[Resolution, pd.DataFrame]:
     """The resolution with its interval, and its curve: gap, n_pairs, share, low, high.
 
     The curve has up to 100 gaps, from that which 5 % of the pairs (and 10) reach down to the
-    smallest one; `share` of the pairs with at least that gap are ordered rightly. Lineages are
-    drawn whole. Beyond 150 runs the sums over pairs are replaced by their linear part in the
-    counts, as for Kendall.
+    smallest one; `share` of the pairs with at least that gap are ordered rightly. `counts` says
+    how often each run is in each resample [draws, runs]. The ends are NaN where all pairs or none
+    are right: resampling tells nothing there.
     """
-    found, pairs = find_resolution(cv, lb), pair_runs(cv, lb)
-    steps = _steps(pairs)
+    found, steps = find_resolution(pairs), _steps(pairs)
     steps = steps[steps + 1 >= _fewest(len(pairs.gaps))]
     if not len(steps):
         columns = ["gap", "n_pairs", "share", "low", "high"]
         return found, pd.DataFrame(columns=columns, dtype=float)
     shown = np.unique(steps[np.linspace(0, len(steps) - 1, N_STEPS).astype(int)])
-    right, total = resample_sums(pairs, shown, lineages)
-    shares = right / np.where(total > 0, total, np.nan)
-    ends = [percentiles(column) for column in shares.T]
+    resampled = resample_shares(pairs, shown, counts)
+    shares = np.cumsum(pairs.right)[shown] / (shown + 1)
+    ends = _ends(resampled, shares)
     curve = pd.DataFrame(
         {
             "gap": pairs.gaps[shown],
             "n_pairs": shown + 1,
-            "share": np.cumsum(pairs.right)[shown] / (shown + 1),
-            "low": [low for low, _ in ends],
-            "high": [high for _, high in ends],
+            "share": shares,
+            "low": ends[:, 0],
+            "high": ends[:, 1],
         }
     )
-    at = _last_holding(shares, shown + 1, len(pairs.gaps))
+    at = _last_holding(resampled, shown + 1, len(pairs.gaps))
     gaps = np.where(at < 0, np.inf, pairs.gaps[shown[at]])
-    low, high = np.percentile(gaps, [2.5, 97.5], method="nearest")
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(gaps, [tail, 100 - tail], method="nearest")
     return Resolution(found.gap, found.n_pairs, found.share, float(low), float(high)), curve
 
 
 def share_by_gap(
-    cv: Floats, lb: Floats, lineages: Ints, splits: npt.ArrayLike | None = None
+    pairs: RunPairs, counts: Floats, splits: npt.NDArray[np.object_] | None = None
 ) -> pd.DataFrame:
     """What share of the pairs with at least a CV gap of .001, .002, .005, .01 the LB orders alike.
 
     Columns scope ("all pairs", "within split", and each split), gap, n_pairs, n_runs, share, low,
-    high, one_run: the largest part of the pairs that has one run in it. NaN without pairs.
+    high, one_run: the largest part of the pairs that has one run in it. NaN without pairs, the
+    ends also where all pairs or none are right. `splits` names the split of each run, "" where it
+    is unknown.
     """
-    scopes: list[tuple[str, Ints]] = [("all pairs", np.arange(len(cv)))]
-    names = None if splits is None else np.asarray(splits)
-    rows = _share_rows("all pairs", pair_runs(cv, lb), lineages)
-    if names is not None:
-        rows += _share_rows("within split", pair_runs(cv, lb, names), lineages)
-        scopes = [(str(name), np.flatnonzero(names == name)) for name in pd.unique(names)]
-        for name, inside in scopes:
-            pairs = pair_runs(cv[inside], lb[inside])
-            rows += _share_rows(name, pairs, np.unique(lineages[inside], return_inverse=True)[1])
+    rows = _share_rows("all pairs", pairs, counts)
+    if splits is not None:
+        own = splits[pairs.first]
+        inside = pairs.keep((own == splits[pairs.second]) & (own != ""))
+        rows += _share_rows("within split", inside, counts)
+        for name in pd.unique(splits[inside.first]):
+            rows += _share_rows(str(name), inside.keep(splits[inside.first] == name), counts)
     return pd.DataFrame(rows)
 
 
-def _share_rows(scope: str, pairs: RunPairs, lineages: Ints) -> list[dict[str, object]]:
-    counts = np.array([int((pairs.gaps >= gap).sum()) for gap in CLAIMED_GAPS])
-    some = counts > 0
-    ends = np.full((len(counts), 2), np.nan)
+def _share_rows(scope: str, pairs: RunPairs, counts: Floats) -> list[dict[str, object]]:
+    n_pairs = np.array([int((pairs.gaps >= gap).sum()) for gap in CLAIMED_GAPS])
+    some = n_pairs > 0
+    shares, ends = np.full(len(n_pairs), np.nan), np.full((len(n_pairs), 2), np.nan)
     if some.any():
-        steps, place = np.unique(counts[some] - 1, return_inverse=True)
-        right, total = resample_sums(pairs, steps, lineages)
-        shares = right / np.where(total > 0, total, np.nan)
-        ends[some] = np.array([percentiles(column) for column in shares.T])[place]
+        steps, place = np.unique(n_pairs[some] - 1, return_inverse=True)
+        found = np.cumsum(pairs.right)[steps] / (steps + 1)
+        shares[some] = found[place]
+        ends[some] = _ends(resample_shares(pairs, steps, counts), found)[place]
     rows: list[dict[str, object]] = []
-    for gap, n, (low, high) in zip(CLAIMED_GAPS, counts, ends, strict=True):
+    for at, (gap, n) in enumerate(zip(CLAIMED_GAPS, n_pairs, strict=True)):
         members = np.bincount(np.r_[pairs.first[:n], pairs.second[:n]]) if n else np.zeros(1)
         rows.append(
             {
@@ -160,42 +161,53 @@ def _share_rows(scope: str, pairs: RunPairs, lineages: Ints) -> list[dict[str, o
                 "gap": gap,
                 "n_pairs": int(n),
                 "n_runs": int((members > 0).sum()),
-                "share": float(pairs.right[:n].mean()) if n else float("nan"),
-                "low": float(low),
-                "high": float(high),
+                "share": float(shares[at]),
+                "low": float(ends[at, 0]),
+                "high": float(ends[at, 1]),
                 "one_run": float(members.max() / n) if n else float("nan"),
             }
         )
     return rows
 
 
-def resample_sums(pairs: RunPairs, steps: Ints, lineages: Ints) -> tuple[Floats, Floats]:
-    """Of the pairs up to each step: how many are right, and how many there are [draws, steps]."""
-    n = len(lineages)
-    if n <= EXACT_RUNS:
-        return _exact_sums(pairs, steps, lineages)
-    bins = np.searchsorted(steps, np.arange(len(pairs.gaps)))
-    inside = bins < len(steps)
-    counts = draw_counts(lineages, number_of_draws(n))
+def resample_shares(pairs: RunPairs, steps: Ints, counts: Floats) -> Floats:
+    """The share that is right of the pairs up to each step, in each resample [draws, steps].
+
+    Beyond 150 runs the sums over pairs are replaced by their linear part in `counts`, of which
+    the rest is of order 1/n. Source: Hoeffding (1948), the projection of a U-statistic.
+    """
+    sums = _exact_sums if counts.shape[1] <= EXACT_RUNS else _linear_sums
+    right, total = sums(pairs, steps, counts)
+    return np.asarray(np.clip(right, 0, total) / np.where(total > 0, total, np.nan))
+
+
+def _linear_sums(pairs: RunPairs, steps: Ints, counts: Floats) -> tuple[Floats, Floats]:
+    n, used = counts.shape[1], int(steps[-1]) + 1
     level = counts * (n / counts.sum(axis=1, keepdims=True))
+    bins = np.searchsorted(steps, np.arange(used))
     sums = []
-    for chosen in (inside & pairs.right, inside):
-        per_run = np.zeros((n, len(steps)))
-        for runs in (pairs.first[chosen], pairs.second[chosen]):
-            cells = runs * len(steps) + bins[chosen]
-            per_run += np.bincount(cells, minlength=per_run.size).reshape(per_run.shape)
-        sums.append(np.cumsum(level @ per_run - per_run.sum(axis=0) / 2, axis=1))
-    return np.maximum(sums[0], 0), np.maximum(sums[1], 0)
+    for weights in (pairs.right[:used].astype(float), None):
+        per_run = np.zeros(n * len(steps))
+        for runs in (pairs.first[:used], pairs.second[:used]):
+            per_run += np.bincount(runs * len(steps) + bins, weights, minlength=len(per_run))
+        table = per_run.reshape(n, len(steps))
+        sums.append(np.cumsum(level @ table - table.sum(axis=0) / 2, axis=1))
+    return sums[0], sums[1]
 
 
-def _exact_sums(pairs: RunPairs, steps: Ints, lineages: Ints) -> tuple[Floats, Floats]:
+def _exact_sums(pairs: RunPairs, steps: Ints, counts: Floats) -> tuple[Floats, Floats]:
     used = int(steps[-1]) + 1
-    n_draws = int(np.clip(PAIR_NUMBERS // used, 500, number_of_draws(len(lineages))))
-    counts = draw_counts(lineages, n_draws)
+    counts = counts[: max(PAIR_NUMBERS // used, FEWEST_DRAWS)]
     weights = counts[:, pairs.first[:used]] * counts[:, pairs.second[:used]]
     starts = np.r_[0, steps[:-1] + 1]
     right = np.add.reduceat(weights * pairs.right[:used], starts, axis=1)
     return np.cumsum(right, axis=1), np.cumsum(np.add.reduceat(weights, starts, axis=1), axis=1)
+
+
+def _ends(resampled: Floats, shares: Floats) -> Floats:
+    """The 95 % intervals [steps, 2] of shares; NaN at exactly 0 and 1."""
+    ends = np.array([percentiles(column) for column in resampled.T])
+    return np.where(((shares > 0) & (shares < 1))[:, None], ends, np.nan)
 
 
 def _steps(pairs: RunPairs) -> Ints:

@@ -14,15 +14,24 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 CONFIDENCE = 0.95
-MOST_DRAWS, FEWEST_DRAWS, MOST_NUMBERS = 2000, 500, 1_000_000
+MOST_DRAWS, FEWEST_DRAWS, MOST_NUMBERS = 2000, 400, 800_000
 DENSE_RUNS = 300
+MIN_LINEAGES = 5
 CONSTANT = 1e-24
 """Scores scaled to 0..1 whose variance is below this differ by rounding only."""
 
 
 def number_of_draws(n: int) -> int:
-    """How many resamples of `n` runs are drawn: 2000, down to 500 from 2,000 runs on."""
+    """How many resamples of `n` runs are drawn: 2000, fewer beyond 400 runs, down to 400."""
     return int(np.clip(MOST_NUMBERS // max(n, 1), FEWEST_DRAWS, MOST_DRAWS))
+
+
+def known_names(pairs: pd.DataFrame, column: str) -> npt.NDArray[np.object_] | None:
+    """The names of each run in a column, "" where unknown; None where no two runs differ in it."""
+    if column not in pairs.columns:
+        return None
+    names = pairs[column].astype(object).where(pairs[column].notna(), "").astype(str)
+    return np.asarray(names, dtype=object) if names.nunique() > 1 else None
 
 
 def lineage_numbers(pairs: pd.DataFrame) -> Ints:
@@ -32,12 +41,18 @@ def lineage_numbers(pairs: pd.DataFrame) -> Ints:
     """
     if "lineage" not in pairs.columns:
         return np.arange(len(pairs))
-    known = pairs["lineage"].notna() & (pairs["lineage"].astype(str) != "")
-    keys = [
-        ("of", str(lineage)) if there else ("run", str(place))
-        for place, (lineage, there) in enumerate(zip(pairs["lineage"], known, strict=True))
-    ]
-    return np.asarray(pd.factorize(pd.Series(keys, dtype=object))[0], dtype=np.int64)
+    column = pairs["lineage"]
+    names = column.astype(object).where(column.notna(), "").astype(str).to_numpy(dtype=object)
+    own = "\0" + np.arange(len(names)).astype(str).astype(object)
+    keys = np.where(names == "", own, names)
+    return np.asarray(pd.factorize(keys)[0], dtype=np.int64)
+
+
+def drawn_together(pairs: pd.DataFrame) -> Ints:
+    """The numbers of what is drawn whole: lineages, or single runs where there are under 5."""
+    lineages = lineage_numbers(pairs)
+    few = len(np.unique(lineages)) < MIN_LINEAGES
+    return np.arange(len(pairs)) if few else lineages
 
 
 def draw_counts(clusters: Ints, n_draws: int, *, seed: int = 0) -> Floats:
@@ -46,7 +61,9 @@ def draw_counts(clusters: Ints, n_draws: int, *, seed: int = 0) -> Floats:
     `clusters` numbers the cluster of each run from 0 on without gaps. The same seed gives the
     same draws.
     """
-    k = int(clusters.max()) + 1
+    k = int(clusters.max(initial=-1)) + 1
+    if not k:
+        return np.zeros((n_draws, 0))
     drawn = np.random.default_rng(seed).integers(0, k, (n_draws, k))
     cells = (drawn + k * np.arange(n_draws)[:, None]).ravel()
     counts = np.bincount(cells, minlength=n_draws * k).reshape(n_draws, k)
@@ -85,8 +102,10 @@ def weighted_ranks(values: Floats, counts: Floats) -> Floats:
     """The mean rank, less a half, of each run in each resample [draws, runs]."""
     levels, place = np.unique(values, return_inverse=True)
     order = np.argsort(place, kind="stable")
-    starts = np.searchsorted(place[order], np.arange(len(levels)))
-    sums = np.add.reduceat(counts[:, order], starts, axis=1)
+    sums = counts[:, order]
+    if len(levels) < len(values):
+        starts = np.searchsorted(place[order], np.arange(len(levels)))
+        sums = np.add.reduceat(sums, starts, axis=1)
     return np.asarray((np.cumsum(sums, axis=1) - sums / 2)[:, place])
 
 

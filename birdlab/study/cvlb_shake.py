@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from birdlab.study.cvlb_correlations import Correlation, correlate_scores
-from birdlab.study.cvlb_resamples import CONFIDENCE, lineage_numbers
+from birdlab.study.cvlb_resamples import CONFIDENCE, Floats, lineage_numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,35 +36,33 @@ class Shake:
     n_records: int | None
 
 
-def find_shake(pairs: pd.DataFrame, *, n_submissions: int | None = None) -> Shake | None:
+def find_shake(pairs: pd.DataFrame) -> Shake | None:
     """The shake of the runs with both scores; None where under 2 runs have a private one.
 
     `lb` is the public score. `selected` marks the runs that were chosen for the private
-    leaderboard, of which the best counts. Without `n_submissions` each run is one.
+    leaderboard, of which the best counts. `n_submissions` is taken from `pairs.attrs` if it is
+    there, else each run counts as one.
     """
     if "private" not in pairs.columns or pairs["private"].notna().sum() < 2:
         return None
     both = pairs[pairs["private"].notna()].reset_index(drop=True)
     public, private = (both[name].to_numpy(dtype=float) for name in ("lb", "private"))
-    lineages = np.unique(lineage_numbers(both), return_inverse=True)[1]
     change = private - public
     low, high = _mean_interval(change)
     return Shake(
         len(both),
-        correlate_scores("spearman", public, private, lineages),
+        correlate_scores("spearman", public, private, lineage_numbers(both)),
         float(change.mean()),
         low,
         high,
         _list_moves(both),
         _list_regrets(both),
-        len(pairs) if n_submissions is None else n_submissions,
+        int(pairs.attrs.get("n_submissions", len(pairs))),
         _count_records(pairs),
     )
 
 
-def _mean_interval(
-    values: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-) -> tuple[float, float]:
+def _mean_interval(values: Floats) -> tuple[float, float]:
     n = len(values)
     width = stats.t.isf((1 - CONFIDENCE) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n)
     return float(values.mean() - width), float(values.mean() + width)
@@ -112,9 +110,11 @@ def _list_regrets(both: pd.DataFrame) -> pd.DataFrame:
 
 def _count_records(pairs: pd.DataFrame) -> int | None:
     """How many runs were a new public best when they were submitted, the first included."""
-    if "submitted_at" not in pairs.columns or pairs["submitted_at"].isna().any():
+    if "submitted_at" not in pairs.columns:
         return None
-    when = pd.to_datetime(pairs["submitted_at"], utc=True, format="ISO8601")
+    when = pd.to_datetime(pairs["submitted_at"], utc=True, format="ISO8601", errors="coerce")
+    if when.isna().any():
+        return None
     scores = pairs["lb"].to_numpy(dtype=float)[np.argsort(when.to_numpy(), kind="stable")]
     before = np.r_[-np.inf, np.maximum.accumulate(scores)[:-1]]
     return int((scores > before).sum())

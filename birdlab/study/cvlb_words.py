@@ -12,15 +12,23 @@ from birdlab.study.cvlb_best import BestRun
 from birdlab.study.cvlb_correlations import Correlation
 from birdlab.study.cvlb_order import CLAIMED_GAPS, RIGHT_SHARE, Resolution
 from birdlab.study.cvlb_shake import Shake
+from birdlab.study.words import count_words
 
 SAFE, FAIR = 0.7, 0.3
 NO_GAP = 0.00005
+ONE_RUN = 0.25
+"""From this part of the pairs on, a sentence says that one run is in them."""
+TOP_WORDS = {
+    "ranked": "its top included",
+    "not ranked": "and not its top",
+    "open": "and of its top nothing can be said",
+}
 
 
 def word_refusal(n: int, value: float, metric: str) -> str:
     """Why there is no verdict over `n` runs; empty where there is one."""
     if n < MIN_RUNS:
-        have = "1 run has" if n == 1 else f"{n} runs have"
+        have = f"{count_words(n, 'run')} {'has' if n == 1 else 'have'}"
         return (
             f"No verdict: {have} both a CV and a leaderboard score ({metric}); "
             f"under {MIN_RUNS} nearly any correlation could be chance."
@@ -47,20 +55,14 @@ def word_answer(rho: Correlation, top: Band | None) -> str:
     return f"{field}, {TOP_WORDS[judge_top(top)]}."
 
 
-TOP_WORDS = {
-    "ranked": "its top included",
-    "not ranked": "and not its top",
-    "open": "and of its top nothing can be said",
-}
-
-
 def judge_top(top: Band) -> str:
     """Is the top "ranked", "not ranked", or is it "open"?
 
     Ranked: the whole interval is above 0. Not ranked: it is not, and Spearman is lower than the
     cut alone would leave. Open: it is not, and the cut alone explains that.
     """
-    if min(top.low, top.boot_low) > 0 or top.spearman == 1:
+    lows = [low for low in (top.low, top.boot_low) if not np.isnan(low)]
+    if top.spearman == 1 or (lows and min(lows) > 0):
         return "ranked"
     return "not ranked" if top.spearman < top.alone_low else "open"
 
@@ -74,7 +76,7 @@ def word_field(rho: Correlation, metric: str) -> str:
     if rho.n_lineages >= rho.n:
         return found + "."
     if np.isnan(rho.cluster_low):
-        few = "1 lineage" if rho.n_lineages == 1 else f"{rho.n_lineages} lineages"
+        few = count_words(rho.n_lineages, "lineage")
         return f"{found}. They descend from {few}, too few to see how much wider it should be."
     return f"{found}, counting their {rho.n_lineages} lineages."
 
@@ -83,16 +85,20 @@ def word_top(top: Band | None, within: Sequence[Band]) -> str:
     """The top band by CV beside what the cut alone would leave, and the tops within splits."""
     if top is None:
         return f"A top quarter or half of {MIN_RUNS} runs is needed to look at the top alone."
+    if np.isnan(top.spearman):
+        return f"In the {top.part} by CV ({top.n} runs) one of the two scores never changes."
     said = (
         f"In the {top.part} by CV ({top.n} runs) it is {_spread(top.spearman, top.low, top.high)}, "
         f"where the cut alone would leave "
         f"{_spread(top.alone, top.alone_low, top.alone_high)}."
     )
     inside = [
-        f"{band.spearman:+.2f} of {band.n} ({band.low:+.2f} to {band.high:+.2f})" for band in within
+        f"{band.spearman:+.2f} over {band.n} runs ({band.low:+.2f} to {band.high:+.2f})"
+        for band in within
+        if not np.isnan(band.low)
     ]
     if inside:
-        said += f" In the {within[0].part} of each split: {', '.join(inside)}."
+        said += f" In the {within[0].part} of a split it is {', '.join(inside)}."
     return said
 
 
@@ -128,7 +134,7 @@ def word_claim(shares: pd.DataFrame) -> str:
     )
     if not np.isnan(at["low"]):
         said += f" (95 % {100 * at['low']:.0f} to {100 * at['high']:.0f} %)"
-    if at["one_run"] >= 0.5:
+    if at["one_run"] >= ONE_RUN:
         said += f"; one run is in {100 * at['one_run']:.0f} % of them"
     return f"{said}."
 
@@ -138,9 +144,9 @@ def word_best(best: BestRun) -> str:
     if np.isnan(best.probability):
         return ""
     return (
-        f"That the CV-best of these {best.n} runs is the leaderboard-best has a probability of "
-        f"{100 * best.probability:.0f} % over resampled folds (a blind draw: "
-        f"{100 * best.chance:.0f} %); on average it stays {best.shortfall:.3f} below."
+        f"The CV-best of these {best.n} runs is the leaderboard-best in "
+        f"{_percent(best.probability)} of resampled folds (a blind draw: "
+        f"{_percent(best.chance)}); on average it stays {best.shortfall:.3f} below."
     )
 
 
@@ -155,7 +161,7 @@ def word_shake(shake: Shake | None) -> tuple[str, ...]:
     if shake.n >= MIN_RUNS and not np.isnan(shake.spearman.value):
         first += f", and ranks them alike with Spearman {shake.spearman.value:+.2f}"
     told = [f"{row.choice} {row.regret:.4f}" for row in shake.regrets.itertuples()]
-    spent = "1 submission" if shake.n_submissions == 1 else f"{shake.n_submissions} submissions"
+    spent = count_words(shake.n_submissions, "submission")
     return (
         f"{first}.",
         f"Behind the best private score stay: {', '.join(told)}. {spent} had a public score to "
@@ -183,6 +189,10 @@ def word_verdict(rho: Correlation, resolution: Resolution, metric: str) -> str:
         meaning = "CV cannot be told from no ranking at all"
     found = f"Spearman {rho.value:+.2f} (95 % {rho.low:.2f} to {rho.high:.2f}) over {rho.n} runs"
     return f"{meaning}: {found}, {metric}. {word_resolution(resolution)}"
+
+
+def _percent(share: float) -> str:
+    return "under 1 %" if share < 0.005 else f"{100 * share:.0f} %"
 
 
 def _spread(value: float, low: float, high: float) -> str:
