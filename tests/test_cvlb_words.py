@@ -78,9 +78,8 @@ def test_the_shake_is_told_with_what_it_cost() -> None:
     pairs = pd.DataFrame(
         {"cv": x, "lb": y, "private": y + 0.1, "run": [f"r{i}" for i in range(30)]}
     )
-    pairs.attrs["n_submissions"] = 41
     pairs["selected"] = pairs["run"] == "r0"
-    first, second = study_cv_lb(pairs, metric="m").sentences[-2:]
+    first, second = study_cv_lb(pairs, metric="m", n_submissions=41).sentences[-2:]
     assert first.startswith("Over 30 runs with both scores, private is +0.1000 against public")
     assert "public-best 0.0000" in second and "selected" in second
     assert "41 submissions had a public score" in second

@@ -111,13 +111,15 @@ def study_cv_lb(
     *,
     metric: str,
     lb_from: float | None = None,
+    n_submissions: int | None = None,
 ) -> CvLbStudy:
     """What the runs of `pairs` say about CV as a judge of leaderboard scores.
 
     `pairs` has a row per run: cv and lb (finite, higher is better), and where known run, name,
     private, fold_scores, split, checkpoint, family, lineage, selected, submitted_at; what is
     missing is not looked at. `lb_from` adds the band of runs with that leaderboard score or more.
-    Raises DataError for scores that are missing or no number.
+    `n_submissions` were made in all; without it each run counts as one. Raises DataError for
+    scores that are missing or no number.
     """
     cv, lb = _checked(pairs["cv"], pairs["lb"])
     pairs = pairs.reset_index(drop=True)
@@ -130,7 +132,7 @@ def study_cv_lb(
         correlate_scores(kind, cv, lb, lineages) for kind in ("spearman", "kendall", "pearson")
     )
     shares = share_by_gap(run_pairs, counts, known_names(pairs, "split"))
-    best, shake, top = find_best(pairs), find_shake(pairs), _top(bands)
+    best, shake, top = find_best(pairs), find_shake(pairs, n_submissions), _top(bands)
     refusal = word_refusal(len(cv), spearman.value, metric)
     sentences = (
         word_field(spearman, metric),

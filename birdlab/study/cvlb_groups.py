@@ -55,8 +55,8 @@ def list_partial(pairs: pd.DataFrame) -> pd.DataFrame:
     both = ["family", "split"]
     wanted = [[by] for by in known] + ([both] if known[:2] == both else [])
     rows = [{"within": " and ".join(by), **pool_within(pairs, by)} for by in wanted]
-    columns = ["within", "n_groups", "n", *INTERVAL]
-    return pd.DataFrame([row for row in rows if row["n_groups"] > 1], columns=columns)
+    table = pd.DataFrame(rows, columns=["within", "n_groups", "n", *INTERVAL])
+    return table[table["n_groups"] > 1].reset_index(drop=True)
 
 
 def pool_within(pairs: pd.DataFrame, by: list[str]) -> dict[str, float]:

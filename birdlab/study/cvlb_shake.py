@@ -36,12 +36,11 @@ class Shake:
     n_records: int | None
 
 
-def find_shake(pairs: pd.DataFrame) -> Shake | None:
+def find_shake(pairs: pd.DataFrame, n_submissions: int | None = None) -> Shake | None:
     """The shake of the runs with both scores; None where under 2 runs have a private one.
 
     `lb` is the public score. `selected` marks the runs that were chosen for the private
-    leaderboard, of which the best counts. `n_submissions` is taken from `pairs.attrs` if it is
-    there, else each run counts as one.
+    leaderboard, of which the best counts. Without `n_submissions` each run counts as one.
     """
     if "private" not in pairs.columns or pairs["private"].notna().sum() < 2:
         return None
@@ -57,7 +56,7 @@ def find_shake(pairs: pd.DataFrame) -> Shake | None:
         high,
         _list_moves(both),
         _list_regrets(both),
-        int(pairs.attrs.get("n_submissions", len(pairs))),
+        len(pairs) if n_submissions is None else n_submissions,
         _count_records(pairs),
     )
 
