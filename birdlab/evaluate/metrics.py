@@ -8,7 +8,7 @@ raises OutputsError and names the column.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,65 @@ HIGHEST_PROB = np.nextafter(np.float32(1), np.float32(0))
 
 ROUNDING = 1e-6
 """How far a blend of float32 probabilities may leave [0, 1] by rounding alone."""
+
+
+MIN_POSITIVES = 5
+"""How many positives a class needs to count in cmap_min5."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClassRanks:
+    """Where the positives of each class stand: what AP at any padding and the AUC need.
+
+    n_rows: how many rows were ranked; n_positives: [C]. The other fields have a value for each
+    positive of each class, class after class: its class, how many rows score at least as high and
+    how many higher, and how many positives among these.
+    """
+
+    n_rows: int
+    n_positives: npt.NDArray[np.int64]
+    of_class: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+    higher: npt.NDArray[np.int64]
+    hits: npt.NDArray[np.int64]
+    higher_hits: npt.NDArray[np.int64]
+
+    def average_precision(self, n_pad: int = 5) -> Floats:
+        """Average precision of each class after `n_pad` rows of ones, see its function."""
+        _check_padding(n_pad)
+        total = n_pad + self._sum((n_pad + self.hits) / (n_pad + self.rows))
+        count = n_pad + self.n_positives
+        return np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
+
+    def auc(self) -> Floats:
+        """ROC-AUC of each class, see its function."""
+        negatives = self.n_rows - self.n_positives
+        higher, at_or_above = self.higher - self.higher_hits, self.rows - self.hits
+        lost = self._sum((higher + at_or_above) / 2)
+        pairs = (self.n_positives * negatives).astype(np.float64)
+        won = pairs - lost
+        return np.divide(won, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+
+    def _sum(self, values: Floats) -> Floats:
+        return np.bincount(self.of_class, values, minlength=len(self.n_positives))
+
+
+def rank_positives(targets: npt.ArrayLike, probs: npt.ArrayLike) -> ClassRanks:
+    """The ranks of the positives of each class, which several scores then share."""
+    truth, scores = _check_tables(targets, probs)
+    n_positives = truth.sum(axis=0).astype(np.int64)
+    counts: tuple[list[npt.NDArray[np.int64]], ...] = ([], [], [], [])
+    ascending = np.sort(np.ascontiguousarray(scores.T), axis=1)
+    for column in np.flatnonzero(n_positives):
+        everything = ascending[column]
+        own = np.sort(scores[truth[:, column], column])
+        for place, ranked in ((0, everything), (2, own)):
+            counts[place].append(len(ranked) - np.searchsorted(ranked, own, "left"))
+            counts[place + 1].append(len(ranked) - np.searchsorted(ranked, own, "right"))
+    none = np.zeros(0, np.int64)
+    rows, higher, hits, higher_hits = (np.concatenate([none, *part]) for part in counts)
+    of_class = np.repeat(np.arange(len(n_positives)), n_positives)
+    return ClassRanks(len(truth), n_positives, of_class, rows, higher, hits, higher_hits)
 
 
 def padded_cmap(targets: npt.ArrayLike, probs: npt.ArrayLike, n_pad: int = 5) -> float:
@@ -64,14 +123,14 @@ def cmap_min5(targets: npt.ArrayLike, probs: npt.ArrayLike) -> float:
 
     Raises OutputsError when no class has 5.
     """
-    truth, scores = _check_tables(targets, probs)
-    frequent = truth.sum(axis=0) >= 5
+    ranks = rank_positives(targets, probs)
+    frequent = ranks.n_positives >= MIN_POSITIVES
     if not frequent.any():
         raise OutputsError(
             "no class has 5 positives, so cmap_min5 is undefined",
-            got=f"at most {int(truth.sum(axis=0).max())} positives in a class",
+            got=f"at most {int(ranks.n_positives.max())} positives in a class",
         )
-    return float(_average_precisions(truth[:, frequent], scores[:, frequent], 0).mean())
+    return float(ranks.average_precision(0)[frequent].mean())
 
 
 def constant_floor(targets: npt.ArrayLike, n_pad: int = 5) -> float:
@@ -96,9 +155,7 @@ def class_average_precision(targets: npt.ArrayLike, probs: npt.ArrayLike, n_pad:
     them. A class without positives gives 1.0 with padding, NaN without.
     Source: AP = Σ (recall_k − recall_{k−1})·precision_k, scikit-learn's average_precision_score.
     """
-    truth, scores = _check_tables(targets, probs)
-    _check_padding(n_pad)
-    return _average_precisions(truth, scores, n_pad)
+    return rank_positives(targets, probs).average_precision(n_pad)
 
 
 def class_auc(targets: npt.ArrayLike, probs: npt.ArrayLike) -> Floats:
@@ -106,15 +163,7 @@ def class_auc(targets: npt.ArrayLike, probs: npt.ArrayLike) -> Floats:
 
     Source: Mann–Whitney U divided by the number of positive-negative pairs.
     """
-    truth, scores = _check_tables(targets, probs)
-    values = np.full(truth.shape[1], np.nan)
-    for column, (positives, sizes) in enumerate(_tie_groups(truth, scores)):
-        negatives = sizes - positives
-        n_pairs = float(positives.sum()) * float(negatives.sum())
-        if n_pairs:
-            beaten = negatives.sum() - np.cumsum(negatives)
-            values[column] = float((positives * (beaten + negatives / 2)).sum()) / n_pairs
-    return values
+    return rank_positives(targets, probs).auc()
 
 
 def top1_accuracy(primary_index: npt.ArrayLike, probs: npt.ArrayLike) -> float:
@@ -163,30 +212,6 @@ def clamp_probs(probs: npt.ArrayLike) -> npt.NDArray[np.float32]:
             fix="apply the sigmoid before storing; look for NaN in the training curve",
         )
     return np.clip(scores.astype(np.float32), np.float32(0), HIGHEST_PROB)
-
-
-def _average_precisions(
-    truth: npt.NDArray[np.bool_], scores: npt.NDArray[Any], n_pad: int
-) -> Floats:
-    values = np.full(truth.shape[1], np.nan)
-    for column, (positives, sizes) in enumerate(_tie_groups(truth, scores)):
-        n_positives = n_pad + int(positives.sum())
-        if n_positives:
-            precision = (n_pad + np.cumsum(positives)) / (n_pad + np.cumsum(sizes))
-            values[column] = (n_pad + float((positives * precision).sum())) / n_positives
-    return values
-
-
-def _tie_groups(
-    truth: npt.NDArray[np.bool_], scores: npt.NDArray[Any]
-) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """For each class, from the highest score down: positives and rows of each group of ties."""
-    for column in range(truth.shape[1]):
-        order = np.argsort(scores[:, column])[::-1]
-        ranked = scores[order, column]
-        first = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-        positives = np.add.reduceat(truth[order, column].astype(np.int64), first)
-        yield positives, np.diff(np.r_[first, len(ranked)])
 
 
 def _check_tables(

@@ -48,6 +48,7 @@ FAMILIES = (
     "clean",
     "folds",
     "source",
+    "estimator",
 )
 
 

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from birdlab.spec.augmentations import AugmentationSpec
 from birdlab.spec.base import AddedLater, Name, Positive, Probability, Spec, Tuple
+from birdlab.spec.estimators import STANDARD, EstimatorSpec, find_clash
 from birdlab.spec.named import NamedList
 from birdlab.spec.recipe import TrainSpec
 
@@ -53,16 +54,26 @@ class EvaluateSpec(Spec):
 
     With `context_s` a window is predicted from so many seconds around it, and the head sees only
     the frames of the window itself. `soundscapes` names data sets whose labelled soundscapes are
-    scored window by window, as an estimator beside the recordings of the fold. `batch` is the
-    number of windows per forward pass and changes no score.
+    scored window by window, as an estimator beside the recordings of the fold. `estimators` are
+    the further numbers that a run is summed up in. `batch` is the number of windows per forward
+    pass and changes no score.
     """
 
-    not_in_identity: ClassVar[frozenset[str]] = frozenset({"batch"})
+    not_in_identity: ClassVar[frozenset[str]] = frozenset({"batch", "estimators"})
 
     secondary: Literal["count", "ignore"] = "count"
     context_s: Annotated[Positive | None, AddedLater(as_before=None)] = None
     soundscapes: Annotated[Tuple[Name], AddedLater(as_before=())] = ()
+    estimators: Annotated[tuple[EstimatorSpec, ...], NamedList("estimator")] = STANDARD
     batch: Annotated[int, Field(ge=1)] = 32
+
+    @field_validator("estimators")
+    @classmethod
+    def _have_names(cls, value: tuple[EstimatorSpec, ...]) -> tuple[EstimatorSpec, ...]:
+        clash = find_clash(value)
+        if clash:
+            raise ValueError(clash)
+        return value
 
 
 class CellsSpec(Spec):
