@@ -23,7 +23,7 @@ from birdlab.inputs import data_inputs
 from birdlab.lab import Lab, write_whole
 from birdlab.plan import Plan
 from birdlab.recorded import load_json
-from birdlab.runtables import TABLES, save_tables, tables_folder
+from birdlab.runtables import TABLES, list_recordings, save_tables, tables_folder
 from birdlab.scoring import chosen_words, name_sources, score_cell, score_together
 from birdlab.spec.experiment import ExperimentSpec
 
@@ -45,6 +45,7 @@ class RunResult:
     when nothing was validated); cells: one row per (fold, seed) with its scores; read: what gives
     `classes` and `curves` when they are first asked for; trained and cached: how many cells were
     computed and found; waterfall and dropped: how cleaning came to the rows, as in DataTable;
+    recordings: see `list_recordings`;
     chosen: in words, how validation rows picked the weights that were scored on them, "" where they
     did not; stopped_at: in words, where a race stopped the run, which then has cells and no scores.
     """
@@ -72,6 +73,11 @@ class RunResult:
     def curves(self) -> pd.DataFrame:
         """What each epoch of each cell said, with stage, fold and seed."""
         return self.read["curves"]()
+
+    @cached_property
+    def recordings(self) -> pd.DataFrame:
+        """One row per held-out recording: recording, fold, recordist, primary_label."""
+        return self.read["recordings"]()
 
     @property
     def cv(self) -> float:
@@ -110,7 +116,11 @@ def collect(
         note,
         scored.scores,
         scored.cells,
-        {"classes": scored.classes, "curves": lambda: _curves(cells, lab)},
+        {
+            "classes": scored.classes,
+            "curves": lambda: _curves(cells, lab),
+            "recordings": lambda: list_recordings(plan.rows),
+        },
         trained=sum(c.cell_id in trained for c in cells),
         cached=sum(c.cell_id not in trained for c in cells),
         record=path,
@@ -163,8 +173,8 @@ def _score(plan: Plan, cells: Sequence[CellPlan], lab: Lab, seeds: Sequence[int]
     tables = {s.key: s.table for s in scored if s.table is not None}
     pooled = [table for (_, seed), table in sorted(tables.items()) if seed == seeds[0]]
     classes = score_classes(pooled) if pooled else pd.DataFrame()
-    rows = pd.DataFrame([s.row for s in scored])
-    return _Scored(score_together(scored), rows, lambda: classes, chosen_words(plan, cells, lab))
+    scores, rows = score_together(plan, scored)
+    return _Scored(scores, pd.DataFrame(rows), lambda: classes, chosen_words(plan, cells, lab))
 
 
 def save_record(plan: Plan, result: RunResult, sources: str = "") -> None:
@@ -221,6 +231,7 @@ def _updated(
     validated = result.cells.dropna(subset=["fold"])
     record = _noted(result, before) | {
         "scores": result.scores,
+        "estimators": [estimator.name for estimator in result.spec.evaluate.estimators],
         "chosen": result.chosen,
         "stopped_at": result.stopped_at,
         "scored_from": sources,
@@ -241,7 +252,16 @@ def _updated(
         "model_id": model_id(result.spec, len(plan.data.classes)),
         "environment": environment(),
     }
-    kept = ("scores", "chosen", "stopped_at", "scored_from", "cells", "evaluation", "spec")
+    kept = (
+        "scores",
+        "estimators",
+        "chosen",
+        "stopped_at",
+        "scored_from",
+        "cells",
+        "evaluation",
+        "spec",
+    )
     has_less = bool(before.get("scores")) and bool(result.stopped_at)
     if has_less or _evidence(before) > _evidence(record):
         record |= {key: before[key] for key in kept if key in before}

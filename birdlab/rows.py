@@ -53,6 +53,21 @@ class Rows:
         ]
         return np.asarray(lines, object)
 
+    @cached_property
+    def recordists(self) -> npt.NDArray[np.object_]:
+        """Who made each row's recording: the author without case and outer spaces.
+
+        Where the author is not known it is the recording, as if someone had made it alone.
+        """
+        authors = self.table["author"].fillna("").str.strip().str.casefold()
+        found: npt.NDArray[np.object_] = authors.where(authors != "", self.table["recording"])
+        return np.asarray(found, object)
+
+    @cached_property
+    def recordists_digest(self) -> str:
+        """A hash over the recordists of all rows in order: ids of rows do not hold them."""
+        return hashlib.sha256("\x1f".join(self.recordists).encode()).hexdigest()[:16]
+
     def with_keys(self) -> pd.DataFrame:
         """The table with the key of each waveform in a column `key`, "" where it is missing."""
         return self.table.assign(key=[key or "" for key in self.keys])

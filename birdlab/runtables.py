@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -14,13 +14,29 @@ from birdlab.cell import CURVES
 from birdlab.cellfiles import CARD
 from birdlab.lab import Lab
 
-TABLES = ("classes", "waterfall", "dropped")
-"""What cannot be read from the cells alone: scores per species, how cleaning came to the rows."""
+if TYPE_CHECKING:
+    from birdlab.rows import Rows
+
+TABLES = ("classes", "waterfall", "dropped", "recordings")
+"""What cannot be read from the cells alone: scores per species, how cleaning came to the rows, who
+made the recordings."""
 
 
 def tables_folder(lab: Lab, spec_id: str) -> Path:
     """Where the tables of a run lie, beside its record."""
     return lab.runs / spec_id
+
+
+def list_recordings(rows: Rows) -> pd.DataFrame:
+    """The rows that folds hold out, as stored outputs name them.
+
+    recording, fold, recordist (as `Rows.recordists`: the recording's own name where the author is
+    not known), primary_label.
+    """
+    held = (rows.table["fold"] >= 0).to_numpy(bool)
+    columns = {"recording": rows.names, "fold": rows.table["fold"].to_numpy()}
+    columns |= {"recordist": rows.recordists, "primary_label": rows.table["primary_label"]}
+    return pd.DataFrame(columns)[held].reset_index(drop=True)
 
 
 def save_tables(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:

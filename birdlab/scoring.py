@@ -15,20 +15,22 @@ import pandas as pd
 from birdlab.cell import load_card, outputs_folder, soundscapes_folder
 from birdlab.cellfiles import CARD
 from birdlab.cellplan import CellPlan
+from birdlab.evaluate.estimators import estimate_all
+from birdlab.evaluate.evidence import Evidence, FoldTable, Heard
 from birdlab.evaluate.outputs import load_outputs
 from birdlab.evaluate.score import (
-    FoldTable,
+    deployed_windows,
     fold_table,
     score_apart,
+    score_evidence,
     score_fold,
     score_fold_apart,
-    score_run,
     score_soundscape_windows,
     score_soundscapes,
 )
 from birdlab.lab import Lab
 from birdlab.plan import Plan
-from birdlab.spec.identity import digest
+from birdlab.spec.identity import component_versions, digest
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +41,7 @@ class ScoredCell:
     table: FoldTable | None = None
     apart: FoldTable | None = None
     heard: dict[str, float] = field(default_factory=dict)
+    windows: Heard | None = None
 
     @property
     def key(self) -> tuple[int, int]:
@@ -56,9 +59,10 @@ def score_cell(plan: Plan, cell: CellPlan, lab: Lab) -> ScoredCell:
     stored = load_outputs(outputs_folder(lab, cell))
     given = (stored, plan.spec.output, plan.spec.evaluate)
     table, halves = fold_table(*given), fold_table(*given, apart=True)
-    heard = {} if cell.soundscapes_id is None else _score_soundscapes(plan, cell, lab)
+    windows = None if cell.soundscapes_id is None else _soundscape_windows(plan, cell, lab)
+    heard = {} if windows is None else score_soundscape_windows(windows)
     row |= {"eval_id": cell.eval_id, **asdict(score_fold(table)), **score_fold_apart(halves)}
-    return ScoredCell({**row, **heard, **made}, table, halves, heard)
+    return ScoredCell({**row, **heard, **made}, table, halves, heard, windows)
 
 
 def score_cells(plan: Plan, lab: Lab, seeds: Sequence[int]) -> pd.DataFrame:
@@ -71,24 +75,58 @@ def score_cells(plan: Plan, lab: Lab, seeds: Sequence[int]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["fold", "seed", "score"])
 
 
-def score_together(scored: Sequence[ScoredCell]) -> dict[str, float]:
-    """The scores of a run from all its cells; empty where nothing was validated."""
+def score_together(
+    plan: Plan, scored: Sequence[ScoredCell]
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """The scores of a run from all its cells, and their rows with what estimators say of each.
+
+    No scores where nothing was validated.
+    """
     tables = {s.key: s.table for s in scored if s.table is not None}
     if not tables:
-        return {}
+        return {}, [s.row for s in scored]
+    heard = {s.key: s.windows for s in scored if s.windows is not None}
+    evidence = Evidence(tables, heard, new_recordings(plan.final_cells))
     apart = {s.key: s.apart for s in scored if s.apart is not None}
-    heard = {s.key: s.heard for s in scored if s.heard}
-    scores = score_run(tables) | score_apart(apart)
-    return scores | score_soundscapes(heard) if heard else scores
+    scores = score_evidence(evidence) | score_apart(apart)
+    if heard:
+        scores |= score_soundscapes({s.key: s.heard for s in scored if s.heard})
+    declared, of_cells = estimate_all(plan.spec.evaluate.estimators, evidence)
+    return declared | scores, [{**s.row, **of_cells.get(s.key, {})} for s in scored]
 
 
-def _score_soundscapes(plan: Plan, cell: CellPlan, lab: Lab) -> dict[str, float]:
+def new_recordings(cells: Sequence[CellPlan]) -> dict[int, frozenset[str]]:
+    """For each fold, the held-out recordings of people of whom no training row is.
+
+    Rows of every stage that a cell goes back to count as training rows.
+    """
+    new: dict[int, frozenset[str]] = {}
+    for cell in cells:
+        if cell.fold is None or cell.fold in new or cell.validation is None:
+            continue
+        heard: set[str] = set()
+        node: CellPlan | None = cell
+        while node is not None:
+            heard.update(node.rows.recordists[node.chosen])
+            node = node.start
+        pairs = zip(
+            cell.rows.names[cell.validation], cell.rows.recordists[cell.validation], strict=True
+        )
+        new[cell.fold] = frozenset(str(name) for name, who in pairs if who not in heard)
+    return new
+
+
+def _soundscape_windows(plan: Plan, cell: CellPlan, lab: Lab) -> Heard:
+    """The truth and the deployed probabilities of the windows of soundscapes, [windows, classes].
+
+    Files in order, windows in time.
+    """
     assert plan.soundscapes is not None
     stored = load_outputs(soundscapes_folder(lab, cell))
     w = stored.windows
     n_windows = np.bincount(w.recording_index, minlength=len(w.recordings))
     targets = plan.soundscapes.targets(n_windows, plan.data.classes, plan.spec.competition.window_s)
-    return score_soundscape_windows(stored, targets, plan.spec.output)
+    return deployed_windows(stored, targets, plan.spec.output)
 
 
 def chosen_words(plan: Plan, cells: Sequence[CellPlan], lab: Lab) -> str:
@@ -109,9 +147,10 @@ def chosen_words(plan: Plan, cells: Sequence[CellPlan], lab: Lab) -> str:
 def name_sources(plan: Plan, lab: Lab) -> str:
     """A hash over all that the scores of a run whose cells are finished depend on.
 
-    That is the code that scores, the spec, and the very files that are read: one that was written
-    anew or copied is another one, also with the same content. "" where a file is missing, and where
-    labels of soundscapes count, which no file of a cell holds.
+    That is the code that scores, the spec with its estimators, who made the recordings, and the
+    very files that are read: one that was written anew or copied is another one, also with the same
+    content. "" where a file is missing, and where labels of soundscapes count, which no file of a
+    cell holds.
     """
     if plan.soundscapes is not None:
         return ""
@@ -119,8 +158,11 @@ def name_sources(plan: Plan, lab: Lab) -> str:
         cells = [[c.fold, c.seed, c.cell_id, c.eval_id, *_stamps(lab, c)] for c in plan.cells]
     except OSError:
         return ""
-    spec = plan.spec
-    return digest([_scoring_code(), spec.output, spec.evaluate, list(spec.cells.seeds), cells], 32)
+    spec, estimators = plan.spec, list(plan.spec.evaluate.estimators)
+    made_by = [rows.recordists_digest for rows in {id(c.rows): c.rows for c in plan.cells}.values()]
+    declared = [estimators, component_versions(estimators), made_by]
+    counted = [spec.output, spec.evaluate, list(spec.cells.seeds), cells]
+    return digest([_scoring_code(), *counted, *declared], 32)
 
 
 def _stamps(lab: Lab, cell: CellPlan) -> list[list[int]]:

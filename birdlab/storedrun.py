@@ -42,6 +42,7 @@ def load_result(lab: Lab, spec_id: str) -> RunResult:
         {
             "classes": lambda: load_table(folder, "classes"),
             "curves": lambda: load_curves(lab, cells["cell_id"]),
+            "recordings": lambda: load_table(folder, "recordings"),
         },
         trained=0,
         cached=len(cells),

@@ -29,6 +29,7 @@ DOCUMENTS = [
     "docs/cluster.md",
     "docs/demo.md",
     "docs/data.md",
+    "docs/estimators.md",
     "docs/models.md",
     "docs/lab.md",
     "docs/recipe.md",
@@ -155,6 +156,17 @@ def test_every_rule_source_and_kind_of_folds_is_on_the_data_page() -> None:
     for family in ("clean", "source", "folds"):
         built_in = {n for n, k in kinds(family).items() if k.cls.__module__.startswith("birdlab.")}
         assert {n for n in built_in - {"demo"} if f"`{n}`" not in text} == set()
+
+
+def test_every_estimator_is_on_its_page_and_its_example_holds(tmp_path: Path) -> None:
+    text = text_of("docs/estimators.md")
+    built_in = {n for n, k in kinds("estimator").items() if k.cls.__module__.startswith("birdlab.")}
+    assert {name for name in built_in if f"| `{name}` |" not in text} == set()
+    yaml = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0]
+    (tmp_path / "x.yaml").write_text(f"competition: demo\ndata: {{base: demo}}\n{yaml}")
+    names = [e.name for e in load_spec(tmp_path / "x.yaml").evaluate.estimators]
+    assert {name for name in names if name not in text} == set()
+    assert len(names) == 6
 
 
 def test_the_sizes_of_the_demo_are_those_of_its_settings() -> None:

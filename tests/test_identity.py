@@ -118,6 +118,7 @@ def test_all_cells_differ_and_shared_ones_are_planned_once(make_plan: MakePlan) 
     [
         ({"name": "x", "notes": "y", "tags": ["z"], "expect": "w", "project": "p"}, True),
         ({"evaluate.batch": 7}, True),
+        ({"evaluate.estimators": ["pooled", {"padded_cmap": {"pad": 3}}]}, True),
         ({"cells.seeds": [0]}, True),
         ({"train.channels_last": False}, True),
         ({"output": {"clip": 1, "time_max": 0}}, False),

@@ -17,6 +17,7 @@ from birdlab.evaluate.outputs import StoredOutputs, load_outputs, save_outputs
 from birdlab.evaluate.predictor import Floats, WindowOutputs, predict_recordings
 from birdlab.evaluate.score import (
     FoldTable,
+    deployed_windows,
     fold_table,
     score_classes,
     score_fold,
@@ -199,7 +200,9 @@ def test_soundscape_windows_are_scored_one_by_one_and_averaged_over_folds() -> N
         w = replace(w, clip_probs=rng.random((9, 3), np.float32) * 0.9, time_max=w.time_max[:9])
         stored = replace(stored, windows=w)
         targets = np.arange(27).reshape(9, 3) % 5 == 0
-        heard[fold, seed] = score_soundscape_windows(stored, targets, OutputSpec())
+        heard[fold, seed] = score_soundscape_windows(
+            deployed_windows(stored, targets, OutputSpec())
+        )
         mixed = 0.75 * w.clip_probs + 0.25 * w.time_max
         ones = np.ones((5, 3))
         truth, probs = np.vstack([targets, ones]), np.vstack([mixed, ones])
@@ -218,4 +221,4 @@ def test_soundscape_windows_are_scored_one_by_one_and_averaged_over_folds() -> N
     one = score_soundscapes({(0, 0): heard[0, 0]})
     assert not [name for name in one if name.endswith("_sd")]
     with pytest.raises(OutputsError, match="do not fit"):
-        score_soundscape_windows(make(), np.zeros((3, 3), bool), OutputSpec())
+        deployed_windows(make(), np.zeros((3, 3), bool), OutputSpec())

@@ -268,8 +268,9 @@ def test_runs_and_cells_come_as_tables(lab: Lab) -> None:
     result = run(lab, {"name": "one"}, delta={"train.batch": 4}, sweep="s", title="batch=4")
     run(lab, {"cells.folds": [0], "evaluate.secondary": "ignore"})
     runs, cells = load_runs(lab), load_cells(lab)
-    assert tuple(runs.columns) == RUN_COLUMNS
-    assert tuple(cells.columns) == CELL_COLUMNS
+    declared = [f"cv/{e.name}" for e in result.spec.evaluate.estimators]
+    assert list(runs.columns) == [*RUN_COLUMNS, *declared]
+    assert list(cells.columns)[: len(CELL_COLUMNS)] == list(CELL_COLUMNS)
     row = runs.set_index("run").loc[result.spec_id]
     assert (row["name"], row["delta"], row["sweeps"]) == ("tiny", "batch=4", ["s"])
     assert (row["n_folds"], row["n_seeds"], row["n_rows"], row["n_classes"]) == (2, 1, 24, 4)

@@ -46,9 +46,10 @@ def show(run: RunArgument, json_: JsonOption = False) -> None:
     if record.get("stopped_at"):
         lines.append(f"stopped by a race, so without a score: {record['stopped_at']}")
     lines += [
-        f"  {key:<24} {value:.4f}" for key, value in record["scores"].items() if value is not None
+        f"  {key:<29} {value:.4f}" for key, value in record["scores"].items() if value is not None
     ]
-    cells = pd.DataFrame(record["cells"]).drop(columns=["eval_id"], errors="ignore")
+    hidden = ["eval_id", *record.get("estimators", ())]
+    cells = pd.DataFrame(record["cells"]).drop(columns=hidden, errors="ignore")
     lines += ["", cells.to_string(index=False), ""]
     lines += [f"  in sweep  {name}: {said}" for name, said in facts["in_sweeps"].items()]
     lines.append(f"  MLflow    {facts['mlflow_run_id'] or 'not logged'}")

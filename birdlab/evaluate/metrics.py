@@ -51,19 +51,55 @@ class ClassRanks:
         _check_padding(n_pad)
         total = n_pad + self._sum((n_pad + self.hits) / (n_pad + self.rows))
         count = n_pad + self.n_positives
-        return np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
+        out: Floats = np.full(len(count), np.nan)
+        return np.divide(total, count, out=out, where=count > 0)
 
     def auc(self) -> Floats:
         """ROC-AUC of each class, see its function."""
         negatives = self.n_rows - self.n_positives
         higher, at_or_above = self.higher - self.higher_hits, self.rows - self.hits
-        lost = self._sum((higher + at_or_above) / 2)
         pairs = (self.n_positives * negatives).astype(np.float64)
-        won = pairs - lost
-        return np.divide(won, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+        won = pairs - self._sum((higher + at_or_above) / 2)
+        out: Floats = np.full(len(pairs), np.nan)
+        return np.divide(won, pairs, out=out, where=pairs > 0)
+
+    def padded_cmap(self, n_pad: int = 5) -> float:
+        """Padded class-mean average precision, see its function."""
+        values = self.average_precision(n_pad)
+        if np.isnan(values).any():
+            raise OutputsError(
+                "average precision is undefined for a class without positives",
+                where=f"column {int(np.flatnonzero(np.isnan(values))[0])}",
+                got=f"n_pad={n_pad}",
+                fix="pad with at least one row, or use cmap_min5",
+            )
+        return float(values.mean())
+
+    def macro_auc(self) -> float:
+        """ROC-AUC averaged over classes, see its function."""
+        values = self.auc()
+        defined = ~np.isnan(values)
+        if not defined.any():
+            raise OutputsError(
+                "no class has both a positive and a negative row, so there is no AUC",
+                got=f"{values.size} classes",
+                expected="at least one class with both",
+            )
+        return float(values[defined].mean())
+
+    def cmap_min5(self) -> float:
+        """Unpadded average precision of frequent classes, see its function."""
+        frequent = self.n_positives >= MIN_POSITIVES
+        if not frequent.any():
+            raise OutputsError(
+                "no class has 5 positives, so cmap_min5 is undefined",
+                got=f"at most {int(self.n_positives.max())} positives in a class",
+            )
+        return float(self.average_precision(0)[frequent].mean())
 
     def _sum(self, values: Floats) -> Floats:
-        return np.bincount(self.of_class, values, minlength=len(self.n_positives))
+        sums = np.bincount(self.of_class, values, minlength=len(self.n_positives))
+        return sums.astype(np.float64)
 
 
 def rank_positives(targets: npt.ArrayLike, probs: npt.ArrayLike) -> ClassRanks:
@@ -91,15 +127,7 @@ def padded_cmap(targets: npt.ArrayLike, probs: npt.ArrayLike, n_pad: int = 5) ->
     over all C classes. A class without positives counts 1.0. With n_pad=0 such a class has no
     average precision, and OutputsError is raised. Source: BirdCLEF 2023 evaluation page.
     """
-    values = class_average_precision(targets, probs, n_pad)
-    if np.isnan(values).any():
-        raise OutputsError(
-            "average precision is undefined for a class without positives",
-            where=f"column {int(np.flatnonzero(np.isnan(values))[0])}",
-            got=f"n_pad={n_pad}",
-            fix="pad with at least one row, or use cmap_min5",
-        )
-    return float(values.mean())
+    return rank_positives(targets, probs).padded_cmap(n_pad)
 
 
 def macro_auc(targets: npt.ArrayLike, probs: npt.ArrayLike) -> float:
@@ -107,15 +135,7 @@ def macro_auc(targets: npt.ArrayLike, probs: npt.ArrayLike) -> float:
 
     The BirdCLEF metric since 2024. Raises OutputsError when no class has both.
     """
-    values = class_auc(targets, probs)
-    defined = ~np.isnan(values)
-    if not defined.any():
-        raise OutputsError(
-            "no class has both a positive and a negative row, so there is no AUC",
-            got=f"{values.size} classes",
-            expected="at least one class with both",
-        )
-    return float(values[defined].mean())
+    return rank_positives(targets, probs).macro_auc()
 
 
 def cmap_min5(targets: npt.ArrayLike, probs: npt.ArrayLike) -> float:
@@ -123,14 +143,7 @@ def cmap_min5(targets: npt.ArrayLike, probs: npt.ArrayLike) -> float:
 
     Raises OutputsError when no class has 5.
     """
-    ranks = rank_positives(targets, probs)
-    frequent = ranks.n_positives >= MIN_POSITIVES
-    if not frequent.any():
-        raise OutputsError(
-            "no class has 5 positives, so cmap_min5 is undefined",
-            got=f"at most {int(ranks.n_positives.max())} positives in a class",
-        )
-    return float(ranks.average_precision(0)[frequent].mean())
+    return rank_positives(targets, probs).cmap_min5()
 
 
 def constant_floor(targets: npt.ArrayLike, n_pad: int = 5) -> float:

@@ -10,34 +10,42 @@ import numpy.typing as npt
 import pandas as pd
 
 from birdlab.errors import OutputsError
+from birdlab.evaluate.evidence import Evidence, FoldTable, Heard, pool_ranks
 from birdlab.evaluate.metrics import (
     class_auc,
-    class_average_precision,
     constant_floor,
-    macro_auc,
     padded_cmap,
+    rank_positives,
     top1_accuracy,
 )
 from birdlab.evaluate.outputs import StoredOutputs
 from birdlab.evaluate.windows import blend, pool_recordings
+from birdlab.spec.estimators import N_PAD
 from birdlab.spec.parts import EvaluateSpec, OutputSpec
 
-N_PAD = 5
+__all__ = [
+    "APART",
+    "N_PAD",
+    "SOUNDSCAPES",
+    "FoldScore",
+    "FoldTable",
+    "chosen_sentence",
+    "deployed_windows",
+    "fold_table",
+    "score_apart",
+    "score_classes",
+    "score_evidence",
+    "score_fold",
+    "score_fold_apart",
+    "score_run",
+    "score_soundscape_windows",
+    "score_soundscapes",
+]
+
 APART = "_apart"
 """Ends the name of a score over rows of which a part is in training."""
 
 _AVERAGED = ("padded_cmap", "macro_auc", "top1")
-
-
-@dataclass(frozen=True)
-class FoldTable:
-    """The deployed probabilities and the truth of one fold: [recordings, classes] each."""
-
-    recordings: tuple[str, ...]
-    codes: tuple[str, ...]
-    primary: npt.NDArray[np.int64]
-    targets: npt.NDArray[np.bool_]
-    probs: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -80,8 +88,8 @@ def fold_table(
 def score_fold(table: FoldTable) -> FoldScore:
     """The scores of one fold. Source: padded cmAP as in BirdCLEF 2023, macro AUC as in 2024."""
     return FoldScore(
-        padded_cmap(table.targets, table.probs, N_PAD),
-        macro_auc(table.targets, table.probs),
+        table.ranks.padded_cmap(N_PAD),
+        table.ranks.macro_auc(),
         top1_accuracy(table.primary, table.probs),
         constant_floor(table.targets, N_PAD),
         *table.targets.shape,
@@ -90,14 +98,13 @@ def score_fold(table: FoldTable) -> FoldScore:
 
 def score_classes(tables: Sequence[FoldTable]) -> pd.DataFrame:
     """One row per class over pooled folds: code, support, ap (padded), auc (NaN without both)."""
-    targets = np.concatenate([t.targets for t in tables])
-    probs = np.concatenate([t.probs for t in tables])
+    ranks = pool_ranks(tables)
     return pd.DataFrame(
         {
             "code": tables[0].codes,
-            "support": targets.sum(axis=0),
-            "ap": class_average_precision(targets, probs, N_PAD),
-            "auc": class_auc(targets, probs),
+            "support": ranks.n_positives,
+            "ap": ranks.average_precision(N_PAD),
+            "auc": ranks.auc(),
         }
     )
 
@@ -109,8 +116,12 @@ def score_run(tables: Mapping[tuple[int, int], FoldTable]) -> dict[str, float]:
     `cv/padded_cmap_pooled` scores all folds of a seed as one table, then averages seeds.
     Raises OutputsError when seeds do not cover the same folds.
     """
-    folds = sorted({fold for fold, _ in tables})
-    seeds = sorted({seed for _, seed in tables})
+    return score_evidence(Evidence(tables))
+
+
+def score_evidence(evidence: Evidence) -> dict[str, float]:
+    """The scores of a run from all that it was scored on, see `score_run`."""
+    tables, folds, seeds = evidence.tables, evidence.folds, evidence.seeds
     missing = [(f, s) for f in folds for s in seeds if (f, s) not in tables]
     if missing:
         raise OutputsError("a run lacks cells, so it has no score", got=f"(fold, seed) {missing}")
@@ -121,14 +132,7 @@ def score_run(tables: Mapping[tuple[int, int], FoldTable]) -> dict[str, float]:
         out[f"cv/{name}"] = float(np.mean(per_fold))
         if len(folds) > 1:
             out[f"cv/{name}_sd"] = float(np.std(per_fold, ddof=1))
-    pooled = [
-        padded_cmap(
-            np.concatenate([tables[f, s].targets for f in folds]),
-            np.concatenate([tables[f, s].probs for f in folds]),
-            N_PAD,
-        )
-        for s in seeds
-    ]
+    pooled = [ranks.padded_cmap(N_PAD) for ranks in evidence.pooled_ranks.values()]
     out["cv/padded_cmap_pooled"] = float(np.mean(pooled))
     out["cv/floor"] = float(np.mean([scores[f, seeds[0]].floor for f in folds]))
     return out
@@ -171,14 +175,13 @@ SOUNDSCAPES = "soundscapes_"
 """Begins the name of a score over the windows of labelled soundscapes."""
 
 
-def score_soundscape_windows(
+def deployed_windows(
     stored: StoredOutputs, targets: npt.NDArray[np.bool_], output: OutputSpec
-) -> dict[str, float]:
-    """The scores of one cell over soundscape windows, names that begin with SOUNDSCAPES.
+) -> Heard:
+    """The truth and the deployed probability of every stored window.
 
     `targets` [windows, classes] in the order of the stored windows: files in order, windows in
-    time. Padded cmAP and macro AUC of the deployed output, the floor of the first, and how many
-    windows. Raises OutputsError when windows and targets differ in number.
+    time. Raises OutputsError when windows and targets differ in number.
     """
     w = stored.windows
     probs = blend(w.clip_probs, w.time_max, output.clip, output.time_max)
@@ -187,9 +190,19 @@ def score_soundscape_windows(
             "soundscape windows and their labels do not fit",
             got=f"{len(probs)} windows, {len(targets)} rows of labels",
         )
+    return targets, probs
+
+
+def score_soundscape_windows(windows: Heard) -> dict[str, float]:
+    """The scores of one cell over soundscape windows, names that begin with SOUNDSCAPES.
+
+    Padded cmAP and macro AUC of the deployed output, the floor of the first, and how many windows.
+    """
+    targets, _ = windows
+    ranks = rank_positives(*windows)
     scores = {
-        "padded_cmap": padded_cmap(targets, probs, N_PAD),
-        "macro_auc": macro_auc(targets, probs),
+        "padded_cmap": ranks.padded_cmap(N_PAD),
+        "macro_auc": ranks.macro_auc(),
         "floor": constant_floor(targets, N_PAD),
         "n_windows": float(len(targets)),
     }

@@ -152,39 +152,35 @@ class SoundscapeWindows(MeasureSpec):
         return "soundscapes_" + "".join(_measure(fields))
 
 
-def _named(*kinds: type[EstimatorSpec] | EstimatorSpec) -> tuple[EstimatorSpec, ...]:
-    return tuple(
-        kind if isinstance(kind, EstimatorSpec) else kind(name=kind.model_fields["kind"].default)
-        for kind in kinds
-    )
-
-
-STANDARD: tuple[EstimatorSpec, ...] = _named(
+STANDARD: tuple[EstimatorSpec, ...] = (
     PaddedCmap(name="padded_cmap", pad=1),
     PaddedCmap(name="padded_cmap", pad=20),
     Pooled(name="pooled", pad=1),
     Pooled(name="pooled", metric="macro_auc"),
-    OneFold,
-    MeanMinusSd,
-    NewRecordists,
+    OneFold(name="one_fold"),
+    MeanMinusSd(name="mean_minus_sd"),
+    NewRecordists(name="new_recordists"),
 )
 """What every run gets unless its spec declares others, beside ALWAYS."""
 
 ALWAYS: dict[str, EstimatorSpec] = {
     estimator.name: estimator
-    for estimator in _named(
-        PaddedCmap,
-        MacroAuc,
-        Pooled,
-        SoundscapeWindows,
+    for estimator in (
+        PaddedCmap(name="padded_cmap"),
+        MacroAuc(name="macro_auc"),
+        Pooled(name="pooled"),
+        SoundscapeWindows(name="soundscape_windows"),
         SoundscapeWindows(name="soundscape_windows", metric="macro_auc"),
     )
 }
 """The estimators that every run has: their names mean nothing else."""
 
 TAKEN = frozenset(
-    "fold seed cell_id eval_id run name seconds device n_rows n_classes floor top1 chosen metric "
-    "cmap_gt5 padded_cmap_5 loss lr".split()
+    (
+        *("run", "name", "fold", "seed", "cell_id", "eval_id", "device", "seconds", "chosen"),
+        *("metric", "n_rows", "n_classes", "floor", "top1", "loss", "lr"),
+        *("cmap_gt5", "padded_cmap_5"),
+    )
 )
 """Names that mean something else, in tables or elsewhere in the field."""
 

@@ -14,6 +14,7 @@ from birdlab.spec.base import Name, Spec, Tuple
 from birdlab.spec.competition import CompetitionSpec, load_competition
 from birdlab.spec.data import DataSpec
 from birdlab.spec.delta import merge, set_fields
+from birdlab.spec.estimators import OneFold
 from birdlab.spec.model import ModelSpec
 from birdlab.spec.named import NamedList, unfold
 from birdlab.spec.parts import FRESH, CellsSpec, EvaluateSpec, OutputSpec, StageSpec
@@ -98,6 +99,12 @@ class ExperimentSpec(Spec):
         folds, n = self.cells.folds, getattr(self.data.folds, "n", None)
         if isinstance(folds, tuple) and n is not None and max(folds) >= n:
             raise ValueError(f"cells.folds asks for fold {max(folds)}; data.folds makes 0..{n - 1}")
+        for estimator in self.evaluate.estimators:
+            if isinstance(estimator, OneFold) and n is not None and estimator.fold >= n:
+                raise ValueError(
+                    f"evaluate.estimators.{estimator.name} asks for fold {estimator.fold}; "
+                    f"data.folds makes 0..{n - 1}"
+                )
         return self
 
     @model_validator(mode="after")

@@ -85,15 +85,18 @@ CELL_COLUMNS = (
 
 
 def load_runs(lab: Lab, fields: Sequence[str] = ()) -> pd.DataFrame:
-    """One row per run, newest last, with RUN_COLUMNS; scores are NaN where there are none.
+    """One row per run, newest last; scores are NaN where there are none.
+
+    Columns: RUN_COLUMNS, then `cv/<name>` for each estimator that some run declared, in order.
 
     `chosen` says how validation rows picked the weights that they then scored, "" where not;
     `status` is finished, stopped (by a race, `stopped_at` says where) or foreign; `split`,
     `family`, `checkpoint` and `lineage` are those of `name_attributes`. `fields` are further
     columns: other `cv/...` scores, or dotted fields of the spec, None where a run has none.
     """
-    more = [name for name in fields if name not in RUN_COLUMNS]
     rows, records = [], load_records(lab)
+    declared = [f"cv/{name}" for name in _estimators(records) if f"cv/{name}" not in RUN_COLUMNS]
+    more = [name for name in fields if name not in (*RUN_COLUMNS, *declared)]
     for record, attributes in zip(records, name_attributes(lab, records), strict=True):
         evaluation, scores = record["evaluation"], record["scores"]
         row = {
@@ -117,10 +120,12 @@ def load_runs(lab: Lab, fields: Sequence[str] = ()) -> pd.DataFrame:
         }
         row |= attributes
         row |= {k: evaluation[k] for k in ("n_rows", "n_classes", "rows_hash", "classes_hash")}
-        row |= {k: scores.get(k, float("nan")) for k in RUN_COLUMNS if k.startswith("cv/")}
+        row |= {
+            k: scores.get(k, float("nan")) for k in (*RUN_COLUMNS, *declared) if k.startswith("cv/")
+        }
         row |= {k: scores.get(k, spec_field(record.get("spec"), k)) for k in more}
         rows.append(row)
-    return pd.DataFrame(rows, columns=[*RUN_COLUMNS, *more])
+    return pd.DataFrame(rows, columns=[*RUN_COLUMNS, *declared, *more])
 
 
 def _status(record: Mapping[str, Any]) -> str:
@@ -129,15 +134,26 @@ def _status(record: Mapping[str, Any]) -> str:
     return "stopped" if record.get("stopped_at") else "finished"
 
 
+def _estimators(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The names of all estimators that some run declared, each once."""
+    return list(dict.fromkeys(name for r in records for name in r.get("estimators", ())))
+
+
 def load_cells(lab: Lab) -> pd.DataFrame:
-    """One row per scored (run, fold, seed) with CELL_COLUMNS."""
+    """One row per scored (run, fold, seed) with CELL_COLUMNS, then what estimators say of it.
+
+    An estimator that is no mean over cells, such as a pooled score, has no column.
+    """
+    records = load_records(lab)
     rows = [
         {"run": record["spec_id"], "name": record["name"], **cell}
-        for record in load_records(lab)
+        for record in records
         for cell in record["cells"]
         if cell["fold"] is not None
     ]
-    return pd.DataFrame(rows, columns=list(CELL_COLUMNS))
+    there = {key for row in rows for key in row} - set(CELL_COLUMNS)
+    declared = [name for name in _estimators(records) if name in there]
+    return pd.DataFrame(rows, columns=[*CELL_COLUMNS, *declared])
 
 
 def sweep_path(lab: Lab, name: str) -> Path:
