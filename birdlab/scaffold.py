@@ -25,6 +25,7 @@ extensions = [
     "experiments/extensions/pcen.py",
     "experiments/extensions/pitch_speed.py",
     "experiments/extensions/polarity_flip.py",
+    "experiments/extensions/worst_fold.py",
 ]
 
 [data]
