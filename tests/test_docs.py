@@ -163,7 +163,9 @@ def test_every_estimator_is_on_its_page_and_its_example_holds(tmp_path: Path) ->
     built_in = {n for n, k in kinds("estimator").items() if k.cls.__module__.startswith("birdlab.")}
     assert {name for name in built_in if f"| `{name}` |" not in text} == set()
     yaml = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0]
-    (tmp_path / "x.yaml").write_text(f"competition: demo\ndata: {{base: demo}}\nmodel: {{backbone: x}}\n{yaml}")
+    (tmp_path / "x.yaml").write_text(
+        f"competition: demo\ndata: {{base: demo}}\nmodel: {{backbone: x}}\n{yaml}"
+    )
     names = [e.name for e in load_spec(tmp_path / "x.yaml").evaluate.estimators]
     assert {name for name in names if name not in text} == set()
     assert len(names) == 6
