@@ -9,31 +9,35 @@ import numpy as np
 import pandas as pd
 
 from birdlab.study.cvlb_bands import MIN_RUNS
-from birdlab.study.cvlb_correlations import correlate_scores
+from birdlab.study.cvlb_correlations import VALUES, formula_interval
 from birdlab.study.cvlb_resamples import (
     Floats,
     draw_counts,
     drawn_together,
-    lineage_numbers,
     number_of_draws,
     percentiles,
     spearman,
 )
 from birdlab.study.words import count_words, list_some
 
+COLUMNS = (
+    *("estimator", "n_runs", "spearman", "low", "high", "boot_low", "boot_high", "kendall"),
+    *("pearson", "behind", "behind_low", "behind_high", "first"),
+)
+
 
 @dataclass(frozen=True, eq=False)
 class EstimatorComparison:
     """CV estimators over the `n` runs that all of them score, the best predictor first.
 
-    `table`: estimator, n_runs (that it scores), spearman, low, high (formula), boot_low, boot_high
-    (lineages drawn whole), kendall, pearson, behind, behind_low, behind_high (how far Spearman
-    stays behind that of the first, paired over the same resamples), first (in what share of the
-    resamples it is first). `chance` is what the best of these estimators reaches on average when
-    the leaderboard is shuffled over the runs, `chance_high` what it stays under in 95 % of the
-    shuffles, and `p` the share of shuffles whose best is as good as the best here. `optimism` is
-    how much too high the first one's Spearman is for having been picked: what the first of a
-    resample has more there than over all runs, on average.
+    `table`: estimator, n_runs (that it scores), spearman, kendall, pearson; of Spearman low, high
+    (formula), boot_low, boot_high (lineages drawn whole); behind, behind_low, behind_high (how far
+    it stays behind that of the first, paired over the same resamples), first (in what share of
+    the resamples it is first). `chance` is what the best of these estimators reaches on average
+    when the leaderboard is shuffled over the runs, `chance_high` what it stays under in 95 % of
+    the shuffles, and `p` the share of shuffles whose best is as good as the best here.
+    `optimism` is how much too high the first one's Spearman is for having been picked: what the
+    first of a resample has more there than over all runs, on average.
     Source: Efron (1983).
     """
 
@@ -60,49 +64,56 @@ def compare_estimators(pairs_by_estimator: Mapping[str, pd.DataFrame]) -> Estima
     lost = sum(len(table) > n for table in kept.values())
     if lost:
         left_out += (f"Only the {n} runs that every estimator scores are compared.",)
-    tables = [kept[name].set_index("run").loc[runs] for name in names]
     if n < 3:
-        return _without_runs(names, kept, n, left_out)
+        table = pd.DataFrame({"estimator": names, "n_runs": [len(kept[name]) for name in names]})
+        words, nan = word_comparison(table, n, float("nan"), float("nan")), float("nan")
+        table = table.reindex(columns=list(COLUMNS))
+        return EstimatorComparison(n, table, nan, nan, nan, nan, left_out, words)
+    tables = [kept[name].set_index("run").loc[runs] for name in names]
     lb = tables[0]["lb"].to_numpy(dtype=float)
     scores = np.array([table["cv"].to_numpy(dtype=float) for table in tables])
-    lineages = lineage_numbers(tables[0])
-    rows = []
-    for name, cv in zip(names, scores, strict=True):
-        found = correlate_scores("spearman", cv, lb, lineages)
-        rows.append(
-            {
-                "estimator": name,
-                "n_runs": len(kept[name]),
-                "spearman": found.value,
-                "low": found.low,
-                "high": found.high,
-                "boot_low": found.cluster_low,
-                "boot_high": found.cluster_high,
-                "kendall": correlate_scores("kendall", cv, lb, n_draws=1).value,
-                "pearson": correlate_scores("pearson", cv, lb, n_draws=1).value,
-            }
-        )
-    table = pd.DataFrame(rows).sort_values("spearman", ascending=False, kind="stable")
-    order = table.index.to_numpy()
     counts = draw_counts(drawn_together(tables[0]), number_of_draws(n))
-    values = np.array([spearman(cv, lb, counts) for cv in scores[order]])
-    behind = [percentiles(values[0] - row) for row in values]
-    defined = ~np.isnan(values).any(axis=0)
-    first = values[:, defined].argmax(axis=0)
-    winners = np.bincount(first, minlength=len(order))
-    optimism = values[:, defined].max(axis=0, initial=-1) - table["spearman"].to_numpy()[first]
-    table = table.reset_index(drop=True).assign(
-        behind=table["spearman"].max() - table["spearman"].to_numpy(),
-        behind_low=[low for low, _ in behind],
-        behind_high=[high for _, high in behind],
-        first=winners / max(defined.sum(), 1),
-    )
+    once = np.ones((1, n))
+    table = pd.DataFrame(
+        {
+            "estimator": names,
+            "n_runs": [len(kept[name]) for name in names],
+            **{kind: [float(of(cv, lb, once)[0]) for cv in scores] for kind, of in VALUES.items()},
+        }
+    ).sort_values("spearman", ascending=False, kind="stable")
+    drawn = np.array([spearman(cv, lb, counts) for cv in scores[table.index]])
+    table = _add_intervals(table.reset_index(drop=True), drawn, n)
     best = shuffle_best(scores, lb)
     chance, high = float(best.mean()), float(np.percentile(best, 95))
     p = float((1 + (best >= table["spearman"].iloc[0]).sum()) / (1 + len(best)))
-    gained = float(optimism.mean()) if len(optimism) else float("nan")
-    words = word_comparison(table, n, high, gained)
-    return EstimatorComparison(n, table, chance, high, p, gained, left_out, words)
+    optimism = _find_optimism(table["spearman"].to_numpy(), drawn)
+    words = word_comparison(table, n, high, optimism)
+    return EstimatorComparison(n, table, chance, high, p, optimism, left_out, words)
+
+
+def _add_intervals(table: pd.DataFrame, drawn: Floats, n: int) -> pd.DataFrame:
+    """The table with the intervals of Spearman and of the differences to the first row.
+
+    `drawn` has Spearman of each row of the table in each resample [estimators, draws].
+    """
+    value = table["spearman"].to_numpy()
+    ends = {
+        "": [formula_interval("spearman", rho, n) for rho in value],
+        "boot_": [percentiles(row) for row in drawn],
+        "behind_": [percentiles(drawn[0] - row) for row in drawn],
+    }
+    winners = np.bincount(np.nan_to_num(drawn, nan=-2).argmax(axis=0), minlength=len(table))
+    return table.assign(
+        **{f"{name}low": [low for low, _ in found] for name, found in ends.items()},
+        **{f"{name}high": [high for _, high in found] for name, found in ends.items()},
+        behind=value[0] - value,
+        first=winners / drawn.shape[1],
+    )[list(COLUMNS)]
+
+
+def _find_optimism(values: Floats, drawn: Floats) -> float:
+    filled = np.nan_to_num(drawn, nan=-2)
+    return float(np.mean(filled.max(axis=0) - values[filled.argmax(axis=0)]))
 
 
 def shuffle_best(scores: Floats, lb: Floats) -> Floats:
@@ -178,14 +189,3 @@ def _shared_runs(tables: Mapping[str, pd.DataFrame]) -> list[str]:
     for table in others:
         inside = inside[inside.isin(table["run"])]
     return list(inside)
-
-
-def _without_runs(
-    names: list[str], kept: Mapping[str, pd.DataFrame], n: int, left_out: tuple[str, ...]
-) -> EstimatorComparison:
-    nan = float("nan")
-    table = pd.DataFrame(
-        {"estimator": names, "n_runs": [len(kept[name]) for name in names], "spearman": nan}
-    )
-    words = word_comparison(table, n, nan, nan)
-    return EstimatorComparison(n, table, nan, nan, nan, nan, left_out, words)

@@ -58,13 +58,16 @@ def word_answer(rho: Correlation, top: Band | None) -> str:
 def judge_top(top: Band) -> str:
     """Is the top "ranked", "not ranked", or is it "open"?
 
-    Ranked: the whole interval is above 0. Not ranked: it is not, and Spearman is lower than the
-    cut alone would leave. Open: it is not, and the cut alone explains that.
+    Ranked: the whole interval is above 0, by formula and over lineages. Not ranked: it is not,
+    Spearman is lower than the cut alone would leave, and what the cut would leave on average lies
+    above both intervals. Open: it is neither, so the cut may explain it.
     """
-    lows = [low for low in (top.low, top.boot_low) if not np.isnan(low)]
-    if top.spearman == 1 or (lows and min(lows) > 0):
+    ends = np.array([[top.low, top.boot_low], [top.high, top.boot_high]])
+    lows, highs = (row[~np.isnan(row)] for row in ends)
+    if top.spearman == 1 or (len(lows) and lows.min() > 0):
         return "ranked"
-    return "not ranked" if top.spearman < top.alone_low else "open"
+    lower = top.spearman < top.alone_low and (highs < top.alone).all()
+    return "not ranked" if lower else "open"
 
 
 def word_field(rho: Correlation, metric: str) -> str:
