@@ -73,13 +73,19 @@ def is_foreign(record: Mapping[str, Any]) -> bool:
     return record.get("spec") is None
 
 
+def is_ledger_line(record: Mapping[str, Any]) -> bool:
+    """Whether a foreign run is a line of an imported ledger: it has scores, and no outputs."""
+    return "fold_scores" in record
+
+
 def spec_of(record: Mapping[str, Any]) -> ExperimentSpec:
     """The experiment that a record stores; ResolveError for a foreign run, which has none."""
     if is_foreign(record):
+        known = "" if is_ledger_line(record) else " and birdlab.load_oof"
         raise ResolveError(
             "a foreign run has no spec: birdlab did not train it",
             where=record["name"] or record["spec_id"],
-            fix="`birdlab runs`, `birdlab show` and birdlab.load_oof work with it",
+            fix=f"`birdlab runs`, `birdlab show`{known} work with it",
         )
     return ExperimentSpec.model_validate_json(json.dumps(record["spec"]))
 

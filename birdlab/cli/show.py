@@ -49,8 +49,10 @@ def show(run: RunArgument, json_: JsonOption = False) -> None:
         f"  {key:<29} {value:.4f}" for key, value in record["scores"].items() if value is not None
     ]
     hidden = ["eval_id", *record.get("estimators", ())]
-    cells = pd.DataFrame(record["cells"]).drop(columns=hidden, errors="ignore")
-    lines += ["", cells.to_string(index=False), ""]
+    cells = pd.DataFrame(record["cells"] or record.get("fold_scores", ()))
+    if len(cells):
+        shown = cells.drop(columns=hidden, errors="ignore")
+        lines += ["", shown.to_string(index=False), ""]
     lines += [f"  in sweep  {name}: {said}" for name, said in facts["in_sweeps"].items()]
     lines.append(f"  MLflow    {facts['mlflow_run_id'] or 'not logged'}")
     lines.append(f"  cells     {facts['cells_at']} ({facts['weights']})")
@@ -74,7 +76,8 @@ def _facts(lab: Lab, record: dict[str, Any]) -> dict[str, Any]:
     ]
     if is_foreign(record):
         settings = {f"foreign.{key}": value for key, value in record["foreign"].items()}
-        commands = [f"birdlab lb add {run} --metric padded_cmap --public SCORE"]
+        metric = record["evaluation"]["metric"]
+        commands = [f"birdlab lb add {run} --metric {metric} --public SCORE"]
     else:
         settings = flatten(load_result_spec(record))
         if here < len(cells):
@@ -88,7 +91,9 @@ def _facts(lab: Lab, record: dict[str, Any]) -> dict[str, Any]:
         "in_sweeps": sweeps,
         "mlflow_run_id": load_link(lab, run).get("parent", ""),
         "cells_at": str(lab.cells),
-        "weights": f"weights of {here} of {len(cells)} scored cells",
+        "weights": f"weights of {here} of {len(cells)} scored cells"
+        if cells
+        else "none of them is this run's",
         "next": commands,
         "settings": settings,
     }

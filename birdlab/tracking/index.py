@@ -142,13 +142,15 @@ def _estimators(records: Sequence[Mapping[str, Any]]) -> list[str]:
 def load_cells(lab: Lab) -> pd.DataFrame:
     """One row per scored (run, fold, seed) with CELL_COLUMNS, then what estimators say of it.
 
-    An estimator that is no mean over cells, such as a pooled score, has no column.
+    An estimator that is no mean over cells, such as a pooled score, has no column. A line of a
+    foreign ledger has a row per fold without a cell (`cell_id` is ""), and its score in the column
+    of its metric.
     """
     records = load_records(lab)
     rows = [
-        {"run": record["spec_id"], "name": record["name"], **cell}
+        {"run": record["spec_id"], "name": record["name"], "cell_id": "", **cell}
         for record in records
-        for cell in record["cells"]
+        for cell in (*record["cells"], *record.get("fold_scores", ()))
         if cell["fold"] is not None
     ]
     there = {key for row in rows for key in row} - set(CELL_COLUMNS)

@@ -16,7 +16,7 @@ from birdlab.evaluate.outputs import StoredOutputs, load_outputs
 from birdlab.evaluate.predictor import Predictor
 from birdlab.evaluate.score import FoldTable, fold_table
 from birdlab.lab import Lab, open_lab
-from birdlab.recorded import AS_IS, is_foreign, spec_of
+from birdlab.recorded import AS_IS, is_foreign, is_ledger_line, spec_of
 from birdlab.spec.parts import EvaluateSpec, OutputSpec
 from birdlab.tracking import index
 from birdlab.tracking.query import RunQuery, select_runs
@@ -133,6 +133,12 @@ def _scored_classes(lab: Lab, cell: Mapping[str, Any], own: ClassList) -> ClassL
 
 
 def _scored_as(record: Mapping[str, Any]) -> tuple[OutputSpec, EvaluateSpec]:
+    if is_ledger_line(record):
+        raise ResolveError(
+            "the run is a line of an imported ledger: it has scores, and no predictions",
+            where=record["name"],
+            fix="birdlab import --oof TABLE takes in predictions of a foreign model",
+        )
     if is_foreign(record):
         said = record["foreign"]
         evaluate = EvaluateSpec(secondary=said["secondary"])
