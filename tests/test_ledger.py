@@ -23,7 +23,6 @@ from birdlab.study.ledger import (
     score_columns,
     select_rows,
 )
-from birdlab.study.submissions import import_submissions
 
 ROW = {"run": "0123456789ab", "metric": "padded_cmap", "source": "add", "public": 0.84}
 
@@ -241,39 +240,6 @@ def test_writers_at_the_same_time_lose_nothing(path: Path) -> None:
 
 def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-
-
-SUBMISSIONS = """fileName,date,description,status,publicScore,privateScore
-a.csv,2025-04-01 10:00:00,"lr sweep, 0123456789ab",complete,0.84,0.76
-b.csv,2025-04-02 10:00:00,mlflow DEADBEEF00,complete,0.85,
-c.csv,2025-04-03 10:00:00,0123456789ab blended with feedfacecafe,complete,0.86,0.80
-d.csv,2025-04-04 10:00:00,by hand,complete,0.10,0.10
-e.csv,2025-04-05 10:00:00,0123456789ab,error,,
-"""
-
-
-def test_kaggle_submissions_are_matched_or_listed(path: Path, tmp_path: Path) -> None:
-    table = tmp_path / "submissions.csv"
-    table.write_text(SUBMISSIONS)
-    runs = pd.DataFrame(
-        {
-            "run": ["0123456789ab", "feedfacecafe"],
-            "name": ["one", "two"],
-            "mlflow_run_id": ["deadbeef00112233", None],
-        }
-    )
-    report = import_submissions(table, path, runs, metric="padded_cmap")
-    assert [row["run"] for row in report.added] == ["0123456789ab", "0123456789ab"]
-    assert [line.split(" ")[0] for line in report.unmatched] == ["c.csv", "d.csv", "e.csv"]
-    assert "names 2 runs" in report.unmatched[0] and "names no run" in report.unmatched[1]
-    assert "status error" in report.unmatched[2]
-    ledger = load_ledger(path)
-    assert list(ledger.public) == [0.84, 0.85] and set(ledger.source) == {"import"}
-    again = import_submissions(table, path, runs, metric="padded_cmap")
-    assert again.added == () and len(again.known) == 2
-    table.write_text("a,b\n1,2\n")
-    with pytest.raises(LedgerError, match="publicScore"):
-        import_submissions(table, path, runs, metric="padded_cmap")
 
 
 def test_undecodable_text_is_refused(path: Path) -> None:

@@ -74,7 +74,8 @@ def main() -> None:
 
     Wrong usage exits with 2, Ctrl-C while cells run with 130.
     """
-    _register()
+    if not app.registered_commands:  # main may be called again in one process
+        _register()
     try:
         app()
     except BirdlabError as error:

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from birdlab.cli.common import RunArgument, load_result_spec
+from birdlab.cli.board_import import import_
+from birdlab.cli.board_options import (
+    CheckpointOption,
+    PostprocessingOption,
+    PrecisionOption,
+    submission_fields,
+)
+from birdlab.cli.common import RunArgument, copy_to_mlflow, load_result_spec
 from birdlab.errors import LedgerError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from birdlab.heldout import HeldOutScore
     from birdlab.lab import Lab
 
 board = typer.Typer(
-    help="Leaderboard scores: add, score, list, remove, import.", no_args_is_help=True
+    help="Leaderboard scores: add, score, list, select, remove, import.", no_args_is_help=True
 )
+board.command("import")(import_)
 
 
 def register(app: typer.Typer) -> None:
@@ -28,23 +37,67 @@ def register(app: typer.Typer) -> None:
 
 @board.command("add", context_settings={"ignore_unknown_options": True})
 def add(
-    run: RunArgument,
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RUN...", help="What was submitted; several for an ensemble."),
+    ] = None,
     public: Annotated[float | None, typer.Option(help="The public score, 0 to 1.")] = None,
     private: Annotated[float | None, typer.Option(help="The private score, 0 to 1.")] = None,
     metric: Annotated[str, typer.Option(help="Its metric; default: the competition's.")] = "",
+    date: Annotated[str, typer.Option(help="When it was submitted; default: now.")] = "",
+    name: Annotated[str, typer.Option(help="What it is called; default: the run's name.")] = "",
     note: Annotated[str, typer.Option(help="Anything worth remembering.")] = "",
+    weights: Annotated[
+        str, typer.Option(help="folds: the models of the folds; full: models of all data.")
+    ] = "folds",
+    checkpoint: CheckpointOption = "",
+    postprocessing: PostprocessingOption = "",
+    precision: PrecisionOption = "",
+    bundle: Annotated[
+        str,
+        typer.Option(help="The promoted model: its id, or @champion. Then RUN may be left out."),
+    ] = "",
+    selected: Annotated[
+        bool, typer.Option("--selected", help="It is one of the final submissions.")
+    ] = False,
 ) -> None:
-    """Enter the leaderboard scores of a run.
+    """Enter a submission: the leaderboard scores of a run, or of several runs together.
 
     Example: birdlab lb add lr:best --public 0.844 --private 0.764
     """
+    from birdlab.infer.models import find_promoted
     from birdlab.lab import open_lab
+    from birdlab.study.ledger_csv import JOINER
     from birdlab.tracking.resolve import resolve_run
 
     lab = open_lab()
-    record = resolve_run(lab, run)
-    metric = metric or load_result_spec(record).competition.metric
-    _enter(lab, record, metric, public, private, source="add", note=note)
+    said = submission_fields(weights, checkpoint, postprocessing, precision)
+    promoted = find_promoted(lab.models, bundle) if bundle else None
+    records = [resolve_run(lab, run) for run in runs or (promoted.runs if promoted else ())]
+    if not records:
+        raise LedgerError("name the run that was submitted", fix="birdlab lb add RUN --public 0.84")
+    members = [record["spec_id"] for record in records]
+    if promoted and set(members) != set(promoted.runs):
+        raise LedgerError(
+            f"the model {promoted.name} is not made of these runs",
+            got=", ".join(members),
+            expected=", ".join(promoted.runs),
+        )
+    row = {
+        "run": members[0],
+        "members": members,
+        "name": name or JOINER.join(record["name"] for record in records),
+        "public": public,
+        "private": private,
+        "metric": metric or _metric_of(records[0]),
+        "source": "add",
+        "note": note,
+        "bundle": promoted.name if promoted else "",
+        "selected": selected,
+        **said,
+        **({"date": date} if date else {}),
+    }
+    _enter(lab, row)
 
 
 @board.command("score", context_settings={"ignore_unknown_options": True})
@@ -65,6 +118,7 @@ def score(
     from birdlab.heldout import score_soundscapes
     from birdlab.lab import open_lab
     from birdlab.plan import plan_experiment
+    from birdlab.tracking.attributes import checkpoint_of
     from birdlab.tracking.resolve import resolve_run
 
     lab = open_lab()
@@ -86,17 +140,21 @@ def score(
         more = ", ..." if len(unknown) > 8 else ""
         print_lines(f"labels of {dataset} that are no class: {counted}{more}")
     named = _ledger_columns(scores)
+    row = {
+        "run": record["spec_id"],
+        "name": record["name"],
+        "public": named.pop("public", None),
+        "private": named.pop("private", None),
+        "metric": spec.competition.metric,
+        "source": "score",
+        "note": f"{scores[0].n_models} fold models",
+        "weights": "folds",
+        "checkpoint": checkpoint_of(record["spec"]),
+        "precision": "fp32",
+        "other": named or None,
+    }
     try:
-        _enter(
-            lab,
-            record,
-            spec.competition.metric,
-            named.pop("public", None),
-            named.pop("private", None),
-            other=named,
-            source="score",
-            note=f"{scores[0].n_models} fold models",
-        )
+        _enter(lab, row)
     except LedgerError as error:
         if "already" not in str(error):
             raise
@@ -133,8 +191,40 @@ def list_(json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = Fals
     elif table.empty:
         print_lines("no leaderboard scores yet: birdlab lb add RUN --public 0.84")
     else:
-        columns = [c for c in table if c not in ("source", "weights")]
-        print_lines(table[columns].to_string(index=False))
+        print_lines(_shown(table).to_string(index=False))
+
+
+def _shown(table: pd.DataFrame) -> pd.DataFrame:
+    """The ledger as it is printed: columns in which any row says something, short."""
+    from birdlab.study.ledger_row import COLUMNS
+
+    selected = ["yes" if final else "" for final in table["selected"]]
+    several = [" + ".join(runs) if len(runs) > 1 else "" for runs in table["members"]]
+    shown = table.assign(
+        date=table["date"].str.slice(0, 16).str.replace("T", " "),
+        selected=selected,
+        members=several,
+    )
+    others = [c for c in table if c not in COLUMNS]
+    order = ["id", "date", "run", "name", "public", "private", *others, "metric", *COLUMNS[9:]]
+    kept = [c for c in (*order, "note") if shown[c].notna().any() and (shown[c] != "").any()]
+    return shown[kept].fillna("")
+
+
+@board.command("select")
+def select(
+    rows: Annotated[list[str], typer.Argument(metavar="ROW...", help="Ids, from `lb list`.")],
+    undo: Annotated[bool, typer.Option("--undo", help="They are not, after all.")] = False,
+) -> None:
+    """Say which submissions were chosen as final ones.
+
+    Example: birdlab lb select 3f2a91bc 77d99d5a
+    """
+    from birdlab.lab import open_lab
+    from birdlab.study.ledger import select_rows
+
+    stored = select_rows(open_lab(extensions=False).ledger, rows, selected=not undo)
+    typer.echo(f"{'no longer ' if undo else ''}final: {', '.join(r['selects'] for r in stored)}")
 
 
 @board.command("remove")
@@ -150,71 +240,21 @@ def remove(row: Annotated[str, typer.Argument(help="The id of a row, from `lb li
     before = load_ledger(lab.ledger)
     retract_row(lab.ledger, row)
     typer.echo(f"withdrawn: {row}")
-    _copy_to_mlflow(lab, before.loc[before["id"] == row, "run"])
+    copy_to_mlflow(lab, before.loc[before["id"] == row, "run"])
 
 
-@board.command("import")
-def import_(
-    file: Annotated[Path, typer.Argument(help="The CSV that the Kaggle command line prints.")],
-    metric: Annotated[str, typer.Option(help="The leaderboard's metric.")],
-) -> None:
-    """Import submissions, matched by a run's id in their description.
+def _metric_of(record: dict[str, Any]) -> str:
+    """The metric of a run's competition, or that of the ledger which it is a line of."""
+    from birdlab.recorded import is_ledger_line
 
-    Example: birdlab lb import submissions.csv --metric padded_cmap
-    """
-    from birdlab.cli.progress import print_lines
-    from birdlab.lab import open_lab
-    from birdlab.study.submissions import import_submissions
-    from birdlab.tracking.index import load_runs
-
-    lab = open_lab()
-    report = import_submissions(file, lab.ledger, load_runs(lab), metric=metric)
-    if report.added:
-        _copy_to_mlflow(lab, [row["run"] for row in report.added])
-    lines = [f"{len(report.added)} entered, {len(report.known)} known already"]
-    lines += [f"  entered    {row['name']}: {row['note']}" for row in report.added]
-    lines += [f"  unmatched  {text}" for text in report.unmatched]
-    if report.unmatched:
-        lines.append("put a run's id into the description of a submission, or use birdlab lb add")
-    print_lines("\n".join(lines))
+    if is_ledger_line(record):
+        return str(record["evaluation"]["metric"])
+    return str(load_result_spec(record).competition.metric)
 
 
-def _enter(
-    lab: Lab,
-    record: dict[str, Any],
-    metric: str,
-    public: float | None,
-    private: float | None,
-    *,
-    source: str,
-    note: str,
-    other: Mapping[str, float] | None = None,
-) -> None:
+def _enter(lab: Lab, row: Mapping[str, object]) -> None:
     from birdlab.study.ledger import append_row
 
-    row = {
-        "run": record["spec_id"],
-        "name": record["name"],
-        "public": public,
-        "private": private,
-        "metric": metric,
-        "source": source,
-        "note": note,
-        "weights": "folds",
-        **({"other": dict(other)} if other else {}),
-    }
     stored = append_row(lab.ledger, row)
-    _copy_to_mlflow(lab, [record["spec_id"]])
+    copy_to_mlflow(lab, [stored["run"]])
     typer.echo(f"entered as {stored['id']}; next: birdlab dashboard")
-
-
-def _copy_to_mlflow(lab: Lab, runs: Iterable[str]) -> None:
-    """Put the scores of the ledger beside the CV scores of runs that MLflow has."""
-    from birdlab.cli.common import tracked
-    from birdlab.tracking.index import load_link
-
-    known = [run for run in dict.fromkeys(runs) if load_link(lab, run).get("parent")]
-    with tracked(lab, bool(known)) as sinks:
-        for sink in sinks:
-            for run in known:
-                sink.update(run)

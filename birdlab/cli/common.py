@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -176,6 +176,17 @@ def _ledger_scores(ledger: Path, _written: tuple[int, int]) -> dict[str, Beside]
         metrics |= {f"lb/{c}": float(row[c]) for c in columns if row[c] == row[c]}
         found[row["run"]] = (metrics, {"lb/metric": row["metric"]})
     return found
+
+
+def copy_to_mlflow(lab: Lab, runs: Iterable[str]) -> None:
+    """Put the scores of the ledger beside the CV scores of runs that MLflow has."""
+    from birdlab.tracking.index import load_link
+
+    known = [run for run in dict.fromkeys(runs) if load_link(lab, run).get("parent")]
+    with tracked(lab, bool(known)) as sinks:
+        for sink in sinks:
+            for run in known:
+                sink.update(run)
 
 
 def load_result_spec(record: dict[str, Any]) -> Any:

@@ -96,17 +96,23 @@ def _table_lines(table: pd.DataFrame, more: list[str]) -> list[str]:
     for place, row in enumerate(table.to_dict("records")):
         delta = f"  [{row['delta']}]" if row["delta"] not in ("base", row["name"]) else ""
         if scapes:
-            heard = f"{row['cv/soundscapes_padded_cmap']:>11.4f} "
-            heard += f"{row['cv/soundscapes_macro_auc']:>6.4f}  "
+            heard = f"{_score(row['cv/soundscapes_padded_cmap'], 11)} "
+            heard += f"{_score(row['cv/soundscapes_macro_auc'], 6)}  "
         lines.append(
-            f"{row['run']:<12}  {row['cv/padded_cmap']:>11.4f}{'*' if row['chosen'] else ' '} "
-            f"{row['cv/padded_cmap_sd']:>6.4f} {row['floor']:>6.4f} {row['cv/macro_auc']:>6.4f}  "
-            f"{heard}{row['n_folds']:>5} {row['n_seeds']:>5} {row['n_rows']:>6} "
-            f"{row['n_classes']:>7}  "
+            f"{row['run']:<12}  {_score(row['cv/padded_cmap'], 11)}{'*' if row['chosen'] else ' '} "
+            f"{_score(row['cv/padded_cmap_sd'], 6)} {_score(row['floor'], 6)} "
+            f"{_score(row['cv/macro_auc'], 6)}  "
+            f"{heard}{row['n_folds']:>5} {row['n_seeds']:>5} {row['n_rows'] or '':>6} "
+            f"{row['n_classes'] or '':>7}  "
             + "".join(f"{shown[c][place]:>{width}}  " for c, width in widths.items())
             + f"{row['status']:<8}  {row['name']}{delta}"
         )
     return lines
+
+
+def _score(value: float, width: int) -> str:
+    """A score to four places; blank where there is none."""
+    return " " * width if value != value else f"{value:>{width}.4f}"
 
 
 def _cell_text(value: object) -> str:

@@ -31,6 +31,7 @@ def show(run: RunArgument, json_: JsonOption = False) -> None:
     from birdlab.cli.progress import print_lines
     from birdlab.evaluate.score import chosen_sentence
     from birdlab.lab import open_lab
+    from birdlab.recorded import is_ledger_line
     from birdlab.spec.diff import title_of
     from birdlab.tracking.resolve import resolve_run
 
@@ -55,7 +56,8 @@ def show(run: RunArgument, json_: JsonOption = False) -> None:
         lines += ["", shown.to_string(index=False), ""]
     lines += [f"  in sweep  {name}: {said}" for name, said in facts["in_sweeps"].items()]
     lines.append(f"  MLflow    {facts['mlflow_run_id'] or 'not logged'}")
-    lines.append(f"  cells     {facts['cells_at']} ({facts['weights']})")
+    at = f"{facts['cells_at']} ({facts['weights']})"
+    lines.append(f"  cells     {'none: only scores are known' if is_ledger_line(record) else at}")
     lines += [f"  next      {command}" for command in facts["next"]]
     lines += ["", *(f"  {key:<32} {value}" for key, value in facts["settings"].items())]
     print_lines("\n".join(lines))
@@ -91,9 +93,7 @@ def _facts(lab: Lab, record: dict[str, Any]) -> dict[str, Any]:
         "in_sweeps": sweeps,
         "mlflow_run_id": load_link(lab, run).get("parent", ""),
         "cells_at": str(lab.cells),
-        "weights": f"weights of {here} of {len(cells)} scored cells"
-        if cells
-        else "none of them is this run's",
+        "weights": f"weights of {here} of {len(cells)} scored cells",
         "next": commands,
         "settings": settings,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from birdlab.errors import PredictError
@@ -31,6 +32,54 @@ def load_aliases(models: Path) -> dict[str, str]:
             fix="promote the run again",
         )
     return aliases
+
+
+@dataclass(frozen=True)
+class PromotedModel:
+    """A model of the folder: the runs it is made of, and `name/version` in the registry or ""."""
+
+    name: str
+    runs: tuple[str, ...]
+    version: str
+
+
+def list_models(models: Path) -> list[PromotedModel]:
+    """All promoted models by name; PredictError for a card that cannot be read."""
+    found = []
+    for path in sorted(models.glob(f"*/{CARD_FILE}")):
+        try:
+            card = json.loads(path.read_text(encoding="utf-8"))
+            uri, version = card["registered"] or ("", "")
+            registered = uri.removeprefix("models:/").partition("@")[0]
+            runs = tuple(str(run) for run in card["spec_ids"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PredictError(
+                "the card of a promoted model cannot be read",
+                where=str(path),
+                got=repr(error),
+                fix="promote its runs again, or move its folder away",
+            ) from None
+        found.append(PromotedModel(path.parent.name, runs, f"{registered}/{version}".strip("/")))
+    return found
+
+
+def find_promoted(models: Path, model: str) -> PromotedModel:
+    """The promoted model that `@alias`, its id, the start of it or `name/version` means.
+
+    Raises PredictError that lists what there is.
+    """
+    known = list_models(models)
+    wanted = load_aliases(models).get(model[1:], "") if model.startswith("@") else model
+    fitting = [m for m in known if wanted and (m.name.startswith(wanted) or m.version == wanted)]
+    if len(fitting) != 1:
+        names = ", ".join(m.name for m in fitting or known)
+        raise PredictError(
+            f"{model!r} names {len(fitting) or 'no'} promoted model{'s' * (len(fitting) != 1)}",
+            where=str(models),
+            expected=f"one of {names}" if names else "a promoted model; there is none",
+            fix="birdlab promote RUN",
+        )
+    return fitting[0]
 
 
 def find_model(models: Path, model: str = "@champion") -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,8 +14,10 @@ from birdlab.errors import LedgerError
 from birdlab.spec.kinds import nearest
 from birdlab.spec.yamlfile import load_yaml
 from birdlab.study.ledger_csv import (
+    JOINER,
     CsvTable,
     check_columns,
+    parse_date,
     parse_score,
     parse_scores,
     read_csv_table,
@@ -29,7 +30,6 @@ from birdlab.tracking.attributes import ATTRIBUTES, family_of
 ROW_TEXTS = ("note", "weights", "postprocessing", "precision", "bundle")
 FIELDS = ("name", "folds", *ATTRIBUTES, "public", "private", "date", *ROW_TEXTS, "selected")
 """What a column may be, beside `cv/SCORE` and `lb/COLUMN`."""
-JOINER = " + "
 _SHORT = {"lb/public": "public", "lb/private": "private"}
 _SCORE = re.compile(r"(cv|lb)/[a-z][a-z0-9_]*")
 _TRUTH = {
@@ -95,7 +95,9 @@ def parse_mapping(given: Sequence[str]) -> dict[str, tuple[str, ...]]:
             raise LedgerError("a field is mapped twice", got=name)
         if name not in FIELDS and not _SCORE.fullmatch(name):
             known = [*FIELDS, "cv/SCORE", "lb/COLUMN"]
-            raise LedgerError("there is no field of this name", got=name, expected=nearest(name, known))
+            raise LedgerError(
+                "there is no field of this name", got=name, expected=nearest(name, known)
+            )
         mapping[name] = columns
     scored = [n for n in mapping if n in ("folds", "public", "private") or _SCORE.fullmatch(n)]
     if "name" not in mapping or not scored:
@@ -168,7 +170,7 @@ def _read_line(number: int, texts: Mapping[str, str], metric: str) -> ForeignLin
     row["weights"] = _named("weights", _parse_weights, texts.get("weights", ""))
     row["selected"] = _named("selected", _parse_truth, texts.get("selected", ""))
     if texts.get("date"):
-        row["date"] = _named("date", _parse_date, texts["date"])
+        row["date"] = _named("date", parse_date, texts["date"])
     said = {n: t for n, t in texts.items() if n in (*ATTRIBUTES, "note") and t}
     return ForeignLine(number, texts["name"], cv_scores, folds, attributes, said, row)
 
@@ -178,15 +180,6 @@ def _named(field: str, parse: Callable[[str], T], text: str) -> T:
         return parse(text)
     except ValueError as error:
         raise ValueError(f"{field}: {error}") from None
-
-
-def _parse_date(text: str) -> str:
-    """The date with its time zone, which is UTC where the text names none."""
-    try:
-        date = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{text[:40]!r} is no date; write 2025-04-01 or 2025-04-01 12:00") from None
-    return (date if date.tzinfo else date.replace(tzinfo=UTC)).isoformat()
 
 
 def _parse_truth(text: str) -> bool:

@@ -80,6 +80,12 @@ def select_rows(path: Path, row_ids: Iterable[str], *, selected: bool = True) ->
     return append_rows(path, [{"selects": row_id, "selected": selected} for row_id in row_ids])
 
 
+def load_rows(path: Path) -> list[Row]:
+    """The rows that stand, oldest first, with their ids; see `load_ledger` for the errors."""
+    rows, _ = _read_rows(path)
+    return _live_rows(rows)
+
+
 def load_ledger(path: Path) -> pd.DataFrame:
     """The rows that stand, oldest first: the columns of COLUMNS, then one per `other` score.
 
@@ -87,8 +93,7 @@ def load_ledger(path: Path) -> pd.DataFrame:
     value. Withdrawn rows are left out. A ledger that does not exist yet is an empty table. Raises
     LedgerError with the line number for a line that is not a row.
     """
-    rows, _ = _read_rows(path)
-    live = [{**row, **row.get("other", {})} for row in _live_rows(rows)]
+    live = [{**row, **row.get("other", {})} for row in load_rows(path)]
     others = sorted({name for row in live for name in row.get("other", {})})
     table = pd.DataFrame(live, columns=[*COLUMNS, *others])
     scores = ["public", "private", *others]

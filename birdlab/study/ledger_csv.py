@@ -8,12 +8,15 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from birdlab.errors import LedgerError
 from birdlab.spec.kinds import nearest
 
 _NOTHING = frozenset({"", "-", "none", "nan", "null", "na", "n/a"})
+JOINER = " + "
+"""Stands between texts of several columns, and between the names of several runs."""
 _MOST_TOLD = 10
 _CORRECT = "correct these lines, or take them out, and import the file again"
 
@@ -127,3 +130,14 @@ def parse_scores(text: str) -> tuple[float, ...]:
     if None in scores:
         raise ValueError(f"score {scores.index(None) + 1} of {len(scores)} is missing in {text}")
     return tuple(score for score in scores if score is not None)
+
+
+def parse_date(text: str) -> str:
+    """The date in ISO form with its time zone, UTC where none is named; ValueError for no date."""
+    try:
+        date = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f"{text[:40]!r} is no date; write 2025-04-01 or 2025-04-01 12:00"
+        ) from None
+    return (date if date.tzinfo else date.replace(tzinfo=UTC)).isoformat()

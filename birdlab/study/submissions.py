@@ -2,98 +2,174 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from birdlab.errors import LedgerError
-from birdlab.study.ledger import append_row, load_ledger
-from birdlab.study.ledger_row import Row
+from birdlab.study.ledger import append_rows, load_ledger
+from birdlab.study.ledger_csv import (
+    JOINER,
+    check_columns,
+    parse_date,
+    parse_score,
+    read_csv_table,
+    refuse_lines,
+)
+from birdlab.study.ledger_row import COLUMNS, Row
 
 NEEDED = ("fileName", "date", "description", "status", "publicScore", "privateScore")
 
 
 @dataclass(frozen=True)
+class Bundle:
+    """What was submitted: the runs it is made of, and of a promoted model its id and version.
+
+    `version` is `name/number` in the registry; `name` and `version` are "" for a run alone.
+    """
+
+    runs: tuple[str, ...]
+    name: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True)
 class ImportReport:
-    """What an import did: the rows it stored, those already there, and the rest with reasons."""
+    """What an import did: the rows it stored, those already there, and the rest with reasons.
+
+    `updated` are rows that replace one that was imported before its scores changed.
+    """
 
     added: tuple[Row, ...]
+    updated: tuple[Row, ...]
     known: tuple[str, ...]
     unmatched: tuple[str, ...]
 
 
-def import_submissions(
-    path: Path, ledger: Path, known_runs: pd.DataFrame, *, metric: str, weights: str = ""
-) -> ImportReport:
-    """What was imported from `kaggle competitions submissions --csv`.
+@dataclass(frozen=True)
+class _Entry:
+    """A line of the table; `note` names it."""
 
-    A submission belongs to the run whose spec id or MLflow run id (at least 8 characters of it)
-    stands in its description; `known_runs` has columns run, name, mlflow_run_id. Submissions
-    that name no run, or several, or have no score, are listed, never guessed. Importing the same
-    file again adds nothing. Raises LedgerError if the file is not such a table.
-    """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise LedgerError("the submissions cannot be read", where=str(path), got=error) from None
-    missing = [name for name in NEEDED if name not in table.columns]
-    if missing:
-        raise LedgerError(
-            "the submissions lack a column",
-            where=str(path),
-            got=", ".join(table.columns),
-            expected=", ".join(missing),
-            fix="export them with: kaggle competitions submissions -c NAME --csv",
+    note: str
+    description: str
+    status: str
+    date: str
+    public: float | None
+    private: float | None
+
+    def repeats(self, row: Mapping[str, float]) -> bool:
+        """Whether a row of the ledger has the same scores."""
+        own = {"public": self.public, "private": self.private}
+        return all(
+            math.isnan(row[key]) if score is None else row[key] == score
+            for key, score in own.items()
         )
-    notes = set(load_ledger(ledger)["note"])
-    added: list[Row] = []
+
+
+def import_submissions(
+    path: Path,
+    ledger: Path,
+    known_runs: pd.DataFrame,
+    *,
+    metric: str,
+    bundles: Sequence[Bundle] = (),
+    said: Mapping[str, str] | None = None,
+) -> ImportReport:
+    """What was imported from `kaggle competitions submissions --csv`, in one write.
+
+    A submission belongs to what its description names: a promoted model, by its id or by
+    `name/version`, or a run, by its spec id or MLflow run id; of ids at least 8 characters.
+    `known_runs` has columns run, name, mlflow_run_id. Submissions that name nothing, or several
+    things, or have no score, are listed, never guessed. Importing the same file again adds
+    nothing; a submission whose scores changed since, as when the private ones come out, takes the
+    place of its row. `said` are fields that all rows get. Raises LedgerError if the file is not
+    such a table, with all its lines at fault.
+    """
+    entries = {entry.note: entry for entry in _read_entries(path)}
+    standing = {row["note"]: row for row in load_ledger(ledger).to_dict("records")}
+    names = dict(zip(known_runs["run"], known_runs["name"], strict=True))
+    new: list[Row] = []
+    changed: dict[str, Row] = {}
     known: list[str] = []
     unmatched: list[str] = []
-    for line, entry in enumerate(table.to_dict("records"), start=2):
-        note = f"{entry['fileName']} of {entry['date']}: {entry['description']}".strip()
-        public, private = (
-            _score(entry[name], f"{path}:{line}") for name in ("publicScore", "privateScore")
-        )
-        runs = _named_runs(str(entry["description"]), known_runs)
-        if note in notes:
+    for note, entry in entries.items():
+        before = standing.get(note)
+        found = _find_named(entry.description, known_runs, bundles)
+        if entry.public is None and entry.private is None:
+            unmatched.append(f"{note} (no score, status {entry.status})")
+        elif before is not None and entry.repeats(before):
             known.append(note)
-        elif public is None and private is None:
-            unmatched.append(f"{note} (no score, status {entry['status']})")
-        elif len(runs) != 1:
-            unmatched.append(f"{note} ({f'names {len(runs)} runs' if runs else 'names no run'})")
+        elif before is not None:
+            kept = {key: before[key] for key in COLUMNS if key not in ("id", "date")}
+            scores = {"date": entry.date, "public": entry.public, "private": entry.private}
+            changed[before["id"]] = {**kept, **scores}
+        elif len(found) != 1:
+            what = f"names {len(found)} runs or models" if found else "names no run"
+            unmatched.append(f"{note} ({what})")
         else:
-            row = {
-                "date": str(entry["date"]),
-                "run": runs[0],
-                "name": str(known_runs.set_index("run")["name"][runs[0]]),
-                "public": public,
-                "private": private,
-                "metric": metric,
-                "source": "import",
-                "note": note,
-                "weights": weights,
-            }
-            added.append(append_row(ledger, row))
-            notes.add(note)
-    return ImportReport(tuple(added), tuple(known), tuple(unmatched))
+            new.append(_build_row(entry, found[0], names, metric) | dict(said or {}))
+    gone = [{"tombstone_of": row_id, "note": "its scores changed"} for row_id in changed]
+    stored = append_rows(ledger, [*gone, *changed.values(), *new])[len(gone) :]
+    n = len(changed)
+    return ImportReport(tuple(stored[n:]), tuple(stored[:n]), tuple(known), tuple(unmatched))
 
 
-def _named_runs(description: str, known_runs: pd.DataFrame) -> list[str]:
+def _read_entries(path: Path) -> list[_Entry]:
+    table = read_csv_table(path, "submissions")
+    check_columns(table, NEEDED, "export them with: kaggle competitions submissions -c NAME --csv")
+    entries, problems = [], list(table.problems)
+    for number, cells in table.lines:
+        try:
+            entry = _Entry(
+                f"{cells['fileName']} of {cells['date']}: {cells['description']}".strip(),
+                cells["description"],
+                cells["status"],
+                parse_date(cells["date"]),
+                parse_score(cells["publicScore"]),
+                parse_score(cells["privateScore"]),
+            )
+        except ValueError as error:
+            problems.append(f"line {number}: {error}")
+        else:
+            entries.append(entry)
+    refuse_lines(path, problems)
+    return entries
+
+
+def _build_row(entry: _Entry, what: Bundle, names: Mapping[str, str], metric: str) -> Row:
+    return {
+        "date": entry.date,
+        "run": what.runs[0],
+        "members": list(what.runs),
+        "name": JOINER.join(str(names.get(run, run)) for run in what.runs),
+        "public": entry.public,
+        "private": entry.private,
+        "metric": metric,
+        "source": "import",
+        "note": entry.note,
+        "bundle": what.name,
+    }
+
+
+def _find_named(
+    description: str, known_runs: pd.DataFrame, bundles: Sequence[Bundle]
+) -> list[Bundle]:
+    """What a description names: models, and the runs that are in none of these."""
     words = re.findall(r"\b[0-9a-f]{8,32}\b", description.lower())
+    versions = set(re.findall(r"[\w.-]+/\d+\b", description))
+    found = [
+        bundle
+        for bundle in bundles
+        if bundle.version in versions or any(bundle.name.startswith(word) for word in words)
+    ]
+    inside = {run for bundle in found for run in bundle.runs}
     ids = zip(known_runs["run"], known_runs["mlflow_run_id"].fillna(""), strict=True)
-    return [
-        str(run)
+    alone = [
+        Bundle((str(run),))
         for run, mlflow_run_id in ids
         if any(str(run).startswith(word) or str(mlflow_run_id).startswith(word) for word in words)
     ]
-
-
-def _score(text: object, where: str) -> float | None:
-    if str(text).strip() in ("", "None", "nan"):
-        return None
-    try:
-        return float(str(text))
-    except ValueError:
-        raise LedgerError("a score is not a number", where=where, got=text) from None
+    return [*found, *(bundle for bundle in alone if bundle.runs[0] not in inside)]

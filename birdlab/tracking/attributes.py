@@ -113,8 +113,7 @@ def _first_cells(record: Mapping[str, Any]) -> Iterable[str]:
 def _of_spec(spec: Mapping[str, Any]) -> dict[str, str]:
     backbone = spec["model"]["backbone"]
     family = family_of(backbone) if isinstance(backbone, str) else str(backbone["kind"])
-    last = spec["stages"][-1]["train"]
-    return {"split": _split(spec), "family": family, "checkpoint": _checkpoint(last)}
+    return {"split": _split(spec), "family": family, "checkpoint": checkpoint_of(spec)}
 
 
 def _split(spec: Mapping[str, Any]) -> str:
@@ -127,8 +126,9 @@ def _split(spec: Mapping[str, Any]) -> str:
     return f"{kind}{number} of {data['base']}{seed}"
 
 
-def _checkpoint(train: Mapping[str, Any]) -> str:
-    """Which weights of the last stage are kept, in words."""
+def checkpoint_of(spec: Mapping[str, Any]) -> str:
+    """Which weights of the last stage of a recorded spec are kept, in words."""
+    train = spec["stages"][-1]["train"]
     average = train.get("average")
     if average:
         return f"average of the {average['of']} {average['k']}"

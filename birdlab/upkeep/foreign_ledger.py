@@ -15,12 +15,13 @@ from birdlab.lab import Lab, write_whole
 from birdlab.recorded import load_json
 from birdlab.spec.identity import SPEC_ID_CHARS, digest
 from birdlab.study.foreign_ledger import ForeignLedger, ForeignLine
-from birdlab.study.ledger import append_rows
+from birdlab.study.ledger import append_rows, load_rows
 from birdlab.study.ledger_csv import refuse_lines
 from birdlab.study.ledger_row import Row
 
 _CONTENT = ("scores", "fold_scores", "attributes", "evaluation")
 """What two lines of one name must have in common to be one run."""
+_DESCRIBED = ("weights", "checkpoint", "postprocessing", "precision", "bundle")
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,11 @@ def import_ledger(
     """What was written: a run for each name, and a row for each line with a leaderboard score.
 
     Runs of equal competition, split and number of folds compare. A line whose run the lab has
-    adds its row alone; what the ledger has is added no second time, so a file may be imported
-    again after it grew. `defaults` are fields of the rows that lines leave empty. A run that came
-    with other scores or attributes before is refused, or written anew with `replace`. Raises
-    LedgerError, with all lines at fault, and then nothing is imported.
+    adds its row alone; scores that were imported for it before are added no second time, so a
+    file may be imported again after it grew. `defaults` are fields of the rows that lines leave
+    empty. A run that came with other scores or attributes before is refused; with `replace` it is
+    written anew, and so are rows that came with other fields. Raises LedgerError, with all lines
+    at fault, and then nothing is imported.
     """
     rows = _build_rows(ledger, competition, defaults or {})
     lab.runs.mkdir(parents=True, exist_ok=True)
@@ -59,12 +61,13 @@ def import_ledger(
                 path = lab.runs / f"{record['spec_id']}.json"
                 before[path] = path.read_text(encoding="utf-8") if path.is_file() else None
                 write_whole(path, json.dumps(record, indent=1))
-            added = append_rows(lab.ledger, rows, skip_known=True)
+            added = append_rows(lab.ledger, _new_rows(lab, rows, replace), skip_known=True)
         except BaseException:
             for path, text in before.items():
                 path.unlink(missing_ok=True) if text is None else write_whole(path, text)
             raise
-    return LedgerImport(tuple(records), tuple(added), n_known, len(rows) - len(added))
+    entered = tuple(row for row in added if "run" in row)
+    return LedgerImport(tuple(records), entered, n_known, len(rows) - len(entered))
 
 
 def run_of_line(competition: str, name: str) -> str:
@@ -105,9 +108,7 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     return ", ".join(key.replace("_", " ") for key in changed)
 
 
-def _build_rows(
-    ledger: ForeignLedger, competition: str, defaults: Mapping[str, str]
-) -> list[dict[str, Any]]:
+def _build_rows(ledger: ForeignLedger, competition: str, defaults: Mapping[str, str]) -> list[Row]:
     return [
         {
             **line.row,
@@ -120,6 +121,30 @@ def _build_rows(
         for line in ledger.lines
         if line.is_submitted
     ]
+
+
+def _new_rows(lab: Lab, rows: list[Row], replace: bool) -> list[Row]:
+    """The rows whose scores were not imported before; with `replace` also those that differ else.
+
+    Those come after the tombstones of the rows that they replace.
+    """
+    standing = {_says(row): row for row in load_rows(lab.ledger) if row["source"] == "import"}
+    gone, new = [], []
+    for row in rows:
+        before = standing.get(_says(row))
+        if before is None:
+            new.append(row)
+        elif replace and any(before[key] != row.get(key, "") for key in _DESCRIBED):
+            gone.append({"tombstone_of": before["id"], "note": "imported anew"})
+            kept = {"date": before["date"], "selected": row["selected"] or before["selected"]}
+            new.append(row | kept)
+    return [*gone, *new]
+
+
+def _says(row: Row) -> str:
+    """What a submission scored: two lines with the same are one."""
+    kept = ("run", "metric", "public", "private", "other", "note")
+    return json.dumps({key: row.get(key) for key in kept}, sort_keys=True)
 
 
 def _build_record(
