@@ -258,7 +258,7 @@ def test_a_metric_of_their_own_keeps_its_folds(bare: Lab) -> None:
     ledger = read_foreign_ledger(table, columns, metric="cmap_min5")
     import_ledger(bare, ledger, competition="birds")
     assert list(load_cells(bare)["cmap_min5"]) == [0.5, 0.7]
-    assert load_runs(bare, ["cv/cmap_min5"])["cv/cmap_min5"][0] == pytest.approx(0.6)
+    assert load_runs(bare)["cv/cmap_min5"][0] == pytest.approx(0.6)
 
 
 @pytest.mark.parametrize(

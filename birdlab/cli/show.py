@@ -50,10 +50,9 @@ def show(run: RunArgument, json_: JsonOption = False) -> None:
         f"  {key:<29} {value:.4f}" for key, value in record["scores"].items() if value is not None
     ]
     hidden = ["eval_id", *record.get("estimators", ())]
-    cells = pd.DataFrame(record["cells"] or record.get("fold_scores", ()))
-    if len(cells):
-        shown = cells.drop(columns=hidden, errors="ignore")
-        lines += ["", shown.to_string(index=False), ""]
+    cells = pd.DataFrame(record["cells"]).drop(columns=hidden, errors="ignore")
+    scored = cells if len(cells) else pd.DataFrame(record.get("fold_scores", ()))
+    lines += ["", scored.to_string(index=False), ""] if len(scored) else [""]
     lines += [f"  in sweep  {name}: {said}" for name, said in facts["in_sweeps"].items()]
     lines.append(f"  MLflow    {facts['mlflow_run_id'] or 'not logged'}")
     at = f"{facts['cells_at']} ({facts['weights']})"

@@ -162,6 +162,7 @@ def _build_record(
         "created_at": made,
         "updated_at": made,
         "scores": dict(line.scores),
+        "estimators": [name[3:] for name in line.scores if not name.endswith("_sd")],
         "chosen": "",
         "stopped_at": "",
         "cells": [],
