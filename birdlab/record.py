@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ from birdlab.recorded import load_json
 from birdlab.runtables import TABLES, list_recordings, save_tables, tables_folder
 from birdlab.scoring import chosen_words, name_sources, score_cell, score_together
 from birdlab.spec.experiment import ExperimentSpec
+
+PACKAGES = ("birdlab", "torch", "timm", "numpy", "pandas", "soundfile", "soxr")
+"""Whose versions a record keeps: what computes waveforms, networks and scores."""
 
 
 @dataclass(frozen=True)
@@ -281,8 +285,10 @@ def _evidence(record: Mapping[str, Any]) -> set[tuple[Any, Any]]:
 
 @cache
 def environment() -> dict[str, str]:
-    """Tags of where a run was made: git commit and dirty flag, Python, host processor."""
+    """Tags of where a run was made: git commit and dirty flag, Python, packages, host processor."""
     out = {"python": platform.python_version(), "machine": platform.machine()}
+    installed = {d.name: d.version for d in metadata.distributions()}
+    out["packages"] = ", ".join(f"{p} {installed[p]}" for p in PACKAGES if p in installed)
     try:
         git = ["git", "-C", str(Path(__file__).parent)]
         commit = subprocess.run(

@@ -428,3 +428,18 @@ def test_an_arm_changes_what_set_made(load: Any) -> None:
     assert found["louder"]["gain"].gain_db == (0, 6)  # type: ignore[attr-defined]
     assert found["louder"]["gain"].p == 0.5
     assert {arm.spec.train.batch for arm in sweep_arms(sweep)} == {2}
+
+
+def test_a_recorded_sweep_reads_back_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "baseline.yaml").write_text(
+        (Path(__file__).parents[1] / "experiments" / "baseline.yaml").read_text()
+    )
+    for form in (
+        "grid: {train.optimizer.lr: [1, 2], mix: {on: {}, off: {augment.or_mixup: off}}}",
+        "grid: {train.optimizer.lr: {values: [1, 2], when: {train.loss: focal}}}",
+        "one_factor: {train.optimizer.lr: [1, 2], mix: {augment.or_mixup: off}}",
+        "optuna: {space: {train.optimizer.lr: {kind: log_uniform, low: 1e-3, high: 1}}}",
+    ):
+        (tmp_path / "s.yaml").write_text(f"base: baseline.yaml\n{form}\n")
+        spec = load_sweep(tmp_path / "s.yaml").spec
+        assert type(spec).model_validate_json(spec.model_dump_json()) == spec

@@ -57,6 +57,7 @@ def _register() -> None:
         mlflow,
         models,
         noise,
+        report,
         rerun,
         runs,
         show,
@@ -65,7 +66,7 @@ def _register() -> None:
     )
 
     nouns = (labs, data, training, cell, drivers, extend, rerun, noise, augment, runs, show, board)
-    for module in (*nouns, studies, mlflow, models, gc, exchange, doctor):
+    for module in (*nouns, report, studies, mlflow, models, gc, exchange, doctor):
         module.register(app)
 
 

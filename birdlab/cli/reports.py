@@ -1,80 +1,107 @@
-"""Results in the form that the study's reports take."""
+"""What stands behind `birdlab report`, and behind the reports that go into MLflow: one road."""
 
 from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
-from birdlab.evaluate.score import chosen_sentence
-from birdlab.record import RunResult
-from birdlab.spec.diff import title_of
-from birdlab.study.chosen import chosen_words
-from birdlab.study.report import RunReportInfo, SweepReportInfo
-from birdlab.study.views import parse_setting
-from birdlab.sweep.driver import SweepResult
+from birdlab.errors import LabError
+from birdlab.recorded import is_foreign, load_json
 
-FOLD_COLUMNS = (
-    "fold",
-    "seed",
-    "padded_cmap",
-    "macro_auc",
-    "top1",
-    "floor",
-    "n_rows",
-    "soundscapes_padded_cmap",
-    "soundscapes_macro_auc",
-    "soundscapes_floor",
-    "soundscapes_n_windows",
-    "cell_id",
-)
+if TYPE_CHECKING:
+    from birdlab.lab import Lab
+    from birdlab.record import RunResult
+    from birdlab.study.document import Document
+
+SUFFIXES = (".html", ".md")
 
 
-def run_report_info(result: RunResult) -> RunReportInfo:
-    """What the report of one run shows."""
-    cells = result.cells
-    columns = [c for c in FOLD_COLUMNS if c in cells]
-    validated = cells.dropna(subset=["fold"])
-    curves = result.curves.melt(
-        ["fold", "seed", "stage", "epoch"], ["loss", "lr"], var_name="key"
-    ).rename(columns={"epoch": "step"})
-    if curves["stage"].nunique() > 1:
-        curves["key"] = curves["stage"] + " " + curves["key"]
-    return RunReportInfo(
-        name=result.spec.name or result.note.title or result.spec_id,
-        run=result.spec_id,
-        delta=title_of(result.note.delta),
-        metric="padded cmAP",
-        scores=result.scores,
-        floor=result.scores.get("cv/floor", float("nan")),
-        n_rows=int(validated.drop_duplicates("fold")["n_rows"].sum()) if len(validated) else 0,
-        n_classes=int(validated["n_classes"].iloc[0]) if len(validated) else 0,
-        n_folds=int(validated["fold"].nunique()),
-        n_seeds=int(cells["seed"].nunique()),
-        folds=cells[columns],
-        classes=result.classes.rename(columns={"code": "class"}),
-        curves=curves[["fold", "seed", "step", "key", "value"]],
-        notes=tuple(n for n in (result.spec.notes, result.spec.expect) if n),
-        chosen=chosen_sentence(result.chosen),
-    )
+def sweep_document(lab: Lab, name: str) -> Document:
+    """The report of a sweep from the lab's files; ResolveError for one that never ended."""
+    from birdlab.study.sweep_records import load_sweep
+    from birdlab.study.sweep_report import build_sweep_document, describe_sweep
+    from birdlab.sweep.importance import importance_sentence
+
+    sweep = load_sweep(lab, name)
+    search = ""
+    if sweep.spec.optuna is not None:
+        shares = sweep.record.get("importance", {})
+        search = importance_sentence(sweep.spec.optuna, shares, len(sweep.scored))
+    return build_sweep_document(describe_sweep(sweep, search=search))
 
 
-def sweep_report_info(result: SweepResult) -> SweepReportInfo | None:
-    """What the report of a sweep shows; None when too few arms have a score."""
-    if result.ranking is None:
-        return None
-    spec = result.sweep.spec
-    setting, values = parse_setting({arm.title: title_of(arm.delta) for arm, _ in result.scored})
-    return SweepReportInfo(
-        name=spec.name,
-        question=spec.notes or f"Which of {', '.join(spec.entries)} is best?",
-        metric="padded cmAP",
-        ranking=result.ranking,
-        scores=pd.DataFrame(result.scores),
-        expect=spec.expect,
-        setting=setting,
-        values=values,
-        smallest_effect=spec.smallest_effect,
-        race=result.race_sentences,
-        chosen=tuple(
-            chosen_words([a.title for a, _ in result.scored], [r.chosen for _, r in result.scored])
-        ),
-    )
+def run_document(lab: Lab, record: Mapping[str, Any]) -> Document:
+    """The report of a recorded run, also of one from another origin."""
+    from birdlab.runtables import load_curves, load_table, tables_folder
+    from birdlab.study.run_report import build_run_document, describe_run
+
+    classes = load_table(tables_folder(lab, record["spec_id"]), "classes")
+    cells = [cell["cell_id"] for cell in record["cells"] if not is_foreign(record)]
+    return build_run_document(describe_run(record, classes, load_curves(lab, cells)))
+
+
+def result_document(result: RunResult) -> Document:
+    """The report of a run that was just scored, or read back."""
+    from birdlab.study.run_report import build_run_document, describe_run
+
+    return build_run_document(describe_run(load_json(result.record), result.classes, result.curves))
+
+
+def summary_files(document: Document) -> dict[str, str]:
+    """The files that show a sweep in MLflow: the report in both forms, each figure and table.
+
+    `figures.html` holds all figures to zoom and to hover over.
+    """
+    from birdlab.study.document_html import document_html, figures_html
+    from birdlab.study.markdown import document_markdown
+    from birdlab.study.svg import draw_svg
+
+    figures = {
+        f"figures/{d.name}.svg": draw_svg(d.figure, title=d.caption) for d in document.drawings
+    }
+    tables = {f"{t.name}.csv": t.table.to_csv(index=False) for t in document.tables}
+    return {
+        "report.html": document_html(document),
+        "report.md": document_markdown(document, PurePosixPath("figures")),
+        **({"figures.html": figures_html(document)} if figures else {}),
+        **figures,
+        **tables,
+    }
+
+
+def check_ending(path: Path) -> None:
+    """Raise LabError for a file name that says no form of a report."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise LabError(
+            "a report is written as HTML or as Markdown",
+            got=str(path),
+            expected=f"a file that ends with {' or '.join(SUFFIXES)}",
+        )
+
+
+def write_report(document: Document, path: Path) -> list[Path]:
+    """The files written for a report: `.html` is one, `.md` has its figures beside it.
+
+    Raises LabError for another ending, and where they cannot be written.
+    """
+    from birdlab.lab import write_whole
+    from birdlab.study.document_html import document_html
+    from birdlab.study.markdown import document_markdown
+    from birdlab.study.svg import draw_svg
+
+    check_ending(path)
+    if path.suffix.lower() == ".html":
+        texts = {path: document_html(document)}
+    else:
+        folder = path.with_name(f"{path.stem}_files")
+        drawn = document.drawings
+        texts = {folder / f"{d.name}.svg": draw_svg(d.figure, title=d.caption) for d in drawn}
+        texts[path] = document_markdown(document, PurePosixPath(folder.name))
+    try:
+        for file, text in texts.items():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(file, text)
+    except OSError as error:
+        raise LabError("the report cannot be written", where=str(path), got=error) from None
+    return list(texts)

@@ -217,24 +217,23 @@ def _grid_values(grid: list[str]) -> dict[str, list[Any]]:
 
 def _keep_summary(lab: Lab, loaded: Sweep, result: SweepResult) -> None:
     """Keep the summary of a sweep on the disk, for trackers that are there now or later."""
-    from birdlab.cli.reports import sweep_report_info
-    from birdlab.study.report import sweep_report_html
+    from birdlab.cli.reports import summary_files, sweep_document
     from birdlab.tracking.summaries import save_summary
 
-    info = sweep_report_info(result)
-    if info is None:
+    ranking = result.ranking
+    if ranking is None:
         return
-    ranking, best = info.ranking, result.scored[0]
+    name, best = loaded.spec.name, result.scored[0]
     said = "\n\n".join((*ranking.sentences, *result.race_sentences))
     save_summary(
         lab,
-        loaded.spec.name,
+        name,
         project=best[0].spec.project,
         arms={arm.title: r.spec_id for arm, r in result.scored},
         metrics={"cv/best_padded_cmap": best[1].cv, "n_arms": len(result.arms)},
         tags={"best": best[0].title, "mlflow.note.content": said},
         files={
-            "report.html": sweep_report_html(info),
+            **summary_files(sweep_document(lab, name)),
             "ranking.csv": ranking.table.to_csv(index=False),
             "scores.csv": result.scores.to_csv(index=False),
         },

@@ -53,6 +53,9 @@ class Axis(Spec):
     @model_validator(mode="before")
     @classmethod
     def _short(cls, raw: Any) -> Any:
+        whole = isinstance(raw, dict) and set(raw) == {"values", "bundles", WHEN}
+        if whole and bool(raw["values"]) != bool(raw["bundles"]):  # as a sweep's record has it
+            return raw
         raw, when = _split_when(raw)
         if isinstance(raw, list) and raw:
             return {"values": raw, "when": when}

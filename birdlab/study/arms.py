@@ -2,9 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
+from birdlab.spec.diff import title_of
+
+from birdlab.spec.sweep import SweepSpec
 from birdlab.study.chosen import chosen_of, mark_chosen
+from birdlab.study.interactions import Interaction, sweep_interactions
+from birdlab.study.noise import NoiseFloor
+from birdlab.study.ranking import Ranking, rank_arms
+
+
+def rank_sweep(
+    spec: SweepSpec,
+    scores: pd.DataFrame,
+    *,
+    noise: NoiseFloor | None = None,
+    split_folds: int | None = None,
+) -> Ranking | None:
+    """The verdicts on the arms of a sweep as its spec asks for them; None for fewer than two.
+
+    scores: arm, fold, seed, score. Against the control where it has a score, else the best arm.
+    noise and split_folds: see `rank_arms`.
+    """
+    arms = set(scores["arm"])
+    if len(arms) < 2:
+        return None
+    return rank_arms(
+        scores,
+        base=spec.compared_with if spec.compared_with in arms else None,
+        smallest_effect=spec.smallest_effect,
+        correction=spec.correction,
+        noise=noise,
+        split_folds=split_folds,
+    )
+
+
+def grid_interactions(
+    spec: SweepSpec, points: Mapping[str, Mapping[str, Any]], scores: pd.DataFrame
+) -> tuple[Interaction, ...]:
+    """What every two entries of a grid say about each other; empty for other forms of sweeps.
+
+    points: what each scored arm takes of each entry; scores: arm, fold, seed, score.
+    """
+    entries = {
+        key: [title_of({key: value}) for value in (*axis.values, *axis.bundles)]
+        for key, axis in spec.grid.items()
+    }
+    titles = {
+        arm: {key: title_of({key: value}) for key, value in point.items()}
+        for arm, point in points.items()
+    }
+    return sweep_interactions(entries, titles, scores) if len(titles) > 3 else ()
 
 
 def name_arms(runs: pd.DataFrame, metric: str) -> dict[str, str]:

@@ -18,13 +18,13 @@ from birdlab.plan import Plan, Progress, silent
 from birdlab.record import RunNote, RunResult
 from birdlab.run import Sink, run_experiments
 from birdlab.spec.arms import sweep_arms
-from birdlab.spec.diff import title_of
 from birdlab.spec.points import SearchSpace
 from birdlab.spec.sweep import Arm, Sweep
-from birdlab.study.interactions import Interaction, sweep_interactions
+from birdlab.study.arms import grid_interactions, rank_sweep
+from birdlab.study.interactions import Interaction
 from birdlab.study.noise_file import load_noise
 from birdlab.study.racing import SeedRace, saved_cells
-from birdlab.study.ranking import Ranking, rank_arms
+from birdlab.study.ranking import Ranking
 from birdlab.sweep.dryrun import SweepPlan, with_cached
 from birdlab.tasks import Event, Executor, wanted
 from birdlab.tracking.drivers import ALL
@@ -79,16 +79,8 @@ class SweepResult:
     @cached_property
     def interactions(self) -> tuple[Interaction, ...]:
         """What every two entries of a grid say about each other; empty for other forms."""
-        grid = self.sweep.spec.grid
-        entries = {
-            key: [title_of({key: value}) for value in (*axis.values, *axis.bundles)]
-            for key, axis in grid.items()
-        }
-        points = {
-            arm.title: {key: title_of({key: value}) for key, value in arm.point.items()}
-            for arm, _ in self.scored
-        }
-        return sweep_interactions(entries, points, self.scores) if len(self.scored) > 3 else ()
+        points = {arm.title: arm.point for arm, _ in self.scored}
+        return grid_interactions(self.sweep.spec, points, self.scores)
 
     @cached_property
     def importance(self) -> dict[str, float]:
@@ -214,19 +206,16 @@ def _ranked(
     result = SweepResult(sweep, tuple(pairs), None)
     if len(result.scored) < 2:
         return result
-    control = sweep.spec.compared_with
     by_title = {arm.title: run for arm, run in result.scored}
-    one = by_title.get(control or "", result.scored[0][1])
+    one = by_title.get(sweep.spec.compared_with or "", result.scored[0][1])
     data = load_record(lab, one.spec_id)["evaluation"]
-    ranking = rank_arms(
+    ranking = rank_sweep(
+        sweep.spec,
         result.scores,
-        base=control if control in by_title else None,
-        smallest_effect=sweep.spec.smallest_effect,
-        correction=sweep.spec.correction,
         noise=load_noise(lab, data["rows_hash"], data["classes_hash"]),
         split_folds=getattr(one.spec.data.folds, "n", None),
     )
-    return SweepResult(sweep, tuple(pairs), ranking)
+    return replace(result, ranking=ranking)
 
 
 def save_sweep(lab: Lab, result: SweepResult) -> None:
@@ -238,12 +227,12 @@ def save_sweep(lab: Lab, result: SweepResult) -> None:
         "updated_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "spec": result.sweep.spec.model_dump(mode="json"),
         "arms": [
-            {"title": arm.title, "delta": arm.delta, "spec_id": r.spec_id}
-            for arm, r in result.scored
+            {"title": a.title, "delta": a.delta, "spec_id": r.spec_id, "point": dict(a.point)}
+            for a, r in result.scored
         ],
         "stopped": [
-            {"title": arm.title, "spec_id": r.spec_id, "at": r.stopped_at}
-            for arm, r in result.stopped
+            {"title": a.title, "delta": a.delta, "spec_id": r.spec_id, "at": r.stopped_at}
+            for a, r in result.stopped
         ],
         "failed": [{"title": arm.title, "error": str(e)} for arm, e in result.failed],
         "ranking": None if ranking is None else json.loads(ranking.table.to_json(orient="records")),

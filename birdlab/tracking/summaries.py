@@ -34,7 +34,8 @@ def save_summary(
 ) -> bool:
     """Whether the summary says something new; then it is written, each file whole.
 
-    arms: spec id by title; files: text by name, all of them small. The card is written last.
+    arms: spec id by title; files: text by name, which may name folders. Files that an older
+    summary had and this one has not are removed. The card is written last.
     """
     folder = summary_folder(lab, name)
     card = {
@@ -42,13 +43,15 @@ def save_summary(
         "arms": dict(arms),
         "metrics": dict(metrics),
         "tags": dict(tags),
-        "files": {file: digest(text) for file, text in files.items() if file != "report.html"},
-        "pages": sorted(file for file in files if file == "report.html"),
+        "files": {file: digest(text) for file, text in files.items()},
     }
     text = json.dumps(card, indent=1, sort_keys=True)
     path = folder / CARD
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
+    before = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if before == text:
         return False
+    for file in json.loads(before)["files"].keys() - files.keys() if before else ():
+        (folder / file).unlink(missing_ok=True)
     for file, content in files.items():
         write_whole(folder / file, content)
     write_whole(path, text)
@@ -95,7 +98,7 @@ def write_summary(lab: Lab, client: Any, name: str) -> str:
         for key, value in card["tags"].items():
             client.set_tag(run_id, key, value)
         client.log_dict(run_id, _arms(lab, card["arms"]), "arms.json")
-        for file in [*card["files"], *card["pages"]]:
+        for file in [*card["files"], *card.get("pages", ())]:  # older cards name pages apart
             client.log_text(run_id, (folder / file).read_text(encoding="utf-8"), file)
         client.set_terminated(run_id, "FINISHED")
         client.set_tag(run_id, "birdlab.logged", content)

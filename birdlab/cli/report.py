@@ -1,0 +1,40 @@
+"""`birdlab report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("report")(report)
+
+
+def report(
+    name: Annotated[str, typer.Argument(metavar="SWEEP|RUN", help="A sweep's name, else a RUN.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A file that ends with .html or .md.")
+    ] = Path("report.html"),
+) -> None:
+    """Write the report of a sweep or a run: verdicts, figures, recipe, evidence, environment.
+
+    HTML is one file; Markdown has its figures beside it as SVG. Both need no network and no MLflow.
+    Example: birdlab report one_factor -o report.md
+    """
+    from birdlab.cli.progress import print_lines
+    from birdlab.cli.reports import check_ending, run_document, sweep_document, write_report
+    from birdlab.lab import open_lab
+    from birdlab.tracking.index import sweep_path
+    from birdlab.tracking.resolve import resolve_run
+
+    check_ending(output)
+    lab = open_lab(extensions=False)
+    if sweep_path(lab, name).is_file():
+        document = sweep_document(lab, name)
+    else:
+        document = run_document(lab, resolve_run(lab, name))
+    for path in write_report(document, output):
+        print_lines(f"wrote {path}")

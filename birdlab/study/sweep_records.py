@@ -1,0 +1,134 @@
+"""A sweep read back from the lab alone: its record, the records of its arms, their scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from birdlab.errors import ResolveError
+from birdlab.lab import Lab
+from birdlab.recorded import load_json
+from birdlab.spec.sweep import SweepSpec
+from birdlab.study.arms import grid_interactions, rank_sweep
+from birdlab.study.interactions import Interaction
+from birdlab.study.noise import NoiseFloor
+from birdlab.study.noise_file import load_noise
+from birdlab.study.ranking import Ranking
+from birdlab.study.sweeping import points_of
+from birdlab.tracking.drivers import load_driver
+from birdlab.tracking.index import load_record, sweep_path
+
+
+@dataclass(frozen=True, eq=False)
+class StoredSweep:
+    """A sweep that ran: its record and those of its arms by title, scored ones first.
+
+    command: what was typed to run it, "" where nobody knows; noise: the noise floor of its rows,
+    where one was measured.
+    """
+
+    name: str
+    record: Mapping[str, Any]
+    runs: Mapping[str, Mapping[str, Any]]
+    command: str = ""
+    noise: NoiseFloor | None = None
+
+    @cached_property
+    def spec(self) -> SweepSpec:
+        """What the sweep asks, as its file said."""
+        return SweepSpec.model_validate_json(json.dumps(self.record["spec"]))
+
+    @property
+    def scored(self) -> list[str]:
+        """The arms that have a score, the best of them first when the sweep ended."""
+        return [arm["title"] for arm in self.record["arms"]]
+
+    @property
+    def stopped(self) -> dict[str, str]:
+        """The arms that a race stopped: where and why."""
+        return {arm["title"]: arm["at"] for arm in self.record["stopped"]}
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """The arms that have no score, each with its error."""
+        return {arm["title"]: arm["error"] for arm in self.record["failed"]}
+
+    @property
+    def base(self) -> Mapping[str, Any]:
+        """The record of the arm without changes; else of the first arm."""
+        plain = (arm["title"] for arm in self.record["arms"] if not arm["delta"])
+        return self.runs[next(plain, self.scored[0])]
+
+    @property
+    def has_base(self) -> bool:
+        """Whether an arm without changes was scored."""
+        return any(not arm["delta"] for arm in self.record["arms"])
+
+    @cached_property
+    def ranking(self) -> Ranking | None:
+        """The verdicts on the scored arms, from all cells that they have by now."""
+        spec = self.base["spec"] if self.scored else None
+        folds = None if spec is None else spec["data"]["folds"].get("n")
+        return rank_sweep(self.spec, self.scores, noise=self.noise, split_folds=folds)
+
+    @cached_property
+    def interactions(self) -> tuple[Interaction, ...]:
+        """What every two entries of a grid say about each other."""
+        points = {arm: self.points[arm] for arm in self.scored}
+        return grid_interactions(self.spec, points, self.scores)
+
+    @property
+    def points(self) -> dict[str, dict[str, Any]]:
+        """What each arm takes of each entry."""
+        return points_of(self.record, self.base["spec"] if self.has_base else None)
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """arm, fold, seed, score of every cell of the scored arms."""
+        return self._scores(self.scored)
+
+    @cached_property
+    def all_scores(self) -> pd.DataFrame:
+        """arm, fold, seed, score, of arms that the race stopped as well."""
+        return self._scores(list(self.runs))
+
+    def _scores(self, arms: list[str]) -> pd.DataFrame:
+        rows = [
+            (arm, int(cell["fold"]), int(cell["seed"]), float(cell["padded_cmap"]))
+            for arm in arms
+            for cell in self.runs[arm]["cells"]
+            if cell["fold"] is not None
+        ]
+        return pd.DataFrame(rows, columns=["arm", "fold", "seed", "score"])
+
+
+def load_sweep(lab: Lab, name: str) -> StoredSweep:
+    """The sweep of this name; ResolveError for one that the lab has no record of.
+
+    Raises TrackingError for a record that cannot be read. An arm whose record was removed since is
+    left out.
+    """
+    path = sweep_path(lab, name)
+    if not path.is_file():
+        known = sorted(p.stem for p in path.parent.glob("*.json"))
+        raise ResolveError(
+            "the lab has no record of such a sweep",
+            got=name,
+            expected=", ".join(known) or "a sweep that ran to its end",
+            fix="birdlab sweep its file: what is in the cache is not trained again",
+        )
+    record = dict(load_json(path, "birdlab sweep its file: the record is written anew"))
+    for kind in ("arms", "stopped"):
+        record[kind] = [a for a in record[kind] if (lab.runs / f"{a['spec_id']}.json").is_file()]
+    arms = [*record["arms"], *record["stopped"]]
+    runs = {arm["title"]: load_record(lab, arm["spec_id"]) for arm in arms}
+    driver = load_driver(lab.stores / "drivers", name)
+    first = next(iter(runs.values()), None)
+    data = {} if first is None else first["evaluation"]
+    noise = load_noise(lab, data["rows_hash"], data["classes_hash"]) if data else None
+    return StoredSweep(name, record, runs, "" if driver is None else driver.command, noise)
