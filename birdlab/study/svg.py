@@ -16,7 +16,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from birdlab.errors import DataError
-from birdlab.study.svg_marks import marker_svg, shade
+from birdlab.study.svg_marks import box_svg, line_svg, marker_svg, path_svg, shade, text_svg
 from birdlab.study.svg_scales import Scale, build_scale
 
 WIDE, NARROW = 760, 380
@@ -113,21 +113,23 @@ def _grid(figure: go.Figure, f: Frame) -> Iterator[str]:
     last = -math.inf
     for place, label in f.x.ticks:
         x, half = f.x.pixel(place), LETTER * len(label) / 2
-        yield _line(x, f.top, x, f.bottom, GRID)
+        yield line_svg(x, f.top, x, f.bottom, GRID)
         if x - half > last:  # labels that would lie over the one before are left out
-            yield _text(x, f.bottom + 15, label, "middle")
+            yield text_svg(x, f.bottom + 15, label, "middle")
             last = x + half + 4
     room = int((f.left - 8) / LETTER)
     for place, label in f.y.ticks:
         y = f.y.pixel(place)
-        yield _line(f.left, y, f.right, y, GRID)
-        yield _text(f.left - 6, y + 4, _shorten(label, room), "end")
+        yield line_svg(f.left, y, f.right, y, GRID)
+        yield text_svg(f.left - 6, y + 4, _shorten(label, room), "end")
     layout = figure.layout
     if layout.xaxis.title.text:
         middle = (f.left + f.right) / 2
-        yield _text(middle, f.bottom + 2 * LINE, html.unescape(layout.xaxis.title.text), "middle")
+        yield text_svg(
+            middle, f.bottom + 2 * LINE, html.unescape(layout.xaxis.title.text), "middle"
+        )
     if layout.yaxis.title.text:
-        yield _text(4, f.top - 8, html.unescape(layout.yaxis.title.text), "start")
+        yield text_svg(4, f.top - 8, html.unescape(layout.yaxis.title.text), "start")
 
 
 def _shape(shape: Any, f: Frame) -> str:
@@ -135,7 +137,7 @@ def _shape(shape: Any, f: Frame) -> str:
     x0, x1 = (f.x.at(shape.x0), f.x.at(shape.x1)) if shape.xref == "x" else (f.left, f.right)
     y0, y1 = (f.y.at(shape.y0), f.y.at(shape.y1)) if shape.yref == "y" else (f.top, f.bottom)
     if shape.type == "line":
-        return _line(x0, y0, x1, y1, shape.line.color or AXIS, shape.line.dash)
+        return line_svg(x0, y0, x1, y1, shape.line.color or AXIS, shape.line.dash)
     return (
         f'<rect x="{min(x0, x1):.1f}" y="{min(y0, y1):.1f}" width="{abs(x1 - x0):.1f}" '
         f'height="{abs(y1 - y0):.1f}" fill="{html.escape(shape.fillcolor or AXIS)}" '
@@ -153,7 +155,7 @@ def _trace(trace: Any, f: Frame) -> Iterator[str]:
         return
     mode = trace.mode or "lines+markers"
     if "lines" in mode:
-        yield _path(points, trace.line)
+        yield path_svg(points, trace.line)
     yield from _errors(trace, f)
     if "markers" in mode and not ("lines" in mode and len(points) > MOST_MARKS):
         texts = _listed(trace.text, len(points))
@@ -161,22 +163,6 @@ def _trace(trace: Any, f: Frame) -> Iterator[str]:
             if math.isfinite(x) and math.isfinite(y):
                 said = _said(texts[i], trace.x[i], trace.y[i])
                 yield marker_svg(trace.marker, i, x, y, said, trace.line.color)
-
-
-def _path(points: Sequence[tuple[float, float]], line: Any) -> str:
-    """A line through the points, broken where one has no place."""
-    steps, pen = [], "M"
-    for x, y in points:
-        if math.isfinite(x) and math.isfinite(y):
-            steps.append(f"{pen}{x:.1f} {y:.1f}")
-            pen = "L"
-        else:
-            pen = "M"
-    dash = ' stroke-dasharray="5 4"' if line.dash not in (None, "solid") else ""
-    return (
-        f'<path d="{"".join(steps)}" fill="none" stroke="{html.escape(line.color or AXIS)}" '
-        f'stroke-width="{line.width or 1.5:g}"{dash}/>'
-    )
 
 
 def _errors(trace: Any, f: Frame) -> Iterator[str]:
@@ -191,7 +177,7 @@ def _errors(trace: Any, f: Frame) -> Iterator[str]:
             ends = (f.x.at(x - down), f.y.at(y), f.x.at(x + up), f.y.at(y))
             if side == "y":
                 ends = (f.x.at(x), f.y.at(y - down), f.x.at(x), f.y.at(y + up))
-            yield _line(*ends, error.color or AXIS, width=error.thickness or 1.5)
+            yield line_svg(*ends, error.color or AXIS, width=error.thickness or 1.5)
 
 
 def _bars(trace: Any, points: Sequence[tuple[float, float]], f: Frame) -> Iterator[str]:
@@ -205,7 +191,7 @@ def _bars(trace: Any, points: Sequence[tuple[float, float]], f: Frame) -> Iterat
         if not lying:
             box = (x - thick / 2, min(zero, y), thick, abs(y - zero))
         colour = shade(trace.marker.color, i)
-        yield _box(*box, colour, _said("", trace.x[i], trace.y[i]))
+        yield box_svg(*box, colour, _said("", trace.x[i], trace.y[i]))
 
 
 def _heatmap(trace: Any, f: Frame) -> Iterator[str]:
@@ -220,10 +206,10 @@ def _heatmap(trace: Any, f: Frame) -> Iterator[str]:
                 continue
             left, top = f.x.at(x) - wide / 2, f.y.at(y) - high / 2
             strength = 0.15 + 0.7 * (float(z) - low) / span
-            yield _box(left, top, wide - 2, high - 2, "#2E86C9", _said("", x, y), strength)
+            yield box_svg(left, top, wide - 2, high - 2, "#2E86C9", _said("", x, y), strength)
             if trace.text is not None:
                 said = html.unescape(str(trace.text[i][j]))
-                yield _text(f.x.at(x), f.y.at(y) + 4, said, "middle")
+                yield text_svg(f.x.at(x), f.y.at(y) + 4, said, "middle")
 
 
 def _legend(figure: go.Figure, width: int) -> Iterator[tuple[float, int, Any]]:
@@ -240,10 +226,10 @@ def _legend(figure: go.Figure, width: int) -> Iterator[tuple[float, int, Any]]:
 
 def _legend_item(trace: Any, x: float, y: float) -> str:
     mode = trace.mode or "lines+markers"
-    sign = _path([(x, y - 4), (x + 16, y - 4)], trace.line) if "lines" in mode else ""
+    sign = path_svg([(x, y - 4), (x + 16, y - 4)], trace.line) if "lines" in mode else ""
     if "markers" in mode:
         sign += marker_svg(trace.marker, 0, x + 8, y - 4, "", trace.line.color)
-    return sign + _text(x + 20, y, html.unescape(trace.name), "start")
+    return sign + text_svg(x + 20, y, html.unescape(trace.name), "start")
 
 
 def _said(text: object, x: object, y: object) -> str:
@@ -260,33 +246,3 @@ def _listed(value: Any, n: int) -> list[Any]:
 
 def _shorten(text: str, most: int) -> str:
     return text if len(text) <= most else f"…{text[len(text) - most + 1 :]}"
-
-
-def _line(
-    x0: float,
-    y0: float,
-    x1: float,
-    y1: float,
-    colour: str,
-    dash: str | None = None,
-    width: float = 1,
-) -> str:
-    dashed = ' stroke-dasharray="5 4"' if dash not in (None, "solid") else ""
-    return (
-        f'<line x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}" '
-        f'stroke="{html.escape(colour)}" stroke-width="{width:g}"{dashed}/>'
-    )
-
-
-def _box(
-    x: float, y: float, width: float, height: float, colour: str, said: str, opacity: float = 1
-) -> str:
-    return (
-        f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" '
-        f'fill="{html.escape(colour)}" fill-opacity="{opacity:.2f}">'
-        f"<title>{html.escape(said)}</title></rect>"
-    )
-
-
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{html.escape(text)}</text>'

@@ -1,8 +1,10 @@
-"""Markers of a drawn figure, in the shapes and names that Plotly gives them."""
+"""Marks of a drawn figure: lines, boxes, texts, and markers in the shapes that Plotly names."""
 
 from __future__ import annotations
 
 import html
+import math
+from collections.abc import Sequence
 from typing import Any
 
 OUTLINES = {
@@ -12,7 +14,7 @@ OUTLINES = {
     "triangle-down": "0,1.2 1.15,-.9 -1.15,-.9",
 }
 STROKES = {"x": "M-1 -1L1 1M-1 1L1 -1", "cross": "M0 -1.2L0 1.2M-1.2 0L1.2 0"}
-DEFAULT = "#2E86C9"
+DEFAULT, GREY = "#2E86C9", "#888888"
 
 
 def marker_svg(marker: Any, i: int, x: float, y: float, said: str, line: Any = None) -> str:
@@ -48,3 +50,52 @@ def _item(value: Any, i: int) -> Any:
     if value is None or isinstance(value, str | int | float):
         return value
     return value[i]
+
+
+def path_svg(points: Sequence[tuple[float, float]], line: Any) -> str:
+    """A line through the points, broken where one has no place."""
+    steps, pen = [], "M"
+    for x, y in points:
+        if math.isfinite(x) and math.isfinite(y):
+            steps.append(f"{pen}{x:.1f} {y:.1f}")
+            pen = "L"
+        else:
+            pen = "M"
+    dash = ' stroke-dasharray="5 4"' if line.dash not in (None, "solid") else ""
+    return (
+        f'<path d="{"".join(steps)}" fill="none" stroke="{html.escape(line.color or GREY)}" '
+        f'stroke-width="{line.width or 1.5:g}"{dash}/>'
+    )
+
+
+def line_svg(
+    x0: float,
+    y0: float,
+    x1: float,
+    y1: float,
+    colour: str,
+    dash: str | None = None,
+    width: float = 1,
+) -> str:
+    """A line between two places (px)."""
+    dashed = ' stroke-dasharray="5 4"' if dash not in (None, "solid") else ""
+    return (
+        f'<line x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}" '
+        f'stroke="{html.escape(colour)}" stroke-width="{width:g}"{dashed}/>'
+    )
+
+
+def box_svg(
+    x: float, y: float, width: float, height: float, colour: str, said: str, opacity: float = 1
+) -> str:
+    """A filled box, with what is said when a pointer rests on it."""
+    return (
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" '
+        f'fill="{html.escape(colour)}" fill-opacity="{opacity:.2f}">'
+        f"<title>{html.escape(said)}</title></rect>"
+    )
+
+
+def text_svg(x: float, y: float, text: str, anchor: str) -> str:
+    """A line of text; `anchor` is what of it lies at x: start, middle or end."""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{html.escape(text)}</text>'
