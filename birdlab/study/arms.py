@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 
 from birdlab.spec.diff import title_of
-
 from birdlab.spec.sweep import SweepSpec
 from birdlab.study.chosen import chosen_of, mark_chosen
 from birdlab.study.interactions import Interaction, sweep_interactions

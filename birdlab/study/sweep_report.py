@@ -46,12 +46,12 @@ class SweepReportInfo:
     """One sweep as its report shows it.
 
     `scores`: arm, fold, seed, score. `ranking`: None with fewer than two scored arms. `recipe`:
-    what is said of each part of the base. `arms`: arm, changes, run, folds, seeds. `responses`:
-    the score over each number that arms set. `interactions`: of the entries of a grid. `race`: the rule, what it saved and which arms it
-    stopped; `rounds`: what each arm ran of it. `importance`: the share of each searched entry, and
-    `search` the sentence on it. `chosen`: on scores whose weights were picked by them. `evidence`:
-    rows, classes, floor. `environment`: where it ran, on what data. `code` and `commands`: how
-    to repeat it.
+    what is said of each part of the base. `arms`: arm, changes, run, cells, state. `responses`:
+    the score over each number that arms set. `interactions`: of the entries of a grid. `race`: the
+    rule, what it saved and which arms it stopped; `rounds`: what each arm ran of it.
+    `importance`: the share of each searched entry, and `search` the sentence on it. `chosen`: on
+    scores whose weights were picked by them. `evidence`: rows, classes, floor. `environment`:
+    where it ran, on what data. `code` and `commands`: how to repeat it.
     """
 
     name: str
