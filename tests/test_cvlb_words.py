@@ -85,6 +85,14 @@ def test_the_shake_is_told_with_what_it_cost() -> None:
     assert "41 submissions had a public score" in second
 
 
+def test_runs_without_folds_are_said_to_be_left_out() -> None:
+    x, y = draw_pairs(np.random.default_rng(0), 20, 0.8)
+    folds = [[v, v + 0.1, v - 0.1] for v in x[:18]] + [[], []]
+    said = study(x, y, fold_scores=folds).sentences[4]
+    assert said.startswith("The CV-best of these 18 runs")
+    assert said.endswith("below. Left out: 2 runs without the scores of 3 folds.")
+
+
 def test_nothing_but_cv_and_lb_is_needed_and_both_must_be_numbers() -> None:
     x = np.random.default_rng(0).random(20)
     found = study(x, x + 0.1)

@@ -27,6 +27,7 @@ DOCUMENTS = [
     "CHANGELOG.md",
     "docs/architecture.md",
     "docs/cluster.md",
+    "docs/cv-lb.md",
     "docs/demo.md",
     "docs/data.md",
     "docs/estimators.md",

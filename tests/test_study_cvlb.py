@@ -74,7 +74,7 @@ def test_values_are_scipys(points: list[tuple[int, int]]) -> None:
 @settings(deadline=None, max_examples=30)
 def test_resolution_by_brute_force(points: list[tuple[float, float]]) -> None:
     cv, lb = np.round(np.array(points).T, 2)
-    gaps = sorted({abs(a - b) for a in cv for b in cv} - {0.0})
+    gaps = sorted({float(np.round(abs(a - b), 12)) for a in cv for b in cv} - {0.0})
     pairs = order_share(cv, lb, 0)[0]
     shares = {gap: order_share(cv, lb, gap) for gap in gaps}
     counted = {g: s for g, (n, s) in shares.items() if n >= max(10, 0.05 * pairs)}

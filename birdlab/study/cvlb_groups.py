@@ -63,11 +63,13 @@ def pool_within(pairs: pd.DataFrame, by: list[str]) -> dict[str, float]:
     """The pooled rank correlation within groups: n_groups, n, spearman and its intervals.
 
     Ranks within each group, divided by its size, less their mean; Pearson over all of them. Each
-    group costs the formula one degree of freedom, as in a partial correlation.
+    group costs the formula one degree of freedom, as in a partial correlation. Runs of an unknown
+    group are left out.
     """
-    numbers = pairs.groupby(by, sort=False, dropna=False).ngroup().to_numpy()
-    inside = pairs[np.bincount(numbers)[numbers] > 1]
-    groups = np.unique(numbers[np.bincount(numbers)[numbers] > 1], return_inverse=True)[1]
+    named = pairs[(pairs[by].fillna("").astype(str) != "").all(axis=1)]
+    sizes = named.groupby(by)[by[0]].transform("size")
+    inside = named[sizes > 1]
+    groups = inside.groupby(by).ngroup().to_numpy()
     n, n_groups = len(inside), len(set(groups))
     nan = float("nan")
     if n < 3:

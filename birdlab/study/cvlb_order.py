@@ -16,6 +16,7 @@ RIGHT_SHARE = 0.8
 PAIR_NUMBERS = 3_000_000
 EXACT_RUNS = 150
 N_STEPS = 100
+GAP_DIGITS = 12
 CLAIMED_GAPS = (0.001, 0.002, 0.005, 0.01)
 """CV gaps of which competitors say that the leaderboard follows them; the last one is of 2023."""
 
@@ -61,7 +62,8 @@ def pair_runs(cv: Floats, lb: Floats) -> RunPairs:
     """All pairs of runs that differ in CV and on the leaderboard."""
     rising = np.argsort(cv)
     first, second = np.triu_indices(len(cv), 1)
-    gaps = cv[rising][second] - cv[rising][first]
+    # Scores of few digits have gaps like 0.00999…9, which are 0.01 and tie with it.
+    gaps = np.round(cv[rising][second] - cv[rising][first], GAP_DIGITS)
     by_lb = lb[rising][second] - lb[rising][first]
     order = np.argsort(-gaps)
     order = order[((gaps > 0) & (by_lb != 0))[order]]
@@ -128,17 +130,18 @@ def share_by_gap(
 ) -> pd.DataFrame:
     """What share of the pairs with at least a CV gap of .001, .002, .005, .01 the LB orders alike.
 
-    Columns scope ("all pairs", "within split", and each split), gap, n_pairs, n_runs, share, low,
-    high, one_run: the largest part of the pairs that has one run in it. NaN without pairs, the
-    ends also where all pairs or none are right. `splits` names the split of each run, "" where it
-    is unknown.
+    Columns scope ("all pairs", "within split", and each split that has such pairs), gap, n_pairs,
+    n_runs, share, low, high, one_run: the largest part of the pairs that has one run in it. NaN
+    without pairs, the ends also where all pairs or none are right. `splits` names the split of
+    each run, "" where it is unknown.
     """
     rows = _share_rows("all pairs", pairs, counts)
     if splits is not None:
         own = splits[pairs.first]
         inside = pairs.keep((own == splits[pairs.second]) & (own != ""))
         rows += _share_rows("within split", inside, counts)
-        for name in pd.unique(splits[inside.first]):
+        far = inside.gaps >= CLAIMED_GAPS[0]
+        for name in pd.unique(splits[inside.first[far]]):
             rows += _share_rows(str(name), inside.keep(splits[inside.first] == name), counts)
     return pd.DataFrame(rows)
 

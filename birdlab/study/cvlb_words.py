@@ -72,10 +72,7 @@ def judge_top(top: Band) -> str:
 
 def word_field(rho: Correlation, metric: str) -> str:
     """The overall correlation with its interval, and how many lineages it rests on."""
-    found = f"Over {rho.n} runs ({metric}) Spearman is {rho.value:+.2f}"
-    low, high = rho.ends
-    if not np.isnan(low):
-        found += f" (95 % {low:+.2f} to {high:+.2f})"
+    found = f"Over {rho.n} runs ({metric}) Spearman is {_spread(rho.value, *rho.ends)}"
     if rho.n_lineages >= rho.n:
         return found + "."
     if np.isnan(rho.cluster_low):
@@ -150,6 +147,7 @@ def word_best(best: BestRun) -> str:
         f"The CV-best of these {best.n} runs is the leaderboard-best in "
         f"{_percent(best.probability)} of resampled folds (a blind draw: "
         f"{_percent(best.chance)}); on average it stays {best.shortfall:.3f} below."
+        + "".join(f" Left out: {said}" for said in best.left_out)
     )
 
 
@@ -199,4 +197,4 @@ def _percent(share: float) -> str:
 
 
 def _spread(value: float, low: float, high: float) -> str:
-    return f"{value:+.2f} (95 % {low:+.2f} to {high:+.2f})"
+    return f"{value:+.2f}" if np.isnan(low) else f"{value:+.2f} (95 % {low:+.2f} to {high:+.2f})"
