@@ -33,6 +33,7 @@ DOCUMENTS = [
     "docs/estimators.md",
     "docs/models.md",
     "docs/lab.md",
+    "docs/leaderboard.md",
     "docs/recipe.md",
     "docs/tracking.md",
     "docs/statistics.md",

@@ -381,6 +381,54 @@ def test_every_command_takes_such_runs_or_refuses_in_words(make_lab: MakeLab, cl
     assert birdlab.load_runs(other).set_index("name").loc["a 2", "cv/macro_auc"] == 0.985
 
 
+def promote(lab: Lab, name: str, runs: list[str]) -> None:
+    (lab.models / name).mkdir(parents=True)
+    card = {"spec_ids": runs, "registered": ["models:/birds@champion", "2"]}
+    (lab.models / name / "card.json").write_text(json.dumps(card))
+    (lab.models / "aliases.json").write_text(json.dumps({"champion": name}))
+
+
+def test_ensembles_models_and_final_submissions(make_lab: MakeLab, cli: Any) -> None:
+    lab = make_lab(decoded=False)
+    (lab.root / "birdlab.toml").touch()
+    runs = [record["spec_id"] for record in take_foreign(lab, FOREIGN).runs]
+    promote(lab, "00aa11bb22cc33dd", runs[:2])
+    promote(lab, "00aa11ffffffffff", runs[2:])
+    added = cli(lab, "lb", "add", "a 2", "a 1", "--public", "0.9", "--weights", "full")
+    assert added.code == 0, added.err
+    by_model = ("lb", "add", "--bundle", "birds/2", "--public", "0.91")
+    assert "names 2 promoted models" in cli(lab, *by_model).err
+    by_model = ("lb", "add", "--bundle", "00aa11bb", "--public", "0.91", "--date", "2025-05-01")
+    more = ("--precision", "int8", "--postprocessing", "smoothing", "--name", "the blend")
+    assert cli(lab, *by_model, *more).code == 0
+    assert cli(lab, "lb", "add", "a 3", "--bundle", "@champion", "--private", "0.5").code == 0
+    ensemble, blend, model = load_ledger(lab.ledger).to_dict("records")[-3:]
+    assert (ensemble["run"], ensemble["name"]) == (runs[1], "a 2 + a 1")
+    assert (ensemble["members"], ensemble["weights"]) == ([runs[1], runs[0]], "full")
+    assert (blend["members"], blend["bundle"]) == (runs[:2], "00aa11bb22cc33dd")
+    assert (blend["date"], blend["precision"]) == ("2025-05-01T00:00:00", "int8")
+    assert (model["members"], model["bundle"]) == (runs[2:], "00aa11ffffffffff")
+    for wrong, says in (
+        (("a 1", "--bundle", "@champion"), "is not made of these runs"),
+        (("--public", "0.5"), "name the run"),
+        (("a 1", "--bundle", "@silver"), "names no promoted model"),
+        (("a 1", "--weights", "all"), "unknown value of --weights"),
+        (("a 1", "a 1", "--public", "0.5"), "named twice"),
+        (("a 1", "--public", "0.5", "--date", "1.4.2025"), "not a date"),
+    ):
+        assert says in cli(lab, "lb", "add", *wrong).err, wrong
+    assert cli(lab, "lb", "select", ensemble["id"], model["id"]).code == 0
+    assert cli(lab, "lb", "select", model["id"], "--undo").code == 0
+    assert "no standing" in cli(lab, "lb", "select", "nothing").err
+    rows = json.loads(cli(lab, "lb", "list", "--json").out)
+    assert [row["name"] for row in rows if row["selected"]] == ["a 2", "a 2 + a 1"]
+    listed = cli(lab, "lb", "list").out
+    head = listed.splitlines()[0].split()
+    assert {"members", "precision", "postprocessing", "bundle", "selected"} <= set(head)
+    assert not {"checkpoint", "note"} & set(head), "no row says anything of these"
+    assert f"{runs[1]} + {runs[0]}" in listed and "nan" not in listed.lower()
+
+
 @pytest.mark.realbirds
 def test_the_real_ledger_of_2025(bare: Lab) -> None:
     if not LEDGER_2025.exists():

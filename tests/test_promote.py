@@ -15,7 +15,7 @@ from birdlab.cell import outputs_folder
 from birdlab.errors import PredictError, PromotionError
 from birdlab.evaluate.outputs import load_outputs
 from birdlab.evaluate.windows import blend
-from birdlab.infer.models import find_model, load_aliases
+from birdlab.infer.models import PromotedModel, find_model, list_models, load_aliases
 from birdlab.infer.predict import predict_soundscapes
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import plan_experiment
@@ -103,6 +103,8 @@ def test_promotion_is_proven_timed_and_registered(promoted: Promoted) -> None:
     assert promotion.parity.by_case["real"] < 1e-4
     assert 0 < promotion.seconds_per_window < 5
     assert promotion.registered == ("models:/peeps@champion", "1")
+    (listed,) = list_models(promoted.lab.models)
+    assert listed == PromotedModel(promotion.name, (promoted.record["spec_id"],), "peeps/1")
     card = json.loads((promotion.path.parent / "card.json").read_text())
     assert card["spec_ids"] == [promoted.record["spec_id"]]
     assert load_aliases(promoted.lab.models) == {"champion": promotion.name}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from birdlab.heldout import HeldOutScore
+    from birdlab.infer.models import PromotedModel
     from birdlab.lab import Lab
 
 board = typer.Typer(
@@ -74,15 +75,8 @@ def add(
     said = submission_fields(weights, checkpoint, postprocessing, precision)
     promoted = find_promoted(lab.models, bundle) if bundle else None
     records = [resolve_run(lab, run) for run in runs or (promoted.runs if promoted else ())]
-    if not records:
-        raise LedgerError("name the run that was submitted", fix="birdlab lb add RUN --public 0.84")
     members = [record["spec_id"] for record in records]
-    if promoted and set(members) != set(promoted.runs):
-        raise LedgerError(
-            f"the model {promoted.name} is not made of these runs",
-            got=", ".join(members),
-            expected=", ".join(promoted.runs),
-        )
+    _check_members(members, promoted)
     row = {
         "run": members[0],
         "members": members,
@@ -98,6 +92,17 @@ def add(
         **({"date": date} if date else {}),
     }
     _enter(lab, row)
+
+
+def _check_members(members: list[str], promoted: PromotedModel | None) -> None:
+    if not members:
+        raise LedgerError("name the run that was submitted", fix="birdlab lb add RUN --public 0.84")
+    if promoted and set(members) != set(promoted.runs):
+        raise LedgerError(
+            f"the model {promoted.name} is not made of these runs",
+            got=", ".join(members),
+            expected=", ".join(promoted.runs),
+        )
 
 
 @board.command("score", context_settings={"ignore_unknown_options": True})
@@ -191,7 +196,7 @@ def list_(json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = Fals
     elif table.empty:
         print_lines("no leaderboard scores yet: birdlab lb add RUN --public 0.84")
     else:
-        print_lines(_shown(table).to_string(index=False))
+        print_lines(_shown(table).to_string(index=False, na_rep=""))
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
@@ -205,10 +210,10 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
         selected=selected,
         members=several,
     )
-    others = [c for c in table if c not in COLUMNS]
-    order = ["id", "date", "run", "name", "public", "private", *others, "metric", *COLUMNS[9:]]
-    kept = [c for c in (*order, "note") if shown[c].notna().any() and (shown[c] != "").any()]
-    return shown[kept].fillna("")
+    first, others = list(COLUMNS[:6]), [c for c in table if c not in COLUMNS]
+    rest = [c for c in COLUMNS[6:] if c not in ("source", "note")]
+    order = [*first, *others, *rest, "note"]
+    return shown[[c for c in order if shown[c].notna().any() and (shown[c] != "").any()]]
 
 
 @board.command("select")

@@ -49,7 +49,7 @@ def list_models(models: Path) -> list[PromotedModel]:
     for path in sorted(models.glob(f"*/{CARD_FILE}")):
         try:
             card = json.loads(path.read_text(encoding="utf-8"))
-            uri, version = card["registered"] or ("", "")
+            uri, version = card.get("registered") or ("", "")
             registered = uri.removeprefix("models:/").partition("@")[0]
             runs = tuple(str(run) for run in card["spec_ids"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -60,6 +60,16 @@ class _Entry:
     public: float | None
     private: float | None
 
+    @property
+    def has_score(self) -> bool:
+        """Whether it was scored."""
+        return self.public is not None or self.private is not None
+
+    def replace(self, row: Row) -> Row:
+        """A row of the ledger with the scores of this line."""
+        kept = {key: row[key] for key in COLUMNS if key not in ("id", "date")}
+        return {**kept, "date": self.date, "public": self.public, "private": self.private}
+
     def repeats(self, row: Mapping[str, float]) -> bool:
         """Whether a row of the ledger has the same scores."""
         own = {"public": self.public, "private": self.private}
@@ -90,30 +100,28 @@ def import_submissions(
     """
     entries = {entry.note: entry for entry in _read_entries(path)}
     standing = {row["note"]: row for row in load_ledger(ledger).to_dict("records")}
+    scored = {note: entry for note, entry in entries.items() if entry.has_score}
+    known = [n for n, e in scored.items() if n in standing and e.repeats(standing[n])]
+    changed = [
+        (standing[note], entry)
+        for note, entry in scored.items()
+        if note in standing and note not in known
+    ]
     names = dict(zip(known_runs["run"], known_runs["name"], strict=True))
-    new: list[Row] = []
-    changed: dict[str, Row] = {}
-    known: list[str] = []
-    unmatched: list[str] = []
-    for note, entry in entries.items():
-        before = standing.get(note)
+    new, unmatched = [], []
+    for entry in entries.values():
         found = _find_named(entry.description, known_runs, bundles)
-        if entry.public is None and entry.private is None:
-            unmatched.append(f"{note} (no score, status {entry.status})")
-        elif before is not None and entry.repeats(before):
-            known.append(note)
-        elif before is not None:
-            kept = {key: before[key] for key in COLUMNS if key not in ("id", "date")}
-            scores = {"date": entry.date, "public": entry.public, "private": entry.private}
-            changed[before["id"]] = {**kept, **scores}
-        elif len(found) != 1:
+        if not entry.has_score:
+            unmatched.append(f"{entry.note} (no score, status {entry.status})")
+        elif entry.note not in standing and len(found) != 1:
             what = f"names {len(found)} runs or models" if found else "names no run"
-            unmatched.append(f"{note} ({what})")
-        else:
+            unmatched.append(f"{entry.note} ({what})")
+        elif entry.note not in standing:
             new.append(_build_row(entry, found[0], names, metric) | dict(said or {}))
-    gone = [{"tombstone_of": row_id, "note": "its scores changed"} for row_id in changed]
-    stored = append_rows(ledger, [*gone, *changed.values(), *new])[len(gone) :]
-    n = len(changed)
+    gone = [{"tombstone_of": row["id"], "note": "its scores changed"} for row, _ in changed]
+    again = [entry.replace(row) for row, entry in changed]
+    stored = append_rows(ledger, [*gone, *again, *new])[len(gone) :]
+    n = len(again)
     return ImportReport(tuple(stored[n:]), tuple(stored[:n]), tuple(known), tuple(unmatched))
 
 
