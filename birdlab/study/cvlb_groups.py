@@ -63,8 +63,8 @@ def pool_within(pairs: pd.DataFrame, by: list[str]) -> dict[str, float]:
     """The pooled rank correlation within groups: n_groups, n, spearman and its intervals.
 
     Ranks within each group, divided by its size, less their mean; Pearson over all of them. Each
-    group costs the formula one degree of freedom, as in a partial correlation. Runs of an unknown
-    group are left out.
+    group but one costs the formula a degree of freedom. Source: Fisher (1924), the partial
+    correlation. Runs of an unknown group are left out.
     """
     named = pairs[(pairs[by].fillna("").astype(str) != "").all(axis=1)]
     sizes = named.groupby(by)[by[0]].transform("size")

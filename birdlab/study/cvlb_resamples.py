@@ -59,7 +59,7 @@ def draw_counts(clusters: Ints, n_draws: int, *, seed: int = 0) -> Floats:
     """How often each run is in each resample [n_draws, runs] of whole clusters.
 
     `clusters` numbers the cluster of each run from 0 on without gaps. The same seed gives the
-    same draws.
+    same draws. Source: Davison & Hinkley (1997), resampling hierarchical data.
     """
     k = int(clusters.max(initial=-1)) + 1
     if not k:

@@ -14,7 +14,7 @@ ROUNDED_NUMBERS = 100_000
 
 @dataclass(frozen=True)
 class Rounding:
-    """What rounding to `digits` decimals (NaN for the rest where no rounding is seen) can do.
+    """What rounding to `digits` decimals can do; None, and NaN ends, where no rounding is seen.
 
     `tied` is the share of pairs of runs with equal scores. `low` to `high` holds Spearman in 95 %
     of the cases when each score lies anywhere within half a unit of what is shown.
