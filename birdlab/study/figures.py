@@ -74,7 +74,7 @@ def plot_ranking(info: RankingInfo) -> go.Figure:
     effect = info.smallest_effect
     figure.add_vrect(-effect, effect, fillcolor=GREY, opacity=0.15, line_width=0)
     figure.add_vline(0, line={"color": GREY, "width": 1})
-    labels = label_rows(info.arms)
+    labels = short_labels(info.arms)
     for verdict, (colour, symbol) in VERDICT_STYLE.items():
         chosen = [i for i, v in enumerate(info.verdicts) if v == verdict]
         if not chosen:
@@ -164,7 +164,7 @@ def _shorten(name: str, most: int = 28) -> str:
     return name if len(name) <= most else f"…{name[1 - most :]}"
 
 
-def label_rows(names: list[str]) -> list[str]:
+def short_labels(names: list[str]) -> list[str]:
     """Escaped names that fit beside a plot and still differ: zero-width spaces keep twins apart."""
     labels: list[str] = []
     for name in names:
