@@ -19,6 +19,8 @@ from birdlab.recorded import AS_IS, is_foreign, load_record, spec_of
 from birdlab.runtables import load_curves, load_table, tables_folder
 from birdlab.spec.parts import EvaluateSpec
 from birdlab.study.ledger import load_ledger
+from birdlab.study.noise import NoiseFloor
+from birdlab.study.noise_file import load_noise
 from birdlab.study.tables import StudyTables
 from birdlab.tracking.index import load_cells, load_runs, load_sweeps
 
@@ -80,9 +82,19 @@ class LabSource:
         return self.of_run("classes", run, lambda: load_table(folder, "classes"))
 
     def curves(self, run: str) -> pd.DataFrame:
-        """What each epoch of each cell said: stage, fold, seed, step, key, value; maybe no rows."""
+        """What each epoch of each cell said: stage, fold, seed, epoch, loss and more."""
         cells = [cell["cell_id"] for cell in self.record(run)["cells"]]
         return self.of_run("curves", run, lambda: load_curves(self.lab, cells))
+
+    def recordists(self, run: str) -> Mapping[str, str]:
+        """Who made each recording that a run was validated on; empty where its record is older."""
+        return self.of_run("recordists", run, lambda: _recordists(self.lab, run))
+
+    def noise(self, rows_hash: str, classes_hash: str) -> NoiseFloor | None:
+        """The noise floor of data, None where none was measured."""
+        state = [_stamp(path) for path in sorted((self.lab.stores / "noise").glob("*.json"))]
+        key = rows_hash, classes_hash
+        return self.keep("noise", key, state, lambda: load_noise(self.lab, *key))
 
     def fold_tables(self, run: str) -> Mapping[tuple[int, int], FoldTable]:
         """Truth and deployed probabilities by (fold, seed); empty for a run without outputs."""
@@ -117,6 +129,11 @@ def _stamp(path: Path) -> tuple[str, int, int]:
     except OSError:
         return path.name, 0, 0
     return path.name, found.st_mtime_ns, found.st_size
+
+
+def _recordists(lab: Lab, run: str) -> dict[str, str]:
+    table = load_table(tables_folder(lab, run), "recordings")
+    return dict(zip(table["recording"], table["recordist"], strict=True)) if len(table) else {}
 
 
 def _fold_tables(lab: Lab, record: Mapping[str, Any]) -> dict[tuple[int, int], FoldTable]:

@@ -22,10 +22,15 @@ from browsing import (
     sized,
     wait,
 )
+from conftest import TINY_SPEC
+from selenium.webdriver.common.action_chains import ActionChains
+from test_ablation_view import build_outputs, build_sweep
 from test_study_tables import build_synthetic
 from werkzeug.serving import make_server
 
 from birdlab.errors import LabError, LedgerError
+from birdlab.evaluate.score import FoldTable
+from birdlab.spec import load_spec
 from birdlab.study.tables import StudyTables
 from dashboards.app import PAGES, build_app, export_static, serve
 
@@ -144,6 +149,60 @@ def test_tables_and_figures_are_saved(
     browser.get(alone.as_uri())
     assert wait(browser, f"{DRAWN} > 3")
     assert browser.title in ("cv-lb-scatter", "ablation-forest")
+    assert complaints(browser) == []
+
+
+class SweepSource(MadeSource):
+    """The synthetic sweep with its record, stored outputs, curves and specs."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        tables, self.records = build_sweep()
+        super().__init__(lambda: tables)
+        self.spec = spec
+        self.base = str(tables.runs["run"][0])
+
+    def sweeps(self) -> dict[str, dict[str, Any]]:
+        return self.records
+
+    def record(self, run: str) -> dict[str, Any]:
+        rate = 0.003 if run == self.base else 0.25
+        train = {**self.spec["train"], "optimizer": {"kind": "adam", "lr": rate}}
+        return {"spec": {**self.spec, "train": train, "stages": []}, "cells": []}
+
+    def fold_tables(self, run: str) -> dict[tuple[int, int], FoldTable]:
+        return build_outputs(0.0 if run == self.base else 0.4)
+
+    def curves(self, run: str) -> pd.DataFrame:
+        losses = {"epoch": [0, 1, 2], "loss": [3.0, 2.0, 1.0]}
+        return pd.DataFrame({"stage": "train", "fold": 0, "seed": 0, **losses})
+
+
+@pytest.mark.browser
+def test_a_clicked_arm_opens_and_the_link_keeps_it(browser: Any, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY_SPEC)
+    source = SweepSource(load_spec(tmp_path / "tiny.yaml").model_dump(mode="json"))
+    heads = "[...document.querySelectorAll('#ablation-content h2, #ablation-content h3')]"
+    titles = f"{heads}.map(e => e.textContent).join()"
+    with serving(source) as address:
+        browser.get(f"{address}/ablation")
+        assert wait(browser, "document.querySelectorAll('#ablation-forest .point').length === 4")
+        assert "In words,Stopped by the race,Failed" in browser.execute_script(f"return {titles}")
+        point = browser.find_element("css selector", "#ablation-forest .point")
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", point)
+        ActionChains(browser).move_to_element(point).click().perform()
+        assert wait(browser, f"{titles}.includes('Recordings and species')")
+        arm = wait(browser, "new URLSearchParams(location.search).get('arm')")
+        assert f"{arm} against base" in browser.execute_script(f"return {titles}")
+        said = "document.querySelector('#ablation-species').textContent"
+        assert "1 shown to be better and 0 worse" in browser.execute_script(f"return {said}")
+        fields = "document.querySelector('[aria-label=\"Table: changes\"] td').textContent"
+        assert browser.execute_script(f"return {fields}") == "train.optimizer.lr"
+        choose(browser, "ablation-arm", "rate 0.001" if arm != "rate 0.001" else "rate 0.01")
+        other = wait(browser, f"{heads}.map(e => e.textContent).find(t => t.includes('against'))")
+        assert wait(browser, f"!{titles}.includes({f'{arm} against'!r})"), other
+        browser.get(f"{address}/ablation?arm=nobody")
+        assert wait(browser, "document.querySelectorAll('#ablation-forest .point').length === 4")
+        assert "against" not in browser.execute_script(f"return {titles}")
     assert complaints(browser) == []
 
 

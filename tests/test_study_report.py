@@ -11,10 +11,11 @@ from test_study_ranking import build_scores
 from test_study_tables import build_synthetic
 
 from birdlab.study import figures, run_figures
+from birdlab.study.ablation_view import build_ablation_view, parse_setting
 from birdlab.study.ranking import rank_arms
 from birdlab.study.report import table_html
 from birdlab.study.tables import StudyTables
-from birdlab.study.views import build_ablation_view, csv_text, parse_setting
+from birdlab.study.views import csv_text
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 
@@ -114,7 +115,10 @@ def test_the_ablation_view_ranks_against_the_run_without_delta() -> None:
     view = build_ablation_view(tables, "lr")
     assert view.ranking is not None and view.ranking.base == "run 0 (base)"
     assert view.response is not None and view.response.setting == "train.optimizer.lr"
-    assert len(view.ranking.table) == 5 and view.metric_options == ["padded_cmap", "macro_auc"]
+    assert len(view.ranking.table) == 5 and view.options["metric"] == [
+        "padded_cmap",
+        "macro_auc",
+    ]
     first_fold = tables.cells["run"].eq(tables.runs["run"][2]) & tables.cells["fold"].eq(0)
     tables.cells.loc[first_fold, "n_rows"] = 59
     odd = build_ablation_view(tables, "lr")

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 
 from birdlab.errors import DataError
+from birdlab.study.ablation_view import build_ablation_view
 from birdlab.study.chosen import MARK
 from birdlab.study.cvlb_view import CvLbChoice, build_cv_lb_view
 from birdlab.study.ledger_row import COLUMNS
 from birdlab.study.submission_kinds import KIND_FIELDS
 from birdlab.study.tables import PAIR_COLUMNS, StudyTables, cv_columns, pair_cv_lb
-from birdlab.study.views import build_ablation_view
 
 LEDGER_2025 = Path(__file__).parents[2] / "shared" / "data" / "birdclef2025_cv_lb_ledger.csv"
 
@@ -69,6 +69,7 @@ def build_runs(run: list[str], names: list[str]) -> pd.DataFrame:
             "delta": [f"model.width={i}" for i in range(n)],
             "sweeps": [[] for _ in range(n)],
             "status": "finished",
+            "stopped_at": "",
             "created_at": pd.Timestamp("2025-04-01", tz="UTC"),
             "mlflow_run_id": [f"{value}{value[:8]}" for value in run],
             "metric": "padded_cmap",

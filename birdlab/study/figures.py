@@ -30,7 +30,11 @@ VERDICT_STYLE = {
 
 @dataclass(frozen=True)
 class RankingInfo:
-    """A line per arm, best last (so that it is drawn on top): difference, interval, verdict."""
+    """A line per arm, best last (so that it is drawn on top): difference, interval, verdict.
+
+    `noise`: what the differences of equal arms stay below in about 95 % of such studies, NaN where
+    that is not known.
+    """
 
     arms: list[str]
     deltas: list[float]
@@ -39,6 +43,7 @@ class RankingInfo:
     verdicts: list[str]
     base: str
     smallest_effect: float
+    noise: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,14 @@ def get_ranking_info(ranking: Ranking, *, smallest_effect: float = 0.005) -> Ran
         verdicts=list(table["verdict"]),
         base=ranking.base,
         smallest_effect=smallest_effect,
+        noise=_noise_width(ranking),
     )
+
+
+def _noise_width(ranking: Ranking) -> float:
+    """Two standard errors of a difference over the folds of the base."""
+    folds = ranking.table.loc[ranking.table["verdict"] == "base", "n_folds"].iloc[0]
+    return float(2 * ranking.residual_sd * np.sqrt(2 / folds))
 
 
 def plot_ranking(info: RankingInfo) -> go.Figure:
@@ -74,6 +86,8 @@ def plot_ranking(info: RankingInfo) -> go.Figure:
     effect = info.smallest_effect
     figure.add_vrect(-effect, effect, fillcolor=GREY, opacity=0.15, line_width=0)
     figure.add_vline(0, line={"color": GREY, "width": 1})
+    for side in (-info.noise, info.noise) if np.isfinite(info.noise) else ():
+        figure.add_vline(side, line={"color": GREY, "width": 1, "dash": "dot"})
     labels = short_labels(info.arms)
     for verdict, (colour, symbol) in VERDICT_STYLE.items():
         chosen = [i for i, v in enumerate(info.verdicts) if v == verdict]
@@ -88,6 +102,7 @@ def plot_ranking(info: RankingInfo) -> go.Figure:
             mode="markers",
             name=verdict,
             text=escape_all([info.arms[i] for i in chosen]),
+            customdata=[info.arms[i] for i in chosen],
             marker={"color": colour, "symbol": symbol, "size": 10},
             error_x={
                 "type": "data",

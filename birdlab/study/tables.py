@@ -33,7 +33,7 @@ class StudyTables:
     """Everything a study looks at.
 
     `runs`: one row per recipe: run (spec_id), name, project, delta, sweeps (list), status,
-    created_at, mlflow_run_id, metric, n_folds, n_seeds, n_rows, n_classes, rows_hash,
+    stopped_at, created_at, mlflow_run_id, metric, n_folds, n_seeds, n_rows, n_classes, rows_hash,
     classes_hash, floor and the `cv/...` scores; split, family, checkpoint and lineage ("" where
     unknown); chosen, soundscapes_hash and soundscapes_floor where some run has them. `cells`:
     one row per (run, fold, seed): run, name, fold, seed, cell_id, padded_cmap, macro_auc, floor,
