@@ -14,7 +14,8 @@ from birdlab.study.arm_view import (
     pair_cells,
     shown_species,
 )
-from birdlab.study.figures import plot_ranking, plot_response
+from birdlab.study.figures import plot_ranking
+from birdlab.study.sweep_figures import plot_interaction
 from dashboards.parts import Part, choice_part, figure_part, list_part, page_part, table_part
 from dashboards.source import LabSource
 from dashboards.state import Shown, State, follow_url, section_part
@@ -120,8 +121,10 @@ def _lay_out(view: AblationView) -> list[Part]:
         table_part(report.ranking_words(view.ranking), "ranking", title="ranking", data=table),
         html.H2("In words"),
         html.Ul([html.Li(sentence) for sentence in view.sentences]),
+        html.H2("Other intervals"),
+        table_part(report.other_intervals(view.ranking), "other_intervals"),
         *_lay_out_unscored(view),
-        *_lay_out_more(view),
+        *_lay_out_interactions(view),
     ]
 
 
@@ -134,17 +137,17 @@ def _lay_out_unscored(view: AblationView) -> list[Part]:
     return parts
 
 
-def _lay_out_more(view: AblationView) -> list[Part]:
+def _lay_out_interactions(view: AblationView) -> list[Part]:
     parts: list[Part] = []
-    if view.response is not None:
-        figure = figure_part(plot_response(view.response), "ablation-response", title="response")
-        parts += [html.H2("Response"), figure]
-    for names, table, sentences in view.interactions:
+    for found in view.interactions:
+        names = " and ".join(found.names)
         parts += [
             html.H2(f"Do {names} depend on each other"),
-            html.Ul([html.Li(sentence) for sentence in sentences]),
-            *([table_part(table, "interaction", title=names)] if len(table) else []),
+            html.Ul([html.Li(sentence) for sentence in found.sentences]),
         ]
+        if len(found.table):
+            figure = figure_part(plot_interaction(found), f"interaction {names}", title=names)
+            parts += [figure, table_part(found.table, "interaction", title=names)]
     return parts
 
 

@@ -52,7 +52,15 @@ def build_sweep() -> tuple[StudyTables, dict[str, dict[str, Any]]]:
         "failed": [{"title": "rate 10", "error": "the loss is not finite"}],
         "race": ["Racing stopped 1 of 5 arms."],
         "interactions": [
-            {"names": ["a", "b"], "table": [{"row": 1, "column": 2}], "sentences": ["It does."]}
+            {
+                "names": ["a", "b"],
+                "table": [
+                    {"row": row, "column": column, "mean": 0.5}
+                    for row in ("a=1", "a=2")
+                    for column in ("b=1", "b=2")
+                ],
+                "sentences": ["It does."],
+            }
         ],
     }
     return tables, {"lr": record}
@@ -105,7 +113,7 @@ def test_noise_and_interactions_belong_to_the_metric_of_the_sweep() -> None:
     noise = estimate_noise(twice)
     view = view_sweep(noise=noise)
     assert view.ranking is not None and view.ranking.noise == noise
-    assert [found[0] for found in view.interactions] == ["a and b"]
+    assert [found.names for found in view.interactions] == [("a", "b")]
     other = view_sweep("macro_auc", noise)
     assert other.ranking is not None and other.ranking.noise is None and other.interactions == ()
 

@@ -11,7 +11,7 @@ from test_study_ranking import build_scores
 from test_study_tables import build_synthetic
 
 from birdlab.study import figures, run_figures
-from birdlab.study.ablation_view import build_ablation_view, parse_setting
+from birdlab.study.ablation_view import build_ablation_view
 from birdlab.study.ranking import rank_arms
 from birdlab.study.report import table_html
 from birdlab.study.tables import StudyTables
@@ -55,30 +55,6 @@ def test_forest_draws_each_arm_once_with_its_interval() -> None:
     assert len(set(labels)) == 4
 
 
-def test_response_is_sorted_and_logarithmic_where_due() -> None:
-    scores = build_scores({"a": 0.0, "b": 0.01, "c": 0.02, "base": 0.0}, n_seeds=2)
-    values = {"b": 1e-3, "a": 1e-4, "c": 1e-2}
-    info = figures.get_response_info(scores, values, setting="lr", metric="padded_cmap")
-    assert info.x == [1e-4, 1e-3, 1e-2] and info.log_x and len(info.fold_x) == 15
-    assert info.mean[0] == pytest.approx(scores[scores.arm == "a"].score.mean())
-    assert figures.plot_response(info).layout.xaxis.type == "log"
-    near = figures.get_response_info(scores, {"a": 0.0, "b": 5.0}, setting="p", metric="m")
-    assert not near.log_x and figures.plot_response(near).layout.xaxis.type == "linear"
-
-
-def test_settings_are_read_from_deltas_only_when_one_number_changes() -> None:
-    found = parse_setting({"base": "", "a": "train.lr=1e-3", "b": "train.lr=0.01"})
-    assert found == ("train.lr", {"a": 1e-3, "b": 0.01})
-    for deltas in (
-        {"a": "train.lr=1e-3", "b": "train.epochs=5"},
-        {"a": "loss=focal", "b": "loss=bce"},
-        {"a": "lr=nan", "b": "lr=1"},
-        {"a": "lr=1"},
-        {"a": "lr=1, epochs=2", "b": "lr=2, epochs=2"},
-    ):
-        assert parse_setting(deltas) == ("", {})
-
-
 def test_curves_and_classes() -> None:
     curves = pd.DataFrame(
         {"fold": [0, 0, 1], "seed": 0, "step": [2, 1, 1], "key": "loss", "value": [0.2, 0.4, 0.3]}
@@ -114,7 +90,6 @@ def test_the_ablation_view_ranks_against_the_run_without_delta() -> None:
     tables = build_synthetic(24)
     view = build_ablation_view(tables, "lr")
     assert view.ranking is not None and view.ranking.base == "run 0 (base)"
-    assert view.response is not None and view.response.setting == "train.optimizer.lr"
     assert len(view.ranking.table) == 5 and view.options["metric"] == [
         "padded_cmap",
         "macro_auc",

@@ -275,4 +275,3 @@ def test_arms_with_chosen_scores_say_so() -> None:
     arms = view.ranking.table["arm"].tolist()
     assert [arm for arm in arms if arm.endswith(MARK)] == ["lr=2 (chosen)"]
     assert any("lr=2: the recordings" in sentence for sentence in view.sentences)
-    assert view.response is not None and len(view.response.x) == 5

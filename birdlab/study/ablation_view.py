@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
 
 from birdlab.spec.sweep import SweepSpec
 from birdlab.study.arms import keep_equal_rows, name_arms
-from birdlab.study.chosen import chosen_of, chosen_words, mark_chosen
-from birdlab.study.figures import (
-    RankingInfo,
-    ResponseInfo,
-    get_ranking_info,
-    get_response_info,
-)
+from birdlab.study.chosen import MARK, chosen_of, chosen_words, mark_chosen
+from birdlab.study.figures import RankingInfo, get_ranking_info
+from birdlab.study.interactions import Interaction
 from birdlab.study.noise import NoiseFloor
 from birdlab.study.ranking import Ranking, rank_arms
 from birdlab.study.tables import StudyTables
@@ -32,17 +27,19 @@ METRICS = (
 SWEEP_METRIC = "padded_cmap"
 """What sweeps race and rank by, and noise floors are measured in."""
 
+NOTHING = "No sweep has finished cells yet: run one with birdlab sweep."
+
 FindNoise = Callable[[str, str], NoiseFloor | None]
 """The noise floor of data, by the hashes of rows and classes; None where none was measured."""
 
 
 @dataclass(frozen=True, eq=False)
 class AblationView:
-    """One sweep as shown: its verdicts, and the response where arms differ in one number.
+    """One sweep as shown: its verdicts, and what has none.
 
     `arms`: the run of each arm that has a score. `scores`: arm, fold, seed, score. `stopped`: arm
     and where the race stopped it. `failed`: arm and error. `interactions`: of every two entries of
-    a grid: names, table, sentences. `question` and `expect` are those of the sweep's file.
+    a grid. `question` and `expect` are those of the sweep's file.
     """
 
     sweep: str
@@ -51,15 +48,25 @@ class AblationView:
     answer: str
     ranking: Ranking | None = None
     forest: RankingInfo | None = None
-    response: ResponseInfo | None = None
     arms: Mapping[str, str] = field(default_factory=dict)
     scores: pd.DataFrame = field(default_factory=pd.DataFrame)
     stopped: pd.DataFrame = field(default_factory=pd.DataFrame)
     failed: pd.DataFrame = field(default_factory=pd.DataFrame)
-    interactions: tuple[tuple[str, pd.DataFrame, tuple[str, ...]], ...] = ()
+    interactions: tuple[Interaction, ...] = ()
     sentences: tuple[str, ...] = ()
     question: str = ""
     expect: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class _Arms:
+    """The arms of a sweep in one metric: runs that are not stopped, and their cells by arm."""
+
+    runs: pd.DataFrame
+    names: Mapping[str, str]
+    scores: pd.DataFrame
+    stopped: pd.DataFrame
+    sentences: tuple[str, ...]
 
 
 def build_ablation_view(
@@ -81,78 +88,74 @@ def build_ablation_view(
     known = [m for m in METRICS if m in tables.cells.columns]
     metrics = [m for m in known if tables.cells[m].notna().any()]
     sweep, metric = _pick(sweep, sweeps), _pick(metric, metrics)
-    options = {"sweep": sweeps, "metric": metrics}
+    view = AblationView(sweep, metric, {"sweep": sweeps, "metric": metrics}, NOTHING)
     if not sweep or not metric:
-        nothing = "No sweep has finished cells yet: run one with birdlab sweep."
-        return AblationView(sweep, metric, options, nothing)
+        return view
     record = (records or {}).get(sweep, {})
-    runs = tables.runs[[sweep in names for names in tables.runs["sweeps"]]]
-    titles = _name_arms(runs, record)
-    marks = mark_chosen([titles[run] for run in runs["run"]], chosen_of(runs, metric))
-    names = dict(zip(runs["run"], marks, strict=True))
-    racing = _stopped_runs(runs, record)
-    scored = runs[~runs["run"].isin(set(racing))]
-    stopped = pd.DataFrame(
-        [(titles[run], at) for run, at in racing.items()], columns=["arm", "stopped"]
-    )
-    cells = tables.cells[tables.cells["run"].isin(scored["run"]) & tables.cells[metric].notna()]
-    cells, left_out = keep_equal_rows(cells, metric)
-    chosen = chosen_words([titles[run] for run in scored["run"]], chosen_of(scored, metric))
-    scores = cells[["fold", "seed"]].assign(arm=cells["run"].map(names), score=cells[metric])
     spec = SweepSpec.model_validate_json(json.dumps(record["spec"])) if record else None
-    common: dict[str, Any] = {
-        "arms": {names[run]: run for run in scored["run"] if names[run] in set(scores["arm"])},
-        "scores": scores,
-        "stopped": stopped,
-        "failed": pd.DataFrame(
-            [(arm["title"], arm["error"]) for arm in record.get("failed", ())],
-            columns=["arm", "error"],
-        ),
-        "question": spec.notes if spec else "",
-        "expect": spec.expect if spec else "",
-    }
-    if scores["arm"].nunique() < 2:
-        few = f"{sweep} has fewer than two arms with finished cells: nothing to compare yet."
-        words = (*left_out, *chosen)
-        return AblationView(sweep, metric, options, few, sentences=words, **common)
-    noise = find_noise(*_data_of(scored)) if metric == SWEEP_METRIC else None
-    base = _base_of(scored, titles, set(cells["run"]), spec)
-    ranking = rank_arms(scores, base=base and names[base], noise=noise, **_asked(spec))
+    arms = _read_arms(tables, sweep, metric, record)
+    there = set(arms.scores["arm"])
+    failed = [(arm["title"], arm["error"]) for arm in record.get("failed", ())]
+    view = replace(
+        view,
+        answer=f"{sweep} has fewer than two arms with finished cells: nothing to compare yet.",
+        arms={name: run for run, name in arms.names.items() if name in there},
+        scores=arms.scores,
+        stopped=arms.stopped,
+        failed=pd.DataFrame(failed, columns=["arm", "error"]),
+        sentences=arms.sentences,
+        question=spec.notes if spec else "",
+        expect=spec.expect if spec else "",
+    )
+    return view if len(there) < 2 else _judge(view, arms, record, spec, find_noise)
+
+
+def _judge(
+    view: AblationView,
+    arms: _Arms,
+    record: Mapping[str, Any],
+    spec: SweepSpec | None,
+    find_noise: FindNoise,
+) -> AblationView:
+    """The view with the verdicts on its arms; noise and interactions are of the sweep's metric."""
+    own = view.metric == SWEEP_METRIC
+    data = arms.runs.iloc[0]
+    noise = find_noise(str(data["rows_hash"]), str(data["classes_hash"])) if own else None
     effect = spec.smallest_effect if spec else 0.005
-    setting, values = parse_setting(
-        {names[run]: delta for run, delta in zip(scored["run"], scored["delta"], strict=True)}
+    ranking = rank_arms(
+        view.scores,
+        base=_base_of(arms, spec),
+        smallest_effect=effect,
+        correction=spec.correction if spec else "holm",
+        noise=noise,
     )
-    return AblationView(
-        sweep,
-        metric,
-        options,
-        _answer(ranking, len(stopped)),
-        ranking,
-        get_ranking_info(ranking, smallest_effect=effect),
-        get_response_info(scores, values, setting=setting, metric=metric) if values else None,
-        interactions=_interactions(record) if metric == SWEEP_METRIC else (),
-        sentences=(*ranking.sentences, *record.get("race", ()), *left_out, *chosen),
-        **common,
+    return replace(
+        view,
+        answer=_answer(ranking, len(view.stopped)),
+        ranking=ranking,
+        forest=get_ranking_info(ranking, smallest_effect=effect),
+        interactions=_interactions(record, view.scores["fold"].nunique()) if own else (),
+        sentences=(*ranking.sentences, *record.get("race", ()), *view.sentences),
     )
 
 
-def parse_setting(deltas: dict[str, str]) -> tuple[str, dict[str, float]]:
-    """The one numeric setting that the arms change, and its value per arm.
-
-    ("", {}) when two settings change, a value is no number, or fewer than two arms have one. An
-    arm without a delta is left out: its value is not in the table.
-    """
-    changed = {arm: delta.partition("=") for arm, delta in deltas.items() if delta}
-    settings = {setting.strip() for setting, _, _ in changed.values()}
-    values: dict[str, float] = {}
-    for arm, (_, _, value) in changed.items():
-        try:
-            values[arm] = float(value)
-        except ValueError:
-            return "", {}
-    if len(settings) != 1 or len(values) < 2 or not all(map(math.isfinite, values.values())):
-        return "", {}
-    return settings.pop(), values
+def _read_arms(tables: StudyTables, sweep: str, metric: str, record: Mapping[str, Any]) -> _Arms:
+    every = tables.runs[[sweep in names for names in tables.runs["sweeps"]]]
+    titles = _name_arms(every, record)
+    racing = _stopped_runs(every, record)
+    runs = every[~every["run"].isin(set(racing))]
+    plain, chosen = [titles[run] for run in runs["run"]], chosen_of(runs, metric)
+    names = dict(zip(runs["run"], mark_chosen(plain, chosen), strict=True))
+    cells = tables.cells[tables.cells["run"].isin(names) & tables.cells[metric].notna()]
+    cells, left_out = keep_equal_rows(cells, metric)
+    stopped = [(titles[run], at) for run, at in racing.items()]
+    return _Arms(
+        runs,
+        names,
+        cells[["fold", "seed"]].assign(arm=cells["run"].map(names), score=cells[metric]),
+        pd.DataFrame(stopped, columns=["arm", "stopped"]),
+        (*left_out, *chosen_words(plain, chosen)),
+    )
 
 
 def _name_arms(runs: pd.DataFrame, record: Mapping[str, Any]) -> dict[str, str]:
@@ -170,34 +173,29 @@ def _stopped_runs(runs: pd.DataFrame, record: Mapping[str, Any]) -> dict[str, st
     return dict(zip(stopped["run"], stopped["stopped_at"], strict=True))
 
 
-def _base_of(
-    runs: pd.DataFrame, titles: Mapping[str, str], there: set[str], spec: SweepSpec | None
-) -> str | None:
-    """The run that the others are compared with, of those `there`; None for the best."""
+def _base_of(arms: _Arms, spec: SweepSpec | None) -> str | None:
+    """The arm that the others are compared with; None for the best."""
+    there = set(arms.scores["arm"])
     if spec is not None:
-        bases = [run for run in runs["run"] if titles[run] == spec.compared_with]
+        bases = [name for name in there if name.removesuffix(MARK) == spec.compared_with]
     else:
-        bases = runs.loc[runs["delta"] == "", "run"].tolist()
-    bases = [run for run in bases if run in there]
+        plain = arms.runs.loc[arms.runs["delta"] == "", "run"]
+        bases = [arms.names[run] for run in plain if arms.names[run] in there]
     return bases[0] if len(bases) == 1 else None
 
 
-def _asked(spec: SweepSpec | None) -> dict[str, Any]:
-    if spec is None:
-        return {}
-    return {"smallest_effect": spec.smallest_effect, "correction": spec.correction}
-
-
-def _data_of(runs: pd.DataFrame) -> tuple[str, str]:
-    first = runs.iloc[0]
-    return str(first["rows_hash"]), str(first["classes_hash"])
-
-
-def _interactions(
-    record: Mapping[str, Any],
-) -> tuple[tuple[str, pd.DataFrame, tuple[str, ...]], ...]:
+def _interactions(record: Mapping[str, Any], n_folds: int) -> tuple[Interaction, ...]:
+    """Those that the sweep found when it ended."""
+    nan = float("nan")
     return tuple(
-        (" and ".join(found["names"]), pd.DataFrame(found["table"]), tuple(found["sentences"]))
+        Interaction(
+            tuple(found["names"]),
+            pd.DataFrame(found["table"]),
+            nan,
+            nan,
+            n_folds,
+            tuple(found["sentences"]),
+        )
         for found in record.get("interactions", ())
     )
 

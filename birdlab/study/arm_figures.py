@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from birdlab.study.arm_view import Curve
-from birdlab.study.figures import BLUE, GREEN, GREY, ORANGE, finish_figure, short_labels
+from birdlab.study.figures import BLUE, GREEN, GREY, ORANGE, finish_figure, label_rows
 from birdlab.study.run_figures import COLOURS, SYMBOLS
 
 WIDTH = 0.6
@@ -54,7 +54,7 @@ def plot_cells(cells: pd.DataFrame) -> go.Figure:
 def plot_species(species: pd.DataFrame) -> go.Figure:
     """Differences of species with their 95 % intervals, the largest gain on top."""
     table = species.iloc[::-1]
-    labels = short_labels([f"{row.code} ({row.support})" for row in table.itertuples()])
+    labels = label_rows([f"{row.code} ({row.support})" for row in table.itertuples()])
     delta, low, high = (table[name].to_numpy(dtype=float) for name in ("delta", "low", "high"))
     sides = {
         "gain": (delta >= 0, GREEN, "triangle-up"),

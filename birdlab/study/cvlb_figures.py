@@ -19,7 +19,7 @@ from birdlab.study.figures import (
     ORANGE,
     escape_all,
     finish_figure,
-    short_labels,
+    label_rows,
 )
 from birdlab.study.run_figures import COLOURS, SYMBOLS
 
@@ -191,7 +191,7 @@ def plot_resolution(curve: pd.DataFrame, found: Resolution) -> go.Figure:
 def plot_estimators(comparison: EstimatorComparison) -> go.Figure:
     """Spearman of each estimator with its 95 % interval; the line is what chance alone reaches."""
     table = comparison.table.iloc[::-1]
-    labels = short_labels([str(name) for name in table["estimator"]])
+    labels = label_rows([str(name) for name in table["estimator"]])
     value = table["spearman"].to_numpy(dtype=float)
     figure = go.Figure(
         go.Scatter(

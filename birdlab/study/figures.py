@@ -12,7 +12,6 @@ import html
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import plotly.graph_objects as go
 
 from birdlab.study.ranking import Ranking
@@ -46,19 +45,6 @@ class RankingInfo:
     noise: float = float("nan")
 
 
-@dataclass(frozen=True)
-class ResponseInfo:
-    """The mean score over one setting, and the fold means behind it, x in rising order."""
-
-    setting: str
-    x: list[float]
-    mean: list[float]
-    fold_x: list[float]
-    fold_scores: list[float]
-    log_x: bool
-    metric: str
-
-
 def get_ranking_info(ranking: Ranking, *, smallest_effect: float = 0.005) -> RankingInfo:
     """The lines of a forest plot; an arm that shares no cell with the base is left out."""
     table = ranking.table[ranking.table["delta"].notna()].iloc[::-1]
@@ -88,7 +74,7 @@ def plot_ranking(info: RankingInfo) -> go.Figure:
     figure.add_vline(0, line={"color": GREY, "width": 1})
     for side in (-info.noise, info.noise) if np.isfinite(info.noise) else ():
         figure.add_vline(side, line={"color": GREY, "width": 1, "dash": "dot"})
-    labels = short_labels(info.arms)
+    labels = label_rows(info.arms)
     for verdict, (colour, symbol) in VERDICT_STYLE.items():
         chosen = [i for i, v in enumerate(info.verdicts) if v == verdict]
         if not chosen:
@@ -119,57 +105,6 @@ def plot_ranking(info: RankingInfo) -> go.Figure:
     return finish_figure(figure, height=150 + 32 * len(info.arms))
 
 
-def get_response_info(
-    scores: pd.DataFrame, values: dict[str, float], *, setting: str, metric: str
-) -> ResponseInfo:
-    """The response of the score to one numeric setting.
-
-    `scores` has arm, fold, seed, score; `values` gives the setting of each arm, others are left
-    out. The x axis is logarithmic when all values are positive and span a factor of 10 or more.
-    """
-    inside = scores[scores["arm"].isin(list(values))]
-    means = inside.groupby(["arm", "fold"])["score"].mean()
-    folds = {arm: part.tolist() for arm, part in means.groupby(level="arm")}
-    arms = sorted(set(inside["arm"]), key=lambda arm: values[arm])
-    x = [values[arm] for arm in arms]
-    return ResponseInfo(
-        setting,
-        x,
-        [float(np.mean(folds[arm])) for arm in arms],
-        [values[arm] for arm in arms for _ in folds[arm]],
-        [score for arm in arms for score in folds[arm]],
-        bool(x) and min(x) > 0 and max(x) >= 10 * min(x),
-        metric,
-    )
-
-
-def plot_response(info: ResponseInfo) -> go.Figure:
-    """The mean as a line over the setting, the fold means as points."""
-    figure = go.Figure()
-    figure.add_scatter(
-        x=info.fold_x,
-        y=info.fold_scores,
-        mode="markers",
-        name="fold mean",
-        marker={"color": BLUE, "size": 7, "symbol": "circle-open"},
-    )
-    figure.add_scatter(
-        x=info.x,
-        y=info.mean,
-        mode="lines+markers",
-        name="mean over folds",
-        line={"color": ORANGE, "width": 2},
-        marker={"symbol": "diamond", "size": 9},
-    )
-    figure.update_xaxes(title=html.escape(info.setting), type="log" if info.log_x else "linear")
-    if info.log_x:
-        figure.update_xaxes(
-            tickvals=sorted(set(info.x)), ticktext=[f"{v:g}" for v in sorted(set(info.x))]
-        )
-    figure.update_yaxes(title=html.escape(info.metric))
-    return finish_figure(figure, height=380)
-
-
 def escape_all(names: list[str]) -> list[str]:
     """The names as Plotly shows them: tags in them are text."""
     return [html.escape(name) for name in names]
@@ -179,7 +114,7 @@ def _shorten(name: str, most: int = 28) -> str:
     return name if len(name) <= most else f"…{name[1 - most :]}"
 
 
-def short_labels(names: list[str]) -> list[str]:
+def label_rows(names: list[str]) -> list[str]:
     """Escaped names that fit beside a plot and still differ: zero-width spaces keep twins apart."""
     labels: list[str] = []
     for name in names:
