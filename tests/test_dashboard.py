@@ -186,7 +186,7 @@ def test_a_clicked_arm_opens_and_the_link_keeps_it(browser: Any, tmp_path: Path)
     with serving(source) as address:
         browser.get(f"{address}/ablation")
         assert wait(browser, "document.querySelectorAll('#ablation-forest .point').length === 4")
-        assert "In words,Stopped by the race,Failed" in browser.execute_script(f"return {titles}")
+        assert "Stopped by the race,Failed" in browser.execute_script(f"return {titles}")
         point = browser.find_element("css selector", "#ablation-forest .point")
         browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", point)
         ActionChains(browser).move_to_element(point).click().perform()
