@@ -35,10 +35,13 @@ from birdlab.promote.parity import check_parity
 from birdlab.promote.promote import promote_runs
 from birdlab.promote.smoke import smoke_test
 from birdlab.record import RunNote, RunResult
+from birdlab.recorded import load_record
 from birdlab.run import run_experiment, run_experiments
 from birdlab.scoring import chosen_words
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.tasks import InProcess
+from birdlab.study.rescoring import build_estimator, rescore_run
+from birdlab.tracking.evidence import load_evidence
 from birdlab.tracking.index import load_runs
 from birdlab.validation import predict_fold
 
@@ -254,6 +257,18 @@ def test_soundscapes_are_scored_beside_the_folds(lab: Lab, deployed: Deployed) -
     row = load_runs(lab).set_index("run").loc[deployed.result.spec_id]
     assert row["cv/soundscapes_padded_cmap"] == scores["cv/soundscapes_padded_cmap"]
     assert row["soundscapes_hash"]
+
+
+def test_soundscapes_are_scored_again_from_stored_outputs(lab: Lab, deployed: Deployed) -> None:
+    record, scores = load_record(lab, deployed.result.spec_id), deployed.result.scores
+    for on in ("", "scapes"):
+        evidence = load_evidence(lab, record, heard=True, on=on)
+        for metric in ("padded_cmap", "macro_auc"):
+            found = rescore_run(evidence, build_estimator(metric, on or "soundscapes"))
+            assert found.score == pytest.approx(scores[f"cv/soundscapes_{metric}"])
+            assert found.n_rows == 6
+    with pytest.raises(DataError, match="soundscapes of board"):
+        load_evidence(lab, record, heard=True, on="board")
 
 
 def test_soundscapes_change_no_other_score_and_train_nothing(lab: Lab) -> None:

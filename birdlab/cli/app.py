@@ -47,6 +47,7 @@ def _register() -> None:
         augment,
         board,
         cell,
+        compare,
         data,
         doctor,
         drivers,
@@ -59,14 +60,16 @@ def _register() -> None:
         noise,
         report,
         rerun,
+        rescore,
         runs,
         show,
         studies,
         training,
     )
 
-    nouns = (labs, data, training, cell, drivers, extend, rerun, noise, augment, runs, show, board)
-    for module in (*nouns, report, studies, mlflow, models, gc, exchange, doctor):
+    doing = (labs, data, training, cell, drivers, extend, rerun, noise, augment)
+    looking = (runs, show, compare, rescore, board, report, studies)
+    for module in (*doing, *looking, mlflow, models, gc, exchange, doctor):
         module.register(app)
 
 

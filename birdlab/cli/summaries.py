@@ -101,7 +101,7 @@ def _ranked(result: SweepResult) -> str:
     lines += [
         f"padded cmAP, mean over folds; floor {floor:.4f}; differences to {result.ranking.base}",
         "",
-        *_table(result.ranking),
+        *table_lines(result.ranking),
     ]
     lines += [f"  {a.title}: score chosen by {r.chosen}" for a, r in result.scored if r.chosen]
     lines += ["", *(f"  {sentence}" for sentence in result.ranking.sentences)]
@@ -118,7 +118,7 @@ def _ranked(result: SweepResult) -> str:
     return "\n".join(lines)
 
 
-def _table(ranking: Ranking) -> list[str]:
+def table_lines(ranking: Ranking) -> list[str]:
     """The arms, the highest mean first; with a noise floor the differences in multiples of it."""
     width = max(len("arm"), *(len(str(arm)) for arm in ranking.table["arm"]))
     known = ranking.noise is not None

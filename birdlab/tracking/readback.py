@@ -16,9 +16,9 @@ from birdlab.evaluate.outputs import StoredOutputs, load_outputs
 from birdlab.evaluate.predictor import Predictor
 from birdlab.evaluate.score import FoldTable, fold_table
 from birdlab.lab import Lab, open_lab
-from birdlab.recorded import AS_IS, is_foreign, is_ledger_line, spec_of
-from birdlab.spec.parts import EvaluateSpec, OutputSpec
+from birdlab.recorded import spec_of
 from birdlab.tracking import index
+from birdlab.tracking.evidence import scored_as
 from birdlab.tracking.query import RunQuery, select_runs
 from birdlab.tracking.resolve import resolve_run
 
@@ -62,7 +62,7 @@ def load_oof(
     """
     given = lab or open_lab()
     record = resolve_run(given, run)
-    output, evaluate = _scored_as(record)
+    output, evaluate = scored_as(record)
     parts = []
     for cell in record["cells"]:
         if cell.get("eval_id") is None:
@@ -130,21 +130,6 @@ def _scored_classes(lab: Lab, cell: Mapping[str, Any], own: ClassList) -> ClassL
         return own
     stored: StoredOutputs = load_outputs(lab.cells / cell["cell_id"] / f"outputs-{cell['eval_id']}")
     return stored.classes
-
-
-def _scored_as(record: Mapping[str, Any]) -> tuple[OutputSpec, EvaluateSpec]:
-    if is_ledger_line(record):
-        raise ResolveError(
-            "the run is a line of an imported ledger: it has scores, and no predictions",
-            where=record["name"],
-            fix="birdlab import --oof TABLE takes in predictions of a foreign model",
-        )
-    if is_foreign(record):
-        said = record["foreign"]
-        evaluate = EvaluateSpec(secondary=said["secondary"])
-        return AS_IS, evaluate
-    spec = spec_of(record)
-    return spec.output, spec.evaluate
 
 
 def _rows(table: FoldTable, fold: int, seed: int, apart: bool, form: str) -> pd.DataFrame:

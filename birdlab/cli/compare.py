@@ -1,0 +1,162 @@
+"""`birdlab compare`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from birdlab.lab import Lab
+    from birdlab.spec.estimators import EstimatorSpec
+    from birdlab.study.compare import Comparison
+
+SPECIES_SHOWN = ("code", "support", "ap_a", "ap_b", "delta", "low", "high", "q")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("compare", context_settings={"ignore_unknown_options": True})(compare)
+
+
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN RUN ...", help="Two runs or more, named as in `show`."),
+    ],
+    base: Annotated[str, typer.Option(help="The run the others are compared with.")] = "",
+    metric: Annotated[
+        str, typer.Option(help="padded_cmap, macro_auc, cmap_min5, or a kind of your own.")
+    ] = "padded_cmap",
+    pad: Annotated[int | None, typer.Option(min=1, help="Rows of ones of the padded cmAP.")] = None,
+    smallest_effect: Annotated[
+        float, typer.Option(min=0, help="Smaller differences do not matter.")
+    ] = 0.005,
+    species: Annotated[int, typer.Option(min=0, help="So many species, both ways.")] = 5,
+    json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Compare runs on the recordings, classes, folds and seeds they share, from stored outputs.
+
+    The base is --base, else the first. Nothing is trained.
+
+    Example: birdlab compare baseline lr:best
+    """
+    from birdlab.cli.progress import print_lines
+    from birdlab.lab import open_lab
+    from birdlab.study.rescoring import build_estimator
+
+    lab = open_lab()
+    named = [base, *runs] if base else runs
+    found = _compare(lab, named, build_estimator(metric, pad=pad), smallest_effect)
+    if json_:
+        typer.echo(json.dumps(_plain(*found), indent=1))
+    else:
+        print_lines("\n".join(_lines(*found, species)))
+
+
+def _compare(
+    lab: Lab, named: list[str], metric: EstimatorSpec, smallest_effect: float
+) -> tuple[Comparison, dict[str, dict[str, Any]]]:
+    """The comparison, and the record of each run by what it is called in it, the base first."""
+    from birdlab.errors import ResolveError
+    from birdlab.study.compare import compare_runs
+    from birdlab.study.sharing import RunTables
+    from birdlab.tracking.evidence import load_fold_tables, load_recordists
+    from birdlab.tracking.resolve import resolve_run
+
+    records = {r["spec_id"]: r for r in (resolve_run(lab, text) for text in named)}
+    if len(records) < 2:
+        raise ResolveError("a comparison needs two runs", got=", ".join(named))
+    names = [record["name"] for record in records.values()]
+    called = {
+        r["name"] if r["name"] and names.count(r["name"]) == 1 else r["spec_id"]: r
+        for r in records.values()
+    }
+    recordists: dict[str, str] = {}
+    for record in called.values():
+        recordists = load_recordists(lab, record) | recordists
+    tables = [RunTables(name, load_fold_tables(lab, r)) for name, r in called.items()]
+    comparison = compare_runs(tables, recordists, metric=metric, smallest_effect=smallest_effect)
+    return comparison, called
+
+
+def _lines(found: Comparison, records: dict[str, dict[str, Any]], n_species: int) -> list[str]:
+    from birdlab.cli.summaries import table_lines
+
+    lines = [*found.sentences, "", *table_lines(found.ranking), ""]
+    lines += [f"  {sentence}" for sentence in found.ranking.sentences]
+    lines += ["", "Over other recordings like these, by padded cmAP (the networks as they are):"]
+    lines += [f"  {arm}: {said.sentence}" for arm, said in found.recordings.items()]
+    for arm, table in found.species.items():
+        lines += ["", *_species_lines(table, arm, found.shared.base, n_species)]
+    warnings = [*found.shared.left_out, *_remarks(records)]
+    return [*lines, *([""] if warnings else []), *warnings]
+
+
+def _species_lines(table: pd.DataFrame, arm: str, base: str, n: int) -> list[str]:
+    """The species that gain and lose most, with how sure that is."""
+    if not n or table.empty:
+        return []
+    import pandas as pd
+
+    ends = table if len(table) <= 2 * n else pd.concat([table.head(n), table.tail(n)])
+    sure = int((table["q"] <= 0.05).sum())
+    shown = ends[list(SPECIES_SHOWN)].to_string(
+        index=False, float_format=lambda value: f"{value:.4f}", na_rep=""
+    )
+    return [
+        f"Species, {arm} (b) against {base} (a): {sure} of {len(table)} differ at a share of 5 % "
+        "false finds (q).",
+        *(f"  {line}".rstrip() for line in shown.splitlines()),
+    ]
+
+
+def _remarks(records: dict[str, dict[str, Any]]) -> list[str]:
+    """What of the runs themselves makes their scores less comparable."""
+    said = []
+    for name, record in records.items():
+        if record.get("stopped_at"):
+            said.append(f"{name}: stopped by a race, since the scores it has looked bad.")
+        if record.get("chosen"):
+            said.append(
+                f"{name}: the recordings that are scored also picked its weights "
+                f"({record['chosen']}), which raises its score."
+            )
+        leaks = ((record.get("spec") or {}).get("data") or {}).get("accept_leaks")
+        if leaks:
+            said.append(
+                f"{name}: its spec accepts that pretraining shares {', '.join(leaks)} with rows "
+                "that are scored, which may raise its score."
+            )
+    return said
+
+
+def _plain(found: Comparison, records: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The comparison as JSON takes it; null where there is no number."""
+    shared = found.shared
+    return {
+        "base": shared.base,
+        "runs": {name: record["spec_id"] for name, record in records.items()},
+        "metric": found.metric,
+        "n_recordings": len(shared.recordings),
+        "classes": list(shared.codes),
+        "folds": list(shared.folds),
+        "seeds": {name: shared.seeds(name) for name in shared.tables},
+        "scores": _rows(found.scores),
+        "arms": _rows(found.ranking.table),
+        "recordings": {
+            arm: {"delta": r.delta, "low": r.low, "high": r.high, "n_recordists": r.n_recordists}
+            for arm, r in found.recordings.items()
+        },
+        "species": {arm: _rows(table) for arm, table in found.species.items()},
+        "sentences": [*found.sentences, *found.ranking.sentences],
+        "left_out": [*shared.left_out, *_remarks(records)],
+    }
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=15))
+    return rows

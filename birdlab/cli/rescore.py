@@ -1,0 +1,149 @@
+"""`birdlab rescore`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from birdlab.lab import Lab
+    from birdlab.spec.estimators import EstimatorSpec
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("rescore", context_settings={"ignore_unknown_options": True})(rescore)
+
+
+def rescore(
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="RUN ...", help="Runs, named as in `show`.")
+    ] = None,
+    metric: Annotated[
+        str, typer.Option(help="padded_cmap, macro_auc, cmap_min5, or any kind of estimator.")
+    ] = "padded_cmap",
+    validator: Annotated[
+        str,
+        typer.Option(
+            help="folds, pooled, new_recordists, soundscapes, or a data set of soundscapes."
+        ),
+    ] = "folds",
+    pad: Annotated[int | None, typer.Option(min=1, help="Rows of ones of the padded cmAP.")] = None,
+    sweep: Annotated[str, typer.Option(help="All arms of this sweep.")] = "",
+    all_: Annotated[bool, typer.Option("--all", help="All runs of the lab.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Score runs again from their stored outputs, by another metric or on other rows.
+
+    Nothing is trained and no record changes.
+
+    Example: birdlab rescore lr:best baseline --metric padded_cmap --pad 3
+    """
+    from birdlab.cli.progress import print_lines
+    from birdlab.lab import open_lab
+    from birdlab.study.rescoring import build_estimator
+
+    lab = open_lab()
+    records, named = _chosen(lab, runs or [], sweep, all_)
+    estimator = build_estimator(metric, validator, pad)
+    table, left_out = _rescored(lab, records, estimator, validator, strict=named)
+    if json_:
+        rows = json.loads(table.to_json(orient="records", double_precision=15))
+        said = {"estimator": estimator.model_dump(mode="json"), "validator": validator}
+        typer.echo(json.dumps({**said, "runs": rows, "left_out": left_out}, indent=1))
+        return
+    print_lines("\n".join(_lines(table, left_out, estimator, validator)))
+
+
+def _chosen(
+    lab: Lab, runs: list[str], sweep: str, everything: bool
+) -> tuple[list[dict[str, Any]], bool]:
+    """The records asked for, each once, and whether they were named one by one."""
+    from birdlab.errors import ResolveError
+    from birdlab.tracking.index import load_records
+    from birdlab.tracking.resolve import resolve_run
+
+    if bool(runs) + bool(sweep) + everything != 1:
+        raise ResolveError(
+            "it is not clear which runs are meant", expected="RUN ..., --sweep NAME, or --all"
+        )
+    if runs:
+        found = [resolve_run(lab, text) for text in runs]
+    else:
+        found = [r for r in load_records(lab) if everything or sweep in r["sweeps"]]
+        if not found:
+            raise ResolveError("no run fits", got=sweep or "the lab has none")
+    return list({record["spec_id"]: record for record in found}.values()), bool(runs)
+
+
+def _rescored(
+    lab: Lab,
+    records: list[dict[str, Any]],
+    estimator: EstimatorSpec,
+    validator: str,
+    *,
+    strict: bool,
+) -> tuple[pd.DataFrame, list[str]]:
+    """A row per run, the highest score first, and in words which runs have none.
+
+    Raises for a run that cannot be scored when it was named (`strict`).
+    """
+    from dataclasses import asdict
+
+    import pandas as pd
+
+    from birdlab.errors import BirdlabError
+    from birdlab.study.rescoring import VALIDATORS, rescore_run
+    from birdlab.tracking.evidence import load_evidence
+
+    on = "" if validator in VALIDATORS else validator
+    new, heard = (estimator.kind == kind for kind in ("new_recordists", "soundscape_windows"))
+    rows, left_out = [], []
+    for record in records:
+        name = record["name"] or record["spec_id"]
+        try:
+            evidence = load_evidence(lab, record, new=new, heard=heard, on=on)
+        except BirdlabError as error:
+            if strict:
+                raise
+            left_out.append(f"{name}: {error.what}" + (f" ({error.got})" if error.got else ""))
+            continue
+        found = asdict(rescore_run(evidence, estimator))
+        if found["why"]:
+            left_out.append(f"{name}: {found['why']}")
+        rows.append({"run": record["spec_id"], "name": name, **found, "over": _over(record, heard)})
+    columns = ["run", "name", "score", "sd", "floor", "n_folds", "n_seeds", "n_rows", "n_classes"]
+    table = pd.DataFrame(rows, columns=[*columns, "over"])
+    table = table.sort_values("score", ascending=False, kind="stable", ignore_index=True)
+    return table, left_out
+
+
+def _over(record: dict[str, Any], heard: bool) -> str:
+    """What is equal for runs whose scores compare."""
+    keys = ("soundscapes_hash" if heard else "rows_hash", "classes_hash", "folds")
+    return "/".join(str(record["evaluation"][key]) for key in keys)
+
+
+def _lines(
+    table: pd.DataFrame, left_out: list[str], estimator: EstimatorSpec, validator: str
+) -> list[str]:
+    width = max([len("run"), *(len(str(name)) for name in table["name"])])
+    rows = "windows" if estimator.kind == "soundscape_windows" else "rows"
+    lines = [
+        f"{estimator.name}, on {validator}, from stored outputs",
+        f"  {'run':<{width}}  {'score':>7} {'sd':>7} {'floor':>7}  folds seeds {rows:>7} classes",
+    ]
+    for row in table.to_dict("records"):
+        sd = "" if row["sd"] != row["sd"] else f"{row['sd']:.4f}"
+        lines.append(
+            f"  {row['name']:<{width}}  {row['score']:7.4f} {sd:>7} {row['floor']:7.4f}  "
+            f"{row['n_folds']:>5} {row['n_seeds']:>5} {row['n_rows']:>7} {row['n_classes']:>7}"
+        )
+    n_sets = table["over"].nunique()
+    if n_sets > 1:
+        lines += ["", f"they are over {n_sets} sets of rows: scores compare within a set only"]
+    return [*lines, *([""] if left_out else []), *left_out]

@@ -1,0 +1,158 @@
+"""What a run was scored on, read back from its stored outputs: nothing is trained or decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from birdlab.datasets import open_dataset
+from birdlab.errors import DataError, ResolveError
+from birdlab.evaluate.evidence import Cell, Evidence, FoldTable, Heard
+from birdlab.evaluate.outputs import load_outputs
+from birdlab.evaluate.score import deployed_windows, fold_table
+from birdlab.lab import Lab
+from birdlab.plan import plan_experiment
+from birdlab.recorded import AS_IS, is_foreign, is_ledger_line, spec_of
+from birdlab.runtables import load_table, tables_folder
+from birdlab.scoring import new_recordings
+from birdlab.soundscapes import SoundscapeSet
+from birdlab.spec.parts import EvaluateSpec, OutputSpec
+
+Record = Mapping[str, Any]
+
+
+def scored_as(record: Record) -> tuple[OutputSpec, EvaluateSpec]:
+    """The deployed output and the truth of a run; those of a foreign run are as they came.
+
+    Raises ResolveError for a line of a ledger, which has neither.
+    """
+    if is_ledger_line(record):
+        raise ResolveError(
+            "the run is a line of an imported ledger: it has scores, and no predictions",
+            where=record["name"],
+            fix="birdlab import --oof TABLE takes in predictions of a foreign model",
+        )
+    if is_foreign(record):
+        return AS_IS, EvaluateSpec(secondary=record["foreign"]["secondary"])
+    spec = spec_of(record)
+    return spec.output, spec.evaluate
+
+
+def load_fold_tables(lab: Lab, record: Record) -> dict[Cell, FoldTable]:
+    """The held-out recordings of a run by (fold, seed), as it was scored on them.
+
+    Recordings of which a part is in training are left out. Raises ResolveError that says why for a
+    run without stored outputs, OutputsError where they cannot be read.
+    """
+    output, evaluate = scored_as(record)
+    scored = [cell for cell in record["cells"] if cell.get("eval_id") is not None]
+    if not scored:
+        raise ResolveError(
+            "the run has no out-of-fold predictions",
+            where=_name(record),
+            got="it was trained on all data",
+            fix="birdlab run its experiment with --set cells.folds=all",
+        )
+    return {
+        (int(cell["fold"]), int(cell["seed"])): fold_table(
+            load_outputs(lab.cells / cell["cell_id"] / f"outputs-{cell['eval_id']}"),
+            output,
+            evaluate,
+        )
+        for cell in scored
+    }
+
+
+def load_recordists(lab: Lab, record: Record) -> dict[str, str]:
+    """Who made each held-out recording of a run, by its name.
+
+    Empty for a run whose record was written before birdlab kept it. A recording whose author is
+    not known is not in it.
+    """
+    table = load_table(tables_folder(lab, record["spec_id"]), "recordings")
+    if table.empty:
+        return {}
+    known = table[table["recordist"] != table["recording"]]
+    return dict(zip(known["recording"], known["recordist"], strict=True))
+
+
+def load_evidence(
+    lab: Lab, record: Record, *, new: bool = False, heard: bool = False, on: str = ""
+) -> Evidence:
+    """All that estimators ask of a run, from its stored outputs.
+
+    new: also which recordings are of new recordists, for which the data sets are read; heard: also
+    the windows of its soundscapes, with `on` those of this data set alone. Raises as
+    `load_fold_tables`; ResolveError where the data is no longer that of the run, DataError for a
+    run that has no outputs on soundscapes.
+    """
+    return Evidence(
+        load_fold_tables(lab, record),
+        _heard(lab, record, on) if heard else {},
+        _new(lab, record) if new else {},
+    )
+
+
+def _new(lab: Lab, record: Record) -> dict[int, frozenset[str]]:
+    plan = plan_experiment(spec_of(record), lab, strict=False)
+    if plan.spec_id != record["spec_id"]:
+        raise ResolveError(
+            "the data is no longer that of the run, so its training rows are not known",
+            where=_name(record),
+            fix="run its experiment again",
+        )
+    return new_recordings(plan.final_cells)
+
+
+def _heard(lab: Lab, record: Record, on: str) -> dict[Cell, Heard]:
+    identity = record["evaluation"].get("soundscapes_hash", "")
+    if not identity:
+        raise DataError(
+            "the run has no stored outputs on labelled soundscapes",
+            where=_name(record),
+            fix="name data sets in evaluate.soundscapes and run its experiment again: nothing is "
+            "trained where its weights are kept",
+        )
+    spec, heard = spec_of(record), {}
+    scapes: SoundscapeSet | None = None
+    for cell in record["cells"]:
+        stored = load_outputs(lab.cells / cell["cell_id"] / f"soundscapes-{identity}")
+        w = stored.windows
+        scapes = scapes or _soundscape_set(lab, w.recordings)
+        n_windows = np.bincount(w.recording_index, minlength=len(w.recordings))
+        truth = scapes.targets(n_windows, stored.classes, spec.competition.window_s)
+        targets, probs = deployed_windows(stored, truth, spec.output)
+        chosen = _windows_on(on, scapes, w.recording_index, record)
+        heard[int(cell["fold"]), int(cell["seed"])] = targets[chosen], probs[chosen]
+    return heard
+
+
+def _windows_on(
+    on: str, scapes: SoundscapeSet, files: npt.NDArray[np.int64], record: Record
+) -> npt.NDArray[np.int64]:
+    """Which windows are of the data set `on`, all for ""; `files` has the file of each window."""
+    datasets = scapes.table["dataset"].to_numpy(str)
+    if on and on not in datasets:
+        raise DataError(
+            f"the run has no stored outputs on the soundscapes of {on}",
+            where=_name(record),
+            expected=", ".join(scapes.datasets),
+            fix="name it in evaluate.soundscapes and run the experiment again",
+        )
+    return np.flatnonzero((datasets[files] == on) | (on == ""))
+
+
+def _soundscape_set(lab: Lab, recordings: tuple[str, ...]) -> SoundscapeSet:
+    """The labelled files that outputs are of, which are called `<data set>/<file>`."""
+    parts = [name.split("/", 1) for name in recordings]
+    table = pd.DataFrame(parts, columns=["dataset", "filename"]).assign(recording=recordings)
+    datasets = {name: open_dataset(lab, str(name)) for name in table["dataset"].unique()}
+    return SoundscapeSet(datasets, table, (None,) * len(table))
+
+
+def _name(record: Record) -> str:
+    return str(record["name"] or record["spec_id"])

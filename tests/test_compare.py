@@ -1,0 +1,344 @@
+"""Runs side by side: what they share, which model says what, and the verdicts on it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from birdlab.cli import app as cli
+from birdlab.errors import BirdlabError, DataError, ResolveError
+from birdlab.evaluate.evidence import Cell, Evidence, FoldTable
+from birdlab.evaluate.metrics import padded_cmap
+from birdlab.lab import Lab
+from birdlab.plan import plan_experiment
+from birdlab.recorded import load_record, load_records
+from birdlab.run import run_experiment
+from birdlab.spec import load_spec
+from birdlab.study.compare import compare_runs, score_shared
+from birdlab.study.rescoring import build_estimator, rescore_run
+from birdlab.study.sharing import RunTables, share_tables
+from birdlab.tracking.evidence import load_evidence, load_fold_tables, load_recordists
+from birdlab.upkeep.foreign import import_foreign
+
+CODES = ("kite", "rook", "wren")
+RECORDINGS = [f"r{i:02d}" for i in range(60)]
+TRUTH = np.random.default_rng(0).random((60, 3)) < (0.5, 0.3, 0.2)
+
+
+def three(i: int) -> int:
+    return i % 3
+
+
+def made(
+    name: str,
+    *,
+    split: Any = three,
+    seeds: tuple[int, ...] = (0, 1),
+    codes: tuple[str, ...] = CODES,
+    skill: float = 0.0,
+    rows: range = range(60),
+    truth: np.ndarray[Any, Any] = TRUTH,
+) -> RunTables:
+    """A run whose every probability is its own, so that it can be found again."""
+    columns = [CODES.index(code) if code in CODES else 0 for code in codes]
+    tables: dict[Cell, FoldTable] = {}
+    for seed in seeds:
+        noise = np.random.default_rng([*name.encode(), seed]).random((60, len(codes)))
+        probs = ((1 - skill) * noise + skill * TRUTH[:, columns]).astype(np.float32) * 0.99
+        for fold in sorted({split(i) for i in rows}):
+            held = [i for i in rows if split(i) == fold]
+            tables[fold, seed] = FoldTable(
+                tuple(RECORDINGS[i] for i in held),
+                codes,
+                np.full(len(held), len(codes) - 1, np.int64),
+                truth[np.ix_(held, columns)],
+                probs[held],
+            )
+    return RunTables(name, tables)
+
+
+def said_of(run: RunTables, recording: str, seed: int, code: str) -> float:
+    """What the one model of a run that had not heard a recording says of it."""
+    ((table, row),) = [
+        (table, table.recordings.index(recording))
+        for (_, s), table in run.tables.items()
+        if s == seed and recording in table.recordings
+    ]
+    return float(table.probs[row, table.codes.index(code)])
+
+
+def assert_held_out(shared: Mapping[Cell, FoldTable], run: RunTables) -> None:
+    for (_, seed), table in shared.items():
+        for row, name in enumerate(table.recordings):
+            for column, code in enumerate(table.codes):
+                assert table.probs[row, column] == np.float32(said_of(run, name, seed, code))
+
+
+def test_equal_runs_are_compared_as_they_are() -> None:
+    a, b = made("a"), made("b")
+    shared = share_tables([a, b])
+    assert (shared.base, shared.paired, shared.left_out, shared.notes) == ("a", True, (), ())
+    assert (shared.folds, shared.codes, shared.seeds("b")) == ((0, 1, 2), CODES, [0, 1])
+    for run in (a, b):
+        for cell, table in run.tables.items():
+            mine = shared.tables[run.name][cell]
+            assert mine.recordings == table.recordings
+            assert np.array_equal(mine.probs, table.probs)
+            assert np.array_equal(mine.targets, table.targets)
+
+
+def test_only_what_all_have_is_compared_and_the_rest_is_named() -> None:
+    a = made("a", seeds=(0, 1, 2))
+    b = made("b", codes=("wren", "owl", "kite"), seeds=(0, 2), rows=range(0, 60, 2))
+    c = made("c", seeds=(2, 0), rows=range(40))
+    shared = share_tables([a, b, c])
+    assert shared.codes == ("kite", "wren")
+    assert sorted(shared.recordings) == RECORDINGS[:40:2]
+    assert shared.seeds("a") == [0, 2]
+    text = " ".join(shared.left_out)
+    assert "Of a, what the others lack is left out: 40 recordings, species rook, seed 1." in text
+    assert "Of b, what the others lack is left out: 10 recordings, species owl." in text
+    for run in (a, b, c):
+        assert_held_out(shared.tables[run.name], run)
+    for table in shared.tables["b"].values():
+        rows = [RECORDINGS.index(name) for name in table.recordings]
+        assert np.array_equal(table.targets, TRUTH[rows][:, [0, 2]]), "of the base"
+
+
+def test_folds_that_one_has_alone_are_left_out() -> None:
+    few = made("few", rows=range(60), split=lambda i: i % 3)
+    only_two = RunTables("two", {c: t for c, t in made("two").tables.items() if c[0] < 2})
+    shared = share_tables([few, only_two])
+    assert shared.folds == (0, 1)
+    assert "20 recordings, fold 2" in shared.left_out[0]
+
+
+def test_other_splits_are_put_on_the_folds_of_the_base() -> None:
+    """Several models of the other speak in a fold of the base, each of what it had not heard."""
+    a, b = made("a"), made("b", split=lambda i: i // 12)
+    shared = share_tables([a, b])
+    assert shared.folds == (0, 1, 2)
+    assert_held_out(shared.tables["b"], b)
+    (note,) = shared.notes
+    assert "b was split otherwise" in note and "come from 5 models" in note
+    renumbered = share_tables([a, made("c", split=lambda i: 7 - i % 3)])
+    assert renumbered.notes == (), "the same folds under other numbers"
+    assert_held_out(renumbered.tables["c"], made("c", split=lambda i: 7 - i % 3))
+
+
+def test_a_recording_in_two_folds_is_refused() -> None:
+    a = made("a")
+    moved = RunTables("b", {**a.tables, (0, 1): a.tables[1, 1]})
+    with pytest.raises(DataError, match="held out by two folds"):
+        share_tables([a, moved])
+
+
+def test_runs_without_a_common_seed_are_paired_by_fold_alone() -> None:
+    a, b = made("a", seeds=(0, 1)), made("b", seeds=(5, 6, 7), skill=0.3)
+    shared = share_tables([a, b])
+    assert not shared.paired and "share no seed" in shared.notes[0]
+    pairs = shared.pairs("b")
+    assert len(pairs) == 3 * 2 * 3
+    scores = score_shared(shared, build_estimator("padded_cmap"))
+    assert scores["seed"].unique().tolist() == [0]
+    mean = np.mean([padded_cmap(t.targets, t.probs) for (f, _), t in b.tables.items() if f == 1])
+    assert scores.query("arm == 'b' and fold == 1")["score"].item() == pytest.approx(mean)
+    found = compare_runs([a, b], {}, n_draws=20)
+    row = found.ranking.table.set_index("arm").loc["b"]
+    assert row["delta"] == pytest.approx(found.recordings["b"].delta)
+
+
+def test_the_truth_is_that_of_the_base() -> None:
+    other = TRUTH.copy()
+    other[[3, 9]] = ~other[[3, 9]]
+    shared = share_tables([made("a"), made("b", truth=other)])
+    assert "b has other labels for 2 recordings: it is scored by those of a." in shared.notes
+    for cell, table in shared.tables["b"].items():
+        assert np.array_equal(table.targets, shared.tables["a"][cell].targets)
+
+
+def test_what_shares_nothing_is_left_out_or_refused() -> None:
+    a, far = made("a", rows=range(30)), made("far", rows=range(30, 60))
+    with pytest.raises(DataError, match="nothing in common") as caught:
+        share_tables([a, far])
+    assert "far is left out: it shares no held-out recording" in str(caught.value)
+    with pytest.raises(DataError, match="two runs with names"):
+        share_tables([a, a])
+    shared = share_tables([a, far, made("c", rows=range(30))])
+    assert list(shared.tables) == ["a", "c"]
+    assert shared.left_out[0].startswith("far is left out")
+
+
+def test_verdicts_are_those_of_the_shared_cells() -> None:
+    """A skilled run is better, a copy is within noise; every number from the shared tables."""
+    a = made("a")
+    copy = RunTables("copy", a.tables)
+    found = compare_runs([a, made("b", skill=0.8), copy], {"r00": "x", "r01": "x"}, n_draws=50)
+    verdicts = found.ranking.table.set_index("arm")["verdict"].to_dict()
+    assert verdicts == {"a": "base", "b": "better", "copy": "within noise"}
+    for row in found.scores.to_dict("records"):
+        table = found.shared.tables[row["arm"]][row["fold"], row["seed"]]
+        assert row["score"] == pytest.approx(padded_cmap(table.targets, table.probs))
+    assert found.recordings["b"].low > 0 and found.recordings["b"].n_recordists == 59
+    assert (found.species["b"]["delta"] > 0).all()
+    assert (found.species["copy"]["delta"] == 0).all()
+    assert found.sentences[0] == (
+        "padded_cmap on 60 recordings and 3 species that all have: folds 0-2 of a, seeds 0, 1."
+    )
+    assert "not known for 58 of 60" in found.sentences[1]
+    auc = compare_runs([a, made("b", skill=0.8)], {}, metric=build_estimator("macro_auc"))
+    assert auc.metric == "macro_auc" and auc.ranking.table["mean"].max() > 0.9
+    with pytest.raises(DataError, match="cannot be compared"):
+        compare_runs([a, copy], {}, metric=build_estimator("mean_minus_sd"))
+
+
+# ---------------------------------------------------------------- rescoring
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({"metric": "macro_au"}, "macro_auc"),
+        ({"metric": "mean_minus_sd", "validator": "pooled"}, "padded_cmap"),
+        ({"metric": "macro_auc", "pad": 3}, "leave --pad out"),
+        ({"metric": "cmap_min5", "pad": 3}, "leave --pad out"),
+        ({"metric": "padded_cmap", "pad": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(given: dict[str, Any], fault: str) -> None:
+    with pytest.raises(BirdlabError, match=fault):
+        build_estimator(**given)
+
+
+def test_a_score_comes_with_its_floor_and_rows() -> None:
+    run = made("a")
+    new = {0: frozenset(RECORDINGS[:12]), 1: frozenset(RECORDINGS[:6])}
+    evidence = Evidence(run.tables, new=new)
+    found = rescore_run(evidence, build_estimator("padded_cmap", pad=2))
+    folds = [
+        np.mean([padded_cmap(run.tables[f, s].targets, run.tables[f, s].probs, 2) for s in (0, 1)])
+        for f in range(3)
+    ]
+    assert found.score == pytest.approx(np.mean(folds))
+    assert found.sd == pytest.approx(np.std(folds, ddof=1))
+    flat = [padded_cmap(t.targets, np.zeros(t.probs.shape), 2) for t in run.tables.values()]
+    assert found.floor == pytest.approx(np.mean(flat))
+    assert (found.n_folds, found.n_seeds, found.n_rows, found.n_classes) == (3, 2, 60, 3)
+    assert rescore_run(evidence, build_estimator("macro_auc", "pooled")).floor == 0.5
+    few = rescore_run(evidence, build_estimator("padded_cmap", "new_recordists"))
+    assert few.n_rows == 4 + 2
+    none = rescore_run(evidence, build_estimator("padded_cmap", "soundscapes"))
+    assert np.isnan(none.score) and none.n_rows == 0 and "no labelled soundscape" in none.why
+
+
+# ---------------------------------------------------------------- in a lab
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory, trained_lab: Path) -> Lab:
+    """A lab with the tiny run, another blend of it, another split, and a foreign run."""
+    import shutil
+
+    from birdlab.lab import open_lab
+
+    root = tmp_path_factory.mktemp("several") / "lab"
+    shutil.copytree(trained_lab, root)
+    lab = open_lab(root)
+    blend = {"output": {"clip": 0.0, "time_max": 1.0}, "name": "blend"}
+    run_experiment(load_spec(root / "tiny.yaml", blend), lab=lab)
+    split = {"data.folds.n": 3, "name": "three folds"}
+    run_experiment(load_spec(root / "tiny.yaml", split), lab=lab)
+    plan = plan_experiment(load_spec(root / "tiny.yaml"), lab)
+    table = pd.DataFrame({"recording": plan.rows.names, "fold": plan.rows.table["fold"]})
+    probs = np.random.default_rng(1).random((len(table), len(plan.data.classes))).round(3) * 0.9
+    for i, code in enumerate(plan.data.classes):
+        table[code] = probs[:, i]
+    table.to_csv(root / "oof.csv", index=False)
+    import_foreign(lab, plan, root / "oof.csv", "theirs", like=plan.spec_id)
+    return lab
+
+
+def call(lab: Lab, *words: str) -> str:
+    if not cli.app.registered_commands:
+        cli._register()
+    result = CliRunner().invoke(cli.app, ["--lab", str(lab.root), *words])
+    if result.exception is not None:
+        raise result.exception
+    return result.stdout
+
+
+def record_of(lab: Lab, name: str) -> dict[str, Any]:
+    (record,) = [record for record in load_records(lab) if record["name"] == name]
+    return record
+
+
+def test_runs_of_a_lab_are_compared(several: Lab) -> None:
+    found = json.loads(call(several, "compare", "tiny", "blend", "theirs", "--json"))
+    assert found["base"] == "tiny" and found["folds"] == [0, 1] and found["n_recordings"] == 24
+    means = {arm["arm"]: arm["mean"] for arm in found["arms"]}
+    records = {name: load_record(several, run) for name, run in found["runs"].items()}
+    for name, record in records.items():
+        assert means[name] == pytest.approx(record["scores"]["cv/padded_cmap"]), name
+    recordists = load_recordists(several, records["tiny"])
+    unknown = 24 - len(recordists)
+    assert found["recordings"]["blend"]["n_recordists"] == len(set(recordists.values())) + unknown
+    text = call(several, "compare", "blend", "tiny", "--base", "tiny", "--pad", "1")
+    assert "padded_cmap_pad1 on 24 recordings and 4 species" in text
+    assert "no verdict under 3 folds" in text
+
+
+def test_other_splits_of_a_lab_are_compared_in_words(several: Lab) -> None:
+    text = call(several, "compare", "three folds", "tiny")
+    assert re.search(r"tiny was split otherwise.* come from (1 to )?2 models", text)
+
+
+def test_a_run_without_outputs_is_refused_with_the_reason(several: Lab) -> None:
+    with pytest.raises(ResolveError, match="needs two runs"):
+        call(several, "compare", "tiny", "tiny")
+    record = record_of(several, "theirs")
+    for changed, why in (
+        ({"cells": []}, "trained on all data"),
+        ({"fold_scores": {}}, "line of an imported ledger"),
+    ):
+        with pytest.raises(ResolveError, match=why):
+            load_fold_tables(several, {**record, **changed})
+
+
+def test_rescoring_says_what_the_record_says(several: Lab) -> None:
+    before = {p: p.read_bytes() for p in several.runs.glob("*.json")}
+    found = json.loads(call(several, "rescore", "--all", "--metric", "padded_cmap", "--json"))
+    assert {row["name"] for row in found["runs"]} == {"tiny", "blend", "three folds", "theirs"}
+    for row in found["runs"]:
+        scores = load_record(several, row["run"])["scores"]
+        assert row["score"] == pytest.approx(scores["cv/padded_cmap"])
+        assert row["floor"] == pytest.approx(scores["cv/floor"])
+    for metric, validator, name in (
+        ("macro_auc", "pooled", "cv/macro_auc_pooled"),
+        ("padded_cmap", "new_recordists", "cv/padded_cmap_new_recordists"),
+    ):
+        said = call(several, "rescore", "tiny", "--metric", metric, "--validator", validator)
+        record = record_of(several, "tiny")
+        assert f"{record['scores'][name]:.4f}" in said
+    text = call(several, "rescore", "--all", "--validator", "new_recordists")
+    assert "theirs: a foreign run has no spec" in text
+    assert "over 2 sets of rows" in call(several, "rescore", "tiny", "three folds")
+    assert {p: p.read_bytes() for p in several.runs.glob("*.json")} == before
+    for words in (("rescore",), ("rescore", "tiny", "--all"), ("rescore", "--sweep", "none")):
+        with pytest.raises(ResolveError):
+            call(several, *words)
+    with pytest.raises(DataError, match="no stored outputs on labelled soundscapes"):
+        call(several, "rescore", "tiny", "--validator", "soundscapes")
+
+
+def test_training_rows_that_changed_are_noticed(several: Lab) -> None:
+    record = record_of(several, "tiny")
+    with pytest.raises(ResolveError, match="no longer that of the run"):
+        load_evidence(several, {**record, "spec_id": "0" * 12}, new=True)
