@@ -39,8 +39,8 @@ from birdlab.recorded import load_record
 from birdlab.run import run_experiment, run_experiments
 from birdlab.scoring import chosen_words
 from birdlab.spec.experiment import ExperimentSpec
-from birdlab.tasks import InProcess
 from birdlab.study.rescoring import build_estimator, rescore_run
+from birdlab.tasks import InProcess
 from birdlab.tracking.evidence import load_evidence
 from birdlab.tracking.index import load_runs
 from birdlab.validation import predict_fold
