@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -24,12 +24,16 @@ class CurvesInfo:
 
 @dataclass(frozen=True)
 class ClassInfo:
-    """Average precision of each class over its number of positive recordings."""
+    """Average precision of each class over its number of positive recordings.
+
+    floor: what a constant predictor gets, as (support, score) in rising order; may be empty.
+    """
 
     names: list[str]
     support: list[int]
     scores: list[float]
     score_label: str
+    floor: list[tuple[int, float]] = field(default_factory=list)
 
 
 def get_curves_info(curves: pd.DataFrame) -> list[CurvesInfo]:
@@ -89,8 +93,18 @@ def plot_class_scores(info: ClassInfo) -> go.Figure:
                 "opacity": 0.8,
             },
             hovertemplate="%{text}<br>%{y:.3f}<extra></extra>",
+            name="species",
         )
     )
+    if info.floor:
+        figure.add_scatter(
+            x=[n for n, _ in info.floor],
+            y=[score for _, score in info.floor],
+            mode="lines",
+            name="a constant predictor",
+            line={"color": GREY, "dash": "dash", "width": 1.5},
+            hoverinfo="skip",
+        )
     ticks = [0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
     figure.update_xaxes(
         type="log",
