@@ -15,9 +15,9 @@ from birdlab.errors import ResolveError
 from birdlab.evaluate.outputs import load_outputs
 from birdlab.evaluate.score import FoldTable, fold_table
 from birdlab.lab import Lab
-from birdlab.recorded import AS_IS, is_foreign, load_record, spec_of
+from birdlab.recorded import AS_IS, is_foreign, load_record
 from birdlab.runtables import load_curves, load_table, tables_folder
-from birdlab.spec.parts import EvaluateSpec
+from birdlab.spec.parts import EvaluateSpec, OutputSpec
 from birdlab.study.ledger import load_ledger
 from birdlab.study.noise import NoiseFloor
 from birdlab.study.noise_file import load_noise
@@ -76,6 +76,10 @@ class LabSource:
         """The record of a run."""
         return self.of_run("record", run, lambda: load_record(self.lab, run))
 
+    def has_record(self, run: str) -> bool:
+        """Whether the record of a run is there now; it may have been removed since `tables`."""
+        return (self.lab.runs / f"{run}.json").is_file()
+
     def classes(self, run: str) -> pd.DataFrame:
         """code, support, ap and auc of each class of a run; no rows where they are not stored."""
         folder = tables_folder(self.lab, run)
@@ -98,6 +102,8 @@ class LabSource:
 
     def fold_tables(self, run: str) -> Mapping[tuple[int, int], FoldTable]:
         """Truth and deployed probabilities by (fold, seed); empty for a run without outputs."""
+        if not self.has_record(run):
+            return {}
         return self.of_run("fold_tables", run, lambda: _fold_tables(self.lab, self.record(run)))
 
     def of_run(self, kind: str, run: str, read: Callable[[], T]) -> T:
@@ -137,12 +143,13 @@ def _recordists(lab: Lab, run: str) -> dict[str, str]:
 
 
 def _fold_tables(lab: Lab, record: Mapping[str, Any]) -> dict[tuple[int, int], FoldTable]:
+    # Only what scores outputs is read of a spec: the kinds of an extension may not be loaded.
     if is_foreign(record):
-        said = record.get("foreign", {})
-        output, evaluate = AS_IS, EvaluateSpec(secondary=said.get("secondary", "count"))
+        output, said = AS_IS, record.get("foreign", {})
     else:
-        spec = spec_of(record)
-        output, evaluate = spec.output, spec.evaluate
+        output = OutputSpec.model_validate(record["spec"]["output"])
+        said = record["spec"]["evaluate"]
+    evaluate = EvaluateSpec(secondary=said.get("secondary", "count"))
     found = {}
     for cell in record["cells"]:
         if cell.get("eval_id") is not None and cell["fold"] is not None:

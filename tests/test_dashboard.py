@@ -256,8 +256,9 @@ def test_an_unreadable_ledger_is_said_in_words(
 
 @pytest.mark.browser
 def test_the_export_opens_without_a_network(browser: Any, tmp_path: Path) -> None:
-    for path in export_static(MadeSource(build_hostile), tmp_path)[:-1]:
-        browser.get(path.as_uri())
+    export_static(MadeSource(build_hostile), tmp_path)
+    for name in ("ablation.html", "cv_lb.html"):
+        browser.get((tmp_path / name).as_uri())
         assert wait(browser, f"{DRAWN} > 3")
         assert "<img src=x onerror" in browser.execute_script("return document.body.textContent")
         assert browser.execute_script("return document.images.length") == 0

@@ -28,6 +28,7 @@ DOCUMENTS = [
     "docs/architecture.md",
     "docs/cluster.md",
     "docs/cv-lb.md",
+    "docs/dashboards.md",
     "docs/demo.md",
     "docs/data.md",
     "docs/estimators.md",
