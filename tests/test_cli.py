@@ -391,7 +391,8 @@ def test_a_run_is_scored_on_its_soundscapes_once(cli: Cli, lab: Lab) -> None:
         assert part in answer.out
     (row,) = json.loads(cli("lb", "list", "--json").out)
     assert 0 < row["public"] <= 1
-    assert row["source"] == "score"
+    assert (row["source"], row["weights"], row["checkpoint"]) == ("score", "folds", "last")
+    assert row["precision"] == "fp32"
     stored = sorted(p.stat().st_mtime_ns for p in lab.cells.glob("*/soundscapes-*/*"))
     again = cli("lb", "score", "-1")
     assert again.code == 0
@@ -404,19 +405,20 @@ def test_submissions_are_imported_once_and_reach_mlflow(cli: Cli, lab: Lab) -> N
     run = load_runs(lab)["run"].iloc[-1]
     (lab.root / "s.csv").write_text(
         "fileName,date,description,status,publicScore,privateScore\n"
-        f"a.csv,2025-01-01,spec {run},complete,0.61,0.52\n"
         "b.csv,2025-01-02,no idea,complete,0.9,0.9\n"
+        f"a.csv,2025-01-01,spec {run},complete,0.61,0.52\n"
+        f"c.csv,2024-12-31,spec {run},complete,0.59,0.50\n"
     )
     answer = cli("lb", "import", "s.csv", "--metric", "padded_cmap")
     assert answer.code == 0, answer.err
-    assert "1 entered, 0 known already" in answer.out
+    assert "2 entered, 0 known already" in answer.out
     assert "unmatched" in answer.out
-    assert "0 entered, 1 known" in cli("lb", "import", "s.csv", "--metric", "padded_cmap").out
+    assert "0 entered, 2 known" in cli("lb", "import", "s.csv", "--metric", "padded_cmap").out
 
     from birdlab.tracking.client import connect
 
     parent = connect(lab).get_run(load_link(lab, run)["parent"])
-    assert parent.data.metrics["lb/public"] == 0.61
+    assert parent.data.metrics["lb/public"] == 0.61, "the newest, which Kaggle prints first"
 
 
 # ---------------------------------------------------------------- init

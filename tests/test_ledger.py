@@ -22,6 +22,7 @@ from birdlab.study.ledger import (
     retract_row,
     score_columns,
     select_rows,
+    sort_by_date,
 )
 
 ROW = {"run": "0123456789ab", "metric": "padded_cmap", "source": "add", "public": 0.84}
@@ -165,6 +166,23 @@ def test_a_withdrawn_row_is_gone_and_may_return(path: Path) -> None:
     again = append_row(path, ROW)
     assert again["id"] != first["id"] and list(load_ledger(path).id) == [again["id"]]
     assert len(path.read_text().splitlines()) == 3
+
+
+def test_a_withdrawn_row_of_a_known_date_may_return(path: Path) -> None:
+    """As when a table of submissions, which has their dates, is imported again."""
+    dated = {**ROW, "date": "2025-04-01"}
+    for standing in (1, 2, 3):
+        row = append_row(path, dated)
+        assert list(load_ledger(path).id) == [row["id"]], standing
+        retract_row(path, row["id"])
+    assert load_ledger(path).empty
+
+
+def test_the_newest_row_is_that_of_the_latest_submission(path: Path) -> None:
+    dates = ["2025-04-02 10:00:00", "2025-04-01T23:00:00+00:00", "2025-04-02T11:00:00+02:00"]
+    append_rows(path, [{**ROW, "note": date, "date": date} for date in dates])
+    assert list(sort_by_date(load_ledger(path)).note) == [dates[1], dates[2], dates[0]]
+    assert sort_by_date(load_ledger(path.with_name("none"))).empty
 
 
 def test_a_torn_last_line_is_reported(path: Path) -> None:

@@ -166,9 +166,9 @@ def ledger_scores(lab: Lab) -> Mapping[str, Beside]:
 
 @lru_cache(maxsize=1)
 def _ledger_scores(ledger: Path, _written: tuple[int, int]) -> dict[str, Beside]:
-    from birdlab.study.ledger import load_ledger, score_columns
+    from birdlab.study.ledger import load_ledger, score_columns, sort_by_date
 
-    table = load_ledger(ledger)
+    table = sort_by_date(load_ledger(ledger))
     columns = score_columns(table)
     found: dict[str, Beside] = {}
     for row in table[table["members"].map(len) == 1].to_dict("records"):

@@ -37,7 +37,7 @@ _TRUTH = {
     **dict.fromkeys(("1", "yes", "true", "y", "x"), True),
 }
 _ROUNDING = 0.001
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def _read_line(number: int, texts: Mapping[str, str], metric: str) -> ForeignLin
     return ForeignLine(number, texts["name"], cv_scores, folds, attributes, said, row)
 
 
-def _named(field: str, parse: Callable[[str], T], text: str) -> T:
+def _named(field: str, parse: Callable[[str], _T], text: str) -> _T:
     try:
         return parse(text)
     except ValueError as error:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,10 +49,11 @@ def append_rows(
         known, complete = _read_rows(path)
         live = {row["id"]: row for row in _live_rows(known)}
         said = {_content(row): row["id"] for row in live.values()}
+        taken = {row["id"] for row in known}
         added: list[Row] = []
         for row in rows:
             stored = check_row({"date": datetime.now(UTC).isoformat(), **row}, where=str(path))
-            stored = {"id": _row_id(stored), **stored}
+            stored = {"id": _row_id(stored, taken), **stored}
             if "tombstone_of" in stored or "selects" in stored:
                 _check_target(live, stored, path)
                 if "tombstone_of" in stored:
@@ -64,6 +65,7 @@ def append_rows(
             else:
                 raise _repeated(live[twin], path)
             added.append(stored)
+            taken.add(stored["id"])
         lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in added]
         if lines:
             _append_bytes(path, "\n".join([*([] if complete else [""]), *lines, ""]).encode())
@@ -100,14 +102,24 @@ def load_ledger(path: Path) -> pd.DataFrame:
     return table.astype({**dict.fromkeys(scores, "float64"), "selected": bool})
 
 
+def sort_by_date(ledger: pd.DataFrame) -> pd.DataFrame:
+    """The rows by when they were submitted, the newest last; dates without a zone are in UTC."""
+    when = pd.to_datetime(ledger["date"], utc=True, format="ISO8601")
+    return ledger.loc[when.sort_values(kind="stable").index]
+
+
 def score_columns(ledger: pd.DataFrame) -> list[str]:
     """The names of the leaderboard columns that hold at least one score."""
     others = [name for name in ledger.columns if name not in COLUMNS]
     return [name for name in ("public", "private", *others) if ledger[name].notna().any()]
 
 
-def _row_id(row: Row) -> str:
-    return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()[:12]
+def _row_id(row: Row, taken: Collection[str]) -> str:
+    """A new id; that of the content, unless a row of the same content and date was withdrawn."""
+    text = json.dumps(row, sort_keys=True)
+    while (row_id := hashlib.sha256(text.encode()).hexdigest()[:12]) in taken:
+        text += " again"
+    return row_id
 
 
 def _content(row: Row) -> str:

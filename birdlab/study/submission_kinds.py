@@ -9,6 +9,7 @@ import pandas as pd
 
 from birdlab.errors import DataError
 from birdlab.spec.kinds import nearest
+from birdlab.study.ledger import sort_by_date
 from birdlab.study.words import count_words, list_some
 
 KIND_FIELDS = ("weights", "checkpoint", "postprocessing", "precision")
@@ -64,8 +65,7 @@ def pick_submissions(
             expected=nearest(like, [kind.words for kind in counted]),
         )
     alike = single[kinds == like]
-    when = pd.to_datetime(alike["date"], utc=True, format="ISO8601")
-    newest = alike.loc[when.sort_values(kind="stable").index].drop_duplicates("run", keep="last")
+    newest = sort_by_date(alike).drop_duplicates("run", keep="last")
     chosen = set(single.loc[single["selected"], "run"])
     newest = newest.assign(
         n_submissions=newest["run"].map(single["run"].value_counts()),
