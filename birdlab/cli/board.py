@@ -123,7 +123,6 @@ def score(
     from birdlab.heldout import score_soundscapes
     from birdlab.lab import open_lab
     from birdlab.plan import plan_experiment
-    from birdlab.tracking.attributes import checkpoint_of
     from birdlab.tracking.resolve import resolve_run
 
     lab = open_lab()
@@ -144,26 +143,32 @@ def score(
         counted = ", ".join(f"{label} {n}" for label, n in list(unknown.items())[:8])
         more = ", ..." if len(unknown) > 8 else ""
         print_lines(f"labels of {dataset} that are no class: {counted}{more}")
+    try:
+        _enter(lab, _scored_row(record, scores))
+    except LedgerError as error:
+        if "already" not in str(error):
+            raise
+        print_lines("the ledger has these scores already")
+
+
+def _scored_row(record: Mapping[str, Any], scores: Sequence[HeldOutScore]) -> dict[str, object]:
+    """The ledger row of what the fold models of a run scored on soundscapes."""
+    from birdlab.tracking.attributes import checkpoint_of
+
     named = _ledger_columns(scores)
-    row = {
+    return {
         "run": record["spec_id"],
         "name": record["name"],
         "public": named.pop("public", None),
         "private": named.pop("private", None),
-        "metric": spec.competition.metric,
+        "other": named or None,
+        "metric": scores[0].metric,
         "source": "score",
         "note": f"{scores[0].n_models} fold models",
         "weights": "folds",
         "checkpoint": checkpoint_of(record["spec"]),
         "precision": "fp32",
-        "other": named or None,
     }
-    try:
-        _enter(lab, row)
-    except LedgerError as error:
-        if "already" not in str(error):
-            raise
-        print_lines("the ledger has these scores already")
 
 
 def _ledger_columns(scores: Sequence[HeldOutScore]) -> dict[str, float]:
