@@ -62,8 +62,8 @@ def describe_driver(lab: Lab, note: DriverNote) -> list[str]:
         head += f" at {note.updated_at}"
     if total:
         head += f", {done} of {total} cells done"
-    if note.state == "running" and 0.02 < note.share < 1:
-        head += f", about {in_time(note.seconds * (1 - note.share) / note.share)} left"
+    if note.state == "running" and note.seconds_left == note.seconds_left:
+        head += f", about {in_time(note.seconds_left)} left"
     lines = [head]
     for cell in note.cells.values():
         if note.state == "running" and cell["state"] == "running":

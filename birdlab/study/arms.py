@@ -40,6 +40,22 @@ def rank_sweep(
     )
 
 
+def word_ranking(ranking: Ranking, n_stopped: int = 0) -> str:
+    """The answer of a table of arms in a sentence or two: what is better, and how many are what."""
+    verdicts = ranking.table["verdict"]
+    told = [
+        f"{count} {verdict}"
+        for verdict in ("better", "worse", "within noise", "undecided", "no verdict")
+        if (count := int((verdicts == verdict).sum()))
+    ]
+    told += [f"{n_stopped} stopped by the race"] if n_stopped else []
+    against = f"Against {ranking.base}: {', '.join(told)}."
+    best = ranking.table.iloc[0]
+    if best["verdict"] == "better":
+        return f"{best['arm']} is better by {best['delta']:.4f}, {best['noise_share']}. {against}"
+    return f"No arm is shown to be better. {against}"
+
+
 def grid_interactions(
     spec: SweepSpec, points: Mapping[str, Mapping[str, Any]], scores: pd.DataFrame
 ) -> tuple[Interaction, ...]:

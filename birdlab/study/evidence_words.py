@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from birdlab.durations import in_time
+from birdlab.study.words import count_words
 
 Record = Mapping[str, Any]
 
@@ -26,7 +27,7 @@ def evidence_sentences(runs: Sequence[Record], stopped: Sequence[Record] = ()) -
         _span([len(e["folds"]) for e in evaluations], "fold"),
         _span([len(e["seeds"]) for e in evaluations], "seed"),
         _span([e["n_rows"] for e in evaluations], "recording"),
-        _span([e["n_classes"] for e in evaluations], "class", "classes"),
+        _span([e["n_classes"] for e in evaluations], "class", "es"),
     ]
     floors = [run["scores"].get("cv/floor") for run in runs]
     known = [float(f) for f in floors if f is not None]
@@ -45,7 +46,7 @@ def evidence_sentences(runs: Sequence[Record], stopped: Sequence[Record] = ()) -
     }
     seconds = [float(s) for s in cells.values() if s is not None]
     if seconds:
-        said.append(f"{_count(len(cells), 'cell')}, {in_time(sum(seconds))} of training.")
+        said.append(f"{count_words(len(cells), 'cell')}, {in_time(sum(seconds))} of training.")
     return tuple(said)
 
 
@@ -53,7 +54,7 @@ def environment_table(runs: Sequence[Record]) -> pd.DataFrame:
     """item and value: data sets with their digests, hardware, versions, code, dates of runs."""
     rows: list[tuple[str, str]] = []
     for data in _each(item for run in runs for item in run.get("data", ())):
-        value = f"{data['name']}, {_count(data['n_rows'], 'row')}, digest {data['digest']}"
+        value = f"{data['name']}, {count_words(data['n_rows'], 'row')}, digest {data['digest']}"
         rows.append((f"data ({data['role']})", value))
     evaluations = [run["evaluation"] for run in runs]
     rows += [("scored rows", str(h)) for h in _each(e["rows_hash"] for e in evaluations)]
@@ -88,10 +89,7 @@ def _each(values: Iterable[Any]) -> list[Any]:
     return list({repr(value): value for value in values}.values())
 
 
-def _span(counts: Sequence[int], one: str, many: str = "") -> str:
+def _span(counts: Sequence[int], noun: str, plural: str = "s") -> str:
     low, high = min(counts), max(counts)
-    return _count(low, one, many) if low == high else f"{low} to {_count(high, one, many)}"
-
-
-def _count(n: int, one: str, many: str = "") -> str:
-    return f"{n} {one}" if n == 1 else f"{n} {many or one + 's'}"
+    most = f"{high} {noun}{plural if high != 1 else ''}"
+    return most if low == high else f"{low} to {most}"

@@ -26,7 +26,7 @@ COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", "#E69F00")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross")
 BEST_SHARE, LEAST_BEST = 0.1, 3
 """How many arms stand out among all: this share, and at least so many."""
-MOST_ARMS = 40
+MOST_ARMS, MOST_TICKS = 40, 8
 STATES = {
     "run": (BLUE, "circle", "run"),
     "stopped": (ORANGE, "x", "run, then stopped"),
@@ -80,7 +80,7 @@ def _name_x(figure: go.Figure, response: Response) -> None:
     kind = "log" if response.log_x else "linear"
     figure.update_xaxes(title=html.escape(response.setting), type=kind)
     values = sorted(set(response.table["x"]))
-    if response.log_x and len(values) <= 12:
+    if response.log_x and response.is_line and len(values) <= MOST_TICKS:
         figure.update_xaxes(tickvals=values, ticktext=[f"{v:g}" for v in values])
 
 

@@ -18,8 +18,9 @@ from birdlab.study.arms import grid_interactions, rank_sweep
 from birdlab.study.interactions import Interaction
 from birdlab.study.noise import NoiseFloor
 from birdlab.study.noise_file import load_noise
+from birdlab.study.race_rounds import Rounds, get_rounds
 from birdlab.study.ranking import Ranking
-from birdlab.study.sweeping import points_of
+from birdlab.study.sweeping import Response, get_responses, points_of
 from birdlab.tracking.drivers import load_driver
 from birdlab.tracking.index import load_record, sweep_path
 
@@ -83,6 +84,43 @@ class StoredSweep:
         return grid_interactions(self.spec, points, self.scores)
 
     @property
+    def question(self) -> str:
+        """What is asked, in the words of its file where it has some."""
+        return self.spec.notes or f"Which of {', '.join(self.spec.entries)} is best?"
+
+    @property
+    def race_sentences(self) -> tuple[str, ...]:
+        """The race in words: its rule, what it saved, which arms it stopped and why."""
+        stopped = (f"{arm}: stopped {at}." for arm, at in self.stopped.items())
+        return (*self.record.get("race", ()), *stopped)
+
+    @property
+    def failure_sentences(self) -> tuple[str, ...]:
+        """Each arm that failed, with its error on one line."""
+        return tuple(f"{arm}: {' '.join(error.split())}" for arm, error in self.failed.items())
+
+    @cached_property
+    def rounds(self) -> Rounds | None:
+        """The rounds of the race; None where it had none, or nothing is scored."""
+        if self.spec.race is None or not self.scored:
+            return None
+        asked = self.spec.cells.seeds if self.spec.cells else self.base["spec"]["cells"]["seeds"]
+        arms = list(self.runs)
+        return get_rounds(self.all_scores, self.stopped, [int(s) for s in asked], arms)
+
+    @property
+    def log_entries(self) -> dict[str, bool]:
+        """For each searched entry whether its scale is logarithmic."""
+        searched = self.spec.optuna or self.spec.random
+        space = {} if searched is None else searched.space
+        return {key: entry.log or entry.kind == "log_uniform" for key, entry in space.items()}
+
+    @cached_property
+    def responses(self) -> list[Response]:
+        """How the score answers to each numeric entry."""
+        return get_responses(self.scores, self.points, self.log_entries)
+
+    @cached_property
     def points(self) -> dict[str, dict[str, Any]]:
         """What each arm takes of each entry."""
         return points_of(self.record, self.base["spec"] if self.has_base else None)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from birdlab.spec.diff import title_of
 from birdlab.study import figures
+from birdlab.study.arms import word_ranking
 from birdlab.study.chosen import chosen_words
 from birdlab.study.document import (
     Commands,
@@ -25,7 +26,7 @@ from birdlab.study.document import (
 )
 from birdlab.study.evidence_words import code_sentence, environment_table, evidence_sentences
 from birdlab.study.interactions import Interaction
-from birdlab.study.race_rounds import Rounds, get_rounds
+from birdlab.study.race_rounds import Rounds
 from birdlab.study.ranking import Ranking
 from birdlab.study.recipe_words import recipe_lines
 from birdlab.study.report import other_intervals, ranking_words
@@ -36,7 +37,7 @@ from birdlab.study.sweep_figures import (
     plot_rounds,
 )
 from birdlab.study.sweep_records import StoredSweep
-from birdlab.study.sweeping import Response, get_responses
+from birdlab.study.sweeping import Response
 
 FOREST = "Difference of each arm to the base. Bars: 95 % intervals. Band: too small to matter."
 
@@ -83,7 +84,7 @@ def describe_sweep(sweep: StoredSweep, *, search: str = "") -> SweepReportInfo:
     stopped, base = sweep.stopped, sweep.base if runs else None
     return SweepReportInfo(
         name=sweep.name,
-        question=spec.notes or f"Which of {', '.join(spec.entries)} is best?",
+        question=sweep.question,
         metric="padded cmAP",
         ranking=sweep.ranking,
         interactions=sweep.interactions,
@@ -92,16 +93,13 @@ def describe_sweep(sweep: StoredSweep, *, search: str = "") -> SweepReportInfo:
         smallest_effect=spec.smallest_effect,
         recipe={} if base is None or not base["spec"] else recipe_lines(base["spec"]),
         arms=_arms_table(sweep),
-        responses=get_responses(sweep.scores, sweep.points) if runs else (),
+        responses=sweep.responses if runs else (),
         chosen=tuple(chosen_words(sweep.scored, [run.get("chosen", "") for run in runs])),
-        race=(
-            *sweep.record.get("race", ()),
-            *(f"{arm}: stopped {at}." for arm, at in stopped.items()),
-        ),
-        rounds=_rounds(sweep),
+        race=sweep.race_sentences,
+        rounds=sweep.rounds,
         importance=sweep.record.get("importance", {}),
         search=search,
-        failed=tuple(f"{arm}: {' '.join(error.split())}" for arm, error in sweep.failed.items()),
+        failed=sweep.failure_sentences,
         evidence=evidence_sentences(runs, [sweep.runs[arm] for arm in stopped]),
         environment=environment_table(runs),
         code=code_sentence(runs),
@@ -129,15 +127,6 @@ def _changes(delta: Mapping[str, object]) -> str:
     return ", ".join(f"{key}{title_of({'': value})}" for key, value in delta.items()) or "none"
 
 
-def _rounds(sweep: StoredSweep) -> Rounds | None:
-    """The rounds of a sweep that had a race."""
-    if sweep.spec.race is None or not sweep.scored:
-        return None
-    asked = sweep.spec.cells.seeds if sweep.spec.cells else sweep.base["spec"]["cells"]["seeds"]
-    seeds = [int(seed) for seed in asked]
-    return get_rounds(sweep.all_scores, sweep.stopped, seeds, list(sweep.runs))
-
-
 def _reruns(sweep: StoredSweep) -> tuple[str, ...]:
     return tuple(f"birdlab rerun {run['spec_id']}" for run in sweep.runs.values())
 
@@ -145,11 +134,13 @@ def _reruns(sweep: StoredSweep) -> tuple[str, ...]:
 def build_sweep_document(info: SweepReportInfo) -> Document:
     """The report of a sweep as a document; what there is nothing to say of is left out."""
     ranking = info.ranking
-    answer = ranking.sentences[0] if ranking is not None and ranking.sentences else ""
+    n_stopped = 0 if info.rounds is None else len(info.rounds.reasons)
     return build_document(
         info.name,
         info.question,
-        answer or "Fewer than two arms have a score: nothing is compared.",
+        "Fewer than two arms have a score: nothing is compared."
+        if ranking is None
+        else word_ranking(ranking, n_stopped),
         [
             build_section("The bet", Words(info.expect)),
             build_section("Verdicts", *_verdicts(info)),

@@ -18,7 +18,7 @@ Points = Mapping[str, Mapping[str, Any]]
 MOST_LINES = 6
 """With more lines than that, arms that differ in something else too are shown as points."""
 LOG_FROM = 10.0
-"""An axis is logarithmic where its values are positive and span this factor or more."""
+"""Where nobody says, an axis is logarithmic for positive values that span this factor or more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,19 +54,22 @@ def points_of(
     return {arm: known | point for arm, point in points.items()}
 
 
-def get_responses(scores: pd.DataFrame, points: Points) -> list[Response]:
+def get_responses(
+    scores: pd.DataFrame, points: Points, log: Mapping[str, bool] | None = None
+) -> list[Response]:
     """A response for each entry that takes two or more numbers; an entry comes once.
 
-    scores: arm, fold, seed, score. Lines where arms differ in one setting alone, at most
-    MOST_LINES of them; else all arms as points.
+    scores: arm, fold, seed, score; log: whether an entry has a logarithmic axis, where that is
+    known. Lines where arms differ in one setting alone, at most MOST_LINES of them; else all arms
+    as points.
     """
     arms = {arm: point for arm, point in points.items() if arm in set(scores["arm"])}
     entries = dict.fromkeys(key for point in arms.values() for key in point)
-    found = [_response(scores, arms, entry) for entry in entries]
+    found = [_response(scores, arms, entry, (log or {}).get(entry)) for entry in entries]
     return [response for response in found if response is not None]
 
 
-def _response(scores: pd.DataFrame, arms: Points, entry: str) -> Response | None:
+def _response(scores: pd.DataFrame, arms: Points, entry: str, log: bool | None) -> Response | None:
     with_number = {arm: point for arm, point in arms.items() if _is_number(point.get(entry))}
     lines: dict[str, list[str]] = {}
     for arm, point in with_number.items():
@@ -86,7 +89,7 @@ def _response(scores: pd.DataFrame, arms: Points, entry: str) -> Response | None
     table = folds.groupby(level=["line", "x", "arm"]).agg(["mean", "min", "max"]).reset_index()
     table = table.rename(columns={"min": "low", "max": "high"})
     xs = list(x_of.values())
-    log_x = min(xs) > 0 and max(xs) >= LOG_FROM * min(xs)
+    log_x = _is_log(xs) if log is None else log
     columns = ["line", "arm", "x", "fold", "seed", "score"]
     return Response(entry, table, cells[columns].reset_index(drop=True), is_line, log_x)
 
@@ -109,6 +112,10 @@ def _line_names(lines: Mapping[str, Sequence[str]], arms: Points, entry: str) ->
         key: title_of({k: point[k] for k in differ if k in point}) if differ else ""
         for key, point in first.items()
     }
+
+
+def _is_log(values: Sequence[float]) -> bool:
+    return min(values) > 0 and max(values) >= LOG_FROM * min(values)
 
 
 def _is_number(value: Any) -> bool:
@@ -140,7 +147,9 @@ class Axis:
     log: bool = False
 
 
-def get_parallel(scores: pd.DataFrame, points: Points) -> Parallel | None:
+def get_parallel(
+    scores: pd.DataFrame, points: Points, log: Mapping[str, bool] | None = None
+) -> Parallel | None:
     """The arms over all entries; None where fewer than two entries vary or two arms are scored."""
     means = scores.groupby(["arm", "fold"])["score"].mean().groupby(level="arm").mean()
     means = means[[arm in points for arm in means.index]].sort_values(kind="stable")
@@ -149,16 +158,16 @@ def get_parallel(scores: pd.DataFrame, points: Points) -> Parallel | None:
     for entry in entries:
         values = [points[arm].get(entry) for arm in means.index]
         if len({repr(v) for v in values}) > 1:
-            axis, at = _axis(entry, values)
+            axis, at = _axis(entry, values, (log or {}).get(entry))
             axes.append(axis)
             places[entry] = at
     return Parallel(tuple(axes), places, means) if len(axes) > 1 and len(means) > 1 else None
 
 
-def _axis(entry: str, values: Sequence[Any]) -> tuple[Axis, list[float]]:
+def _axis(entry: str, values: Sequence[Any], given: bool | None) -> tuple[Axis, list[float]]:
     there = [v for v in values if v is not None]
     if all(_is_number(v) for v in there):
-        log = min(there) > 0 and max(there) >= LOG_FROM * min(there)
+        log = _is_log(there) if given is None else given
         at = [math.nan if v is None else math.log10(v) if log else float(v) for v in values]
         ticks = sorted({a for a in at if not math.isnan(a)})
         shown = ticks if len(ticks) <= 6 else [ticks[0], ticks[len(ticks) // 2], ticks[-1]]

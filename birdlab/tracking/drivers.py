@@ -77,6 +77,13 @@ class DriverNote:
         return sum(shares) / len(shares) if shares else 0.0
 
     @property
+    def seconds_left(self) -> float:
+        """How long it will still take if it goes on as before; NaN where nobody can tell yet."""
+        if not 0.02 < self.share < 1:
+            return float("nan")
+        return self.seconds * (1 - self.share) / self.share
+
+    @property
     def seconds(self) -> float:
         """From its start to its last sign of life."""
         begun, seen = (datetime.fromisoformat(t) for t in (self.started_at, self.updated_at))

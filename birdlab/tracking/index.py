@@ -81,6 +81,7 @@ CELL_COLUMNS = (
     "soundscapes_macro_auc",
     "soundscapes_n_windows",
     "seconds",
+    "device",
 )
 
 
