@@ -90,7 +90,7 @@ def build_cells(run: list[str], folds: list[list[float]], column: str) -> pd.Dat
         for r, scores in zip(run, folds, strict=True)
         for f, score in enumerate(scores)
     ]
-    return pd.DataFrame(rows).assign(floor=0.44, n_rows=60, seconds=10.0)
+    return pd.DataFrame(rows).assign(floor=0.44, n_rows=60, seconds=10.0, device="cpu")
 
 
 def build_ledger(run: list[str], public: list[float], metric: str) -> pd.DataFrame:

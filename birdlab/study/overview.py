@@ -158,7 +158,7 @@ def _newest(runs: pd.DataFrame) -> pd.DataFrame:
         {
             "when": [when_words(str(at)) for at in newest["created_at"]],
             "name": newest["name"],
-            "changes": newest["delta"],
+            "changes": newest["delta"].where(newest["delta"] != newest["name"], ""),
             "padded cmAP": newest[SCORE],
             "floor": newest["floor"],
             "folds": newest["n_folds"],

@@ -113,16 +113,15 @@ def plot_parallel(info: Parallel, *, metric: str) -> go.Figure:
                 opacity=0.45 if colour == GREY else 0.9,
                 hovertemplate="%{text}<extra></extra>",
             )
-    names = [html.escape(axis.name) for axis in info.axes] + [html.escape(metric)]
-    for i, name in enumerate(names):
+    names = [*_last_parts([axis.name for axis in info.axes]), html.escape(metric)]
+    for i in range(len(names)):
         figure.add_vline(i, line={"color": GREY, "width": 1})
         for height, label in _axis_labels(info, i):
             figure.add_annotation(
                 x=i, y=height, text=label, showarrow=False, xanchor="left", xshift=4, yshift=7
             )
-        names[i] = _broken(name)
     figure.update_xaxes(
-        tickvals=list(range(len(names))), ticktext=names, range=[-0.15, len(names) - 0.55]
+        tickvals=list(range(len(names))), ticktext=names, range=[-0.25, len(names) - 0.5]
     )
     figure.update_yaxes(visible=False, range=[-0.05, 1.1])
     return finish_figure(figure, height=440)
@@ -147,10 +146,13 @@ def _heights(at: pd.Series) -> pd.Series:
     return (at - at.min()) / ((at.max() - at.min()) or 1.0)
 
 
-def _broken(name: str) -> str:
-    """A dotted name over two lines, so that its neighbours have room."""
-    head, dot, last = name.rpartition(".")
-    return f"{head}{dot}<br>{last}" if dot else name
+def _last_parts(names: list[str]) -> list[str]:
+    """The last part of each dotted name; the whole name where that does not tell it apart."""
+    last = [name.rpartition(".")[2] for name in names]
+    return [
+        html.escape(short if last.count(short) == 1 else name)
+        for name, short in zip(names, last, strict=True)
+    ]
 
 
 def _or_none(value: float) -> float | None:

@@ -41,7 +41,7 @@ def build_sweep_view(sweep: StoredSweep, *, search: str = "") -> SweepView:
         _answer(sweep, responses),
         sweep.question,
         responses,
-        get_parallel(sweep.scores, sweep.points, sweep.log_entries) if sweep.scored else None,
+        _parallel(sweep),
         sweep.record.get("importance", {}),
         search,
         sweep.rounds,
@@ -64,6 +64,13 @@ def _answer(sweep: StoredSweep, responses: list[Response]) -> str:
     if sweep.failed:
         said.append(f"{len(sweep.failed)} failed.")
     return " ".join(said)
+
+
+def _parallel(sweep: StoredSweep) -> Parallel | None:
+    """All settings side by side, for sweeps that change several at once."""
+    if not sweep.scored or sweep.spec.form not in ("grid", "random", "optuna"):
+        return None
+    return get_parallel(sweep.scores, sweep.points, sweep.log_entries)
 
 
 def _edge_words(response: Response) -> str:

@@ -17,6 +17,7 @@ Points = Mapping[str, Mapping[str, Any]]
 """What each arm takes of each entry of a sweep: a value, or the name of a bundle."""
 MOST_LINES = 6
 """With more lines than that, arms that differ in something else too are shown as points."""
+AS_BASE = "as in the base"
 LOG_FROM = 10.0
 """Where nobody says, an axis is logarithmic for positive values that span this factor or more."""
 
@@ -44,14 +45,27 @@ def points_of(
     """The point of every scored or stopped arm of a recorded sweep.
 
     Where an arm leaves a field as it is, its value is that of `base`, the recorded spec of an arm
-    without changes (None where there is none). Records that hold no points give the changes.
+    without changes (None where there is none), or AS_BASE for a field that is more than a number
+    or a text. Records that hold no points give the changes.
     """
     arms = [*sweep["arms"], *(arm for arm in sweep.get("stopped", ()) if "delta" in arm)]
     points = {arm["title"]: dict(arm.get("point") or arm["delta"]) for arm in arms}
     entries = list(dict.fromkeys(key for point in points.values() for key in point))
     fields = {} if base is None else {key: spec_field(base, key) for key in entries}
-    known = {key: value for key, value in fields.items() if value is not None}
-    return {arm: known | point for arm, point in points.items()}
+    known = {
+        key: AS_BASE if isinstance(value, dict | list) else value
+        for key, value in fields.items()
+        if value is not None
+    }
+    return {
+        arm: known | {key: _plain(value) for key, value in point.items()}
+        for arm, point in points.items()
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A value of a point as a number or a text."""
+    return _text(value) if isinstance(value, dict | list) else value
 
 
 def get_responses(

@@ -37,7 +37,7 @@ class StudyTables:
     classes_hash, floor and the `cv/...` scores; split, family, checkpoint and lineage ("" where
     unknown); chosen, soundscapes_hash and soundscapes_floor where some run has them. `cells`:
     one row per (run, fold, seed): run, name, fold, seed, cell_id, padded_cmap, macro_auc, floor,
-    n_rows, seconds. `ledger`: what `load_ledger` returns.
+    n_rows, seconds, device. `ledger`: what `load_ledger` returns.
     """
 
     runs: pd.DataFrame
