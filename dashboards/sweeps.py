@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from dash import Dash, html
 
 from birdlab.study.document import file_name
@@ -13,7 +11,7 @@ from birdlab.study.sweep_figures import (
     plot_responses,
     plot_rounds,
 )
-from birdlab.study.sweep_records import StoredSweep, load_sweep
+from birdlab.study.sweep_records import load_sweep
 from birdlab.study.sweep_view import SweepView, build_sweep_view
 from dashboards.parts import Part, choice_part, figure_part, list_part, page_part, table_part
 from dashboards.source import LabSource
@@ -65,22 +63,10 @@ def _show(source: LabSource, wanted: State) -> Shown:
 def _view_of(source: LabSource, name: str) -> SweepView:
     """The view of a sweep, kept until it or one of its arms runs again."""
     record = source.sweeps()[name]
-
-    def build() -> SweepView:
-        sweep = load_sweep(source.lab, name)
-        return build_sweep_view(sweep, search=_search_words(sweep))
-
     state = (record.get("updated_at"), source.state())
-    return source.keep("sweep view", name, state, build)
-
-
-def _search_words(sweep: StoredSweep) -> str:
-    from birdlab.sweep.importance import importance_sentence
-
-    if sweep.spec.optuna is None:
-        return ""
-    shares: Mapping[str, float] = sweep.record.get("importance", {})
-    return importance_sentence(sweep.spec.optuna, shares, len(sweep.scored))
+    return source.keep(
+        "sweep view", name, state, lambda: build_sweep_view(load_sweep(source.lab, name))
+    )
 
 
 def _lay_out(view: SweepView, name: str) -> list[Part]:

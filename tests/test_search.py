@@ -17,8 +17,9 @@ from birdlab.lab import Lab
 from birdlab.record import RunResult
 from birdlab.spec.space import Range
 from birdlab.spec.sweep import OptunaSpec, load_sweep
+from birdlab.study.importance_words import importance_sentence, n_needed
 from birdlab.sweep.driver import SweepResult, run_sweep
-from birdlab.sweep.importance import importance, importance_sentence, n_needed
+from birdlab.sweep.importance import importance
 from birdlab.sweep.search import first_batch, search
 from birdlab.tasks import InProcess
 from birdlab.tracking.index import load_runs, load_sweeps

@@ -21,14 +21,8 @@ def sweep_document(lab: Lab, name: str) -> Document:
     """The report of a sweep from the lab's files; ResolveError for one that never ended."""
     from birdlab.study.sweep_records import load_sweep
     from birdlab.study.sweep_report import build_sweep_document, describe_sweep
-    from birdlab.sweep.importance import importance_sentence
 
-    sweep = load_sweep(lab, name)
-    search = ""
-    if sweep.spec.optuna is not None:
-        shares = sweep.record.get("importance", {})
-        search = importance_sentence(sweep.spec.optuna, shares, len(sweep.scored))
-    return build_sweep_document(describe_sweep(sweep, search=search))
+    return build_sweep_document(describe_sweep(load_sweep(lab, name)))
 
 
 def run_document(lab: Lab, record: Mapping[str, Any]) -> Document:

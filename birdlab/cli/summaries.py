@@ -107,7 +107,7 @@ def _ranked(result: SweepResult) -> str:
     lines += ["", *(f"  {sentence}" for sentence in result.ranking.sentences)]
     lines += [f"  {sentence}" for found in result.interactions for sentence in found.sentences]
     if result.sweep.spec.optuna is not None:
-        from birdlab.sweep.importance import importance_sentence
+        from birdlab.study.importance_words import importance_sentence
 
         shares = result.importance
         lines.append(

@@ -15,6 +15,7 @@ from birdlab.lab import Lab
 from birdlab.recorded import load_json
 from birdlab.spec.sweep import SweepSpec
 from birdlab.study.arms import grid_interactions, rank_sweep
+from birdlab.study.importance_words import importance_sentence
 from birdlab.study.interactions import Interaction
 from birdlab.study.noise import NoiseFloor
 from birdlab.study.noise_file import load_noise
@@ -114,6 +115,14 @@ class StoredSweep:
         searched = self.spec.optuna or self.spec.random
         space = {} if searched is None else searched.space
         return {key: entry.log or entry.kind == "log_uniform" for key, entry in space.items()}
+
+    @property
+    def search_sentence(self) -> str:
+        """What is said of the importance of what was searched; "" where nothing was."""
+        if self.spec.optuna is None:
+            return ""
+        shares = self.record.get("importance", {})
+        return importance_sentence(self.spec.optuna, shares, len(self.scored))
 
     @cached_property
     def responses(self) -> list[Response]:

@@ -78,8 +78,8 @@ class SweepReportInfo:
     commands: tuple[str, ...] = ()
 
 
-def describe_sweep(sweep: StoredSweep, *, search: str = "") -> SweepReportInfo:
-    """What the report of a recorded sweep shows. `search`: what is said of its importances."""
+def describe_sweep(sweep: StoredSweep) -> SweepReportInfo:
+    """What the report of a recorded sweep shows."""
     spec, runs = sweep.spec, [sweep.runs[arm] for arm in sweep.scored]
     stopped, base = sweep.stopped, sweep.base if runs else None
     return SweepReportInfo(
@@ -98,7 +98,7 @@ def describe_sweep(sweep: StoredSweep, *, search: str = "") -> SweepReportInfo:
         race=sweep.race_sentences,
         rounds=sweep.rounds,
         importance=sweep.record.get("importance", {}),
-        search=search,
+        search=sweep.search_sentence,
         failed=sweep.failure_sentences,
         evidence=evidence_sentences(runs, [sweep.runs[arm] for arm in stopped]),
         environment=environment_table(runs),

@@ -34,8 +34,8 @@ class SweepView:
     table: pd.DataFrame
 
 
-def build_sweep_view(sweep: StoredSweep, *, search: str = "") -> SweepView:
-    """The view of a recorded sweep; `search` is what is said of its importances."""
+def build_sweep_view(sweep: StoredSweep) -> SweepView:
+    """The view of a recorded sweep."""
     responses = sweep.responses if sweep.scored else []
     return SweepView(
         _answer(sweep, responses),
@@ -43,7 +43,7 @@ def build_sweep_view(sweep: StoredSweep, *, search: str = "") -> SweepView:
         responses,
         _parallel(sweep),
         sweep.record.get("importance", {}),
-        search,
+        sweep.search_sentence,
         sweep.rounds,
         sweep.race_sentences,
         sweep.failure_sentences,
