@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from birdlab.spec.sweep import SweepSpec
-from birdlab.study.arms import keep_equal_rows, name_arms
+from birdlab.study.arms import keep_equal_rows, name_arms, word_ranking
 from birdlab.study.chosen import MARK, chosen_of, chosen_words, mark_chosen
 from birdlab.study.figures import RankingInfo, get_ranking_info
 from birdlab.study.interactions import Interaction
@@ -131,7 +131,7 @@ def _judge(
     )
     return replace(
         view,
-        answer=_answer(ranking, len(view.stopped)),
+        answer=word_ranking(ranking, len(view.stopped)),
         ranking=ranking,
         forest=get_ranking_info(ranking, smallest_effect=effect),
         interactions=_interactions(record, view.scores["fold"].nunique()) if own else (),
@@ -198,21 +198,6 @@ def _interactions(record: Mapping[str, Any], n_folds: int) -> tuple[Interaction,
         )
         for found in record.get("interactions", ())
     )
-
-
-def _answer(ranking: Ranking, n_stopped: int) -> str:
-    verdicts = ranking.table["verdict"]
-    told = [
-        f"{count} {verdict}"
-        for verdict in ("better", "worse", "within noise", "undecided", "no verdict")
-        if (count := int((verdicts == verdict).sum()))
-    ]
-    told += [f"{n_stopped} stopped by the race"] if n_stopped else []
-    against = f"Against {ranking.base}: {', '.join(told)}."
-    best = ranking.table.iloc[0]
-    if best["verdict"] == "better":
-        return f"{best['arm']} is better by {best['delta']:.4f}, {best['noise_share']}. {against}"
-    return f"No arm is shown to be better. {against}"
 
 
 def _pick(wanted: str, options: Sequence[str]) -> str:

@@ -75,7 +75,7 @@ def _running_row(note: DriverNote) -> tuple[object, ...]:
 
 
 def _cell_rows(note: DriverNote) -> list[tuple[object, ...]]:
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for cell in note.cells.values():
         if cell["state"] in ("running", "failed"):
             epoch = f"{cell.get('epoch', 0)} of {cell['epochs']}" if "epochs" in cell else ""
