@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,11 @@ def record_paths(lab: Lab) -> list[Path]:
 
 def load_records(lab: Lab) -> list[dict[str, Any]]:
     """Every run's record, the oldest first; TrackingError for one that cannot be read."""
-    records = [load_json(path) for path in record_paths(lab)]
+    return in_order(load_json(path) for path in record_paths(lab))
+
+
+def in_order(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records, the oldest first."""
     return sorted(records, key=lambda r: (r["created_at"], r["spec_id"]))
 
 

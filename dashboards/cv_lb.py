@@ -13,9 +13,12 @@ from birdlab.study.cvlb_shake import Shake
 from birdlab.study.cvlb_view import (
     CvLbChoice,
     CvLbView,
+    Pair,
     build_cv_lb_view,
     choice_of,
     compare_view_estimators,
+    pair_tables,
+    study_view,
 )
 from birdlab.study.tables import StudyTables
 from dashboards.parts import (
@@ -59,63 +62,95 @@ def build_layout() -> html.Div:
 
 
 def register_callbacks(app: Dash, source: LabSource) -> None:
-    """Keep controls, URL and content of the page in step; the estimators follow by themselves."""
+    """Keep controls, URL and content of the page in step; the study of what is shown follows."""
 
     def show(wanted: State) -> Shown:
-        shown, view = _show(source.tables(), wanted)
-        later = [dcc.Store(id="cv-lb-state", data=shown.state), html.Div(id="cv-lb-estimators")]
-        return Shown(
-            shown.state, shown.options, shown.answer, [*shown.content, *later] if view.study else ()
-        )
+        view = _view(source, wanted)
+        later = [
+            dcc.Store(id="cv-lb-state", data=asdict(view.choice)),
+            html.Div(id="cv-lb-study"),
+            html.Div(id="cv-lb-estimators"),
+        ]
+        said = html.Div(id="cv-lb-said")
+        content = [said, *_lay_out(view), *later] if view.figure else []
+        return Shown(asdict(view.choice), view.options, view.answer, content)
 
     follow_url(app, "cv-lb", CONTROLS, show, texts={"runs"})
 
     @app.callback(  # type: ignore[untyped-decorator]
+        Output("cv-lb-said", "children"),
+        Output("cv-lb-study", "children"),
+        Input("cv-lb-state", "data"),
+    )
+    def study(state: dict[str, str]) -> tuple[Part, list[Part]]:
+        found = _study(source, choice_of(state))
+        return _lay_out_words(found), _lay_out_study(found)
+
+    @app.callback(  # type: ignore[untyped-decorator]
         Output("cv-lb-estimators", "children"), Input("cv-lb-state", "data")
     )
-    def compare(state: State) -> list[Part]:
-        return _lay_out_estimators(source.tables(), choice_of(dict(state)))
+    def compare(state: dict[str, str]) -> list[Part]:
+        return _lay_out_estimators(source, choice_of(state))
 
 
 def build_static(source: LabSource) -> str:
     """The page as HTML that needs no server: a section per metric and leaderboard column."""
-    tables = source.tables()
-    first = build_cv_lb_view(tables, CvLbChoice())
+    options = _view(source, {}).options
     wanted = [
         {"metric": metric, "lb": lb}
-        for metric in first.options["metric"]
-        for lb in build_cv_lb_view(tables, CvLbChoice(metric=metric)).options["lb"]
+        for metric in options["metric"]
+        for lb in _view(source, {"metric": metric}).options["lb"]
     ]
-    sections = []
-    for choice in wanted or [{}]:
-        shown, view = _show(tables, choice)
-        title = f"{choice['lb']} leaderboard, {choice['metric']}" if choice else ""
-        later = _lay_out_estimators(tables, view.choice) if view.study else []
-        sections += [section_part(title, shown), *later]
+    sections: list[Part] = []
+    for asked in wanted or [{}]:
+        view, content = _view(source, asked), list[Part]()
+        if view.figure:
+            study = _study(source, view.choice)
+            content = [_lay_out_words(study), *_lay_out(view), *_lay_out_study(study)]
+            content += _lay_out_estimators(source, view.choice)
+        title = f"{asked['lb']} leaderboard, {asked['metric']}" if asked else ""
+        sections.append(section_part(title, Shown({}, {}, view.answer, content)))
     return html_of(sections)
 
 
-def _show(tables: StudyTables, wanted: State) -> tuple[Shown, CvLbView]:
-    view = build_cv_lb_view(tables, choice_of(dict(wanted)))
-    return Shown(asdict(view.choice), view.options, view.answer, _lay_out(view)), view
+def _view(source: LabSource, wanted: State) -> CvLbView:
+    tables = source.tables()
+    return build_cv_lb_view(tables, choice_of(dict(wanted)), pair=_pair(source, tables))
+
+
+def _study(source: LabSource, choice: CvLbChoice) -> CvLbStudy:
+    tables = source.tables()
+    return study_view(tables, choice, pair=_pair(source, tables))
+
+
+def _pair(source: LabSource, tables: StudyTables) -> Pair:
+    """The pairs of the tables, kept from one filter to the next."""
+    pair, version = pair_tables(tables), source.version
+    return lambda *asked: source.keep("pairs", asked, version, lambda: pair(*asked))
 
 
 def _lay_out(view: CvLbView) -> list[Part]:
-    if view.study is None or view.figure is None or view.ranks is None:
-        return []
-    study = view.study
+    assert view.figure is not None and view.ranks is not None
     return [
-        html.Ul([html.Li(sentence) for sentence in study.sentences]),
         figure_part(figures.plot_cv_lb(view.figure), "cv-lb-scatter", title="CV and leaderboard"),
         html.P(LEGEND, className="soft"),
         *list_part("Chosen scores", view.chosen),
         *list_part("Left out", view.left_out),
         html.H2("Runs"),
         table_part(view.runs, "cv_lb", title="runs"),
-        *_lay_out_relation(study),
-        *_lay_out_order(study),
         html.H2("Who moves"),
         figure_part(figures.plot_ranks(view.ranks), "cv-lb-ranks", title="ranks"),
+    ]
+
+
+def _lay_out_words(study: CvLbStudy) -> Part:
+    return html.Ul([html.Li(sentence) for sentence in study.sentences])
+
+
+def _lay_out_study(study: CvLbStudy) -> list[Part]:
+    return [
+        *_lay_out_relation(study),
+        *_lay_out_order(study),
         *_lay_out_runs(study),
         *(_lay_out_shake(study.shake) if study.shake else []),
     ]
@@ -181,7 +216,15 @@ def _lay_out_runs(study: CvLbStudy) -> list[Part]:
     influence = table_part(
         words.influence_words(study), "cv_lb_influence", title="influence", data=study.influence
     )
-    return [*best, html.H2("Which runs carry the relation"), influence]
+    noise = (
+        [
+            html.H2("How much folds scatter"),
+            table_part(words.noise_words(study), "cv_lb_folds", title="scatter of folds"),
+        ]
+        if len(study.fold_noise)
+        else []
+    )
+    return [*best, html.H2("Which runs carry the relation"), influence, *noise]
 
 
 def _lay_out_shake(shake: Shake) -> list[Part]:
@@ -192,8 +235,9 @@ def _lay_out_shake(shake: Shake) -> list[Part]:
     ]
 
 
-def _lay_out_estimators(tables: StudyTables, choice: CvLbChoice) -> list[Part]:
-    comparison = compare_view_estimators(tables, choice)
+def _lay_out_estimators(source: LabSource, choice: CvLbChoice) -> list[Part]:
+    tables = source.tables()
+    comparison = compare_view_estimators(tables, choice, pair=_pair(source, tables))
     if len(comparison.table) < 2 or "low" not in comparison.table:
         return []
     table = words.estimators_words(comparison)

@@ -12,7 +12,7 @@ from dash import dcc, html
 from birdlab.study.report import cell_text, is_long
 from birdlab.study.views import csv_text
 
-SHOWN_ROWS = 200
+SHOWN_ROWS = 100
 FORMATS = ("png", "svg", "html")
 
 Part = Any
@@ -24,7 +24,7 @@ def table_part(
 ) -> html.Div:
     """A table that scrolls inside its own box, with a button that saves it as `<name>.csv`.
 
-    Every cell is text. The first 200 rows are shown and the rest is counted; the CSV holds all.
+    Every cell is text. The first 100 rows are shown and the rest is counted; the CSV holds all.
     `data` is what the CSV holds where the table shows rounded numbers.
     """
     head = html.Thead(html.Tr([html.Th(str(column), scope="col") for column in table.columns]))

@@ -15,7 +15,14 @@ from birdlab.errors import ResolveError
 from birdlab.evaluate.outputs import load_outputs
 from birdlab.evaluate.score import FoldTable, fold_table
 from birdlab.lab import Lab
-from birdlab.recorded import AS_IS, is_foreign, load_record
+from birdlab.recorded import (
+    AS_IS,
+    in_order,
+    is_foreign,
+    load_json,
+    load_record,
+    record_paths,
+)
 from birdlab.runtables import load_curves, load_table, tables_folder
 from birdlab.spec.parts import EvaluateSpec, OutputSpec
 from birdlab.study.ledger import load_ledger
@@ -42,9 +49,12 @@ class LabSource:
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
+        self.version = 0
+        """How often the tables were read: what is worked out from them is kept while it stays."""
         self._lock = threading.RLock()
         self._looked_at = float("-inf")
         self._held: tuple[object, StudyTables] | None = None
+        self._records: dict[str, tuple[object, dict[str, Any]]] = {}
         self._kept: dict[str, OrderedDict[Any, Any]] = {}
 
     def tables(self) -> StudyTables:
@@ -55,6 +65,7 @@ class LabSource:
                 state = self.state()
                 if self._held is None or self._held[0] != state:
                     self._held = (state, self.read_tables())
+                    self.version += 1
                 self._looked_at = now
             return self._held[1]
 
@@ -63,8 +74,18 @@ class LabSource:
         return [_stamp(path) for path in (*sorted(self.lab.runs.glob("*.json")), self.lab.ledger)]
 
     def read_tables(self) -> StudyTables:
-        """Runs, cells and ledger read from the lab's files."""
-        return StudyTables(load_runs(self.lab), load_cells(self.lab), load_ledger(self.lab.ledger))
+        """Runs, cells and ledger; of the records only those that were written since are read."""
+        held: dict[str, tuple[object, dict[str, Any]]] = {}
+        for path in record_paths(self.lab):
+            stamp, known = _stamp(path), self._records.get(path.name)
+            held[path.name] = known if known and known[0] == stamp else (stamp, load_json(path))
+        self._records = held
+        records = in_order(record for _, record in held.values())
+        return StudyTables(
+            load_runs(self.lab, records=records),
+            load_cells(self.lab, records=records),
+            load_ledger(self.lab.ledger),
+        )
 
     def sweeps(self) -> Mapping[str, Mapping[str, Any]]:
         """The record of every sweep by name."""
@@ -102,9 +123,11 @@ class LabSource:
 
     def fold_tables(self, run: str) -> Mapping[tuple[int, int], FoldTable]:
         """Truth and deployed probabilities by (fold, seed); empty for a run without outputs."""
-        if not self.has_record(run):
-            return {}
-        return self.of_run("fold_tables", run, lambda: _fold_tables(self.lab, self.record(run)))
+
+        def read() -> dict[tuple[int, int], FoldTable]:
+            return _fold_tables(self.lab, self.record(run)) if self.has_record(run) else {}
+
+        return self.of_run("fold_tables", run, read)
 
     def of_run(self, kind: str, run: str, read: Callable[[], T]) -> T:
         """What `read` returns, kept while the record of the run stays as it is."""

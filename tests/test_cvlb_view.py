@@ -13,6 +13,7 @@ from birdlab.study.cvlb_view import (
     CvLbChoice,
     build_cv_lb_view,
     compare_view_estimators,
+    study_view,
 )
 from birdlab.study.tables import StudyTables, cv_columns, pair_cv_lb
 
@@ -49,8 +50,9 @@ def test_the_view_answers_and_counts_what_the_filter_takes() -> None:
         lb="public", metric="padded_cmap", cv="cv/padded_cmap", like="weights not said"
     )
     assert view.choice == known and view.options["lb"] == ["public", "private"]
-    assert view.study is not None and view.answer == view.study.answer
-    assert len(view.runs) == view.study.n == 24 and view.left_out == []
+    study = study_view(tables, view.choice)
+    assert view.answer == study.answer and len(view.runs) == study.n == 24
+    assert view.left_out == ()
     assert "floor" in view.runs
     assert "floor" not in build_cv_lb_view(tables, CvLbChoice(cv="cv/macro_auc")).runs
     few = build_cv_lb_view(tables, CvLbChoice(runs=" RUN 23 "))
@@ -67,10 +69,10 @@ def test_the_view_answers_and_counts_what_the_filter_takes() -> None:
 def test_other_rows_are_left_out_until_pooled() -> None:
     tables = build_splits()
     usual = build_cv_lb_view(tables, CvLbChoice())
-    assert usual.study is not None and usual.study.n == 25
+    assert study_view(tables, usual.choice).n == len(usual.pairs) == 25
     assert "15 runs scored on other rows" in usual.left_out[0]
     pooled = build_cv_lb_view(tables, CvLbChoice(pool=POOLED))
-    assert pooled.study is not None and pooled.study.n == 40 and POOL_WARNING in pooled.left_out
+    assert len(pooled.pairs) == 40 and POOL_WARNING in pooled.left_out
     old = build_cv_lb_view(tables, CvLbChoice(split="old"))
     assert set(old.pairs["split"]) == {"old"} and len(old.pairs) == 15, "the filter comes first"
     assert "25 of 40 runs by the filter" in old.left_out[0]
@@ -112,9 +114,9 @@ def test_small_groups_share_a_colour() -> None:
 
 
 def test_every_table_of_the_study_has_words() -> None:
-    view = build_cv_lb_view(build_splits(), CvLbChoice(pool=POOLED))
-    study = view.study
-    assert study is not None and study.shake is not None
+    tables = build_splits()
+    study = study_view(tables, build_cv_lb_view(tables, CvLbChoice(pool=POOLED)).choice)
+    assert study.shake is not None
     assert list(words.statistics_words(study)["statistic"]) == [
         "Spearman",
         "Kendall tau-b",
@@ -126,6 +128,7 @@ def test_every_table_of_the_study_has_words() -> None:
     assert len(groups) == len(study.groups) + len(study.partial)
     assert "40" in str(groups.loc[groups["by"] == "within family", "n"].tolist())
     assert len(words.influence_words(study)) == 10
+    assert words.noise_words(study)["split"].tolist() == ["all", "old", "new"]
     assert (words.shares_words(study)["n"] > 0).all()
     assert set(words.regrets_words(study.shake)["choice"]) == {"CV-best", "public-best"}
     assert len(words.moves_words(study.shake)) == 40

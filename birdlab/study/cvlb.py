@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from birdlab.errors import DataError
-from birdlab.study.cvlb_bands import MIN_RUNS, Band, band_table, list_bands
+from birdlab.study.cvlb_bands import MIN_RUNS, PARTS, Band, band_table, cut_band, list_bands
 from birdlab.study.cvlb_best import BestRun, find_best, list_fold_noise
 from birdlab.study.cvlb_correlations import FORMULAS, Correlation, correlate_scores
 from birdlab.study.cvlb_estimators import EstimatorComparison, compare_estimators
@@ -52,6 +53,7 @@ __all__ = [
     "CvLb",
     "CvLbStudy",
     "EstimatorComparison",
+    "answer_cv_lb",
     "compare_estimators",
     "correlate",
     "study_cv_lb",
@@ -167,6 +169,15 @@ def study_cv_lb(
     )
 
 
+def answer_cv_lb(pairs: pd.DataFrame, *, metric: str) -> str:
+    """The answer of `study_cv_lb` without the rest of the study."""
+    cv, lb = _checked(pairs["cv"], pairs["lb"])
+    pairs = pairs.reset_index(drop=True)
+    spearman = correlate_scores("spearman", cv, lb, lineage_numbers(pairs))
+    refusal = word_refusal(len(cv), spearman.value, metric)
+    return refusal or word_answer(spearman, _top(cut_band(pairs, "cv", part) for part in PARTS))
+
+
 def correlate(cv: npt.ArrayLike, lb: npt.ArrayLike, *, metric: str) -> CvLb:
     """What `n` runs say about CV (higher is better) as a judge of leaderboard scores.
 
@@ -194,10 +205,10 @@ def _checked(cv: npt.ArrayLike, lb: npt.ArrayLike) -> tuple[Floats, Floats]:
     return x, y
 
 
-def _top(bands: tuple[Band, ...]) -> Band | None:
+def _top(bands: Iterable[Band]) -> Band | None:
     """The top quarter by CV, else the top half, that has enough runs for a verdict."""
-    tops = [band for band in bands if band.cut == "cv" and not band.split and band.n >= MIN_RUNS]
-    return tops[0] if tops else None
+    tops = (band for band in bands if band.cut == "cv" and not band.split and band.n >= MIN_RUNS)
+    return next(tops, None)
 
 
 def _tops_within(bands: tuple[Band, ...]) -> tuple[Band, ...]:

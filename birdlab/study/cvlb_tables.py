@@ -103,8 +103,13 @@ def influence_words(study: CvLbStudy) -> pd.DataFrame:
 
 
 def shares_words(study: CvLbStudy) -> pd.DataFrame:
-    """The share of pairs in the right order from some CV gaps on; scopes without pairs left out."""
+    """The share of pairs in the right order from some CV gaps on.
+
+    Scopes without pairs are left out, and so are splits where there is only one.
+    """
     table = study.shares[study.shares["n_pairs"] > 0]
+    if table["scope"].nunique() == 3:
+        table = table[table["scope"] == "all pairs"]
     return pd.DataFrame(
         {
             "pairs": table["scope"],
@@ -114,6 +119,24 @@ def shares_words(study: CvLbStudy) -> pd.DataFrame:
             "95 % interval": [
                 f"{low:.0%} to {high:.0%}" if math.isfinite(low) else ""
                 for low, high in zip(table["low"], table["high"], strict=True)
+            ],
+        }
+    )
+
+
+def noise_words(study: CvLbStudy) -> pd.DataFrame:
+    """How much folds scatter, and how much less the differences of two runs on the same folds."""
+    table = study.fold_noise
+    return pd.DataFrame(
+        {
+            "split": [name or "all" for name in table["split"]],
+            "runs": table["n"],
+            "folds": table["n_folds"],
+            "SD over folds": table["fold_sd"].map("{:.4f}".format),
+            "SD of paired differences": table["paired_sd"].map("{:.4f}".format),
+            "half of the pairs": [
+                f"{low:.4f} to {high:.4f}"
+                for low, high in zip(table["paired_low"], table["paired_high"], strict=True)
             ],
         }
     )

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 
+import numpy as np
 import pandas as pd
 
 from birdlab.study.chosen import chosen_words, mark_chosen
-from birdlab.study.cvlb import CvLbStudy, EstimatorComparison, compare_estimators, study_cv_lb
+from birdlab.study.cvlb import (
+    CvLbStudy,
+    EstimatorComparison,
+    answer_cv_lb,
+    compare_estimators,
+    study_cv_lb,
+)
 from birdlab.study.cvlb_figures import CvLbInfo, RankInfo, get_cv_lb_info, get_rank_info
 from birdlab.study.ledger import score_columns
+from birdlab.study.submission_kinds import pick_submissions
 from birdlab.study.tables import FLOORS, StudyTables, cv_columns, pair_cv_lb
+from birdlab.study.words import count_words, list_some
 
+SEARCHED = ("run", "name", "project", "delta")
 FILTERS = ("split", "family", "checkpoint")
 COLOURED_BY = ("split", "family", "checkpoint", "lineage")
 BANDS = {
@@ -20,6 +31,8 @@ BANDS = {
     "top half by leaderboard": ("lb", 0.5),
     "top quarter by leaderboard": ("lb", 0.75),
 }
+Pair = Callable[[str, str, str, str], pd.DataFrame]
+"""The pairs of a leaderboard column, metric, CV estimate and kind of submission ("": the usual)."""
 POOLED = "all, pooled"
 CUT_WARNING = (
     "A choice of runs made after seeing the leaderboard can find correlation in pure noise, "
@@ -56,27 +69,30 @@ class CvLbChoice:
 class CvLbView:
     """CV against leaderboard as shown: the choice made, what else there is, and the findings.
 
-    `pairs` are the runs of the study. `estimators` is None where there is one CV estimate only.
+    `pairs` are the runs that are studied. `figure` is None where there is nothing to study.
     """
 
     choice: CvLbChoice
     options: dict[str, list[str]]
     answer: str
-    study: CvLbStudy | None
-    figure: CvLbInfo | None
-    ranks: RankInfo | None
-    pairs: pd.DataFrame
-    runs: pd.DataFrame
-    left_out: list[str]
-    chosen: list[str]
+    figure: CvLbInfo | None = None
+    ranks: RankInfo | None = None
+    pairs: pd.DataFrame = field(default_factory=pd.DataFrame)
+    runs: pd.DataFrame = field(default_factory=pd.DataFrame)
+    left_out: tuple[str, ...] = ()
+    chosen: tuple[str, ...] = ()
 
 
-def build_cv_lb_view(tables: StudyTables, wanted: CvLbChoice) -> CvLbView:
+def build_cv_lb_view(
+    tables: StudyTables, wanted: CvLbChoice, *, pair: Pair | None = None
+) -> CvLbView:
     """The page of CV against leaderboard for what the reader wants.
 
     A choice that does not exist (an old link) becomes the first that does: the metric with most
-    scores, the column with scores in it, the CV estimate of that metric, no filter.
+    scores, the column with scores in it, the CV estimate of that metric, no filter. `pair` gives
+    the pairs of the tables; a page keeps them from one filter to the next.
     """
+    pair = pair or pair_tables(tables)
     choice, options = _settle(tables, wanted)
     if not (choice.lb and choice.metric and choice.cv):
         answer = (
@@ -84,13 +100,9 @@ def build_cv_lb_view(tables: StudyTables, wanted: CvLbChoice) -> CvLbView:
             if not options["cv"]
             else "No leaderboard score yet: add one with birdlab lb add RUN --public 0.84."
         )
-        empty = pd.DataFrame()
-        return CvLbView(choice, options, answer, None, None, None, empty, empty, [], [])
-    pairs, left_out = pick_pairs(tables, choice, choice.cv)
-    kinds = [kind.words for kind in pairs.attrs["kinds"]]
-    choice, options = replace(choice, like=pairs.attrs["like"]), options | {"like": kinds}
-    n_submissions = pairs.attrs["n_submissions"]
-    study = study_cv_lb(pairs, metric=f"{choice.lb} {choice.metric}", n_submissions=n_submissions)
+        return CvLbView(choice, options, answer)
+    pairs, left_out = pick_pairs(pair, tables, choice, choice.cv)
+    choice = replace(choice, like=pairs.attrs["like"])
     words = chosen_words(pairs["name"].tolist(), pairs["chosen"].tolist())
     shown = pairs.assign(name=mark_chosen(pairs["name"].tolist(), pairs["chosen"].tolist()))
     figure = get_cv_lb_info(
@@ -102,45 +114,71 @@ def build_cv_lb_view(tables: StudyTables, wanted: CvLbChoice) -> CvLbView:
     return CvLbView(
         choice,
         options,
-        study.answer,
-        study,
+        answer_cv_lb(pairs, metric=_metric(choice)),
         figure,
         get_rank_info(shown),
         pairs,
         _list_runs(tables, shown, choice),
-        left_out,
-        words,
+        tuple(left_out),
+        tuple(words),
     )
 
 
-def compare_view_estimators(tables: StudyTables, choice: CvLbChoice) -> EstimatorComparison:
+def study_view(tables: StudyTables, choice: CvLbChoice, *, pair: Pair | None = None) -> CvLbStudy:
+    """The study of the runs that a view of this choice shows."""
+    pairs, _ = pick_pairs(pair or pair_tables(tables), tables, choice, choice.cv)
+    n_submissions = int(pairs["n_submissions"].sum())
+    return study_cv_lb(pairs, metric=_metric(choice), n_submissions=n_submissions)
+
+
+def compare_view_estimators(
+    tables: StudyTables, choice: CvLbChoice, *, pair: Pair | None = None
+) -> EstimatorComparison:
     """Every CV estimate of the lab over the runs of a choice, the best predictor first."""
-    found = {cv: pick_pairs(tables, choice, cv)[0] for cv in cv_columns(tables.runs)}
-    return compare_estimators(found)
-
-
-def pick_pairs(tables: StudyTables, choice: CvLbChoice, cv: str) -> tuple[pd.DataFrame, list[str]]:
-    """The pairs of a choice for one CV estimate, and in words what is not among them."""
-    kept, left_out = _filter_runs(tables, choice)
-    pairs = pair_cv_lb(
-        kept,
-        lb=choice.lb,
-        metric=choice.metric,
-        cv=cv,
-        group=None if choice.pool else 0,
-        like=choice.like or None,
+    pair = pair or pair_tables(tables)
+    return compare_estimators(
+        {cv: pick_pairs(pair, tables, choice, cv)[0] for cv in cv_columns(tables.runs)}
     )
-    left_out += pairs.attrs["left_out"]
-    if choice.pool and pairs["comparable_group"].nunique() > 1:
+
+
+def pair_tables(tables: StudyTables) -> Pair:
+    """What pairs the runs of some tables: leaderboard column, metric, CV estimate, kind."""
+    return lambda lb, metric, cv, like: pair_cv_lb(
+        tables, lb=lb, metric=metric, cv=cv, like=like or None, group=None
+    )
+
+
+def pick_pairs(
+    pair: Pair, tables: StudyTables, choice: CvLbChoice, cv: str
+) -> tuple[pd.DataFrame, list[str]]:
+    """The pairs of a choice for one CV estimate, and in words what is not among them.
+
+    Filters come first, so that comparable runs are the largest group of those that they leave; a
+    band is cut from these.
+    """
+    every = pair(choice.lb, choice.metric, cv, choice.like)
+    pairs, left_out = _filter_pairs(every, tables.runs, choice)
+    left_out += every.attrs["left_out"]
+    groups = pairs["comparable_group"]
+    if choice.pool and groups.nunique() > 1:
         left_out.append(POOL_WARNING)
+    elif groups.nunique() > 1:
+        others = pairs[groups != groups.value_counts().index[0]]
+        pairs = pairs.drop(others.index)
+        left_out.append(
+            f"{count_words(len(others), 'run')} scored on other rows, classes or folds than the "
+            f"{len(pairs)} compared here: {list_some(others['name'])}."
+        )
     if choice.band and len(pairs):
         score, quantile = BANDS[choice.band]
-        inside = pairs[pairs[score] >= pairs[score].quantile(quantile)].reset_index(drop=True)
+        inside = pairs[pairs[score] >= pairs[score].quantile(quantile)]
         left_out.append(
             f"{len(pairs) - len(inside)} of {len(pairs)} runs below the {choice.band}. "
             "A cut alone lowers the correlation: see the bands of all runs."
         )
         pairs = inside
+    pairs = pairs.reset_index(drop=True)
+    pairs.attrs["like"] = every.attrs["like"]
     return pairs, left_out
 
 
@@ -174,25 +212,29 @@ def _settle(tables: StudyTables, wanted: CvLbChoice) -> tuple[CvLbChoice, dict[s
     choice = CvLbChoice(lb=lb, metric=metric, cv=cv, runs=wanted.runs.strip(), **asked)
     if not (lb and cv):
         return choice, options
-    kinds = pair_cv_lb(tables, lb=lb, metric=metric, cv=cv).attrs["kinds"]
-    known_kind = wanted.like if wanted.like in [kind.words for kind in kinds] else ""
-    return replace(choice, like=known_kind), options
+    known_rules = tables.runs.set_index("run")["checkpoint"] if "checkpoint" in tables.runs else {}
+    rules = dict(known_rules)
+    kinds = [k.words for k in pick_submissions(tables.ledger, rules, lb, metric).kinds]
+    like = wanted.like if wanted.like in kinds else ""
+    return replace(choice, like=like), options | {"like": kinds}
 
 
-def _filter_runs(tables: StudyTables, choice: CvLbChoice) -> tuple[StudyTables, list[str]]:
-    runs = tables.runs
-    inside = runs
+def _filter_pairs(
+    pairs: pd.DataFrame, runs: pd.DataFrame, choice: CvLbChoice
+) -> tuple[pd.DataFrame, list[str]]:
+    inside = pairs
     for name in FILTERS:
         if value := getattr(choice, name):
             inside = inside[inside[name] == value]
     if choice.runs:
-        words = inside[["run", "name", "project", "delta"]].astype(str).agg("\n".join, axis=1)
-        inside = inside[words.str.lower().str.contains(choice.runs.lower(), regex=False)]
-    if len(inside) == len(runs):
-        return tables, []
-    left_out = [f"{len(runs) - len(inside)} of {len(runs)} runs by the filter. {CUT_WARNING}"]
-    ledger = tables.ledger[~tables.ledger["run"].isin(set(runs["run"]) - set(inside["run"]))]
-    return StudyTables(inside, tables.cells, ledger), left_out
+        known = (runs[name].astype(str).str.lower() for name in SEARCHED)
+        hits = [column.str.contains(choice.runs.lower(), regex=False) for column in known]
+        found = runs.loc[np.logical_or.reduce(hits), "run"]
+        inside = inside[inside["run"].isin(set(found))]
+    if len(inside) == len(pairs):
+        return pairs, []
+    gone = len(pairs) - len(inside)
+    return inside, [f"{gone} of {len(pairs)} runs by the filter. {CUT_WARNING}"]
 
 
 def _list_runs(tables: StudyTables, pairs: pd.DataFrame, choice: CvLbChoice) -> pd.DataFrame:
@@ -216,6 +258,10 @@ def _list_runs(tables: StudyTables, pairs: pd.DataFrame, choice: CvLbChoice) -> 
         "delta": shown["delta"],
     }
     return pd.DataFrame(columns)
+
+
+def _metric(choice: CvLbChoice) -> str:
+    return f"{choice.lb} {choice.metric}"
 
 
 def _pick(wanted: str, options: list[str]) -> str:

@@ -85,17 +85,20 @@ CELL_COLUMNS = (
 )
 
 
-def load_runs(lab: Lab, fields: Sequence[str] = ()) -> pd.DataFrame:
+def load_runs(
+    lab: Lab, fields: Sequence[str] = (), *, records: Sequence[Mapping[str, Any]] | None = None
+) -> pd.DataFrame:
     """One row per run, newest last; scores are NaN where there are none.
 
     Columns: RUN_COLUMNS, then `cv/<name>` for each estimator that some run declared, in order.
+    `records`: those of the lab as `load_records` gives them, where they were read before.
 
     `chosen` says how validation rows picked the weights that they then scored, "" where not;
     `status` is finished, stopped (by a race, `stopped_at` says where) or foreign; `split`,
     `family`, `checkpoint` and `lineage` are those of `name_attributes`. `fields` are further
     columns: other `cv/...` scores, or dotted fields of the spec, None where a run has none.
     """
-    rows, records = [], load_records(lab)
+    rows, records = [], load_records(lab) if records is None else records
     declared = [f"cv/{name}" for name in _estimators(records) if f"cv/{name}" not in RUN_COLUMNS]
     more = [name for name in fields if name not in (*RUN_COLUMNS, *declared)]
     for record, attributes in zip(records, name_attributes(lab, records), strict=True):
@@ -140,14 +143,14 @@ def _estimators(records: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for r in records for name in r.get("estimators", ())))
 
 
-def load_cells(lab: Lab) -> pd.DataFrame:
+def load_cells(lab: Lab, *, records: Sequence[Mapping[str, Any]] | None = None) -> pd.DataFrame:
     """One row per scored (run, fold, seed) with CELL_COLUMNS, then what estimators say of it.
 
     An estimator that is no mean over cells, such as a pooled score, has no column. A line of a
     foreign ledger has a row per fold without a cell (`cell_id` is ""), and its score in the column
     of its metric.
     """
-    records = load_records(lab)
+    records = load_records(lab) if records is None else records
     rows = [
         {"run": record["spec_id"], "name": record["name"], "cell_id": "", **cell}
         for record in records
