@@ -11,10 +11,14 @@ from birdlab.spec.named import item_name
 
 def flatten(spec: ExperimentSpec) -> dict[str, Any]:
     """Every field of a spec by dotted name; of a stage only what it does not inherit."""
-    dump = spec.model_dump(mode="json")
+    return flatten_dump(spec.model_dump(mode="json"))
+
+
+def flatten_dump(dump: Mapping[str, Any]) -> dict[str, Any]:
+    """`flatten` of a spec as a record stores it, whose kinds need not be known here."""
     flat: dict[str, Any] = {}
-    stages = dump.pop("stages")
-    _flatten("", dump, flat)
+    stages = dump["stages"]
+    _flatten("", {key: value for key, value in dump.items() if key != "stages"}, flat)
     for stage in stages:
         inner: dict[str, Any] = {}
         _flatten(f"stages.{stage['name']}", stage, inner)
@@ -25,7 +29,12 @@ def flatten(spec: ExperimentSpec) -> dict[str, Any]:
 
 def diff_specs(a: ExperimentSpec, b: ExperimentSpec) -> list[tuple[str, Any, Any]]:
     """(field, value in a, value in b) for every field that differs; absent fields are None."""
-    one, two = flatten(a), flatten(b)
+    return diff_dumps(a.model_dump(mode="json"), b.model_dump(mode="json"))
+
+
+def diff_dumps(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """`diff_specs` of two specs as records store them."""
+    one, two = flatten_dump(a), flatten_dump(b)
     keys = [*one, *(key for key in two if key not in one)]
     return [(k, one.get(k), two.get(k)) for k in keys if one.get(k) != two.get(k)]
 

@@ -11,8 +11,8 @@ import pandas as pd
 
 from birdlab.errors import DataError
 from birdlab.evaluate.score import FoldTable
-from birdlab.recorded import is_foreign, spec_of
-from birdlab.spec.diff import diff_specs
+from birdlab.recorded import is_foreign
+from birdlab.spec.diff import diff_dumps
 from birdlab.study.recordings import Cell, RecordingInterval, weigh_recordists
 from birdlab.study.species_differences import compare_species
 
@@ -64,7 +64,7 @@ def list_changes(base: Mapping[str, Any], arm: Mapping[str, Any]) -> pd.DataFram
         return pd.DataFrame(columns=columns)
     found = [
         (field, _text(one), _text(two))
-        for field, one, two in diff_specs(spec_of(base), spec_of(arm))
+        for field, one, two in diff_dumps(base["spec"], arm["spec"])
         if field not in ("name", "notes")
     ]
     return pd.DataFrame(found, columns=columns)
