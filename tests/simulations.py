@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from birdlab.study.judging import Method, decide, judge_means, on_new_data
 from birdlab.study.noise import NoiseFloor, Spread, detectable_delta
 from birdlab.study.racing import look_at, look_level
 
@@ -27,13 +28,27 @@ def draw_scores(
     *,
     seed_sd: float = SEED_SD,
     fold_arm_sd: float = FOLD_ARM_SD,
+    correlation: float = 0.0,
 ) -> Floats:
-    """Scores [study, arm, fold, seed] of arms that differ by `effects`, the base first."""
+    """Scores [study, arm, fold, seed] of arms that differ by `effects`, the base first.
+
+    correlation: of the noise of any two folds of one arm and seed; its SD stays the same.
+    """
     arms = len(effects)
     folds = rng.normal(0.8, FOLD_SD, (n, 1, n_folds, 1))
-    own = rng.normal(0, fold_arm_sd, (n, arms, n_folds, 1))
-    noise = rng.normal(0, seed_sd, (n, arms, n_folds, n_seeds))
+    own = _noise(rng, fold_arm_sd, (n, arms, n_folds, 1), correlation)
+    noise = _noise(rng, seed_sd, (n, arms, n_folds, n_seeds), correlation)
     return folds + own + noise + np.asarray(effects)[:, None, None]
+
+
+def _noise(
+    rng: np.random.Generator, sd: float, shape: tuple[int, int, int, int], correlation: float
+) -> Floats:
+    apart = rng.normal(0, sd, shape)
+    if not correlation:
+        return apart
+    together = rng.normal(0, sd, (shape[0], shape[1], 1, shape[3]))
+    return np.sqrt(1 - correlation) * apart + np.sqrt(correlation) * together
 
 
 def race_rounds(scores: Floats, level: float = 0.05) -> npt.NDArray[np.int64]:
@@ -104,6 +119,94 @@ def detectable_table() -> list[str]:
     return rows
 
 
+def judge_studies(
+    means: Floats, *, method: Method = "holm", smallest_effect: float = 0.005
+) -> npt.NDArray[np.str_]:
+    """The verdict [study, arm] on every arm but the base, which is the first."""
+    return np.array(
+        [
+            [decide(c, said, smallest_effect, 0.05) for c, said in judge_means(m, method=method)]
+            for m in means
+        ]
+    )
+
+
+def found_share(verdicts: npt.NDArray[np.str_]) -> float:
+    """The share of studies with an arm that is better or worse."""
+    return float(np.isin(verdicts, ["better", "worse"]).any(axis=1).mean())
+
+
+def null_table(n: int = 5_000) -> list[str]:
+    """Rows of a Markdown table: studies without an effect that find one (5 folds)."""
+    rows = ["| seeds | 1 arm | 3 arms | 10 arms | 10 arms, Dunnett |", "|---|---|---|---|---|"]
+    for seeds in (1, 2, 3, 5):
+        shares = []
+        for arms, method in ((1, "holm"), (3, "holm"), (10, "holm"), (10, "dunnett")):
+            rng = np.random.default_rng(100 * seeds + arms)
+            means = draw_scores(rng, n, [0.0] * (arms + 1), 5, seeds).mean(axis=-1)
+            shares.append(found_share(judge_studies(means, method=method)))
+        rows.append(f"| {seeds} | " + " | ".join(f"{100 * s:.1f} %" for s in shares) + " |")
+    return rows
+
+
+def power_table(n: int = 5_000) -> list[str]:
+    """Rows of a Markdown table: how often the difference is found that 80 % should find."""
+    rows = ["| seeds | 1 arm | 3 arms | 10 arms |", "|---|---|---|---|"]
+    for seeds in (1, 2, 3, 5):
+        shares = []
+        for arms in (1, 3, 10):
+            delta = detectable_delta(assumed_noise(), 5, seeds, arms)
+            rng = np.random.default_rng(100 * seeds + arms)
+            scores = draw_scores(rng, n, [0.0, delta, *[0.0] * (arms - 1)], 5, seeds)
+            verdicts = judge_studies(scores.mean(axis=-1))
+            shares.append(float((verdicts[:, 0] == "better").mean()))
+        rows.append(f"| {seeds} | " + " | ".join(f"{100 * s:.1f} %" for s in shares) + " |")
+    return rows
+
+
+def correlated_table(n: int = 5_000) -> list[str]:
+    """Rows of a Markdown table: what folds of an arm that move together do (5 folds, 2 seeds)."""
+    rows = [
+        "| correlation | verdict, no effect | new data, no effect | verdict, effect | "
+        "new data, effect |",
+        "|---|---|---|---|---|",
+    ]
+    delta = detectable_delta(assumed_noise(), 5, 2, 1)
+    for correlation in (0.0, 0.02, 0.05, 0.1, 0.2):
+        shares = []
+        for effect in (0.0, delta):
+            rng = np.random.default_rng(0)
+            scores = draw_scores(rng, n, [0.0, effect], 5, 2, correlation=correlation)
+            judged = [judge_means(means)[0] for means in scores.mean(axis=-1)]
+            shares.append(np.mean([said.p < 0.05 for _, said in judged]))
+            new = [on_new_data(c, 5) for c, _ in judged]
+            shares.append(np.mean([low > 0 or high < 0 for low, high in new]))
+        told = " | ".join(f"{100 * s:.1f} %" for s in shares)
+        rows.append(f"| {correlation:.2f} | {told} |")
+    return rows
+
+
+def inside_shares(n: int, n_arms: int, *, picked: bool = False) -> tuple[float, float, float]:
+    """How often arms worse than the base by .005, the smallest effect, look within noise.
+
+    The share of arms whose 90 % interval lies inside, the share of studies with one, and the share
+    of arms called within noise. With `picked` the highest mean is the base, whichever it is, and
+    only its comparisons with arms of the other kind count.
+    """
+    rng = np.random.default_rng(n_arms)
+    small = {"seed_sd": 0.002, "fold_arm_sd": 0.001}
+    means = draw_scores(rng, n, [0.0] + [-0.005] * n_arms, 5, 2, **small).mean(axis=-1)
+    inside, called = [], []
+    for study in means:
+        base = int(study.mean(axis=1).argmax()) if picked else 0
+        judged = judge_means(study, base=base, method="tukey" if picked else "holm")
+        apart = [(c, said) for c, said in judged if base == 0 or c.arm == "0"]
+        inside.append([max(-said.low90, said.high90) <= 0.005 for _, said in apart])
+        called.append([decide(c, said, 0.005, 0.05) == "within noise" for c, said in apart])
+    each, within = np.concatenate(inside), np.concatenate(called)
+    return float(each.mean()), float(np.mean([any(s) for s in inside])), float(within.mean())
+
+
 if __name__ == "__main__":
     print("stopped, and cells of 15 that the arm used on average (5 folds, 3 seeds)\n")
     print("\n".join(race_table()))
@@ -112,3 +215,16 @@ if __name__ == "__main__":
         print(f"\na plain 5 % test after each round of {n_seeds} seeds stops {rate:.1f} %")
     print("\ntrue difference found in 80 % of studies (5 folds)\n")
     print("\n".join(detectable_table()))
+    print("\nstudies without an effect that find one (5 folds)\n")
+    print("\n".join(null_table()))
+    print("\nfound, of the difference that is to be found in 80 % (5 folds)\n")
+    print("\n".join(power_table()))
+    print("\nfolds of an arm that move together: an arm is better or worse (5 folds, 2 seeds)\n")
+    print("\n".join(correlated_table()))
+    print("\na difference of the smallest effect: 90 % interval inside for an arm, for any arm of")
+    print("a study, and arms called within noise\n")
+    for n_arms in (1, 3, 10):
+        for picked in (False, True):
+            shares = inside_shares(1_000 if picked else 5_000, n_arms, picked=picked)
+            told = ", ".join(f"{100 * share:.1f} %" for share in shares)
+            print(f"{n_arms} arms, base {'picked' if picked else 'named'}: {told}")

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from birdlab.cli.common import JobsOption, Place, SetOption, TrackOption
+from birdlab.cli.common import (
+    InsecureOption,
+    JobsOption,
+    Place,
+    SchedulerOption,
+    SetOption,
+    SlurmOption,
+    TrackOption,
+)
 
 if TYPE_CHECKING:
     from birdlab.lab import Lab
@@ -31,6 +39,9 @@ def noise(
     ] = 5,
     set_: SetOption = None,
     jobs: JobsOption = None,
+    scheduler: SchedulerOption = None,
+    slurm: SlurmOption = False,
+    insecure: InsecureOption = False,
     mlflow: TrackOption = True,
 ) -> None:
     """Measure how far scores scatter over folds and seeds, and what differences that hides.
@@ -47,7 +58,8 @@ def noise(
 
     lab = open_lab()
     if Path(spec).suffix in (".yaml", ".yml"):
-        record = load_record(lab, _train(lab, Path(spec), seeds, set_ or [], jobs, mlflow))
+        place = Place(jobs, scheduler, slurm, insecure)
+        record = load_record(lab, _train(lab, Path(spec), seeds, set_ or [], place, mlflow))
     elif set_:
         raise SpecError("--set goes with an experiment file", got=spec)
     else:
@@ -59,7 +71,7 @@ def noise(
 
 
 def _train(
-    lab: Lab, path: Path, seeds: int, overrides: list[str], jobs: int | None, mlflow: bool
+    lab: Lab, path: Path, seeds: int, overrides: list[str], place: Place, mlflow: bool
 ) -> str:
     """The spec id of an experiment that was run with these seeds."""
     from birdlab.cli.training import train_and_print
@@ -69,7 +81,7 @@ def _train(
     experiment = add_cells(load_spec(path, overrides), n_seeds=seeds)
     if not experiment.name:
         experiment = experiment.model_copy(update={"name": path.stem})
-    return train_and_print(experiment, lab, Place(jobs), mlflow, parse_overrides(overrides)).spec_id
+    return train_and_print(experiment, lab, place, mlflow, parse_overrides(overrides)).spec_id
 
 
 def describe_noise(noise: NoiseFloor, name: str) -> list[str]:

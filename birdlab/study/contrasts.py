@@ -130,9 +130,8 @@ def build_block(
 def _block_of_cells(cells: pd.DataFrame, base: str) -> Block:
     means = fold_means(cells)
     counts = cells.columns.get_level_values("fold").value_counts().to_numpy()
-    block = build_block(
-        means.to_numpy(), list(means.index), base, n_seeds=float(len(counts) / (1 / counts).sum())
-    )
+    n_seeds = round(float(len(counts) / (1 / counts).sum()), 6)
+    block = build_block(means.to_numpy(), list(means.index), base, n_seeds=n_seeds)
     return replace(block, repeat_sd=_repeat_sd(cells.iloc[sorted(block.alike)]))
 
 

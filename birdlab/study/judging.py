@@ -2,7 +2,8 @@
 
 Source: Holm (1979), Scandinavian Journal of Statistics 6; Dunnett (1955), JASA 50, in its
 two-sided form for equal variances; Tukey's studentized range for all pairs; Schuirmann (1987),
-Journal of Pharmacokinetics and Biopharmaceutics 15, for two one-sided tests of equivalence.
+Journal of Pharmacokinetics and Biopharmaceutics 15, for two one-sided tests of equivalence;
+Nadeau and Bengio (2003), Machine Learning 52, for the corrected resampled t test.
 """
 
 from __future__ import annotations
@@ -58,15 +59,15 @@ def judge(
 
 
 def judge_means(
-    means: Floats, *, alpha: float = 0.05, method: Method = "holm"
+    means: Floats, *, base: int = 0, alpha: float = 0.05, method: Method = "holm"
 ) -> list[tuple[Contrast, Judgement]]:
-    """Every arm of [arms, folds] against the first; what `rank_arms` does to a full table.
+    """Every other arm of [arms, folds] against `base`: what `rank_arms` does to a full table.
 
     Empty under 3 folds.
     """
     names = [str(row) for row in range(len(means))]
-    block = build_block(means, names, names[0])
-    tested = [block.contrast(name) for name in names[1:]]
+    block = build_block(means, names, names[base])
+    tested = [block.contrast(name) for name in names if name != names[base]]
     if means.shape[1] < MIN_FOLDS:
         return []
     judged = judge(tested, alpha, method, len(means))
@@ -84,6 +85,19 @@ def decide(c: Contrast, judged: Judgement | None, smallest_effect: float, alpha:
         return "better" if c.delta > 0 else "worse"
     inside = max(abs(judged.low90), abs(judged.high90)) <= smallest_effect
     return "within noise" if inside else "undecided"
+
+
+def on_new_data(c: Contrast, n_split: int) -> tuple[float, float]:
+    """Where the difference lies on new data, 95 %, for this arm alone; NaN under 3 folds.
+
+    The training parts of `n_split` folds overlap, so differences of folds are not independent:
+    the variance of their mean is taken larger by test / train = 1 / (n_split - 1).
+    """
+    if c.n_folds < MIN_FOLDS:
+        return float("nan"), float("nan")
+    se = c.residual_sd * np.sqrt(2 * (1 / c.n_folds + 1 / (n_split - 1)))
+    width = float(special.stdtrit(c.df, 0.975) * se)
+    return c.delta - width, c.delta + width
 
 
 def first_critical(method: Method, alpha: float, n_tested: int, df: int, n_arms: int) -> float:
@@ -137,13 +151,14 @@ def judge_dunnett(tested: Sequence[Contrast], alpha: float) -> dict[str, Judgeme
 def judge_tukey(tested: Sequence[Contrast], alpha: float, n_arms: int) -> dict[str, Judgement]:
     """Tukey's adjusted p and interval per arm: right even for the two most extreme of all arms.
 
-    The 90 % interval is Tukey's too, since the arm that an interval starts from was picked.
+    The 90 % interval is the plain one: picking the highest arm exaggerates differences to it, so
+    arms look within noise less often, not more.
     """
     judged: dict[str, Judgement] = {}
     for df in dict.fromkeys(c.df for c in tested):
         same = [c for c in tested if c.df == df]
         tails = range_tail(np.array([_statistic(c) for c in same]) * np.sqrt(2), n_arms, df)
-        critical, narrow = (tukey_critical(level, n_arms, df) for level in (alpha, NARROW))
+        critical, narrow = tukey_critical(alpha, n_arms, df), _one_pair(df)
         judged |= {
             c.arm: _judgement(c, float(p), critical, narrow)
             for c, p in zip(same, tails, strict=True)

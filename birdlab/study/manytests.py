@@ -67,6 +67,12 @@ def _normals() -> tuple[Floats, Floats]:
     return z, np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) * (z[1] - z[0])
 
 
+@lru_cache(maxsize=1)
+def _legendre() -> tuple[Floats, Floats]:
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+    return nodes, weights
+
+
 @lru_cache(maxsize=16)
 def _range_below(n_arms: int) -> np.polynomial.Chebyshev:
     z, density = _normals()
@@ -91,7 +97,7 @@ def _dunnett_below(n_arms: int) -> np.polynomial.Chebyshev:
 
 def _studentized(below: np.polynomial.Chebyshev, q: Floats, df: int) -> Floats:
     """The chance that a statistic exceeds each of `q` once its variance is estimated."""
-    nodes, weights = np.polynomial.legendre.leggauss(200)
+    nodes, weights = _legendre()
     low, high = (np.sqrt(special.chdtri(df, p) / df) for p in (1 - 1e-15, 1e-15))
     with np.errstate(divide="ignore"):
         half = np.maximum(np.minimum(high, WIDEST / q) - low, 0)[:, None] / 2

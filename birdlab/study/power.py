@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import special
 
-from birdlab.study.contrasts import POWER, Contrast, Floats
+from birdlab.study.contrasts import EXACT, POWER, Contrast, Floats
 from birdlab.study.judging import Judgement
 from birdlab.study.noise import NoiseFloor
 
@@ -35,7 +35,7 @@ def chance_to_decide(
     of a Judgement reach to each side. A verdict of the wrong sign counts as decided.
     """
     s, share = _scales(df)
-    error = np.maximum(se[:, None], np.finfo(float).tiny)
+    error = np.maximum(se[:, None], EXACT)
     wide = critical * error * s
     inside = np.clip(smallest_effect - narrow * error * s, 0, wide)
     open_ = (

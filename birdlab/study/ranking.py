@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import special
 
 from birdlab.errors import DataError
 from birdlab.study.contrasts import MIN_FOLDS, Contrast, build_contrasts, fold_means
@@ -22,6 +21,7 @@ from birdlab.study.judging import (
     decide,
     first_critical,
     judge,
+    on_new_data,
 )
 from birdlab.study.noise import NoiseFloor, paired_se
 from birdlab.study.power import detectable_delta, more_seeds
@@ -101,7 +101,11 @@ def rank_arms(
     for arm, c in contrasts.items():
         verdict = decide(c, judged.get(arm), smallest_effect, alpha)
         row = {**described[arm], "delta": c.delta, **_said(judged.get(arm), own.get(arm))}
-        row |= {"verdict": verdict, "noise_share": noise_share(c), **_expected(c, n_split)}
+        row |= {
+            "verdict": verdict,
+            "noise_share": noise_share(c),
+            **dict(zip(("nb_low", "nb_high"), on_new_data(c, n_split), strict=True)),
+        }
         undecided = verdict == "undecided"
         row["more_seeds"] = more_seeds(c, judged[arm], smallest_effect, noise) if undecided else ""
         row["noise_multiples"] = _multiples(c, noise)
@@ -140,20 +144,6 @@ def _said(judged: Judgement | None, own: Judgement | None) -> dict[str, float]:
     for name in ("low", "high", "p"):
         said[f"own_{name}"] = NAN if own is None else getattr(own, name)
     return said
-
-
-def _expected(c: Contrast, n_split: int) -> dict[str, float]:
-    """Where the difference on new data lies: 95 %, for this arm alone.
-
-    Training parts of folds overlap, so fold differences are not independent; their variance is
-    taken larger by test / train = 1 / (folds of the split - 1).
-    Source: Nadeau and Bengio (2003), Machine Learning 52, the corrected resampled t test.
-    """
-    if c.n_folds < MIN_FOLDS:
-        return {"nb_low": NAN, "nb_high": NAN}
-    se = c.residual_sd * np.sqrt(2 * (1 / c.n_folds + 1 / (n_split - 1)))
-    width = float(special.stdtrit(c.df, 0.975) * se)
-    return {"nb_low": c.delta - width, "nb_high": c.delta + width}
 
 
 def _multiples(c: Contrast, noise: NoiseFloor | None) -> float:

@@ -3,7 +3,7 @@
 The recordings of a recordist sound alike, so it is recordists that are drawn: each gets an Exp(1)
 weight, the same in all folds, and average precision is taken with these weights. No weight is 0, so
 no class loses its positives; a bootstrap that draws recordings drops rare classes, which then
-score 1.
+score 1. Draws of classes with few recordists scatter too little: `shortfall` makes up for it.
 Source: Rubin (1981), Annals of Statistics 9, the Bayesian bootstrap; the padded cmAP of BirdCLEF
 2023 with weighted rows, its padding rows at weight 1.
 """
@@ -11,7 +11,7 @@ Source: Rubin (1981), Annals of Statistics 9, the Bayesian bootstrap; the padded
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,8 +69,10 @@ def weigh_recordists(
     total = np.zeros(n_draws + 1)
     for (fold, _), (base, arm) in pairs.items():
         weights = draws.of_rows(base.recordings)
-        delta = mean_precision(arm, weights) - mean_precision(base, weights)
-        total += delta / (len(n_seeds) * n_seeds[fold])
+        delta = _precisions(arm, weights) - _precisions(base, weights)
+        wider = shortfall(draws.count(base.targets, base.recordings))[:, None]
+        delta = delta[:, :1] + wider * (delta - delta[:, :1])
+        total += delta.mean(axis=0) / (len(n_seeds) * n_seeds[fold])
     low, high = np.quantile(total[1:], [0.025, 0.975])
     return RecordingInterval(
         float(total[0]), float(low), float(high), len(draws.weights), len(draws.row), n_draws
@@ -122,10 +124,22 @@ class Draws:
         """The weights of recordings: [rows, 1 + draws]."""
         return self.weights[[self.row[name] for name in recordings]]
 
+    def count(
+        self, targets: npt.NDArray[np.bool_], recordings: Sequence[str]
+    ) -> npt.NDArray[np.int64]:
+        """How many recordists each class has among the positives of [recordings, classes]."""
+        people = np.array([self.row[name] for name in recordings])
+        return np.array([len(np.unique(people[of])) for of in targets.T])
 
-def mean_precision(table: FoldTable, weights: Floats) -> Floats:
-    """The padded cmAP of a table under each column of `weights` [rows, draws]: [draws]."""
-    return np.asarray(weighted_precisions(table.targets, table.probs, weights).mean(axis=0))
+
+def shortfall(n_recordists: npt.NDArray[np.int64]) -> Floats:
+    """By what the draws of a class scatter too little, from its number of recordists: > 1.
+
+    The Bayesian bootstrap of a mean of n values has the variance of the mean times
+    (n - 1) / (n + 1). One recordist is taken for two, since alone he says nothing of scatter.
+    """
+    n = np.maximum(n_recordists, 2)
+    return np.asarray(np.sqrt((n + 1) / (n - 1)))
 
 
 def weighted_precisions(
@@ -153,3 +167,7 @@ def weighted_precisions(
         found = N_PAD + right.cumsum(axis=0)
         values[column] = (N_PAD + (right * found / above).sum(axis=0)) / found[-1]
     return values
+
+
+def _precisions(table: FoldTable, weights: Floats) -> Floats:
+    return weighted_precisions(table.targets, table.probs, weights)

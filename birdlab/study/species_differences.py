@@ -14,7 +14,7 @@ from scipy import special, stats
 
 from birdlab.evaluate.score import FoldTable
 from birdlab.study.contrasts import EXACT, Floats
-from birdlab.study.recordings import Cell, Draws, check_pairs, weighted_precisions
+from birdlab.study.recordings import Cell, Draws, check_pairs, shortfall, weighted_precisions
 
 MIN_RECORDISTS = 5
 """A species that fewer people recorded gets no interval: nobody knows what another one would do."""
@@ -47,8 +47,7 @@ def compare_species(
     )
     first = [pairs[c][0] for c in pairs if c[1] == seeds[0]]
     targets = np.concatenate([table.targets for table in first])
-    people = np.array([draws.row[name] for table in first for name in table.recordings])
-    n_recordists = np.array([len(np.unique(people[of])) for of in targets.T])
+    n_recordists = draws.count(targets, [name for table in first for name in table.recordings])
     columns = {
         "code": first[0].codes,
         "support": targets.sum(axis=0),
@@ -74,12 +73,13 @@ def _pooled(tables: Sequence[FoldTable], draws: Draws) -> Floats:
 def _tested(deltas: Floats, n_recordists: npt.NDArray[np.int64]) -> dict[str, Floats]:
     """The interval and p of each species from its draws; deltas: [classes, 1 + draws].
 
-    Quantiles of the draws are too narrow for few recordists. So their SD is taken larger by
-    sqrt((n + 1) / (n - 1)), by which the Bayesian bootstrap of a mean falls short, and referred
-    to Student's t with n - 1 degrees of freedom, n the recordists of the species.
+    Quantiles of the draws are too narrow for few recordists. So their SD, widened by the
+    `shortfall`, is referred to Student's t with n - 1 degrees of freedom, n the recordists of the
+    species.
     """
     n = np.where(n_recordists < MIN_RECORDISTS, np.nan, n_recordists)
-    delta, sd = deltas[:, 0], deltas[:, 1:].std(axis=1, ddof=1) * np.sqrt((n + 1) / (n - 1))
+    delta = deltas[:, 0]
+    sd = deltas[:, 1:].std(axis=1, ddof=1) * shortfall(n_recordists)
     width = special.stdtrit(n - 1, 0.975) * sd
     t = np.divide(np.abs(delta), sd, out=np.zeros_like(sd), where=np.abs(delta) > EXACT)
     p = np.where(np.isnan(n), np.nan, 2 * special.stdtr(n - 1, -t))

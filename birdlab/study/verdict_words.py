@@ -75,6 +75,11 @@ def method_sentences(
             f"The noise floor is the SD of a difference of two equal recipes with the same folds "
             f"and seeds, from {noise.n_folds} folds x {noise.n_seeds} seeds of birdlab noise."
         )
+        if noise.seed.low > 0:
+            sentences.append(
+                "By the noise floor a seed moves all folds together, which no test over folds "
+                "sees: trust a verdict with several seeds, or the interval for new data."
+            )
     if method == "tukey":
         sentences.append(
             f"{base} is the base because its mean is the highest; all pairs are allowed for."
