@@ -9,11 +9,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special, stats
 
+from birdlab.evaluate.score import FoldTable
 from birdlab.study.judging import Method, decide, judge_means, on_new_data
 from birdlab.study.noise import NoiseFloor, Spread, detectable_delta
 from birdlab.study.racing import look_at, look_level
+from birdlab.study.recordings import weigh_recordists
 
 Floats = npt.NDArray[np.float64]
 SEED_SD, FOLD_ARM_SD, FOLD_SD = 0.006, 0.004, 0.02
@@ -207,6 +209,51 @@ def inside_shares(n: int, n_arms: int, *, picked: bool = False) -> tuple[float, 
     return float(each.mean()), float(np.mean([any(s) for s in inside])), float(within.mean())
 
 
+def draw_tables(
+    rng: np.random.Generator,
+    *,
+    n_recordists: int,
+    n_each: int = 1,
+    n_classes: int = 8,
+    n_models: int = 2,
+    gain: float = 0.0,
+    like: float = 0.7,
+) -> tuple[list[FoldTable], dict[str, str]]:
+    """Tables of models on the same recordings; the last one hears by `gain` (logits) more.
+
+    Recordists are heard easily or badly, and models differ on them by a SD of `like`.
+    """
+    person = np.repeat(np.arange(n_recordists), n_each)
+    n = len(person)
+    primary = rng.integers(0, n_classes, n)
+    targets = np.zeros((n, n_classes), bool)
+    targets[np.arange(n), primary] = True
+    heard = 2 + rng.normal(0, 1, (n_recordists, n_classes))[person]
+    shared = rng.normal(0, 1, (n, n_classes)) + targets * heard
+    names = tuple(f"r{i}" for i in range(n))
+    codes = tuple(f"s{i}" for i in range(n_classes))
+    tables = []
+    for model in range(n_models):
+        own = rng.normal(0, like, (n_recordists, n_classes))[person]
+        logits = shared + targets * own + rng.normal(0, 0.5, (n, n_classes))
+        logits += targets * (gain if model == n_models - 1 else 0.0)
+        probs = 0.999 * special.expit(logits)
+        tables.append(FoldTable(names, codes, primary, targets, probs.astype(np.float32)))
+    return tables, {name: f"p{i}" for name, i in zip(names, person, strict=True)}
+
+
+def excluded_share(n: int, n_recordists: int, n_each: int, n_classes: int) -> float:
+    """How often the interval over recordists leaves 0 out for models that are alike."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(n):
+        (base, arm), recordists = draw_tables(
+            rng, n_recordists=n_recordists, n_each=n_each, n_classes=n_classes
+        )
+        found.append(weigh_recordists({(0, 0): (base, arm)}, recordists, n_draws=200))
+    return float(np.mean([not f.low <= 0 <= f.high for f in found]))
+
+
 if __name__ == "__main__":
     print("stopped, and cells of 15 that the arm used on average (5 folds, 3 seeds)\n")
     print("\n".join(race_table()))
@@ -228,3 +275,7 @@ if __name__ == "__main__":
             shares = inside_shares(1_000 if picked else 5_000, n_arms, picked=picked)
             told = ", ".join(f"{100 * share:.1f} %" for share in shares)
             print(f"{n_arms} arms, base {'picked' if picked else 'named'}: {told}")
+    print("\nmodels that are alike: the interval over recordists leaves 0 out\n")
+    for people, each, classes in ((10, 10, 8), (20, 5, 8), (60, 2, 8), (200, 2, 30), (600, 2, 120)):
+        rate = 100 * excluded_share(400, people, each, classes)
+        print(f"{people} recordists with {each} recordings each, {classes} classes: {rate:.1f} %")

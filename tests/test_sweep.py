@@ -9,16 +9,20 @@ from typing import Any
 import pandas as pd
 import pytest
 from conftest import MakeLab
+from simulations import assumed_noise
 
+from birdlab.cli.summaries import summarise_sweep
 from birdlab.errors import CellError
 from birdlab.lab import Lab
 from birdlab.spec.sweep import load_sweep
+from birdlab.study.noise import paired_se
+from birdlab.study.noise_file import save_noise
 from birdlab.sweep.driver import SweepResult, run_sweep
 from birdlab.sweep.dryrun import plan_sweep
 from birdlab.sweep.local import LocalExecutor
 from birdlab.sweep.slots import Inventory
 from birdlab.tasks import Event, InProcess
-from birdlab.tracking.index import load_runs, load_sweeps
+from birdlab.tracking.index import load_record, load_runs, load_sweeps
 from birdlab.tracking.resolve import resolve_run
 
 BLEND = """\
@@ -63,6 +67,30 @@ def test_arms_share_cells_and_are_ranked(make_lab: MakeLab) -> None:
     )
     again = sweep(lab, (lab.root / "sweep.yaml").read_text())
     assert [r.trained for _, r in again.scored] == [0, 0, 0]
+
+
+def test_a_grid_reports_interactions_and_multiples_of_the_noise(make_lab: MakeLab) -> None:
+    lab = make_lab(trained=True)
+    text = (
+        "base: tiny.yaml\nname: s\ncorrection: dunnett\ncontrol: 'a, count'\ngrid:\n"
+        "  blend: {a: {output: {clip: 1, time_max: 0}}, b: {output: {clip: 0, time_max: 1}}}\n"
+        "  labels: {count: {evaluate.secondary: count}, ignore: {evaluate.secondary: ignore}}\n"
+    )
+    result = sweep(lab, text)
+    assert result.ranking is not None and result.ranking.method == "dunnett"
+    (found,) = result.interactions
+    assert found.names == ("blend", "labels") and list(found.table["row"][:1]) == ["blend=a"]
+    assert load_sweeps(lab)["s"]["interactions"][0]["sentences"] == list(found.sentences)
+    said = summarise_sweep(result)
+    assert "no verdict on 2 common folds, it takes 3" in said and "x noise" not in said
+    assert result.ranking.table["noise_multiples"].isna().all()
+    control = next(r for a, r in result.scored if a.title == "a, count")
+    save_noise(lab, load_record(lab, control.spec_id), assumed_noise())
+    again = sweep(lab, text)
+    assert again.ranking is not None and "x noise" in summarise_sweep(again)
+    rows = again.ranking.table.set_index("arm").drop("a, count")
+    expected = rows["delta"] / paired_se(assumed_noise(), 2, 1)
+    pd.testing.assert_series_equal(rows["noise_multiples"], expected, check_names=False)
 
 
 def test_the_plan_of_a_sweep_counts_each_cell_once(make_lab: MakeLab) -> None:
