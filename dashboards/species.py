@@ -7,7 +7,6 @@ from urllib.parse import urlencode
 from dash import Dash, html
 
 from birdlab.study.run_figures import plot_class_scores
-from birdlab.study.species_changes import load_recordists
 from birdlab.study.species_view import (
     NOBODY,
     SpeciesView,
@@ -25,8 +24,8 @@ PATH, FILE, TITLE = "/species", "species.html", "Species"
 QUESTION = "Which species does a run know, and which does it take for another?"
 SHOWN_PAIRS, LINKED_PAIRS = 30, 8
 METHOD = (
-    "Probabilities are those of the models that did not train on a recording, the mean over seeds; "
-    "folds are pooled. Padded AP is high for rare species whatever the model says, so species are "
+    "Scores are those of the models that did not train on a recording, folds pooled, the mean over "
+    "seeds. Padded AP is high for rare species whatever the model says, so species are "
     "ordered by how far they are from what a constant predictor gets."
 )
 
@@ -54,7 +53,7 @@ def _show(source: LabSource, wanted: State, *, static: bool = False) -> Shown:
     view = build_species_view(
         source.tables(),
         source.fold_tables,
-        lambda run: source.of_run("recordists", run, lambda: load_recordists(source.lab, run)),
+        source.recordists,
         wanted["run"],
         wanted["other"],
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from fold_tables import CODES, build_tables
+from fold_tables import build_tables
 from scipy import stats
 from test_study_tables import build_synthetic
 
@@ -54,40 +54,44 @@ def build_record(run: str, *, folds: int = 3, model: str = "net") -> dict[str, A
 
 
 def test_members_are_put_on_what_they_share() -> None:
-    a, b = build_tables(60), build_tables(40, run=1, flip=True)
+    a, b = build_tables(60, seeds=(0, 1)), build_tables(40, run=1, flip=True)
     members = align_members({"a": a, "b": b})
-    assert members.recordings == tuple(r for k in a for r in a[k].recordings if int(r[1:]) < 40)
-    assert members.left_out[0] == "20 recordings of a that another member lacks."
-    assert "b was split otherwise than a" in members.left_out[1]
+    assert members.recordings == tuple(
+        r for fold in range(3) for r in a[fold, 0].recordings if int(r[1:]) < 40
+    )
+    assert members.left_out[0].startswith("Of a, what the others lack is left out: 20 recordings")
+    assert members.left_out[1].startswith("b was split otherwise")
     for m, tables in enumerate((a, b)):
+        seeds = sorted({seed for _, seed in tables})
         told = {
-            name: (row, table.primary[i])
-            for table in tables.values()
-            for i, (name, row) in enumerate(zip(table.recordings, table.probs, strict=True))
+            (name, seed): row
+            for (_, seed), table in tables.items()
+            for name, row in zip(table.recordings, table.probs, strict=True)
         }
         for i, name in enumerate(members.recordings):
-            np.testing.assert_array_equal(members.probs[m, i], told[name][0])
-            assert members.primary[i] == told[name][1]
-    assert members.fold.tolist() == sorted(members.fold.tolist())
-    back = members.fold_tables(1)
-    assert [n for t in back.values() for n in t.recordings] == list(members.recordings)
-    fewer = {k: replace(t, codes=("x", *CODES[1:])) for k, t in b.items()}
-    cut = align_members({"a": a, "b": fewer})
-    assert cut.codes == CODES[1:] and "1 class of a" in cut.left_out[0]
-    assert set(cut.primary) == {-1, 0, 1}
-    with pytest.raises(OutputsError, match="share no recordings"):
-        align_members({"a": a, "b": {k: replace(t, codes=tuple("wxyz")) for k, t in b.items()}})
+            mean = np.mean([told[name, seed] for seed in seeds], axis=0, dtype=float)
+            np.testing.assert_allclose(members.probs[m, i], mean, rtol=1e-6)
+            assert members.fold[i] == int(name[1:]) % 3
+    alone = align_members({"a": a})
+    assert len(alone.recordings) == 60 and alone.left_out == ()
     with pytest.raises(OutputsError, match="needs members"):
         align_members({})
+
+
+def test_a_run_that_shares_nothing_is_left_out() -> None:
+    a, b, far = build_tables(), build_tables(run=1), build_tables(run=2, codes=tuple("wxyz"))
+    some = align_members({"a": a, "far": far, "b": b})
+    assert some.names == ("a", "b") and "far is left out" in some.left_out[0]
+    one = align_members({"a": a, "far": far})
+    assert one.names == ("a",) and "nothing in common" in one.left_out[0]
 
 
 def test_labels_of_the_first_count() -> None:
     a, b = build_tables(), build_tables(run=1)
     only = {k: replace(t, targets=np.eye(4, dtype=bool)[t.primary]) for k, t in b.items()}
     members = align_members({"a": a, "b": only})
-    n = sum(int(t.targets.sum() - len(t.targets)) for t in a.values())
-    assert members.left_out == (f"{n} labels of b differ from those of a, which are what counts.",)
-    assert members.targets.sum() == 60 + n
+    assert members.targets.sum() == sum(int(t.targets.sum()) for t in a.values())
+    assert "b has other labels" in members.left_out[0]
 
 
 def test_rank_correlation_against_scipy() -> None:

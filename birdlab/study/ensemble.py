@@ -10,12 +10,12 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from birdlab.data.audit.sentences import count
-from birdlab.errors import OutputsError
+from birdlab.errors import DataError, OutputsError
 from birdlab.evaluate.metrics import padded_cmap
-from birdlab.evaluate.score import N_PAD, FoldTable
+from birdlab.evaluate.score import N_PAD
 from birdlab.study.ranking import Ranking, rank_arms
-from birdlab.study.species import FoldTables, pool_folds
+from birdlab.study.sharing import RunTables, share_tables
+from birdlab.study.species import FoldTables, mean_seeds, pool_folds
 
 Floats = npt.NDArray[np.float64]
 ENSEMBLE = "ensemble"
@@ -27,111 +27,53 @@ MIN_RANKED = 3
 class Members:
     """Runs on the recordings and classes that all of them have out-of-fold outputs of.
 
-    names: of the runs; fold: [R] of each recording, as the first run was split; primary: [R] the
-    column of its primary label, -1 for one that is no shared class; targets: [R, C]; probs:
-    [M, R, C] float32, the mean over the seeds of a run; left_out: what is not compared, in words.
+    names: of the runs; fold: [R] of each recording, as the first run was split, rising; targets:
+    [R, C]; probs: [M, R, C] float32, the mean over the seeds of a run; left_out: what is not
+    compared, and how runs of other folds and labels are, in words.
     """
 
     names: tuple[str, ...]
     recordings: tuple[str, ...]
     codes: tuple[str, ...]
     fold: npt.NDArray[np.int64]
-    primary: npt.NDArray[np.int64]
     targets: npt.NDArray[np.bool_]
     probs: npt.NDArray[np.float32]
     left_out: tuple[str, ...] = ()
 
-    def fold_tables(self, member: int) -> dict[tuple[int, int], FoldTable]:
-        """One member as a table per fold, as if it had one seed, 0."""
-        tables = {}
-        for fold in np.unique(self.fold).tolist():
-            rows = np.flatnonzero(self.fold == fold)
-            tables[fold, 0] = FoldTable(
-                tuple(self.recordings[row] for row in rows),
-                self.codes,
-                self.primary[rows],
-                self.targets[rows],
-                self.probs[member, rows],
-            )
-        return tables
-
 
 def align_members(runs: Mapping[str, FoldTables]) -> Members:
-    """The runs, by name, on what they share, in the order of the first.
+    """The runs, by name, on what they share with the first, each as the mean over its seeds.
 
     A prediction is always out of fold for the run that made it, so runs that were split otherwise
-    may be members; they are scored on the folds of the first, and where labels differ (one run
-    counts secondary labels and another does not) on the labels of the first. Raises OutputsError
-    for no run and for runs that share no recording or class.
+    may be members; they are scored on the folds and the labels of the first. A run that shares no
+    recording or no class is left out, as `left_out` says. Raises OutputsError for no run.
     """
     if not runs:
         raise OutputsError("an ensemble needs members")
-    pooled = {name: pool_folds(tables) for name, tables in runs.items()}
-    first = next(iter(runs))
-    recordings = _shared([table.recordings for table in pooled.values()])
-    codes = _shared([table.codes for table in pooled.values()])
-    if not recordings or not codes:
-        raise OutputsError("the runs share no recordings of the same classes", got=", ".join(runs))
-    cut = {name: _cut(table, recordings, codes) for name, table in pooled.items()}
-    targets = cut[first].targets
-    folds = {name: _folds_of(tables) for name, tables in runs.items()}
-    left_out = [words for name in runs for words in _left_out(name, pooled[name], cut[name])]
-    left_out += [
-        f"{name} was split otherwise than {first}; it is scored on the folds of {first}."
-        for name in runs
-        if any(folds[name][recording] != folds[first][recording] for recording in recordings)
-    ]
-    left_out += [
-        f"{count(int((table.targets != targets).sum()), 'label')} of {name} differ from those of "
-        f"{first}, which are what counts."
-        for name, table in cut.items()
-        if not np.array_equal(table.targets, targets)
-    ]
+    tables = {name: mean_seeds(own) for name, own in runs.items()}
+    left_out: tuple[str, ...] = ()
+    if len(tables) > 1:
+        try:
+            shared = share_tables([RunTables(name, own) for name, own in tables.items()])
+        except DataError as error:
+            tables = dict(list(tables.items())[:1])
+            left_out = (f"{error.what[0].upper()}{error.what[1:]}: {error.got}",)
+        else:
+            tables = {name: dict(own) for name, own in shared.tables.items()}
+            left_out = (*shared.left_out, *shared.notes)
+    pooled = {name: pool_folds(own) for name, own in tables.items()}
+    name, first = next(iter(pooled.items()))
     return Members(
-        tuple(runs),
-        recordings,
-        codes,
-        np.array([folds[first][recording] for recording in recordings]),
-        cut[first].primary,
-        targets,
-        np.stack([table.probs for table in cut.values()]),
-        tuple(left_out),
+        tuple(pooled),
+        first.recordings,
+        first.codes,
+        np.concatenate(
+            [np.full(len(table.recordings), fold) for (fold, _), table in tables[name].items()]
+        ),
+        first.targets,
+        np.stack([table.probs for table in pooled.values()]),
+        left_out,
     )
-
-
-def _shared(names: list[tuple[str, ...]]) -> tuple[str, ...]:
-    """The names that stand in every list, in the order of the first."""
-    common = set(names[0]).intersection(*names[1:])
-    return tuple(name for name in names[0] if name in common)
-
-
-def _cut(table: FoldTable, recordings: tuple[str, ...], codes: tuple[str, ...]) -> FoldTable:
-    """The table with these recordings and classes alone, in this order."""
-    place = {recording: i for i, recording in enumerate(table.recordings)}
-    rows = np.array([place[recording] for recording in recordings])
-    columns = np.array([table.codes.index(code) for code in codes])
-    column_of = np.full(len(table.codes), -1)
-    column_of[columns] = np.arange(len(codes))
-    cells = np.ix_(rows, columns)
-    return FoldTable(
-        recordings,
-        codes,
-        column_of[table.primary[rows]],
-        table.targets[cells],
-        table.probs[cells],
-    )
-
-
-def _folds_of(tables: FoldTables) -> dict[str, int]:
-    return {name: fold for (fold, _), table in tables.items() for name in table.recordings}
-
-
-def _left_out(name: str, all_of: FoldTable, cut: FoldTable) -> list[str]:
-    n = len(all_of.recordings) - len(cut.recordings)
-    classes = len(all_of.codes) - len(cut.codes)
-    more = [count(n, "recording")] if n else []
-    more += [count(classes, "class", "classes")] if classes else []
-    return [f"{' and '.join(more)} of {name} that another member lacks."] if more else []
 
 
 def correlate_members(members: Members) -> pd.DataFrame:

@@ -85,6 +85,7 @@ def build_ensemble_view(
             taken, options, NO_OUTPUTS, None, empty, empty, empty, (), tuple(left_out)
         )
     members = align_members(with_outputs)
+    taken = tuple(run for run in taken if names[run] in members.names)
     records = {names[run]: record(run) for run in taken}
     verdict, costs = judge_ensemble(members), table_costs(lab, records)
     weighed = weigh_members(members)

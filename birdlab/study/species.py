@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -32,53 +32,65 @@ class Confusions:
     matrix: pd.DataFrame
 
 
-def pool_folds(tables: FoldTables) -> FoldTable:
-    """All folds as one table: each recording once, its probability the mean over seeds.
+def mean_seeds(tables: FoldTables) -> dict[tuple[int, int], FoldTable]:
+    """The run as if it had one seed, 0, whose probabilities are the means over its seeds.
 
-    A probability is that of the models that did not train on the recording. Seeds must have
-    heard the same recordings; raises OutputsError where they did not, and for no table.
+    Raises OutputsError for no table, and where the seeds of a fold heard other recordings.
     """
     if not tables:
-        raise OutputsError("a run lacks cells, so there is nothing to pool")
-    parts = []
+        raise OutputsError("a run lacks cells, so there is nothing to study")
+    found = {}
     for fold in sorted({fold for fold, _ in tables}):
         seeds = [table for (f, _), table in sorted(tables.items()) if f == fold]
         first = seeds[0]
         if any(s.recordings != first.recordings or s.codes != first.codes for s in seeds):
             raise OutputsError("the seeds of a fold heard other recordings", where=f"fold {fold}")
-        mean = np.mean([s.probs for s in seeds], axis=0, dtype=np.float64).astype(np.float32)
-        parts.append((first, mean))
-    codes = parts[0][0].codes
-    if any(first.codes != codes for first, _ in parts):
+        mean = np.mean([s.probs for s in seeds], axis=0, dtype=np.float64)
+        found[fold, 0] = replace(first, probs=np.asarray(mean, np.float32))
+    return found
+
+
+def pool_folds(tables: FoldTables) -> FoldTable:
+    """All folds as one table: each recording once, its probability the mean over seeds.
+
+    A probability is that of the models that did not train on the recording. Raises OutputsError
+    as mean_seeds, and for folds of other classes.
+    """
+    folds = list(mean_seeds(tables).values())
+    if any(fold.codes != folds[0].codes for fold in folds):
         raise OutputsError("the folds of a run have other classes")
     return FoldTable(
-        tuple(name for first, _ in parts for name in first.recordings),
-        codes,
-        np.concatenate([first.primary for first, _ in parts]),
-        np.concatenate([first.targets for first, _ in parts]),
-        np.concatenate([mean for _, mean in parts]),
+        tuple(name for fold in folds for name in fold.recordings),
+        folds[0].codes,
+        np.concatenate([fold.primary for fold in folds]),
+        np.concatenate([fold.targets for fold in folds]),
+        np.concatenate([fold.probs for fold in folds]),
     )
 
 
 def score_species(tables: FoldTables) -> pd.DataFrame:
     """One row per class over pooled folds, in class order: code, support, ap, floor, above, auc.
 
-    Of the mean probability over seeds. ap: padded average precision; floor: what a constant
-    predictor gets, which is high for rare species; above: (ap - floor) / (1 - floor), 0 for a
-    constant and 1 for a perfect predictor; auc: ROC-AUC. A class without positives has support 0
+    ap: padded average precision, the mean over seeds; floor: what a constant predictor gets, which
+    is high for rare species; above: (ap - floor) / (1 - floor), 0 for a constant and 1 for a
+    perfect predictor; auc: ROC-AUC, the mean over seeds. A class without positives has support 0
     and NaN for the rest: its padded precision is 1 whatever the model says. Raises OutputsError as
     pool_folds.
     """
     pooled = pool_folds(tables)
     n = pooled.targets.sum(axis=0)
-    ap = class_average_precision(pooled.targets, pooled.probs, N_PAD)
+    seeds = [
+        pool_folds({key: table for key, table in tables.items() if key[1] == seed})
+        for seed in sorted({seed for _, seed in tables})
+    ]
+    ap = np.mean([class_average_precision(s.targets, s.probs, N_PAD) for s in seeds], axis=0)
     floor = padded_floor(n, len(pooled.recordings))
     scores = pd.DataFrame(
         {
             "ap": ap,
             "floor": floor,
             "above": (ap - floor) / np.where(floor < 1, 1 - floor, np.nan),
-            "auc": class_auc(pooled.targets, pooled.probs),
+            "auc": np.mean([class_auc(s.targets, s.probs) for s in seeds], axis=0),
         }
     )
     scores[n == 0] = np.nan

@@ -8,14 +8,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from birdlab.data.audit.sentences import count, name_some
-from birdlab.lab import Lab
-from birdlab.runtables import load_table, tables_folder
-from birdlab.study.ensemble import align_members
+from birdlab.study.arm_view import FOUND_Q, N_DRAWS
+from birdlab.study.sharing import RunTables, share_tables
 from birdlab.study.species import FoldTables
 from birdlab.study.species_differences import MIN_RECORDISTS, compare_species
-
-FOUND_Q = 0.05
-N_DRAWS = 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,14 +26,6 @@ class SpeciesChanges:
     sentences: tuple[str, ...]
 
 
-def load_recordists(lab: Lab, run: str) -> dict[str, str]:
-    """Who made each validation recording of a run, where its record says; empty for older ones."""
-    table = load_table(tables_folder(lab, run), "recordings")
-    if table.empty:
-        return {}
-    return dict(zip(table["recording"], table["recordist"], strict=True))
-
-
 def find_changes(
     name: str,
     own: FoldTables,
@@ -47,26 +35,24 @@ def find_changes(
 ) -> SpeciesChanges:
     """By how much the run `name` knows each species better than the other one.
 
-    Probabilities are means over the seeds that both have (over all of each where they share
-    none), on the recordings and classes that both have. Raises OutputsError where they share
-    nothing.
+    On the recordings, classes and seeds that both have; where they share no seed, on every seed of
+    one with every seed of the other. Raises DataError where they share nothing.
     """
-    seeds = {seed for _, seed in own} & {seed for _, seed in other}
-    sentences = [] if seeds else ["The runs share no seed: each counts with all of its own."]
-    pair = [
-        {key: table for key, table in tables.items() if not seeds or key[1] in seeds}
-        for tables in (other, own)
-    ]
-    members = align_members({other_name: pair[0], name: pair[1]})
+    shared = share_tables([RunTables(other_name, other), RunTables(name, own)])
+    pairs = shared.pairs(name)
     table = compare_species(
-        members.fold_tables(0), members.fold_tables(1), recordists, n_draws=N_DRAWS
+        {cell: pair[0] for cell, pair in pairs.items()},
+        {cell: pair[1] for cell, pair in pairs.items()},
+        recordists,
+        n_draws=N_DRAWS,
     )
+    sentences = [_found(name, other_name, table)]
     if not recordists:
         sentences.append(
             "The record does not say who made the recordings, so each counts as by a person of "
             "its own: intervals are narrower than they should be."
         )
-    return SpeciesChanges(table, (_found(name, other_name, table), *sentences, *members.left_out))
+    return SpeciesChanges(table, (*sentences, *shared.left_out, *shared.notes))
 
 
 def _found(name: str, other: str, table: pd.DataFrame) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from birdlab.data.audit.sentences import count, percent
+from birdlab.errors import DataError
 from birdlab.study.run_choice import (
     NO_OUTPUTS,
     alike,
@@ -88,7 +89,10 @@ def build_species_view(
     if not theirs:
         gone = f"The stored outputs of {names[other]} are gone, so nothing is compared."
         return replace(view, sentences=(gone,))
-    changes = find_changes(names[run], own, names[other], theirs, recordists(run))
+    try:
+        changes = find_changes(names[run], own, names[other], theirs, recordists(run))
+    except DataError as error:
+        return replace(view, sentences=(f"Nothing is compared: {error.what}.",))
     return replace(view, changes=changes, answer=f"{view.answer} {changes.sentences[0]}")
 
 
