@@ -23,8 +23,8 @@ METHOD = (
     "on the recording."
 )
 ALIKE = (
-    "Spearman's rank correlation of two members over the recordings of a fold, the mean over "
-    "species: the closer to 1, the less the second of them adds."
+    "Spearman's rank correlation of two members, numbered as above, over the recordings of a fold, "
+    "the mean over species: the closer to 1, the less the second of them adds."
 )
 
 

@@ -121,7 +121,8 @@ def build_static(source: LabSource) -> str:
 def _show(listener: Listener, wanted: State) -> Shown:
     choice = ListenChoice(wanted["run"], wanted["kind"], wanted["text"], wanted["file"])
     view = build_listening_view(listener.source.tables(), listener, choice)
-    return _shown(view, _player_part(view))
+    cut = [html.P(view.cut, className="soft")] if view.cut else []
+    return _shown(view, [*cut, *_player_part(view)])
 
 
 def _shown(view: ListeningView, player: list[Part]) -> Shown:

@@ -140,7 +140,7 @@ def _folds_gate(records: Mapping[str, Record]) -> Gate:
     return Gate(
         "all folds are finished",
         "not met" if lacking else "met",
-        "; ".join(told) or f"of {count(len(records), 'run')}",
+        "; ".join(told) or f"{len(records)} of {count(len(records), 'run')}",
         "all folds",
         commands,
     )

@@ -125,12 +125,11 @@ def _answer(members: Members, weighed: pd.DataFrame, verdict: Ranking | None) ->
     row = verdict.table[verdict.table["arm"] != verdict.base].iloc[0]
     gains = weighed.sort_values("gain", ascending=False)
     most, least = gains.iloc[0], gains.iloc[-1]
-    harm = "costs" if least["gain"] < 0 else "adds only"
     return (
         f"The mean of {len(members.names)} runs scores {row['mean']:.4f} {evidence}, "
         f"{row['delta']:+.4f} against its best member {verdict.base}: {row['verdict']}. "
-        f"{most['name']} adds most ({most['gain']:+.4f}), "
-        f"{least['name']} {harm} {abs(least['gain']):.4f}."
+        f"Most is gained by {most['name']} ({most['gain']:+.4f}), "
+        f"least by {least['name']} ({least['gain']:+.4f})."
     )
 
 
@@ -162,12 +161,9 @@ def get_correlation_info(members: Members) -> CorrelationInfo:
 def plot_correlation(info: CorrelationInfo) -> go.Figure:
     """The rank correlation of each two members, as colours and numbers.
 
-    Members are numbered to the right and named on the left, so that long names fit.
+    Members have the numbers of the table, so that ten of them fit a narrow page.
     """
-    n = len(info.names)
-    places = list(range(n))
-    labels = [f"{i + 1}  {html.escape(_short(name))}" for i, name in enumerate(info.names)]
-    both = [[f"{html.escape(a)}<br>{html.escape(b)}" for b in info.names] for a in info.names]
+    places = list(range(1, len(info.names) + 1))
     figure = go.Figure(
         go.Heatmap(
             x=places,
@@ -176,28 +172,32 @@ def plot_correlation(info: CorrelationInfo) -> go.Figure:
             zmin=0,
             zmax=1,
             colorscale="Cividis",
-            texttemplate="%{z:.2f}",
+            showscale=False,
+            text=[[_correlation_text(value) for value in row] for row in info.values],
+            texttemplate="%{text}",
             xgap=2,
             ygap=2,
-            customdata=both,
+            customdata=[
+                [f"{html.escape(a)}<br>{html.escape(b)}" for b in info.names] for a in info.names
+            ],
             hovertemplate="%{customdata}<br>%{z:.3f}<extra></extra>",
-            colorbar={"thickness": 12, "title": {"text": "ρ"}},
         )
     )
-    figure.update_xaxes(tickvals=places, ticktext=[str(i + 1) for i in places], side="top")
-    figure.update_yaxes(tickvals=places, ticktext=labels, autorange="reversed")
-    finish_figure(figure, height=120 + 44 * n)
+    figure.update_xaxes(tickvals=places, side="top")
+    figure.update_yaxes(tickvals=places, autorange="reversed")
+    finish_figure(figure, height=100 + 36 * len(places))
     return figure.update_yaxes(showgrid=False).update_xaxes(showgrid=False)
 
 
-def _short(name: str, most: int = 26) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"
+def _correlation_text(value: float) -> str:
+    return "" if value != value else f"{value:.2f}".replace("0.", ".")
 
 
 def members_words(view: EnsembleView) -> pd.DataFrame:
     """The members with what they score, add and cost, as a table to show."""
     table = view.members.merge(view.costs, on="name")
     columns: dict[str, Any] = {
+        "#": range(1, len(table) + 1),
         "member": table["name"],
         "alone": table["alone"].map("{:.4f}".format),
     }
@@ -205,9 +205,11 @@ def members_words(view: EnsembleView) -> pd.DataFrame:
         columns |= {
             "without it": table["without"].map("{:.4f}".format),
             "gain": table["gain"].map("{:+.4f}".format),
-            "lowest fold": table["gain_low"].map("{:+.4f}".format),
-            "highest fold": table["gain_high"].map("{:+.4f}".format),
-            "helps in folds": table["helps"],
+            "in its folds": [
+                f"{low:+.4f} to {high:+.4f}"
+                for low, high in zip(table["gain_low"], table["gain_high"], strict=True)
+            ],
+            "helps in": table["helps"],
         }
     columns |= {
         "models": table["models"],

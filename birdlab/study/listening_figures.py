@@ -15,7 +15,7 @@ from birdlab.study.spectrogram import Spectrogram
 
 INDENT = 0.12
 """Where in a window its dot stands: beside the number, as a share of the window."""
-TICKS_HZ = (250, 500, 1000, 2000, 4000, 8000, 16_000)
+TICKS_HZ = (500, 1000, 2000, 4000, 8000, 16_000)
 NUMBERS_UP_TO = 12
 """With more windows than this their probabilities are only colours, and numbers on hovering."""
 KNOWN = "● "

@@ -38,9 +38,9 @@ class ListenChoice:
 class ListeningView:
     """A file as shown: the choice made, what else there is, and what the models say of it.
 
-    files: what the drop-down offers, as label and value; table: species with what is shown of
-    them; sentences: what is to be known of it; audio: in words why there is no player, "" where
-    there is one.
+    files: what the drop-down offers, as label and value; cut: in words, where that is not all;
+    table: species with what is shown of them; sentences: what is to be known of it; audio: in words
+    why there is no player, "" where there is one.
     """
 
     choice: ListenChoice
@@ -52,6 +52,7 @@ class ListeningView:
     table: pd.DataFrame | None = None
     sentences: tuple[str, ...] = ()
     audio: str = ""
+    cut: str = ""
 
 
 class Reader(Protocol):
@@ -110,7 +111,9 @@ def build_listening_view(
         return replace(view, answer=f"None of {count(len(heard), 'file')} contains {text!r}.")
     if choice.file not in found[:MOST_FILES]:
         files.append({"label": labels[choice.file], "value": choice.file})
-    return _show_file(view, names[run], reader, heard[choice.file], len(found))
+    if len(found) > MOST_FILES:
+        view = replace(view, cut=f"The list holds the first {MOST_FILES} of {len(found):,} files.")
+    return _show_file(view, names[run], reader, heard[choice.file])
 
 
 def _nothing_heard(name: str, run: str, kind: str) -> str:
@@ -138,9 +141,7 @@ def _label_files(heard: Mapping[str, HeardFile], tables: FoldTables) -> dict[str
     return labels | {name: f"{name}: partly in training" for name in heard if name not in labels}
 
 
-def _show_file(
-    view: ListeningView, name: str, reader: Reader, file: HeardFile, n_found: int
-) -> ListeningView:
+def _show_file(view: ListeningView, name: str, reader: Reader, file: HeardFile) -> ListeningView:
     hearing = reader.hearing(view.choice.run, file)
     table = rank_species(hearing, SHOWN_SPECIES)
     sentences = [
@@ -156,8 +157,6 @@ def _show_file(
             sentences.append(f"No image of the sound: {error.what}.")
     if hearing.sound is not None and hearing.sound.credit:
         sentences.append(f"Recorded by {hearing.sound.credit}.")
-    if n_found > MOST_FILES:
-        sentences.append(f"The list holds the first {MOST_FILES} of {n_found:,} files.")
     return replace(
         view,
         answer=_answer(name, hearing, table),
