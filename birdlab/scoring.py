@@ -92,7 +92,7 @@ def score_together(
     if heard:
         scores |= score_soundscapes({s.key: s.heard for s in scored if s.heard})
     declared, of_cells = estimate_all(plan.spec.evaluate.estimators, evidence)
-    return declared | scores, [{**s.row, **of_cells.get(s.key, {})} for s in scored]
+    return scores | declared, [{**s.row, **of_cells.get(s.key, {})} for s in scored]
 
 
 def new_recordings(cells: Sequence[CellPlan]) -> dict[int, frozenset[str]]:
