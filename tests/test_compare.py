@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from crossed_simulations import simulate
 from typer.testing import CliRunner
 
 from birdlab.cli import app as cli
@@ -23,8 +23,10 @@ from birdlab.recorded import load_record, load_records
 from birdlab.run import run_experiment
 from birdlab.spec import load_spec
 from birdlab.study.compare import compare_runs, score_shared
+from birdlab.study.crossed import judge_crossed, mean_error
 from birdlab.study.rescoring import build_estimator, rescore_run
-from birdlab.study.sharing import RunTables, share_tables
+from birdlab.study.run_tables import RunTables
+from birdlab.study.sharing import share_tables
 from birdlab.tracking.evidence import load_evidence, load_fold_tables, load_recordists
 from birdlab.upkeep.foreign import import_foreign
 
@@ -75,11 +77,16 @@ def said_of(run: RunTables, recording: str, seed: int, code: str) -> float:
     return float(table.probs[row, table.codes.index(code)])
 
 
-def assert_held_out(shared: Mapping[Cell, FoldTable], run: RunTables) -> None:
-    for (_, seed), table in shared.items():
+def assert_held_out(tables: Iterable[tuple[int, FoldTable]], run: RunTables) -> None:
+    """Every prediction is that of the run's one model that had not heard the recording."""
+    for seed, table in tables:
         for row, name in enumerate(table.recordings):
             for column, code in enumerate(table.codes):
                 assert table.probs[row, column] == np.float32(said_of(run, name, seed, code))
+
+
+def by_seed(tables: Mapping[Cell, FoldTable]) -> list[tuple[int, FoldTable]]:
+    return [(seed, table) for (_, seed), table in tables.items()]
 
 
 def test_equal_runs_are_compared_as_they_are() -> None:
@@ -107,7 +114,7 @@ def test_only_what_all_have_is_compared_and_the_rest_is_named() -> None:
     assert "Of a, what the others lack is left out: 40 recordings, species rook, seed 1." in text
     assert "Of b, what the others lack is left out: 10 recordings, species owl." in text
     for run in (a, b, c):
-        assert_held_out(shared.tables[run.name], run)
+        assert_held_out(by_seed(shared.tables[run.name]), run)
     for table in shared.tables["b"].values():
         rows = [RECORDINGS.index(name) for name in table.recordings]
         assert np.array_equal(table.targets, TRUTH[rows][:, [0, 2]]), "of the base"
@@ -121,17 +128,97 @@ def test_folds_that_one_has_alone_are_left_out() -> None:
     assert "20 recordings, fold 2" in shared.left_out[0]
 
 
-def test_other_splits_are_put_on_the_folds_of_the_base() -> None:
-    """Several models of the other speak in a fold of the base, each of what it had not heard."""
+def test_other_splits_are_compared_where_one_model_of_each_speaks() -> None:
+    """A piece holds what a fold of each has in common; nobody had heard what they speak of."""
     a, b = made("a"), made("b", split=lambda i: i // 12)
-    shared = share_tables([a, b])
-    assert shared.folds == (0, 1, 2)
-    assert_held_out(shared.tables["b"], b)
+    shared = share_tables([a, b, made("c")])
+    assert (list(shared.tables), list(shared.crossed), shared.arms) == (
+        ["a", "c"],
+        ["b"],
+        ["c", "b"],
+    )
+    pieces = shared.crossed["b"]
+    assert sorted(pieces) == [(fold, own) for fold in range(3) for own in range(5)]
+    for (fold, own), pairs in pieces.items():
+        for seed, (base, arm) in pairs.items():
+            rows = [i for i in range(60) if (i % 3, i // 12) == (fold, own)]
+            assert base.recordings == arm.recordings == tuple(RECORDINGS[i] for i in rows)
+            assert np.array_equal(base.targets, TRUTH[rows])
+            assert np.array_equal(base.targets, arm.targets)
+            assert_held_out([(seed, base)], a)
+            assert_held_out([(seed, arm)], b)
     (note,) = shared.notes
-    assert "b was split otherwise" in note and "come from 5 models" in note
-    renumbered = share_tables([a, made("c", split=lambda i: 7 - i % 3)])
-    assert renumbered.notes == (), "the same folds under other numbers"
-    assert_held_out(renumbered.tables["c"], made("c", split=lambda i: 7 - i % 3))
+    assert "b was split otherwise" in note
+
+
+def test_folds_of_other_numbers_are_the_same_and_few_that_moved_are_left_out() -> None:
+    a, b = made("a"), made("b", split=lambda i: 7 - i % 3)
+    shared = share_tables([a, b])
+    assert (shared.crossed, shared.notes, shared.left_out) == ({}, (), ())
+    assert_held_out(by_seed(shared.tables["b"]), b)
+    moved = made("moved", split=lambda i: 0 if i in (1, 2, 4) else i % 3)
+    shared = share_tables([a, moved])
+    assert set(RECORDINGS) - set(shared.recordings) == {"r01", "r02", "r04"}
+    assert "3 recordings lie in another fold of moved: left out." in shared.left_out
+    assert_held_out(by_seed(shared.tables["moved"]), moved)
+
+
+def test_runs_of_other_folds_get_a_verdict_from_pieces() -> None:
+    a, rng = made("a"), np.random.default_rng(1)
+    splits = [rng.permutation(60) % 5 for _ in range(2)]
+    good = made("good", split=lambda i: splits[0][i], skill=0.8)
+    found = compare_runs([a, good, made("c", split=lambda i: splits[1][i])], {}, n_draws=20)
+    assert found.ranking is None
+    better, equal = found.crossed
+    assert (better.verdict, equal.verdict) == ("better", "undecided")
+    assert better.low > 0 > equal.low and better.n_folds == (3, 5)
+    pairs = found.shared.pairs("good").values()
+    deltas = [
+        padded_cmap(arm.targets, arm.probs) - padded_cmap(base.targets, base.probs)
+        for base, arm in pairs
+    ]
+    assert better.delta == pytest.approx(np.mean(deltas))
+    assert found.recordings["good"].delta == pytest.approx(better.delta)
+    assert "good: +" in better.sentence("a") and "3 by 5 folds" in better.sentence("a")
+
+
+def test_pieces_that_are_empty_or_few_give_no_verdict() -> None:
+    scores = np.random.default_rng(0).random((2, 4, 4))
+    holed = scores.copy()
+    holed[:, 1, 2] = np.nan
+    for base, arm, words in (
+        (*holed, "1 are empty"),
+        (*scores[:, :2], "no verdict under 3 folds"),
+    ):
+        said = judge_crossed("b", base, arm)
+        assert said.verdict == "no verdict" and words in said.sentence("a")
+        assert said.delta == pytest.approx(np.nanmean(arm) - np.nanmean(base))
+
+
+def test_the_error_of_a_mean_over_pieces() -> None:
+    """Against the variance of the mean itself, for rows, columns and rest of several sizes."""
+    rng, n = np.random.default_rng(0), 3000
+    for sds in ((0.01, 0.01, 0.01), (0.02, 0.0, 0.01), (0.0, 0.0, 0.02)):
+        rows, columns, rest = (
+            rng.normal(0, sd, size)
+            for sd, size in zip(sds, ((n, 5, 1), (n, 1, 4), (n, 5, 4)), strict=True)
+        )
+        tables = rows + columns + rest
+        true = sds[0] ** 2 / 5 + sds[1] ** 2 / 4 + sds[2] ** 2 / 20
+        assert tables.mean(axis=(1, 2)).var() == pytest.approx(true, rel=0.1)
+        squares = np.mean([mean_error(table)[0] ** 2 for table in tables])
+        assert true * 0.93 < squares < true * 1.6, "never below the truth on average"
+        false = np.mean([judge_crossed("b", 0 * table, table).p < 0.05 for table in tables])
+        assert false < 0.06, sds
+
+
+@pytest.mark.slow
+def test_equal_runs_of_other_folds_are_rarely_told_apart() -> None:
+    for level in (0.0, 1.0):
+        found = simulate(200, level, metric=build_estimator("padded_cmap"))
+        assert found["better"] + found["worse"] < 0.09
+        assert abs(found["delta"]) < 0.002
+    assert found["whole_worse"] > 0.2, "why pieces are needed"
 
 
 def test_a_recording_in_two_folds_is_refused() -> None:
@@ -147,6 +234,8 @@ def test_runs_without_a_common_seed_are_paired_by_fold_alone() -> None:
     assert not shared.paired and "share no seed" in shared.notes[0]
     pairs = shared.pairs("b")
     assert len(pairs) == 3 * 2 * 3
+    crossed = share_tables([a, made("c", seeds=(5, 6, 7), split=lambda i: i // 12)])
+    assert len(crossed.pairs("c")) == 15 * 2 * 3 and crossed.seeds("c") == list(range(6))
     scores = score_shared(shared, build_estimator("padded_cmap"))
     assert scores["seed"].unique().tolist() == [0]
     mean = np.mean([padded_cmap(t.targets, t.probs) for (f, _), t in b.tables.items() if f == 1])
@@ -296,8 +385,12 @@ def test_runs_of_a_lab_are_compared(several: Lab) -> None:
 
 
 def test_other_splits_of_a_lab_are_compared_in_words(several: Lab) -> None:
-    text = call(several, "compare", "three folds", "tiny")
-    assert re.search(r"tiny was split otherwise.* come from (1 to )?2 models", text)
+    text = call(several, "compare", "three folds", "tiny", "--draws", "0")
+    assert "tiny was split otherwise" in text and "of 3 by 2 folds" in text
+    assert "no verdict under 3 folds of each" in text or "are empty: no verdict" in text
+    assert "Species" not in text
+    found = json.loads(call(several, "compare", "three folds", "tiny", "--draws", "0", "--json"))
+    assert found["arms"] == [] and found["crossed"][0]["arm"] == "tiny"
 
 
 def test_a_run_without_outputs_is_refused_with_the_reason(several: Lab) -> None:

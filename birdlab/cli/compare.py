@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from birdlab.lab import Lab
     from birdlab.spec.estimators import EstimatorSpec
     from birdlab.study.compare import Comparison
+    from birdlab.study.noise import NoiseFloor
 
 SPECIES_SHOWN = ("code", "support", "ap_a", "ap_b", "delta", "low", "high", "q")
 
@@ -36,6 +37,9 @@ def compare(
         float, typer.Option(min=0, help="Smaller differences do not matter.")
     ] = 0.005,
     species: Annotated[int, typer.Option(min=0, help="So many species, both ways.")] = 5,
+    draws: Annotated[
+        int, typer.Option(min=0, help="Weightings of recordists; 0 leaves them and species out.")
+    ] = 1000,
     json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Compare runs on the recordings, classes, folds and seeds they share, from stored outputs.
@@ -50,7 +54,8 @@ def compare(
 
     lab = open_lab()
     named = [base, *runs] if base else runs
-    found = _compare(lab, named, build_estimator(metric, pad=pad), smallest_effect)
+    estimator = build_estimator(metric, pad=pad)
+    found = _compare(lab, named, estimator, smallest_effect, draws)
     if json_:
         typer.echo(json.dumps(_plain(*found), indent=1))
     else:
@@ -58,12 +63,12 @@ def compare(
 
 
 def _compare(
-    lab: Lab, named: list[str], metric: EstimatorSpec, smallest_effect: float
+    lab: Lab, named: list[str], metric: EstimatorSpec, smallest_effect: float, n_draws: int
 ) -> tuple[Comparison, dict[str, dict[str, Any]]]:
     """The comparison, and the record of each run by what it is called in it, the base first."""
     from birdlab.errors import ResolveError
-    from birdlab.study.compare import compare_runs
-    from birdlab.study.sharing import RunTables
+    from birdlab.study.compare import HEADLINE, compare_runs
+    from birdlab.study.run_tables import RunTables
     from birdlab.tracking.evidence import load_fold_tables, load_recordists
     from birdlab.tracking.resolve import resolve_run
 
@@ -79,16 +84,39 @@ def _compare(
     for record in called.values():
         recordists = load_recordists(lab, record) | recordists
     tables = [RunTables(name, load_fold_tables(lab, r)) for name, r in called.items()]
-    comparison = compare_runs(tables, recordists, metric=metric, smallest_effect=smallest_effect)
+    comparison = compare_runs(
+        tables,
+        recordists,
+        metric=metric,
+        smallest_effect=smallest_effect,
+        noise=_noise(lab, list(called.values())) if metric == HEADLINE else None,
+        n_draws=n_draws,
+    )
     return comparison, called
+
+
+def _noise(lab: Lab, records: list[dict[str, Any]]) -> NoiseFloor | None:
+    """The noise floor of the rows of the runs, None where they differ or none was measured."""
+    from birdlab.study.noise_file import load_noise
+
+    data = {(r["evaluation"]["rows_hash"], r["evaluation"]["classes_hash"]) for r in records}
+    return load_noise(lab, *data.pop()) if len(data) == 1 else None
 
 
 def _lines(found: Comparison, records: dict[str, dict[str, Any]], n_species: int) -> list[str]:
     from birdlab.cli.summaries import table_lines
 
-    lines = [*found.sentences, "", *table_lines(found.ranking), ""]
-    lines += [f"  {sentence}" for sentence in found.ranking.sentences]
-    lines += ["", "Over other recordings like these, by padded cmAP (the networks as they are):"]
+    lines = [*found.sentences]
+    if found.ranking is not None:
+        lines += ["", *table_lines(found.ranking), ""]
+        lines += [f"  {sentence}" for sentence in found.ranking.sentences]
+    if found.crossed:
+        lines += ["", *(f"  {said.sentence(found.shared.base)}" for said in found.crossed)]
+    if found.recordings:
+        lines += [
+            "",
+            "Over other recordings like these, by padded cmAP (the networks as they are):",
+        ]
     lines += [f"  {arm}: {said.sentence}" for arm, said in found.recordings.items()]
     for arm, table in found.species.items():
         lines += ["", *_species_lines(table, arm, found.shared.base, n_species)]
@@ -136,6 +164,10 @@ def _remarks(records: dict[str, dict[str, Any]]) -> list[str]:
 
 def _plain(found: Comparison, records: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The comparison as JSON takes it; null where there is no number."""
+    from dataclasses import asdict
+
+    import pandas as pd
+
     shared = found.shared
     return {
         "base": shared.base,
@@ -144,15 +176,20 @@ def _plain(found: Comparison, records: dict[str, dict[str, Any]]) -> dict[str, A
         "n_recordings": len(shared.recordings),
         "classes": list(shared.codes),
         "folds": list(shared.folds),
-        "seeds": {name: shared.seeds(name) for name in shared.tables},
+        "seeds": {name: shared.seeds(name) for name in (shared.base, *shared.arms)},
         "scores": _rows(found.scores),
-        "arms": _rows(found.ranking.table),
+        "arms": [] if found.ranking is None else _rows(found.ranking.table),
+        "crossed": _rows(pd.DataFrame([asdict(said) for said in found.crossed])),
         "recordings": {
             arm: {"delta": r.delta, "low": r.low, "high": r.high, "n_recordists": r.n_recordists}
             for arm, r in found.recordings.items()
         },
         "species": {arm: _rows(table) for arm, table in found.species.items()},
-        "sentences": [*found.sentences, *found.ranking.sentences],
+        "sentences": [
+            *found.sentences,
+            *(() if found.ranking is None else found.ranking.sentences),
+            *(said.sentence(shared.base) for said in found.crossed),
+        ],
         "left_out": [*shared.left_out, *_remarks(records)],
     }
 

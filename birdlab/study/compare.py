@@ -10,11 +10,14 @@ import pandas as pd
 
 from birdlab.errors import DataError
 from birdlab.evaluate.estimators import estimate, fold_means
-from birdlab.evaluate.evidence import Evidence
+from birdlab.evaluate.evidence import Cell, Evidence
 from birdlab.spec.estimators import EstimatorSpec, PaddedCmap
+from birdlab.study.crossed import CrossedVerdict, judge_crossed
+from birdlab.study.noise import NoiseFloor
 from birdlab.study.ranking import Ranking, rank_arms
 from birdlab.study.recordings import RecordingInterval, weigh_recordists
-from birdlab.study.sharing import RunTables, Shared, share_tables
+from birdlab.study.run_tables import RunTables
+from birdlab.study.sharing import Shared, share_tables
 from birdlab.study.species_differences import compare_species
 from birdlab.study.words import count_words
 
@@ -25,7 +28,8 @@ HEADLINE = PaddedCmap(name="padded_cmap")
 class Comparison:
     """What there is to say of several runs on the rows they share.
 
-    scores: arm, fold, seed, score of each cell; ranking: the verdicts on them; recordings: for each
+    scores: arm, fold, seed, score of each cell of the runs with the base's folds; ranking: the
+    verdicts on them, None without any; crossed: the verdicts on the others; recordings: for each
     arm how far its padded cmAP hangs on who was recorded; species: for each arm what
     `compare_species` says of it (a is the base); sentences: what was compared and how, in words.
     """
@@ -33,7 +37,8 @@ class Comparison:
     shared: Shared
     metric: str
     scores: pd.DataFrame
-    ranking: Ranking
+    ranking: Ranking | None
+    crossed: tuple[CrossedVerdict, ...]
     recordings: Mapping[str, RecordingInterval]
     species: Mapping[str, pd.DataFrame]
     sentences: tuple[str, ...]
@@ -45,20 +50,23 @@ def compare_runs(
     *,
     metric: EstimatorSpec = HEADLINE,
     smallest_effect: float = 0.005,
+    noise: NoiseFloor | None = None,
     n_draws: int = 1000,
     seed: int = 0,
 ) -> Comparison:
     """The first run as base against the others, on what they share.
 
     recordists: who made a recording, by its name; one that is not in it stands for itself. `metric`
-    is an estimator that is a mean over cells. Recordists are weighted `n_draws` times from `seed`.
-    Raises DataError for runs that share nothing or a metric without scores of cells.
+    is an estimator that is a mean over cells. Recordists are weighted `n_draws` times from `seed`;
+    with 0 there are no intervals over recordings and no species. `noise` is the noise floor of
+    these rows, where differences are to be shown in multiples of it. Raises DataError for runs that
+    share nothing or a metric without scores of cells.
     """
     shared = share_tables(runs)
     scores = score_shared(shared, metric)
-    arms = [name for name in shared.tables if name != shared.base]
+    several = len(shared.tables) > 1
     recordings, species = {}, {}
-    for arm in arms:
+    for arm in shared.arms if n_draws else []:
         pairs = shared.pairs(arm)
         recordings[arm] = weigh_recordists(pairs, recordists, n_draws=n_draws, seed=seed)
         base, other = ({cell: pair[i] for cell, pair in pairs.items()} for i in (0, 1))
@@ -67,11 +75,34 @@ def compare_runs(
         shared,
         metric.name,
         scores,
-        rank_arms(scores, base=shared.base, smallest_effect=smallest_effect),
+        rank_arms(scores, base=shared.base, smallest_effect=smallest_effect, noise=noise)
+        if several
+        else None,
+        tuple(_judge(shared, arm, metric) for arm in shared.crossed),
         recordings,
         species,
         (_what_is_shared(shared, metric.name), *shared.notes, *_unknown(shared, recordists)),
     )
+
+
+def _judge(shared: Shared, arm: str, metric: EstimatorSpec) -> CrossedVerdict:
+    """The verdict on a run that was split otherwise, from the scores of pieces."""
+    pieces = shared.crossed[arm]
+    rows, columns = (sorted({key[i] for key in pieces}) for i in (0, 1))
+    scores = np.full((2, len(rows), len(columns)), np.nan)
+    numbered = dict(enumerate(sorted(pieces)))
+    for side in (0, 1):
+        tables = {
+            (i, seed): pair[side]
+            for i, key in numbered.items()
+            for seed, pair in pieces[key].items()
+        }
+        cells = _cells_of(metric, Evidence(tables), arm)
+        for i, (fold, own) in numbered.items():
+            found = [score for (piece, _), score in cells.items() if piece == i]
+            if found:
+                scores[side, rows.index(fold), columns.index(own)] = np.mean(found)
+    return judge_crossed(arm, scores[0], scores[1], n_arms=len(shared.arms))
 
 
 def score_shared(shared: Shared, metric: EstimatorSpec) -> pd.DataFrame:
@@ -82,20 +113,25 @@ def score_shared(shared: Shared, metric: EstimatorSpec) -> pd.DataFrame:
     """
     rows = []
     for name, tables in shared.tables.items():
-        found = estimate(metric, Evidence(tables))
-        if not found.cells:
-            raise DataError(
-                f"{metric.name} gives no score for each fold and seed, so it cannot be compared",
-                where=name,
-                got=found.why or "it is no mean over folds",
-                expected="padded_cmap, macro_auc, cmap_min5 or another mean over folds",
-            )
-        cells = found.cells
+        cells = _cells_of(metric, Evidence(tables), name)
         if not shared.paired:
             folds = sorted({fold for fold, _ in cells})
             cells = {(f, 0): s for f, s in zip(folds, fold_means(cells), strict=True)}
         rows += [(name, fold, seed, score) for (fold, seed), score in sorted(cells.items())]
     return pd.DataFrame(rows, columns=["arm", "fold", "seed", "score"])
+
+
+def _cells_of(metric: EstimatorSpec, evidence: Evidence, name: str) -> Mapping[Cell, float]:
+    """The score of each cell; DataError for an estimator that gives none."""
+    found = estimate(metric, evidence)
+    if not found.cells:
+        raise DataError(
+            f"{metric.name} gives no score for each fold and seed, so it cannot be compared",
+            where=name,
+            got=found.why or "it is no mean over folds",
+            expected="padded_cmap, macro_auc, cmap_min5 or another mean over folds",
+        )
+    return found.cells
 
 
 def _what_is_shared(shared: Shared, metric: str) -> str:

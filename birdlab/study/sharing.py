@@ -2,59 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
 
 from birdlab.errors import DataError
 from birdlab.evaluate.evidence import Cell, FoldTable
+from birdlab.study.run_tables import Cut, RunTables, group_by
+from birdlab.study.splits import moved_recordings
 from birdlab.study.words import count_words, list_some
 
-
-@dataclass(frozen=True, eq=False)
-class RunTables:
-    """A run to compare: what it is called, and its held-out recordings by (fold, seed)."""
-
-    name: str
-    tables: Mapping[Cell, FoldTable]
-
-    @property
-    def seeds(self) -> list[int]:
-        """Its seeds in order."""
-        return sorted({seed for _, seed in self.tables})
-
-    def homes(self) -> dict[str, int]:
-        """The fold that holds each recording out, for recordings that every seed predicted.
-
-        Raises DataError for a recording that two folds hold out, also of two seeds.
-        """
-        found: dict[str, int] = {}
-        counts: dict[str, int] = {}
-        for (fold, _), table in self.tables.items():
-            for name in table.recordings:
-                if found.setdefault(name, fold) != fold:
-                    raise DataError(
-                        "a recording is held out by two folds of a run",
-                        where=f"{self.name}: {name}",
-                        got=f"folds {found[name]} and {fold}",
-                        fix="give each way to split a run of its own",
-                    )
-                counts[name] = counts.get(name, 0) + 1
-        return {name: fold for name, fold in found.items() if counts[name] == len(self.seeds)}
+Pair = tuple[FoldTable, FoldTable]
+Pieces = Mapping[tuple[int, int], Mapping[int, Pair]]
 
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """Several runs on the same rows: the folds are those of the base, the first of them.
+    """Several runs on the same recordings, classes and truth, the first of them the base.
 
-    tables: for each run, equal recordings, classes and truth in every (fold, seed). left_out: what
-    could not be compared, in words; notes: what is to be known of the pairing. Where the runs share
-    no seed, `paired` is False and each has the seeds of its own.
+    tables: of the base and each run with the same folds, by (fold, seed), equal rows in each.
+    crossed: of each run that was split otherwise, by (fold of the base, its own fold) and then by
+    seed, the tables of base and run where one model of each speaks. left_out: what could not be
+    compared, in words; notes: what is to be known of the pairing. Where the runs share no seed,
+    `paired` is False: a seed is then a number for one seed of the base with one of the run.
     """
 
     tables: Mapping[str, Mapping[Cell, FoldTable]]
+    crossed: Mapping[str, Pieces]
     folds: tuple[int, ...]
     recordings: tuple[str, ...]
     codes: tuple[str, ...]
@@ -67,33 +40,41 @@ class Shared:
         """The run that the others are compared with."""
         return next(iter(self.tables))
 
+    @property
+    def arms(self) -> list[str]:
+        """The others."""
+        return [*list(self.tables)[1:], *self.crossed]
+
     def seeds(self, name: str) -> list[int]:
         """The seeds of a run that are compared."""
+        if name in self.crossed:
+            return sorted({seed for pairs in self.crossed[name].values() for seed in pairs})
         return sorted({seed for _, seed in self.tables[name]})
 
-    def pairs(self, name: str) -> dict[Cell, tuple[FoldTable, FoldTable]]:
-        """The tables of base and run for each fold and seed.
-
-        Without a seed in common it is every seed of one with every seed of the other, numbered.
-        """
+    def pairs(self, name: str) -> dict[Cell, Pair]:
+        """The tables of base and run for each fold, or piece of it, and seed."""
+        if name in self.crossed:
+            pieces = [pairs for _, pairs in sorted(self.crossed[name].items())]
+            return {(i, s): pair for i, pairs in enumerate(pieces) for s, pair in pairs.items()}
         one, other = self.tables[self.base], self.tables[name]
         if self.paired:
             return {cell: (one[cell], other[cell]) for cell in one}
-        combined = [(a, b) for a in self.seeds(self.base) for b in self.seeds(name)]
+        both = [(a, b) for a in self.seeds(self.base) for b in self.seeds(name)]
         return {
             (fold, i): (one[fold, a], other[fold, b])
             for fold in self.folds
-            for i, (a, b) in enumerate(combined)
+            for i, (a, b) in enumerate(both)
         }
 
 
 def share_tables(runs: Sequence[RunTables]) -> Shared:
     """The runs cut down to what they share with the first of them, the base.
 
-    The truth is the base's. A prediction is only ever one of the run's models that had not heard
-    the recording; where a run was split otherwise, several of its models make up a fold of the
-    base. A run that has nothing in common with those before it is left out. Raises DataError for
-    fewer than two runs, names that occur twice, or no other run that shares anything.
+    The truth is the base's. A prediction is only ever that of the run's one model that had not
+    heard the recording. Where almost all recordings lie in the same folds, the few that moved are
+    left out; a run that was split otherwise is compared in pieces. A run that has nothing in common
+    with those before it is left out. Raises DataError for fewer than two runs, names that occur
+    twice, or no other run that shares anything.
     """
     names = [run.name for run in runs]
     if len(runs) < 2 or len(set(names)) < len(names):
@@ -102,83 +83,52 @@ def share_tables(runs: Sequence[RunTables]) -> Shared:
     kept, codes, recordings, left_out = _overlap(runs, homes)
     if len(kept) < 2:
         raise DataError("the runs have nothing in common to be compared on", got=" ".join(left_out))
-    base, home = kept[0], homes[kept[0].name]
     seeds = _shared_seeds(kept)
     left_out += _left_out(kept, homes, codes, recordings, seeds)
-    notes = [*_seed_notes(kept, seeds), *_split_notes(kept, homes, recordings)]
-    cut = {run.name: _Cut(run, homes[run.name], codes) for run in kept}
-    notes += _truth_notes(cut, recordings)
-    folds = sorted({home[name] for name in recordings})
-    tables: dict[str, dict[Cell, FoldTable]] = {run.name: {} for run in kept}
-    for fold in folds:
-        rows = [name for name in recordings if home[name] == fold]
-        truth = cut[base.name].truth(rows)
-        for run in kept:
-            for seed in seeds or run.seeds:
-                tables[run.name][fold, seed] = cut[run.name].table(rows, seed, *truth)
+    others, recordings, moved = _other_splits(kept, homes, recordings)
+    cut = {run.name: Cut(run, homes[run.name], codes) for run in kept}
+    notes = [*_seed_notes(kept, seeds), *_truth_notes(cut, recordings)]
+    notes += [_crossed_note(name, kept[0].name) for name in others]
+    first, home = cut[kept[0].name], homes[kept[0].name]
     return Shared(
-        tables,
-        tuple(folds),
+        _tables([c for name, c in cut.items() if name not in others], seeds, home, recordings),
+        {name: _pieces(first, cut[name], seeds, recordings) for name in others},
+        tuple(sorted({home[name] for name in recordings})),
         tuple(recordings),
         codes,
         bool(seeds),
-        tuple(left_out),
+        (*left_out, *moved),
         tuple(notes),
     )
 
 
-class _Cut:
-    """The rows of one run by name, whatever fold they are in, as columns of the shared classes."""
+def _tables(
+    cuts: Sequence[Cut], seeds: Sequence[int], home: Mapping[str, int], recordings: Sequence[str]
+) -> dict[str, dict[Cell, FoldTable]]:
+    """The tables of runs with the same folds, by the fold numbers of the first."""
+    tables: dict[str, dict[Cell, FoldTable]] = {cut.run.name: {} for cut in cuts}
+    for fold, rows in group_by(recordings, lambda name: home[name]).items():
+        truth = cuts[0].truth(rows)
+        for cut in cuts:
+            for seed in seeds or cut.run.seeds:
+                tables[cut.run.name][fold, seed] = cut.table(rows, seed, *truth)
+    return tables
 
-    def __init__(self, run: RunTables, home: Mapping[str, int], codes: tuple[str, ...]) -> None:
-        self.run, self.home, self.codes = run, home, codes
-        self.place = {
-            cell: {name: i for i, name in enumerate(table.recordings)}
-            for cell, table in run.tables.items()
+
+def _pieces(
+    base: Cut, arm: Cut, seeds: Sequence[int], recordings: Sequence[str]
+) -> dict[tuple[int, int], dict[int, Pair]]:
+    """The tables of base and arm for each pair of their folds that have recordings in common."""
+    both = [(a, b) for a in base.run.seeds for b in arm.run.seeds]
+    numbered = {s: (s, s) for s in seeds} if seeds else dict(enumerate(both))
+    pieces: dict[tuple[int, int], dict[int, Pair]] = {}
+    for key, rows in group_by(recordings, lambda n: (base.home[n], arm.home[n])).items():
+        truth = base.truth(rows)
+        pieces[key] = {
+            i: (base.table(rows, a, *truth), arm.table(rows, b, *truth))
+            for i, (a, b) in numbered.items()
         }
-        any_table = next(iter(run.tables.values()))
-        own = {code: i for i, code in enumerate(any_table.codes)}
-        self.columns = np.asarray([own[code] for code in codes], np.int64)
-        shared = {code: i for i, code in enumerate(codes)}
-        self.renumbered = np.asarray([shared.get(c, -1) for c in any_table.codes], np.int64)
-
-    def _rows(self, names: Sequence[str], seed: int) -> Iterator[tuple[FoldTable, list[int]]]:
-        """The tables that hold these recordings, with where each is in the list of names."""
-        by_fold: dict[int, list[int]] = {}
-        for i, name in enumerate(names):
-            by_fold.setdefault(self.home[name], []).append(i)
-        for fold, places in by_fold.items():
-            yield self.run.tables[fold, seed], places
-
-    def truth(self, names: Sequence[str]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-        """The targets [names, classes] and the primary class of each, -1 for one not shared."""
-        seed = self.run.seeds[0]
-        targets = np.zeros((len(names), len(self.codes)), bool)
-        primary = np.zeros(len(names), np.int64)
-        for table, places in self._rows(names, seed):
-            at = self._at(table, names, places, seed)
-            targets[places] = table.targets[at][:, self.columns]
-            primary[places] = self.renumbered[table.primary[at]]
-        return targets, primary
-
-    def table(
-        self,
-        names: Sequence[str],
-        seed: int,
-        targets: npt.NDArray[np.bool_],
-        primary: npt.NDArray[np.int64],
-    ) -> FoldTable:
-        """The predictions of one seed for these recordings, with a truth that is given."""
-        probs = np.zeros((len(names), len(self.codes)), np.float32)
-        for table, places in self._rows(names, seed):
-            probs[places] = table.probs[self._at(table, names, places, seed)][:, self.columns]
-        return FoldTable(tuple(names), self.codes, primary, targets, probs)
-
-    def _at(
-        self, table: FoldTable, names: Sequence[str], places: list[int], seed: int
-    ) -> list[int]:
-        where = self.place[self.home[names[places[0]]], seed]
-        return [where[names[i]] for i in places]
+    return pieces
 
 
 def _overlap(
@@ -249,32 +199,33 @@ def _seed_notes(runs: Sequence[RunTables], seeds: Sequence[int]) -> list[str]:
     ]
 
 
-def _split_notes(
-    runs: Sequence[RunTables],
-    homes: Mapping[str, Mapping[str, int]],
-    recordings: Sequence[str],
-) -> list[str]:
-    """How runs whose folds are not those of the base were put on them."""
-    base, notes = runs[0], []
+def _other_splits(
+    runs: Sequence[RunTables], homes: Mapping[str, Mapping[str, int]], recordings: list[str]
+) -> tuple[list[str], list[str], list[str]]:
+    """The runs that were split otherwise, the recordings that stay, and in words which moved."""
+    base, others, said = homes[runs[0].name], [], []
     for run in runs[1:]:
-        models: dict[int, set[int]] = {}
-        for name in recordings:
-            models.setdefault(homes[base.name][name], set()).add(homes[run.name][name])
-        several = sorted({len(found) for found in models.values()})
-        one_each = several == [1] and len(set.union(*models.values())) == len(models)
-        if one_each:
-            continue
-        count = f"{several[0]}" if len(several) == 1 else f"{several[0]} to {several[-1]}"
-        notes.append(
-            f"{run.name} was split otherwise. Every prediction is of a model that had not heard "
-            f"the recording, but in a fold of {base.name} those of {run.name} come from {count} "
-            "models. Their levels are ranked together, which can cost it some of its score; and "
-            "since a model speaks in several folds, these tell less apart than the verdict assumes."
-        )
-    return notes
+        moved = moved_recordings(base, homes[run.name], recordings)
+        if moved is None:
+            others.append(run.name)
+        elif moved:
+            gone = set(moved)
+            recordings = [name for name in recordings if name not in gone]
+            what = count_words(len(moved), "recording")
+            said.append(f"{what} lie in another fold of {run.name}: left out.")
+    return others, recordings, said
 
 
-def _truth_notes(cut: Mapping[str, _Cut], names: Sequence[str]) -> list[str]:
+def _crossed_note(name: str, base: str) -> str:
+    return (
+        f"{name} was split otherwise: in a fold of {base} its predictions come from several "
+        "models, each of which had not heard the recordings it speaks of. So that one model of "
+        "each is compared with one of the other, both are scored on the pieces that a fold of each "
+        "have in common. Scores of so few rows lie closer together than those of whole folds."
+    )
+
+
+def _truth_notes(cut: Mapping[str, Cut], names: Sequence[str]) -> list[str]:
     """How many labels of the others are not those of the base."""
     (base, first), *others = cut.items()
     truth, notes = first.truth(names)[0], []

@@ -1,0 +1,27 @@
+"""Whether two runs hold out the same recordings together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+ALMOST = 0.9
+"""From this share of recordings on, folds count as the same, and the others are left out."""
+
+
+def moved_recordings(
+    one: Mapping[str, int], other: Mapping[str, int], names: Sequence[str]
+) -> list[str] | None:
+    """The recordings whose fold in one split is not that of the rest in the other; None for
+    splits that differ in more than a tenth.
+
+    Folds of other numbers with the same recordings are the same. `one` and `other` have the fold
+    of each recording.
+    """
+    together = Counter((one[name], other[name]) for name in names)
+    match: dict[int, int] = {}
+    for (fold, own), _ in together.most_common():
+        if fold not in match and own not in match.values():
+            match[fold] = own
+    moved = [name for name in names if match.get(one[name]) != other[name]]
+    return moved if len(moved) <= (1 - ALMOST) * len(names) else None
