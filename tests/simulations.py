@@ -138,22 +138,26 @@ def found_share(verdicts: npt.NDArray[np.str_]) -> float:
     return float(np.isin(verdicts, ["better", "worse"]).any(axis=1).mean())
 
 
+def _seeds(n: int) -> str:
+    return "1 seed" if n == 1 else f"{n} seeds"
+
+
 def null_table(n: int = 5_000) -> list[str]:
     """Rows of a Markdown table: studies without an effect that find one (5 folds)."""
-    rows = ["| seeds | 1 arm | 3 arms | 10 arms | 10 arms, Dunnett |", "|---|---|---|---|---|"]
+    rows = ["| | 1 arm | 3 arms | 10 arms | 10 arms, Dunnett |", "|---|---|---|---|---|"]
     for seeds in (1, 2, 3, 5):
         shares = []
         for arms, method in ((1, "holm"), (3, "holm"), (10, "holm"), (10, "dunnett")):
             rng = np.random.default_rng(100 * seeds + arms)
             means = draw_scores(rng, n, [0.0] * (arms + 1), 5, seeds).mean(axis=-1)
             shares.append(found_share(judge_studies(means, method=method)))
-        rows.append(f"| {seeds} | " + " | ".join(f"{100 * s:.1f} %" for s in shares) + " |")
+        rows.append(f"| {_seeds(seeds)} | " + " | ".join(f"{100 * s:.1f} %" for s in shares) + " |")
     return rows
 
 
 def power_table(n: int = 5_000) -> list[str]:
     """Rows of a Markdown table: how often the difference is found that 80 % should find."""
-    rows = ["| seeds | 1 arm | 3 arms | 10 arms |", "|---|---|---|---|"]
+    rows = ["| | 1 arm | 3 arms | 10 arms |", "|---|---|---|---|"]
     for seeds in (1, 2, 3, 5):
         shares = []
         for arms in (1, 3, 10):
@@ -162,7 +166,7 @@ def power_table(n: int = 5_000) -> list[str]:
             scores = draw_scores(rng, n, [0.0, delta, *[0.0] * (arms - 1)], 5, seeds)
             verdicts = judge_studies(scores.mean(axis=-1))
             shares.append(float((verdicts[:, 0] == "better").mean()))
-        rows.append(f"| {seeds} | " + " | ".join(f"{100 * s:.1f} %" for s in shares) + " |")
+        rows.append(f"| {_seeds(seeds)} | " + " | ".join(f"{100 * s:.1f} %" for s in shares) + " |")
     return rows
 
 

@@ -431,6 +431,7 @@ def undecided(
 ) -> tuple[Contrast, Judgement]:
     se = residual_sd * np.sqrt(2 / 5)
     c = Contrast("x", 5, delta, se, df, 0, False, residual_sd, n_seeds, repeat_sd)
+    c = replace(c, repeat_df=44)
     return c, judge_holm([c], 0.05)["x"]
 
 
@@ -454,11 +455,19 @@ def test_the_seeds_that_are_missing_decide_in_eighty_percent() -> None:
 def test_where_no_number_of_seeds_suffices_it_takes_folds() -> None:
     c, judged = undecided(0.006, residual_sd=0.006, repeat_sd=0.001)
     assert more_seeds(c, judged, 0.001) == "needs more folds"
-    alone = replace(c, repeat_sd=float("nan"))
+    alone = replace(c, repeat_sd=float("nan"), repeat_df=0)
     assert more_seeds(alone, judged, 0.001).startswith("at least ")
     noise: NoiseFloor = assumed_noise(fold_arm_sd=0.006)
     assert more_seeds(alone, judged, 0.001, noise) == "needs more folds"
     assert "at least" not in more_seeds(alone, judged, 0.001, assumed_noise(fold_arm_sd=0.0))
+
+
+def test_folds_are_asked_for_only_where_chance_does_not_look_like_it() -> None:
+    """The part that seeds do not change is estimated as most of it, from few degrees of freedom."""
+    c, judged = undecided(0.006, residual_sd=0.006, repeat_sd=0.006, df=4)
+    assert more_seeds(replace(c, repeat_df=40), judged, 0.001).endswith("more seeds, or more folds")
+    many, judged = undecided(0.006, residual_sd=0.006, repeat_sd=0.006, df=200)
+    assert more_seeds(replace(many, repeat_df=400), judged, 0.001) == "needs more folds"
 
 
 def test_a_difference_of_nothing_is_decided_by_seeds_too() -> None:
@@ -483,6 +492,7 @@ def test_seeds_and_recipe_by_fold_are_told_apart_in_a_table() -> None:
         assert c.n_seeds == 3
         table = rank_arms(frame, base="0", smallest_effect=0.001).table
         undecided_arms = table["verdict"] == "undecided"
+        assert c.repeat_df == 11 * 5 * 2
         folds = table.loc[undecided_arms, "more_seeds"] == "needs more folds"
         assert folds.all() if fold_arm_sd else not folds.all()
         assert undecided_arms.any() and (table.loc[~undecided_arms, "more_seeds"] == "").all()

@@ -27,8 +27,9 @@ class Contrast:
 
     se and df: the standard error of `delta` and its degrees of freedom; residual_sd: the SD of one
     fold mean of one arm that neither arm nor fold explains; n_seeds: seeds of a fold (their
-    harmonic mean over folds); repeat_sd: the SD of one cell about its fold mean, NaN with one seed
-    or where the arm stands alone; own_sd: `residual_sd` as this arm and the base alone give it.
+    harmonic mean over folds); repeat_sd, repeat_df: the SD of one cell about its fold mean, NaN
+    (0) with one seed or where the arm stands alone; own_sd: `residual_sd` as this arm and the
+    base alone give it.
     """
 
     arm: str
@@ -41,6 +42,7 @@ class Contrast:
     residual_sd: float
     n_seeds: float = 1.0
     repeat_sd: float = float("nan")
+    repeat_df: int = 0
     own_sd: float = float("nan")
 
     def alone(self) -> Contrast:
@@ -86,8 +88,8 @@ class Block:
     base: int
     alike: frozenset[int]
     residual: tuple[float, int]
-    n_seeds: float
-    repeat_sd: float
+    n_seeds: float = 1.0
+    repeat: tuple[float, int] = (float("nan"), 0)
 
     def contrast(self, arm: str, left_out: int = 0) -> Contrast:
         """An arm of the block against its base."""
@@ -106,44 +108,35 @@ class Block:
             own,
             sd,
             self.n_seeds,
-            float("nan") if own else self.repeat_sd,
+            *((float("nan"), 0) if own else self.repeat),
             own_sd,
         )
 
 
-def build_block(
-    means: Floats,
-    names: Sequence[str],
-    base: str,
-    *,
-    n_seeds: float = 1.0,
-    repeat_sd: float = float("nan"),
-) -> Block:
+def build_block(means: Floats, names: Sequence[str], base: str) -> Block:
     """The block of arms whose fold means are `means` [arms, folds]."""
     rows = {arm: row for row, arm in enumerate(names)}
     alike = arms_of_equal_variance(means, keep=rows[base])
-    return Block(
-        means, rows, rows[base], frozenset(alike), residual(means[alike]), n_seeds, repeat_sd
-    )
+    return Block(means, rows, rows[base], frozenset(alike), residual(means[alike]))
 
 
 def _block_of_cells(cells: pd.DataFrame, base: str) -> Block:
     means = fold_means(cells)
     counts = cells.columns.get_level_values("fold").value_counts().to_numpy()
     n_seeds = round(float(len(counts) / (1 / counts).sum()), 6)
-    block = build_block(means.to_numpy(), list(means.index), base, n_seeds=n_seeds)
-    return replace(block, repeat_sd=_repeat_sd(cells.iloc[sorted(block.alike)]))
+    block = build_block(means.to_numpy(), list(means.index), base)
+    return replace(block, n_seeds=n_seeds, repeat=_repeat(cells.iloc[sorted(block.alike)]))
 
 
-def _repeat_sd(cells: pd.DataFrame) -> float:
-    """The SD of a cell about the mean of its fold, without what a (fold, seed) gives all arms."""
+def _repeat(cells: pd.DataFrame) -> tuple[float, int]:
+    """The SD of a cell about its fold's mean, without what a (fold, seed) gives all arms."""
     folds = cells.columns.get_level_values("fold")
     df = (len(cells) - 1) * (cells.shape[1] - folds.nunique())
     if df == 0:
-        return float("nan")
+        return float("nan"), 0
     paired = (cells - cells.mean()).T
     rest = (paired - paired.groupby(level="fold").transform("mean")).to_numpy()
-    return float(np.sqrt((rest**2).sum() / df))
+    return float(np.sqrt((rest**2).sum() / df)), df
 
 
 def residual(means: Floats) -> tuple[float, int]:

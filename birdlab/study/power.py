@@ -63,30 +63,50 @@ def more_seeds(
     Its true difference is taken to be the one seen, its folds and the other arms to stay.
     "needs more folds" where no number of seeds suffices, since a recipe that likes a fold likes it
     with every seed. That part of the variance is known from several seeds, or from the noise
-    floor; where it is not, it is taken as none and the number is called a lower bound.
+    floor. Where nothing tells it, it is taken as none and the number is called a lower bound; so it
+    is where it would take folds, yet chance alone could look like that part (F test, 5 %).
     """
-    fold_arm, known = _fold_arm_variance(c, noise)
+
+    def count(fold_arm: float) -> str:
+        return _count_seeds(c, judged, smallest_effect, fold_arm)
+
+    fold_arm, shown = _fold_arm_variance(c, noise)
+    if np.isnan(fold_arm):
+        return _at_least(count(0.0))
+    words = count(fold_arm)
+    if words == MORE_FOLDS and not shown:
+        return f"{_at_least(count(0.0))}, or more folds"
+    return words
+
+
+def _count_seeds(c: Contrast, judged: Judgement, smallest_effect: float, fold_arm: float) -> str:
     first = int(c.n_seeds) + 1
     seeds = np.arange(first, MOST_SEEDS + first)
     rest = c.residual_sd**2 - fold_arm
     variance = fold_arm + rest * c.n_seeds / np.r_[seeds, np.inf]
     se = np.sqrt(2 * variance / c.n_folds)
     chance = chance_to_decide(c.delta, se, c.df, judged.critical, judged.narrow, smallest_effect)
-    if chance[-1] < POWER:
-        return MORE_FOLDS
     enough = np.flatnonzero(chance[:-1] >= POWER)
-    least = "" if known else "at least "
-    if not len(enough):
-        return f"over {MOST_SEEDS} more seeds"
-    n = math.ceil(seeds[enough[0]] - c.n_seeds)
-    return f"{least}{n} more seed{'s' if n > 1 else ''}"
+    if len(enough):
+        n = math.ceil(seeds[enough[0]] - c.n_seeds)
+        return f"{n} more seed{'s' if n > 1 else ''}"
+    return f"over {MOST_SEEDS} more seeds" if chance[-1] >= POWER else MORE_FOLDS
+
+
+def _at_least(words: str) -> str:
+    return words if words.startswith("over") else f"at least {words}"
 
 
 def _fold_arm_variance(c: Contrast, noise: NoiseFloor | None) -> tuple[float, bool]:
-    """The variance of a fold mean that seeds do not change, and whether anything tells it."""
+    """The variance of a fold mean that seeds do not change, NaN where nothing tells it.
+
+    And whether it is shown to be there.
+    """
     whole = c.residual_sd**2
-    if not np.isnan(c.repeat_sd):
-        return max(whole - c.repeat_sd**2 / c.n_seeds, 0.0), True
+    if c.repeat_df:
+        by_seeds = c.repeat_sd**2 / c.n_seeds
+        p = special.fdtrc(c.df, c.repeat_df, whole / by_seeds) if by_seeds else 0.0
+        return max(whole - by_seeds, 0.0), bool(p < 0.05)
     if noise is not None and noise.fold_arm is not None:
-        return min(noise.fold_arm.sd**2, whole), True
-    return 0.0, False
+        return min(noise.fold_arm.sd**2, whole), noise.fold_arm.low > 0
+    return float("nan"), False
