@@ -35,6 +35,7 @@ PER_WINDOW = "labels per window"
 IN_TIME = "labels in time, marked on the windows that hold them"
 OF_FILE = "primary and secondary labels of the whole recording"
 NO_LABELS = "no labels"
+WHOLE = "the whole file"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class Hearing:
     probability; n_models: how many models it is the mean of; truth: [W, C], or None where nothing
     is known; spans: labels in time, (code, start_s, end_s); primary and secondary: labels of a
     recording; known: in words, where the truth comes from; sound: the audio file, None where no
-    data set of the lab names it.
+    data set of the lab names it; whole: the one window stands for all of the file, as in a foreign
+    run, which has one probability of a file.
     """
 
     file: HeardFile
@@ -74,6 +76,7 @@ class Hearing:
     secondary: tuple[str, ...]
     known: str
     sound: SoundFile | None
+    whole: bool = False
 
 
 def list_heard(lab: Lab, record: Mapping[str, Any], kind: Kind) -> dict[str, HeardFile]:
@@ -158,6 +161,7 @@ def load_hearing(
         secondary,
         known,
         sound,
+        whole=is_foreign(record),
     )
 
 
@@ -246,7 +250,12 @@ def rank_species(hearing: Hearing, most: int = 8) -> pd.DataFrame:
         {
             "code": [hearing.codes[c] for c in shown],
             "highest": highest[shown].astype(float),
-            "at": [f"{hearing.start_s[at[c]]:g} to {hearing.end_s[at[c]]:g} s" for c in shown],
+            "at": [
+                WHOLE
+                if hearing.whole
+                else f"{hearing.start_s[at[c]]:g} to {hearing.end_s[at[c]]:g} s"
+                for c in shown
+            ],
             "true": [_true_words(hearing, c) for c in shown],
         }
     )

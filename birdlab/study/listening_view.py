@@ -148,6 +148,10 @@ def _show_file(view: ListeningView, name: str, reader: Reader, file: HeardFile) 
         f"Each window is the mean of {_models(hearing)}.",
         f"What is known to be there: {hearing.known}.",
     ]
+    if hearing.whole:
+        sentences.append(
+            "A foreign run has one probability of a whole file, drawn over its first window."
+        )
     audio, spectrogram = _lacks_audio(reader, hearing), None
     if hearing.sound is not None and not audio:
         try:
@@ -190,7 +194,8 @@ def _models(hearing: Hearing) -> str:
 
 def _answer(name: str, hearing: Hearing, table: pd.DataFrame) -> str:
     top = table.iloc[0]
-    where = f"{hearing.file.name}: {top['highest']:.2f} at {top['at']}"
+    when = "" if hearing.whole else f" at {top['at']}"
+    where = f"{hearing.file.name}: {top['highest']:.2f}{when}"
     heard = f"{name} hears {top['code']} most in {where}"
     if hearing.truth is None:
         return f"{heard}. Nobody has said what is in it."
