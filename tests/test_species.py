@@ -125,6 +125,8 @@ def test_runs_are_compared_on_the_seeds_and_recordings_that_both_have() -> None:
     assert "share no seed" in " ".join(none.sentences)
     fewer = find_changes("a", build_tables(40), "b", build_tables(60), {})
     assert any("20 recordings" in sentence for sentence in fewer.sentences)
+    crossed = find_changes("a", build_tables(60), "b", build_tables(60, run=1, flip=True), {})
+    assert crossed.table["support"].sum() == pool_folds(build_tables(60)).targets.sum()
     labels = sum(int(table.targets.sum()) for table in build_tables(40).values())
     assert fewer.table["support"].sum() == labels
 

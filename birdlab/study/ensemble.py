@@ -14,7 +14,8 @@ from birdlab.errors import DataError, OutputsError
 from birdlab.evaluate.metrics import padded_cmap
 from birdlab.evaluate.score import N_PAD
 from birdlab.study.ranking import Ranking, rank_arms
-from birdlab.study.sharing import RunTables, share_tables
+from birdlab.study.run_tables import RunTables
+from birdlab.study.sharing import share_tables
 from birdlab.study.species import FoldTables, mean_seeds, pool_folds
 
 Floats = npt.NDArray[np.float64]
@@ -27,9 +28,9 @@ MIN_RANKED = 3
 class Members:
     """Runs on the recordings and classes that all of them have out-of-fold outputs of.
 
-    names: of the runs; fold: [R] of each recording, as the first run was split, rising; targets:
+    names: of the runs; fold: [R] of each recording, rising; targets:
     [R, C]; probs: [M, R, C] float32, the mean over the seeds of a run; left_out: what is not
-    compared, and how runs of other folds and labels are, in words.
+    compared, and whose labels are others, in words.
     """
 
     names: tuple[str, ...]
@@ -44,36 +45,49 @@ class Members:
 def align_members(runs: Mapping[str, FoldTables]) -> Members:
     """The runs, by name, on what they share with the first, each as the mean over its seeds.
 
-    A prediction is always out of fold for the run that made it, so runs that were split otherwise
-    may be members; they are scored on the folds and the labels of the first. A run that shares no
-    recording or no class is left out, as `left_out` says. Raises OutputsError for no run.
+    The labels are those of the first. A run that shares no recording or no class is left out, and
+    so is one that was split otherwise, since a fold of the ensemble would mix several of its
+    models; `left_out` says so. Raises OutputsError for no run.
     """
     if not runs:
         raise OutputsError("an ensemble needs members")
     tables = {name: mean_seeds(own) for name, own in runs.items()}
-    left_out: tuple[str, ...] = ()
-    if len(tables) > 1:
-        try:
-            shared = share_tables([RunTables(name, own) for name, own in tables.items()])
-        except DataError as error:
-            tables = dict(list(tables.items())[:1])
-            left_out = (f"{error.what[0].upper()}{error.what[1:]}: {error.got}",)
-        else:
-            tables = {name: dict(own) for name, own in shared.tables.items()}
-            left_out = (*shared.left_out, *shared.notes)
-    pooled = {name: pool_folds(own) for name, own in tables.items()}
+    shared, left_out = _share(tables)
+    pooled = {name: pool_folds(own) for name, own in shared.items()}
     name, first = next(iter(pooled.items()))
     return Members(
         tuple(pooled),
         first.recordings,
         first.codes,
         np.concatenate(
-            [np.full(len(table.recordings), fold) for (fold, _), table in tables[name].items()]
+            [np.full(len(table.recordings), fold) for (fold, _), table in shared[name].items()]
         ),
         first.targets,
         np.stack([table.probs for table in pooled.values()]),
         left_out,
     )
+
+
+def _share(runs: Mapping[str, FoldTables]) -> tuple[Mapping[str, FoldTables], tuple[str, ...]]:
+    """The runs cut down to what they share, the first always among them, and what is left out."""
+    if len(runs) < 2:
+        return runs, ()
+    try:
+        shared = share_tables([RunTables(name, own) for name, own in runs.items()])
+    except DataError as error:
+        first = dict(list(runs.items())[:1])
+        return first, (f"{error.what[0].upper()}{error.what[1:]}: {error.got}",)
+    if shared.crossed:  # without them the others may share more
+        kept, left_out = _share({n: own for n, own in runs.items() if n not in shared.crossed})
+        return kept, (
+            *(
+                f"{name} is left out: it was split otherwise than {shared.base}, so several of its "
+                "models would speak in one fold."
+                for name in shared.crossed
+            ),
+            *left_out,
+        )
+    return shared.tables, (*shared.left_out, *shared.notes)
 
 
 def correlate_members(members: Members) -> pd.DataFrame:

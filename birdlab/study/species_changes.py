@@ -9,7 +9,8 @@ import pandas as pd
 
 from birdlab.data.audit.sentences import count, name_some
 from birdlab.study.arm_view import FOUND_Q, N_DRAWS
-from birdlab.study.sharing import RunTables, share_tables
+from birdlab.study.run_tables import RunTables
+from birdlab.study.sharing import share_tables
 from birdlab.study.species import FoldTables
 from birdlab.study.species_differences import MIN_RECORDISTS, compare_species
 
