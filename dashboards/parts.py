@@ -82,7 +82,8 @@ def choice_part(
     box = dcc.Dropdown(
         id=name, clearable=clearable, searchable=searchable, multi=several, placeholder=none
     )
-    return html.Div([html.Label(label, htmlFor=name), box])
+    parts = [html.Label(label, htmlFor=name), box]
+    return html.Div(parts, role="group", **{"aria-label": label})
 
 
 def text_part(label: str, name: str, *, placeholder: str = "") -> html.Div:
@@ -96,6 +97,7 @@ def page_part(page: str, question: str, controls: Sequence[Part]) -> html.Div:
     return html.Div(
         [
             dcc.Location(id=f"{page}-url", refresh=False),
+            dcc.Store(id=f"{page}-opened"),
             html.H1(question),
             html.P(id=f"{page}-answer", className="answer", role="status"),
             html.Div(list(controls), className="controls"),

@@ -7,8 +7,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dash import Dash, Input, Output, ctx, html, no_update
+from dash.dependencies import State as Held
+from dash.exceptions import PreventUpdate
 
 from dashboards.parts import Part, read_query, write_query
+
+COMPLETE_ADDRESS = """query => {
+  if (query && query !== location.search) {
+    history.replaceState(history.state, '', location.pathname + query);
+    dispatchEvent(new CustomEvent('_dashprivate_pushstate'));
+  }
+  return dash_clientside.no_update;
+}"""
+"""Writes the whole state into the address of a page that was opened, as no step of its own."""
 
 Options = Sequence[str] | Sequence[Mapping[str, str]]
 State = Mapping[str, str]
@@ -51,6 +62,7 @@ def follow_url(
     @app.callback(  # type: ignore[untyped-decorator]
         output={
             "search": Output(f"{page}-url", "search"),
+            "opened": Output(f"{page}-opened", "data"),
             "answer": Output(f"{page}-answer", "children"),
             "content": Output(f"{page}-content", "children"),
             "values": {name: Output(box, "value") for name, box in boxes.items()},
@@ -59,17 +71,21 @@ def follow_url(
         inputs={
             "search": Input(f"{page}-url", "search"),
             "values": {name: Input(box, "value") for name, box in boxes.items()},
+            "known": Held(f"{page}-opened", "data"),
         },
     )
-    def fill(search: str | None, values: Mapping[str, Any]) -> dict[str, Any]:
+    def fill(search: str | None, values: Mapping[str, Any], known: str | None) -> dict[str, Any]:
         opened = ctx.triggered_id in (None, f"{page}-url")
+        if opened and known and read_query(search) == read_query(known):
+            raise PreventUpdate  # the address was completed, and is that of what is shown
         wanted = read_query(search) if opened else {k: _joined(v) for k, v in values.items()}
         shown = show({name: wanted.get(name, "") for name in controls})
         query = write_query(shown.state)
-        # An unchanged URL is not written again: each write is a step of the back button.
-        unchanged = ctx.triggered_id is None or read_query(search) == read_query(query)
+        # Each written URL is a step of the back button, so that of an opened page is replaced.
+        unchanged = opened or read_query(search) == read_query(query)
         return {
             "search": no_update if unchanged else query,
+            "opened": query if opened else "",
             "answer": shown.answer,
             "content": list(shown.content),
             "values": {
@@ -78,6 +94,13 @@ def follow_url(
             },
             "options": {name: shown.options[name] for name in drop_downs},
         }
+
+    app.clientside_callback(
+        COMPLETE_ADDRESS,
+        Output(f"{page}-opened", "clear_data"),
+        Input(f"{page}-opened", "data"),
+        prevent_initial_call=True,
+    )
 
 
 def section_part(title: str, shown: Shown) -> html.Section:

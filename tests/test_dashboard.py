@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from browsing import (
 )
 from conftest import TINY_SPEC
 from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
 from test_ablation_view import build_outputs, build_sweep
 from test_study_tables import build_synthetic
 from werkzeug.serving import make_server
@@ -32,6 +34,7 @@ from birdlab.errors import LabError, LedgerError
 from birdlab.evaluate.score import FoldTable
 from birdlab.spec import load_spec
 from birdlab.study.tables import StudyTables
+from dashboards import cv_lb
 from dashboards.app import PAGES, build_app, export_static, serve
 
 
@@ -152,6 +155,28 @@ def test_tables_and_figures_are_saved(
     assert complaints(browser) == []
 
 
+def build_request(page: str, controls: tuple[str, ...], texts: set[str]) -> dict[str, Any]:
+    """What the browser asks when a page of `follow_url` opens."""
+    values = [{"id": f"{page}-{name}", "property": "value"} for name in controls]
+    search = {"id": f"{page}-url", "property": "search", "value": ""}
+    outputs = [
+        {"id": f"{page}-url", "property": "search"},
+        {"id": f"{page}-opened", "property": "data"},
+        {"id": f"{page}-answer", "property": "children"},
+        {"id": f"{page}-content", "property": "children"},
+        *values,
+        *({"id": f"{page}-{n}", "property": "options"} for n in controls if n not in texts),
+    ]
+    named = "...".join(f"{output['id']}.{output['property']}" for output in outputs)
+    return {
+        "output": f"..{named}..",
+        "outputs": outputs,
+        "inputs": [search, *values],
+        "state": [{"id": f"{page}-opened", "property": "data"}],
+        "changedPropIds": [],
+    }
+
+
 class SweepSource(MadeSource):
     """The synthetic sweep with its record, stored outputs, curves and specs."""
 
@@ -211,8 +236,12 @@ def test_the_url_holds_the_state(browser: Any, address: str) -> None:
     browser.get(f"{address}/cv-lb?lb=private&cv=cv/macro_auc&runs=run")
     assert wait(browser, f"{SAID}?.includes('private padded_cmap')")
     assert wait(browser, "document.querySelector('.xtitle')?.textContent === 'cv/macro_auc'")
+    assert "cv=cv%2Fmacro_auc&like=" in browser.execute_script("return location.search")
     browser.get(f"{address}/cv-lb?lb=nothing&metric=none")
     assert wait(browser, f"{SAID}?.includes('public padded_cmap')")
+    assert wait(browser, "location.search.startsWith('?lb=public&')")
+    browser.back()
+    assert wait(browser, f"{SAID}?.includes('private padded_cmap')"), "one step back is enough"
     assert complaints(browser) == []
 
 
@@ -267,3 +296,53 @@ def test_the_export_opens_without_a_network(browser: Any, tmp_path: Path) -> Non
         fetched = browser.execute_script(f"return {entries}")
         assert [name for name in fetched if name.startswith("http")] == []
     assert complaints(browser) == []
+
+
+@pytest.mark.browser
+def test_the_keyboard_reaches_everything(browser: Any, address: str) -> None:
+    """The skip link is first and seen; every control and button can be reached, and used."""
+    browser.get(f"{address}/cv-lb")
+    assert wait(browser, f"{N_POINTS} === 24 && document.querySelector('#cv-lb-study table')")
+    keys, focused = ActionChains(browser), "document.activeElement"
+    keys.send_keys(Keys.TAB).perform()
+    assert browser.execute_script(f"return {focused}.textContent") == "Skip to the content"
+    assert browser.execute_script(f"return {focused}.getBoundingClientRect().left") >= 0
+    reached: list[str] = []
+    for _ in range(60):
+        ActionChains(browser).send_keys(Keys.TAB).perform()
+        reached.append(
+            browser.execute_script(
+                f"return [{focused}.id, {focused}.getAttribute('aria-label'), "
+                f"{focused}.textContent].find(t => t)"
+            )
+        )
+        outline = browser.execute_script(f"return getComputedStyle({focused}).outlineStyle")
+        assert outline != "none", reached[-1]
+        if reached[-1] == "Save runs as CSV":
+            break
+    assert {page.TITLE for page in PAGES} <= set(reached)
+    assert {"cv-lb-lb", "cv-lb-band", "cv-lb-runs", "Save CV and leaderboard as SVG"} <= set(
+        reached
+    )
+    assert reached[-2:] == ["Table: runs", "Save runs as CSV"]
+    browser.execute_script("document.querySelector('#cv-lb-band').focus()")
+    ActionChains(browser).send_keys(Keys.ENTER).perform()
+    assert wait(browser, f"{focused}.value === 'top half by CV'")
+    ActionChains(browser).send_keys(Keys.SPACE).perform()
+    assert wait(browser, "location.search.includes('band=top+half')")
+    assert complaints(browser) == []
+
+
+def test_2000_runs_send_what_can_be_looked_at() -> None:
+    """The first hundred rows and one point per run: no page grows with what nobody reads."""
+    tables = build_synthetic(2000)
+    client = build_app(MadeSource(lambda: tables)).server.test_client()
+    page = build_request("cv-lb", cv_lb.CONTROLS, texts={"runs"})
+    answer = client.post("/_dash-update-component", json=page, headers={"Host": "localhost"})
+    assert answer.status_code == 200 and len(answer.data) < 1_500_000
+    content = answer.json["response"]["cv-lb-content"]["children"]
+    sent = json.dumps(content)
+    assert sent.count('"type": "Tr"') == 101
+    assert "The first 100 of 2000 rows. The CSV has all." in sent
+    (saved,) = set(re.findall(r'"data-csv": "((?:[^"\\]|\\.)*)"', sent))
+    assert len(json.loads(f'"{saved}"').splitlines()) == 2001

@@ -105,12 +105,13 @@ def plot_cv_lb(info: CvLbInfo) -> go.Figure:
         hoverinfo="skip",
     )
     names = sorted(set(info.groups), key=lambda name: (name == OTHERS, -info.groups.count(name)))
-    for place, name in enumerate(names):
+    for place, (name, label) in enumerate(zip(names, label_rows(names), strict=True)):
         at = [i for i, group in enumerate(info.groups) if group == name]
-        figure.add_trace(_points(info, at, name, place))
+        colour = GREY if name == OTHERS else COLOURS[place % len(COLOURS)]
+        figure.add_trace(_points(info, at, label or "runs", place, colour))
     figure.update_xaxes(title=html.escape(info.cv_label))
     figure.update_yaxes(title=html.escape(info.lb_label))
-    return finish_figure(figure, height=460)
+    return finish_figure(figure, height=440 + 20 * len(names))
 
 
 def get_rank_info(pairs: pd.DataFrame) -> RankInfo:
@@ -219,15 +220,14 @@ def plot_estimators(comparison: EstimatorComparison) -> go.Figure:
     return finish_figure(figure, height=110 + 34 * len(labels))
 
 
-def _points(info: CvLbInfo, at: Sequence[int], name: str, place: int) -> go.Scatter:
+def _points(info: CvLbInfo, at: Sequence[int], label: str, place: int, colour: str) -> go.Scatter:
     cv = np.array([info.cv[i] for i in at])
     low, high = (np.array([values[i] for i in at]) for values in (info.fold_low, info.fold_high))
-    colour = GREY if name == OTHERS else COLOURS[place % len(COLOURS)]
     return go.Scatter(
         x=cv.tolist(),
         y=[info.lb[i] for i in at],
         mode="markers",
-        name=html.escape(name) or "runs",
+        name=label,
         text=escape_all([info.names[i] for i in at]),
         marker={
             "color": colour,
