@@ -99,22 +99,15 @@ def rank_arms(
     described = _describe(cells)
     rows = [{**described[chosen], **_BASE_ROW}]
     for arm, c in contrasts.items():
-        verdict = decide(c, judged.get(arm), smallest_effect, alpha)
-        row = {**described[arm], "delta": c.delta, **_said(judged.get(arm), own.get(arm))}
-        row |= {
-            "verdict": verdict,
-            "noise_share": noise_share(c),
-            **dict(zip(("nb_low", "nb_high"), on_new_data(c, n_split), strict=True)),
-        }
-        undecided = verdict == "undecided"
-        row["more_seeds"] = more_seeds(c, judged[arm], smallest_effect, noise) if undecided else ""
-        row["noise_multiples"] = _multiples(c, noise)
-        rows.append(row)
-    table = (
-        pd.DataFrame(rows)[list(COLUMNS)]
-        .sort_values("delta", ascending=False, kind="stable")
-        .reset_index(drop=True)
-    )
+        said = judged.get(arm)
+        verdict = decide(c, said, smallest_effect, alpha)
+        seeds = ""
+        if said is not None and verdict == "undecided":
+            seeds = more_seeds(c, said, smallest_effect, noise)
+        more = {"verdict": verdict, "more_seeds": seeds, "noise_multiples": _multiples(c, noise)}
+        rows.append({**described[arm], **_compared(c, said, own.get(arm), n_split), **more})
+    table = pd.DataFrame(rows)[list(COLUMNS)]
+    table = table.sort_values("delta", ascending=False, kind="stable").reset_index(drop=True)
     residual_sd, detectable = _detectable(tested, alpha, method, len(cells))
     sentences = arm_sentences(table, contrasts, chosen, smallest_effect)
     sentences += method_sentences(contrasts, chosen, method, detectable, noise)
@@ -137,12 +130,16 @@ _BASE_ROW: dict[str, object] = {
 }
 
 
-def _said(judged: Judgement | None, own: Judgement | None) -> dict[str, float]:
-    """The intervals and p of an arm, NaN where nothing was judged."""
-    names = ("low", "high", "p", "low90", "high90")
-    said = {name: NAN if judged is None else getattr(judged, name) for name in names}
+def _compared(
+    c: Contrast, judged: Judgement | None, own: Judgement | None, n_split: int
+) -> dict[str, object]:
+    """The difference of an arm with all its intervals, NaN where nothing was judged."""
+    said: dict[str, object] = {"delta": c.delta, "noise_share": noise_share(c)}
+    for name in ("low", "high", "p", "low90", "high90"):
+        said[name] = NAN if judged is None else getattr(judged, name)
     for name in ("low", "high", "p"):
         said[f"own_{name}"] = NAN if own is None else getattr(own, name)
+    said["nb_low"], said["nb_high"] = on_new_data(c, n_split)
     return said
 
 
