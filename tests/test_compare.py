@@ -24,6 +24,8 @@ from birdlab.run import run_experiment
 from birdlab.spec import load_spec
 from birdlab.study.compare import compare_runs, score_shared
 from birdlab.study.crossed import judge_crossed, mean_error
+from birdlab.study.noise import estimate_noise
+from birdlab.study.noise_file import save_noise
 from birdlab.study.rescoring import build_estimator, rescore_run
 from birdlab.study.run_tables import RunTables
 from birdlab.study.sharing import share_tables
@@ -382,6 +384,17 @@ def test_runs_of_a_lab_are_compared(several: Lab) -> None:
     text = call(several, "compare", "blend", "tiny", "--base", "tiny", "--pad", "1")
     assert "padded_cmap_pad1 on 24 recordings and 4 species" in text
     assert "no verdict under 3 folds" in text
+
+
+def test_differences_are_shown_in_multiples_of_a_measured_noise(several: Lab) -> None:
+    cells = [(fold, seed, fold + seed % 2) for fold in (0, 1) for seed in (0, 1, 2)]
+    noise = estimate_noise(pd.DataFrame(cells, columns=["fold", "seed", "score"]))
+    path = save_noise(several, record_of(several, "tiny"), noise)
+    for metric, known in (("padded_cmap", True), ("macro_auc", False)):
+        words = ("compare", "tiny", "blend", "--metric", metric, "--draws", "0", "--json")
+        arms = {arm["arm"]: arm for arm in json.loads(call(several, *words))["arms"]}
+        assert (arms["blend"]["noise_multiples"] is not None) == known
+    path.unlink()
 
 
 def test_other_splits_of_a_lab_are_compared_in_words(several: Lab) -> None:
