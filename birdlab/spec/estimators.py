@@ -37,9 +37,10 @@ class EstimatorSpec(Spec):
     def _name_itself(cls, raw: Any) -> Any:
         if not isinstance(raw, Mapping):
             return raw
-        defaults = {name: field.default for name, field in cls.model_fields.items()}
-        if raw.get("name", defaults["kind"]) != defaults["kind"]:
+        kind = cls.model_fields["kind"].default
+        if raw.get("name", kind) != kind:
             return raw
+        defaults = {name: field.default for name, field in cls.model_fields.items()}
         return {**raw, "name": cls.title({**defaults, **raw})}
 
     @classmethod
