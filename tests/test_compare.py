@@ -397,6 +397,18 @@ def test_differences_are_shown_in_multiples_of_a_measured_noise(several: Lab) ->
     path.unlink()
 
 
+def test_a_foreign_run_has_the_estimators_of_its_like(several: Lab) -> None:
+    own, theirs = record_of(several, "tiny"), record_of(several, "theirs")
+    assert theirs["estimators"] == own["estimators"]
+    lacking = set(own["scores"]) - set(theirs["scores"])
+    assert {name for name in lacking if not name.endswith("_apart")} == {
+        "cv/padded_cmap_new_recordists"
+    }, "its training rows are not known"
+    for cell in theirs["cells"]:
+        assert 0 < cell["padded_cmap_pad1"] < cell["padded_cmap"]
+    assert load_recordists(several, theirs) == load_recordists(several, own)
+
+
 def test_other_splits_of_a_lab_are_compared_in_words(several: Lab) -> None:
     text = call(several, "compare", "three folds", "tiny", "--draws", "0")
     assert "tiny was split otherwise" in text and "of 3 by 2 folds" in text

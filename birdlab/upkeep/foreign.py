@@ -17,13 +17,15 @@ import pyarrow as pa
 
 from birdlab.cellfiles import CARD
 from birdlab.errors import DataError
+from birdlab.evaluate.estimators import Evidence, estimate_all
 from birdlab.evaluate.outputs import StoredOutputs, save_outputs
 from birdlab.evaluate.predictor import WindowOutputs
-from birdlab.evaluate.score import FoldTable, fold_table, score_fold, score_run
+from birdlab.evaluate.score import FoldTable, fold_table, score_evidence, score_fold
 from birdlab.lab import Lab, write_whole
 from birdlab.plan import Plan
 from birdlab.record import environment
 from birdlab.recorded import AS_IS
+from birdlab.runtables import save_tables, tables_folder
 from birdlab.spec.identity import SPEC_ID_CHARS, digest
 
 _KEYS = ("recording", "fold", "seed")
@@ -43,8 +45,9 @@ def import_foreign(
 
     oof: a Parquet or CSV table with a row per recording (and seed): `recording` as the lab names
     it, `fold`, `seed` (0 when it is left out), and one column of probabilities per class of the
-    plan. Truth comes from the plan, `like` is its run. Scores compare with those of that run when
-    every fold holds the same recordings. The ONNX file is kept for later, and not looked into.
+    plan. Truth and estimators come from the plan, `like` is its run. Scores compare with those of
+    that run when every fold holds the same recordings. The ONNX file is kept for later, and not
+    looked into.
     Raises DataError for a table that does not fit.
     """
     table = _check_table(plan, _read(oof), str(oof))
@@ -67,6 +70,7 @@ def import_foreign(
         kept = {"file": onnx.name, "sha256": hashlib.sha256(onnx.read_bytes()).hexdigest()}
     said = {"oof": oof.name, "like": like, "onnx": kept, "secondary": plan.spec.evaluate.secondary}
     record = _record(plan, run, name, project, cells, tables) | {"foreign": said}
+    save_tables(tables_folder(lab, run), {"recordings": _recordings(plan, table)})
     write_whole(lab.runs / f"{run}.json", json.dumps(record, indent=1))
     return record
 
@@ -149,6 +153,15 @@ def _stored(plan: Plan, rows: pd.DataFrame) -> StoredOutputs:
     return StoredOutputs(windows, labels)
 
 
+def _recordings(plan: Plan, table: pd.DataFrame) -> pd.DataFrame:
+    """The recordings of the table with the fold they are in and who made them, by the plan."""
+    rows = plan.rows
+    columns = {"recording": rows.names, "recordist": rows.recordists}
+    known = pd.DataFrame(columns).assign(primary_label=rows.table["primary_label"].to_numpy())
+    held = table[["recording", "fold"]].drop_duplicates("recording")
+    return held.merge(known, on="recording")[["recording", "fold", "recordist", "primary_label"]]
+
+
 def _rows_id(plan: Plan, fold: int, rows: pd.DataFrame) -> str:
     """The rows' name: that of the plan's fold where it holds the same recordings."""
     names = set(rows["recording"])
@@ -191,6 +204,8 @@ def _record(
 ) -> dict[str, Any]:
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     by_fold = {cell["fold"]: cell["n_rows"] for cell in cells}
+    estimators, evidence = plan.spec.evaluate.estimators, Evidence(tables)
+    declared, of_cells = estimate_all(estimators, evidence)
     return {
         "spec_id": run,
         "name": name,
@@ -199,10 +214,11 @@ def _record(
         "sweeps": {},
         "created_at": now,
         "updated_at": now,
-        "scores": score_run(tables),
+        "scores": score_evidence(evidence) | declared,
+        "estimators": [estimator.name for estimator in estimators],
         "chosen": "",
         "stopped_at": "",
-        "cells": cells,
+        "cells": [{**cell, **of_cells[cell["fold"], cell["seed"]]} for cell in cells],
         "evaluation": {
             "metric": "padded_cmap",
             "folds": sorted(by_fold),
