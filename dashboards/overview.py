@@ -61,7 +61,7 @@ def _lay_out_activity(activity: Activity) -> list[Part]:
 def _lay_out_runs(found: Overview) -> list[Part]:
     if found.best.empty:
         return _titled("Newest runs", found.newest, "newest")
-    figure = plot_progress(found.progress, metric="padded cmAP")
+    figure = plot_progress(found.progress, metric=found.metric)
     return [
         html.H2("Best so far"),
         figure_part(figure, "overview-progress", title="best so far"),

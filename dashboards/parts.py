@@ -57,7 +57,13 @@ def figure_part(figure: Any, name: str, *, title: str = "") -> html.Figure:
     The graph has the id `name`, so that callbacks can listen to clicks.
     """
     label = title or name.replace("_", " ").replace("-", " ")
-    graph = dcc.Graph(id=name, figure=figure, config={"displayModeBar": False}, responsive=True)
+    graph = dcc.Graph(
+        id=name,
+        figure=figure,
+        config={"displayModeBar": False},
+        responsive=True,
+        style={"height": f"{figure.layout.height or 450}px"},
+    )
     buttons = [_save_button(kind, name, label) for kind in FORMATS]
     return html.Figure(
         [graph, html.Div(buttons, className="saves")], **{"aria-label": f"Figure: {label}"}

@@ -21,6 +21,7 @@ from dashboards.static import html_of
 PATH, FILE, TITLE = "/sweeps", "sweeps.html", "Sweeps"
 QUESTION = "Which settings matter, and what did the search and the race do?"
 METRIC = "padded cmAP"
+SHOWN_ARMS = 50
 SPREAD = "Bars: lowest to highest fold, seeds averaged. Circles: every fold and seed."
 MIXED = "The arms differ in other settings as well, so nothing is drawn between them."
 ALL_AT_ONCE = "A line is an arm: what it takes of each setting, and at the right its score."
@@ -70,13 +71,16 @@ def _view_of(source: LabSource, name: str) -> SweepView:
 
 
 def _lay_out(view: SweepView, name: str) -> list[Part]:
+    n = len(view.table)
+    more = f"The best {SHOWN_ARMS} of {n} arms. The CSV has all." if n > SHOWN_ARMS else ""
     return [
         html.P(view.question),
         *_lay_out_responses(view),
         *_lay_out_search(view),
         *_lay_out_race(view),
         html.H2("Arms"),
-        table_part(view.table, f"{name}-arms", title="arms"),
+        table_part(view.table.head(SHOWN_ARMS), f"{name}-arms", title="arms", data=view.table),
+        *([html.P(more, className="soft")] if more else []),
         *list_part("What failed", view.failed),
     ]
 
@@ -122,5 +126,7 @@ def _lay_out_race(view: SweepView) -> list[Part]:
         html.H2("Race"),
         figure_part(plot_rounds(view.rounds), "sweeps-race", title="race"),
         html.Ul([html.Li(sentence) for sentence in view.race], className="soft"),
-        table_part(view.rounds.table, "rounds", title="rounds of the race"),
+        table_part(
+            view.rounds.table.head(SHOWN_ARMS), "rounds", title="rounds", data=view.rounds.table
+        ),
     ]

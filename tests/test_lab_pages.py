@@ -235,13 +235,22 @@ def test_only_runs_that_compare_are_ranked_together() -> None:
     lab = Lab(Path("no-such-lab"))
     activity = read_activity(lab)
     found = build_overview(tables, activity, lab)
-    assert found.best["runs"].tolist() == [20, 4] and found.best["padded cmAP"].iloc[1] == 0.99
+    assert found.best["runs"].tolist() == [20, 4] and found.best["cv/padded_cmap"].iloc[1] == 0.99
     assert "of the largest of 2 sets that compare" in found.answer and len(found.progress) == 20
     small = build_overview(tables, activity, lab, "small")
     assert small.project == "small" and "Best of 4 runs" in small.answer
     assert build_overview(tables, activity, lab, "none such").project == ""
     empty = StudyTables(tables.runs.iloc[:0], tables.cells.iloc[:0], tables.ledger)
     assert "begin with birdlab run" in build_overview(empty, activity, lab).answer
+
+
+def test_a_lab_that_holds_only_the_history_of_a_ledger_has_a_best_run() -> None:
+    tables = build_synthetic(6)
+    tables.runs["cv/padded_cmap"] = float("nan")
+    lab = Lab(Path("no-such-lab"))
+    found = build_overview(tables, read_activity(lab), lab)
+    assert found.metric == "cv/padded_cmap_pooled" and "floor" not in found.best
+    assert "padded_cmap_pooled 0." in found.answer and len(found.progress) == 6
 
 
 def test_pages_of_2000_runs_are_built_in_time() -> None:

@@ -30,7 +30,7 @@ from birdlab.study.markdown import document_markdown, escape_markdown
 from birdlab.study.race_rounds import get_rounds
 from birdlab.study.ranking import rank_arms
 from birdlab.study.recipe_words import describe_part
-from birdlab.study.run_report import RunReportInfo, build_run_document
+from birdlab.study.run_report import RunReportInfo, build_run_document, describe_run
 from birdlab.study.svg import draw_svg
 from birdlab.study.svg_scales import build_scale, linear_ticks, log_ticks
 from birdlab.study.sweep_figures import (
@@ -389,6 +389,31 @@ def test_evidence_and_environment_come_from_the_records() -> None:
         "3.11.7",
         "2026-01-02",
     ]
+
+
+def test_a_run_of_another_origin_has_a_report() -> None:
+    record = {
+        "spec_id": "0123456789ab",
+        "name": "exp1",
+        "delta": {},
+        "spec": None,
+        "scores": {"cv/macro_auc": 0.9, "cv/floor": None},
+        "cells": [],
+        "evaluation": {
+            "folds": [0, 1],
+            "seeds": [0],
+            "n_rows": 0,
+            "n_classes": 0,
+            "rows_hash": "r",
+            "classes_hash": "c",
+        },
+        "created_at": "2026-01-02",
+    }
+    document = build_run_document(describe_run(record, pd.DataFrame(), pd.DataFrame()))
+    assert document.answer == "cv/macro_auc 0.9000."
+    titles = [section.title for section in document.sections]
+    assert titles == ["Scores", "How much evidence", "Where it ran, and on what"]
+    assert "2 folds, 1 seed." in document_html(document)
 
 
 def test_a_part_of_a_recipe_is_a_line() -> None:

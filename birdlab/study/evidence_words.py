@@ -29,6 +29,7 @@ def evidence_sentences(runs: Sequence[Record], stopped: Sequence[Record] = ()) -
         _span([e["n_rows"] for e in evaluations], "recording"),
         _span([e["n_classes"] for e in evaluations], "class", "es"),
     ]
+    counts = [text for text in counts if not text.startswith("0 ")]  # lines of a ledger have none
     floors = [run["scores"].get("cv/floor") for run in runs]
     known = [float(f) for f in floors if f is not None]
     said = [f"Each arm: {', '.join(counts)}." if len(runs) > 1 else f"{', '.join(counts)}."]

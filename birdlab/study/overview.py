@@ -11,10 +11,11 @@ from birdlab.durations import in_time
 from birdlab.lab import Lab
 from birdlab.recorded import load_json
 from birdlab.study.activity import Activity, when_words
-from birdlab.study.tables import COMPARABLE, StudyTables
+from birdlab.study.tables import COMPARABLE, FLOORS, StudyTables, cv_columns
 from birdlab.study.words import count_words
 
 SCORE = "cv/padded_cmap"
+"""What is shown where any run has it; else another CV score that runs have."""
 NEWEST = 50
 """How many runs are listed."""
 
@@ -23,12 +24,14 @@ NEWEST = 50
 class Overview:
     """A lab as its first page shows it.
 
-    `best`: for each set of runs that compare, the largest first: project, recordings, classes,
-    folds, runs, best, score, floor, run. `progress`: at, score, best, name of the runs of the
-    largest set in the order of time. `cost`: hardware, cells, hours; `saved`: a sentence on cells
-    that were not trained again. `newest`: runs, the newest first.
+    `metric`: the CV score that is shown. `best`: for each set of runs that compare, the largest
+    first: project, recordings, classes, folds, runs, best, score, floor, run. `progress`: at,
+    score, best, name of the runs of the largest set in the order of time. `cost`: hardware, cells,
+    hours; `saved`: a sentence on cells that were not trained again. `newest`: runs, the newest
+    first.
     """
 
+    metric: str
     project: str
     projects: list[str]
     answer: str
@@ -48,30 +51,34 @@ def build_overview(
     project = project if project in projects else ""
     runs = tables.runs[tables.runs["project"] == project] if project else tables.runs
     cells = tables.cells[tables.cells["run"].isin(runs["run"])]
-    best, groups = _best(runs)
-    progress = _progress(groups[0]) if groups else pd.DataFrame()
+    metric = next((name for name in (SCORE, *cv_columns(runs)) if runs[name].notna().any()), SCORE)
+    best, groups = _best(runs, metric)
+    progress = _progress(groups[0], metric) if groups else pd.DataFrame()
     cost, saved = _cost(cells, lab, everything=not project)
     return Overview(
+        metric,
         project,
         projects,
-        " ".join(filter(None, (activity.sentence, _best_sentence(best), _cost_sentence(cost)))),
+        " ".join(
+            filter(None, (activity.sentence, _best_sentence(best, metric), _cost_sentence(cost)))
+        ),
         best,
         progress,
         cost,
         saved,
-        _newest(runs),
+        _newest(runs, metric),
         activity,
     )
 
 
-def _best(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
+def _best(runs: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
     """The best run of each set of runs that compare, and the sets, the largest first."""
-    scored = runs[runs[SCORE].notna()]
+    scored = runs[runs[metric].notna()]
     groups = [group for _, group in scored.groupby(list(COMPARABLE), sort=False)]
     groups.sort(key=len, reverse=True)
     rows = []
     for group in groups:
-        best = group.loc[group[SCORE].idxmax()]
+        best = group.loc[group[metric].idxmax()]
         rows.append(
             {
                 "project": ", ".join(sorted(set(group["project"]))),
@@ -80,22 +87,22 @@ def _best(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
                 "folds": best["n_folds"],
                 "runs": len(group),
                 "best": best["name"] or best["run"],
-                "padded cmAP": best[SCORE],
-                "floor": best["floor"],
+                metric: best[metric],
+                **({"floor": best[FLOORS[metric]]} if metric in FLOORS else {}),
                 "run": best["run"],
             }
         )
     return pd.DataFrame(rows), groups
 
 
-def _progress(group: pd.DataFrame) -> pd.DataFrame:
+def _progress(group: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Each run of a set and the best until then, in the order of time."""
     ordered = group.sort_values("created_at", kind="stable")
     return pd.DataFrame(
         {
             "at": [str(at) for at in ordered["created_at"]],
-            "score": ordered[SCORE].to_numpy(),
-            "best": ordered[SCORE].cummax().to_numpy(),
+            "score": ordered[metric].to_numpy(),
+            "best": ordered[metric].cummax().to_numpy(),
             "name": [n or r for n, r in zip(ordered["name"], ordered["run"], strict=True)],
         }
     )
@@ -134,14 +141,15 @@ def _other_cells(lab: Lab, known: set[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["cell_id", "seconds", "device"])
 
 
-def _best_sentence(best: pd.DataFrame) -> str:
+def _best_sentence(best: pd.DataFrame, metric: str) -> str:
     if best.empty:
         return "No run has a score yet: begin with birdlab run experiments/baseline.yaml."
     top = best.iloc[0]
     sets = "" if len(best) == 1 else f" of the largest of {len(best)} sets that compare"
+    floor = f" (floor {top['floor']:.4f})" if "floor" in best else ""
     return (
         f"Best of {count_words(int(top['runs']), 'run')}{sets}: {top['best']}, "
-        f"{top['padded cmAP']:.4f} (floor {top['floor']:.4f})."
+        f"{metric.removeprefix('cv/')} {top[metric]:.4f}{floor}."
     )
 
 
@@ -152,14 +160,14 @@ def _cost_sentence(cost: pd.DataFrame) -> str:
     return f"{count_words(n_cells, 'cell')} took {in_time(seconds)} of training."
 
 
-def _newest(runs: pd.DataFrame) -> pd.DataFrame:
+def _newest(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     newest = runs.iloc[::-1].head(NEWEST)
     return pd.DataFrame(
         {
             "when": [when_words(str(at)) for at in newest["created_at"]],
             "name": newest["name"],
             "changes": newest["delta"].where(newest["delta"] != newest["name"], ""),
-            "padded cmAP": newest[SCORE],
+            metric: newest[metric],
             "floor": newest["floor"],
             "folds": newest["n_folds"],
             "seeds": newest["n_seeds"],

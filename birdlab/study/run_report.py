@@ -144,7 +144,8 @@ def _answer(info: RunReportInfo) -> str:
         return f"No score: a race stopped it {info.stopped_at}."
     score, floor = info.scores.get("cv/padded_cmap"), info.scores.get("cv/floor")
     if score is None or floor is None:
-        return "No score: it was trained on all data and validated on nothing."
+        others = [f"{name} {value:.4f}" for name, value in info.scores.items()]
+        return ", ".join(others) + "." if others else "No score: it was validated on nothing."
     said = f"{info.metric} {score:.4f}; a constant predictor scores {floor:.4f}."
     return f"{said} {info.chosen}".strip()
 

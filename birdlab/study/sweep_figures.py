@@ -226,5 +226,5 @@ def plot_importance(shares: Mapping[str, float]) -> go.Figure:
             hovertemplate="%{y}<br>%{x:.0%}<extra></extra>",
         )
     )
-    figure.update_xaxes(title="share of the variance of the scores", range=[0, 1])
+    figure.update_xaxes(title="share of the variance", range=[0, 1])
     return finish_figure(figure, height=110 + 30 * len(names))
