@@ -154,6 +154,10 @@ def test_a_grid_of_three_entries_averages_over_the_third() -> None:
     assert found[0].p < 0.001 < found[1].p and found[0].table["row"].iloc[0] == "a=1"
     first = scores["arm"].str.startswith("a=1, b=1")
     assert found[0].table["mean"].iloc[0] == pytest.approx(scores.loc[first, "score"].mean())
+    elsewhere = scores["arm"] == "a=2, b=1, c=3, d=1"
+    apart = scores.assign(fold=scores["fold"] + 9 * elsewhere)
+    nowhere = sweep_interactions(values, points, apart)
+    assert all("not every combination" in i.sentences[0] for i in nowhere) and len(nowhere) == 3
     del points["a=2, b=1, c=3, d=1"]
     left = scores[scores["arm"].isin(points)]
     missing = sweep_interactions(values, points, left)

@@ -97,27 +97,29 @@ def sweep_interactions(
 
     entries: the values of each entry in order; points: which of them each arm takes; scores:
     columns arm, fold, seed, score. Entries of one value are left out. Where a combination has no
-    score a sentence says so, and the table is empty. Nothing is said of a grid with conditions,
-    in which entries do not meet everywhere.
+    score, or all share no fold and seed, a sentence says so, and the table is empty. Nothing is
+    said of a grid with conditions, in which entries do not meet everywhere.
     """
     asked = [entry for entry, values in entries.items() if len(values) > 1]
     crossed = pd.DataFrame.from_dict(dict(points), orient="index").reindex(columns=list(entries))
     if crossed[asked].isna().any(axis=None):
         return ()
+    shared = scores.groupby(["fold", "seed"])["arm"].transform("nunique") == len(crossed)
     found = []
     for row, column in combinations(asked, 2):
         others = [e for e in asked if e not in (row, column)]
         n_full = len(crossed[others].drop_duplicates()) if others else 1
         sizes = crossed.groupby([row, column]).size()
-        if len(sizes) < len(entries[row]) * len(entries[column]) or (sizes < n_full).any():
+        n_cells = len(entries[row]) * len(entries[column])
+        if len(sizes) < n_cells or (sizes < n_full).any() or not shared.any():
             found.append(_incomplete((row, column)))
             continue
-        cells = scores.assign(
-            row=pd.Categorical(scores["arm"].map(crossed[row]), entries[row]),
-            column=pd.Categorical(scores["arm"].map(crossed[column]), entries[column]),
+        cells = scores[shared]
+        cells = cells.assign(
+            row=pd.Categorical(cells["arm"].map(crossed[row]), entries[row]),
+            column=pd.Categorical(cells["arm"].map(crossed[column]), entries[column]),
         )
-        shared = cells.groupby(["fold", "seed"])["arm"].transform("nunique") == len(crossed)
-        grouped = cells[shared].groupby(["row", "column", "fold", "seed"], observed=True)
+        grouped = cells.groupby(["row", "column", "fold", "seed"], observed=True)
         averaged = grouped["score"].mean().reset_index()
         named = averaged.astype({"row": str, "column": str})
         found.append(find_interactions(named, names=(row, column)))
@@ -204,5 +206,8 @@ def _scatter(means: Floats, rows: Sequence[str], columns: Sequence[str]) -> list
 
 
 def _incomplete(names: tuple[str, str]) -> Interaction:
-    text = f"{names[0]} and {names[1]}: not every combination has a score, so nothing is said."
+    text = (
+        f"{names[0]} and {names[1]}: nothing is said, since not every combination has a score of "
+        "the same fold and seed."
+    )
     return Interaction(names, pd.DataFrame(columns=list(COLUMNS)), NAN, NAN, 0, (text,))
