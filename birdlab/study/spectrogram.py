@@ -12,13 +12,13 @@ from birdlab.data.audio import Waveform
 from birdlab.study.sounds import decode_short
 
 N_FFT, HOP, N_BANDS = 2048, 1024, 96
-LOW_HZ, RANGE_DB = 100.0, 70.0
+LOW_HZ, RANGE_DB = 100.0, 60.0
 MOST_FRAMES = 1200
 """Columns of the image at most: in a long file each is the mean of several frames."""
 _BLOCK_FRAMES = 4096
 PLAIN = (
-    f"A plain spectrogram: {N_BANDS} mel bands in dB, {RANGE_DB:.0f} dB under the loudest point, "
-    "not the front-end of the run."
+    f"A plain spectrogram: {N_BANDS} mel bands, the upper ones raised by 6 dB an octave, down to "
+    f"{RANGE_DB:.0f} dB under the loudest point. It is not the front-end of the run."
 )
 
 
@@ -36,8 +36,9 @@ def draw_spectrogram(wave: Waveform) -> Spectrogram:
     """The mel spectrogram of a waveform of any length, 1,200 frames at most.
 
     Power of Hann windows of 2,048 samples, every 1,024, averaged over bands of equal width on the
-    mel scale and over the frames of a column. Silence gives zeros. Source of the mel scale:
-    2595 · log10(1 + f / 700) (O'Shaughnessy, 1987).
+    mel scale and over the frames of a column, times the square of a band's frequency: wind and
+    traffic fall by about as much and would hide what sings above them. Silence gives zeros.
+    Source of the mel scale: 2595 · log10(1 + f / 700) (O'Shaughnessy, 1987).
     """
     edges = _band_edges(wave.sample_rate_hz)
     n_frames = 1 + max(0, len(wave.samples) - N_FFT) // HOP
@@ -54,10 +55,11 @@ def draw_spectrogram(wave: Waveform) -> Spectrogram:
     hz_per_bin = wave.sample_rate_hz / N_FFT
     step_s = per_column * HOP / wave.sample_rate_hz
     first_s = (N_FFT + (per_column - 1) * HOP) / 2 / wave.sample_rate_hz
+    bands_hz = (edges[:-1] + edges[1:] - 1) / 2 * hz_per_bin
     return Spectrogram(
-        _levels(power),
+        _levels(power * bands_hz[:, None] ** 2),
         np.asarray(step_s * np.arange(n_columns) + first_s, np.float64),
-        (edges[:-1] + edges[1:] - 1) / 2 * hz_per_bin,
+        bands_hz,
     )
 
 
