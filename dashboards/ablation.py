@@ -14,7 +14,7 @@ from birdlab.study.arm_view import (
     pair_cells,
     shown_species,
 )
-from birdlab.study.figures import plot_ranking
+from birdlab.study.figures import label_above, plot_ranking
 from birdlab.study.sweep_figures import plot_interaction
 from dashboards.parts import Part, choice_part, figure_part, list_part, page_part, table_part
 from dashboards.source import LabSource
@@ -116,7 +116,11 @@ def _lay_out(view: AblationView) -> list[Part]:
     table = view.ranking.table
     return [
         *head,
-        figure_part(plot_ranking(view.forest), "ablation-forest", title="differences to the base"),
+        figure_part(
+            label_above(plot_ranking(view.forest)),
+            "ablation-forest",
+            title="differences to the base",
+        ),
         html.P(LEGEND, className="soft"),
         table_part(report.ranking_words(view.ranking), "ranking", title="ranking", data=table),
         html.H2("In words"),

@@ -20,6 +20,7 @@ from birdlab.study.cvlb_view import (
     pair_tables,
     study_view,
 )
+from birdlab.study.figures import label_above
 from birdlab.study.tables import StudyTables
 from dashboards.parts import (
     Part,
@@ -245,7 +246,9 @@ def _lay_out_estimators(source: LabSource, choice: CvLbChoice) -> list[Part]:
         html.H2("Which CV estimate predicts the leaderboard"),
         html.Ul([html.Li(text) for text in comparison.sentences]),
         figure_part(
-            figures.plot_estimators(comparison), "cv-lb-estimator-figure", title="estimators"
+            label_above(figures.plot_estimators(comparison)),
+            "cv-lb-estimator-figure",
+            title="estimators",
         ),
         html.P(
             "Bars: 95 % intervals. Dotted: what the best of as many estimates reaches one time in "

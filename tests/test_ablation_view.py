@@ -132,6 +132,17 @@ def test_the_noise_band_is_two_standard_errors() -> None:
     assert len(figures.plot_ranking(bare).layout.shapes) == 2
 
 
+def test_names_stand_above_rows_on_a_page() -> None:
+    view = view_sweep()
+    assert view.forest is not None
+    beside = figures.plot_ranking(view.forest)
+    above = figures.label_above(figures.plot_ranking(view.forest))
+    assert [note.text for note in above.layout.annotations] == view.forest.arms
+    assert [note.y for note in above.layout.annotations] == list(beside.layout.yaxis.categoryarray)
+    assert above.layout.height > beside.layout.height
+    assert figures.escape_all(['<b> & "quoted"']) == ['&lt;b&gt; &amp; "quoted"']
+
+
 def test_cells_are_paired_by_fold_and_seed() -> None:
     scores = pd.DataFrame(
         [

@@ -152,10 +152,9 @@ def plot_ranks(info: RankInfo) -> go.Figure:
                 marker={"symbol": symbol, "size": 7},
                 hovertemplate="%{text}<extra></extra>",
             )
-    figure.update_xaxes(
-        tickvals=[0, 1], ticktext=["rank by CV", "rank on the leaderboard"], range=[-0.15, 1.15]
-    )
-    figure.update_yaxes(autorange="reversed", title=f"rank of {info.n}")
+    figure.update_xaxes(tickvals=[0, 1], ticktext=["by CV", "by leaderboard"], range=[-0.15, 1.15])
+    last = max(*info.by_cv, *info.by_lb, 1) + 0.7
+    figure.update_yaxes(range=[last, 0.3], title=f"rank of {info.n}")
     return finish_figure(figure, height=460)
 
 
@@ -217,6 +216,7 @@ def plot_estimators(comparison: EstimatorComparison) -> go.Figure:
             comparison.chance_high, line={"color": ORANGE, "width": 1.5, "dash": "dot"}
         )
     figure.update_xaxes(title="Spearman with the leaderboard")
+    figure.update_yaxes(categoryorder="array", categoryarray=labels)
     return finish_figure(figure, height=110 + 34 * len(labels))
 
 

@@ -107,7 +107,7 @@ def plot_ranking(info: RankingInfo) -> go.Figure:
 
 def escape_all(names: list[str]) -> list[str]:
     """The names as Plotly shows them: tags in them are text."""
-    return [html.escape(name) for name in names]
+    return [html.escape(name, quote=False) for name in names]
 
 
 def _shorten(name: str, most: int = 28) -> str:
@@ -118,11 +118,33 @@ def label_rows(names: list[str]) -> list[str]:
     """Escaped names that fit beside a plot and still differ: zero-width spaces keep twins apart."""
     labels: list[str] = []
     for name in names:
-        label = html.escape(_shorten(name))
+        label = html.escape(_shorten(name), quote=False)
         while label in labels:
             label += "\u200b"
         labels.append(label)
     return labels
+
+
+def label_above(figure: go.Figure) -> go.Figure:
+    """The figure with the name of each row above it, not beside it: so it fits a narrow page.
+
+    Its rows are the categories of its y axis, in `categoryarray`.
+    """
+    labels = figure.layout.yaxis.categoryarray
+    for label in labels:
+        figure.add_annotation(
+            x=0,
+            xref="paper",
+            y=label,
+            text=label,
+            showarrow=False,
+            xanchor="left",
+            yanchor="bottom",
+            yshift=6,
+        )
+    figure.update_yaxes(showticklabels=False, range=[-0.5, len(labels) - 0.25])
+    figure.update_layout(height=figure.layout.height + 12 * len(labels))
+    return figure
 
 
 def finish_figure(figure: go.Figure, height: int) -> go.Figure:
