@@ -147,8 +147,8 @@ def _heights(at: pd.Series) -> pd.Series:
 
 
 def _last_parts(names: list[str]) -> list[str]:
-    """The last part of each dotted name; the whole name where that does not tell it apart."""
-    last = [name.rpartition(".")[2] for name in names]
+    """The last two parts of each dotted name; the whole name where they do not tell it apart."""
+    last = [".".join(name.split(".")[-2:]) for name in names]
     return [
         html.escape(short if last.count(short) == 1 else name)
         for name, short in zip(names, last, strict=True)
