@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -227,9 +228,10 @@ def test_the_same_scores_with_other_options_are_no_new_submissions(bare: Lab) ->
     first = load_ledger(bare.ledger)
     select_rows(bare.ledger, [first["id"][0]])
     again = take_foreign(bare, FOREIGN, defaults={"precision": "fp16"})
-    assert (again.rows, again.n_known_rows) == ((), 2)
+    assert (again.rows, again.n_known_rows, again.n_other_rows) == ((), 2, 2)
     done = take_foreign(bare, FOREIGN, defaults={"precision": "fp16"}, replace=True)
     assert (len(done.rows), done.runs, done.n_known_runs) == (2, (), 3)
+    assert take_foreign(bare, FOREIGN).n_other_rows == 0, "nothing else was asked for"
     ledger = load_ledger(bare.ledger)
     assert set(ledger["precision"]) == {"fp16"} and list(ledger["selected"]) == [True, True]
     assert list(ledger["date"]) == list(first["date"])
@@ -271,7 +273,7 @@ def test_a_metric_of_their_own_keeps_its_folds(bare: Lab) -> None:
         (["name=exp", "split=lb"], "lacks a score"),
         (["name=exp", "public=lp"], "did you mean 'lb'"),
         (["name=exp+nett", "public=lb"], "did you mean 'net'"),
-        (["nowhere.yaml"], "cannot be read"),
+        (["nowhere.yaml"], "neither FIELD=COLUMN nor a file"),
     ],
 )
 def test_a_mapping_with_a_fault_says_the_nearest_name(
@@ -328,6 +330,21 @@ def test_all_faults_come_at_once_and_a_full_ledger_undoes_the_runs(bare: Lab) ->
     with pytest.raises(LedgerError, match="cut off"):
         take_foreign(bare, FOREIGN)
     assert list(bare.runs.glob("*.json")) == []
+
+
+def test_a_disk_that_is_full_leaves_no_run_and_no_piece_of_one(bare: Lab) -> None:
+    table = bare.root / "theirs.csv"
+    table.write_text(FOREIGN.replace("l1;lr 1e-4", "l1;" + 5000 * "lr"))
+    ledger = read_foreign_ledger(table, parse_mapping(MAPPING), metric="macro_auc")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, hard))
+    try:
+        with pytest.raises(LedgerError, match="the runs cannot be written") as raised:
+            import_ledger(bare, ledger, competition="birds")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "make room" in str(raised.value)
+    assert [path.name for path in bare.runs.iterdir()] == [".lock"]
 
 
 def test_folds_that_do_not_make_the_mean_are_remarked(bare: Lab) -> None:

@@ -223,7 +223,9 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
 
 @board.command("select")
 def select(
-    rows: Annotated[list[str], typer.Argument(metavar="ROW...", help="Ids, from `lb list`.")],
+    rows: Annotated[
+        list[str], typer.Argument(metavar="ROW...", help="Ids, from `lb list`, or their starts.")
+    ],
     undo: Annotated[bool, typer.Option("--undo", help="They are not, after all.")] = False,
 ) -> None:
     """Say which submissions were chosen as final ones.
@@ -238,7 +240,9 @@ def select(
 
 
 @board.command("remove")
-def remove(row: Annotated[str, typer.Argument(help="The id of a row, from `lb list`.")]) -> None:
+def remove(
+    row: Annotated[str, typer.Argument(help="The id of a row, from `lb list`, or its start.")],
+) -> None:
     """Withdraw a row; the ledger keeps it, marked as withdrawn.
 
     Example: birdlab lb remove 3f2a91bc
@@ -248,9 +252,9 @@ def remove(row: Annotated[str, typer.Argument(help="The id of a row, from `lb li
 
     lab = open_lab()
     before = load_ledger(lab.ledger)
-    retract_row(lab.ledger, row)
-    typer.echo(f"withdrawn: {row}")
-    copy_to_mlflow(lab, before.loc[before["id"] == row, "run"])
+    gone = retract_row(lab.ledger, row)["tombstone_of"]
+    typer.echo(f"withdrawn: {gone}")
+    copy_to_mlflow(lab, before.loc[before["id"] == gone, "run"])
 
 
 def _metric_of(record: dict[str, Any]) -> str:

@@ -110,6 +110,11 @@ def _take_ledger(
     ledger = read_foreign_ledger(file, parse_mapping(map_), metric=metric)
     done = import_ledger(lab, ledger, competition=competition, defaults=said, replace=replace)
     lines = [_import_line(done), *(f"note: {remark}" for remark in ledger.remarks)]
+    if done.n_other_rows:
+        lines.append(
+            f"{done.n_other_rows} of the known scores stand with other weights, checkpoint, "
+            "post-processing, precision or bundle; --replace enters them anew"
+        )
     unsubmitted = sum(not line.is_submitted for line in ledger.lines)
     if unsubmitted:
         lines.append(f"lines without a leaderboard score, which are runs only: {unsubmitted}")

@@ -40,6 +40,7 @@ def runs(
     """
     from birdlab.cli.progress import print_lines
     from birdlab.lab import open_lab
+    from birdlab.study.views import csv_text
     from birdlab.tracking.index import load_runs
     from birdlab.tracking.query import RunQuery, group_runs, select_runs
 
@@ -53,7 +54,7 @@ def runs(
         return
     if csv:
         sweeps = [";".join(names) for names in table["sweeps"]]
-        typer.echo(table.assign(sweeps=sweeps).to_csv(index=False), nl=False)
+        typer.echo(csv_text(table.assign(sweeps=sweeps)), nl=False)
         return
     if table.empty:
         print_lines(

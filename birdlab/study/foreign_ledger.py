@@ -85,6 +85,12 @@ def parse_mapping(given: Sequence[str]) -> dict[str, tuple[str, ...]]:
         if sign:
             pairs.append((name.strip(), (column.strip(),)))
             continue
+        if not Path(text).is_file():
+            raise LedgerError(
+                "a mapping is neither FIELD=COLUMN nor a file",
+                got=text,
+                fix="--map name=COLUMN, or the path of a YAML file",
+            )
         for name, value in load_yaml(Path(text)).data.items():
             listed = value if isinstance(value, list) else [value]
             pairs.append((name, tuple(str(item) for item in listed)))

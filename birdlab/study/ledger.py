@@ -41,9 +41,10 @@ def append_rows(
 
     A score row needs `run`, `metric`, `source` and at least one score in [0, 1]; a row with
     `tombstone_of` withdraws the row of that id, one with `selects` sets its `selected`, and both
-    need nothing else. Rows that repeat a live row, or one another, in everything but id, date and
-    `selected` are refused, or left out with `skip_known`. Written under a lock and synced to the
-    disk before it returns. Raises LedgerError and leaves the file as it was.
+    need nothing else; the start of an id is enough where one row has it. Rows that repeat a live
+    row, or one another, in everything but id, date and `selected` are refused, or left out with
+    `skip_known`. Written under a lock and synced to the disk before it returns. Raises LedgerError
+    and leaves the file as it was.
     """
     with _locked(path):
         known, complete = _read_rows(path)
@@ -53,10 +54,12 @@ def append_rows(
         added: list[Row] = []
         for row in rows:
             stored = check_row({"date": datetime.now(UTC).isoformat(), **row}, where=str(path))
+            about = next((key for key in ("tombstone_of", "selects") if key in stored), None)
+            if about:
+                stored[about] = _find_target(live, stored[about], path)
             stored = {"id": _row_id(stored, taken), **stored}
-            if "tombstone_of" in stored or "selects" in stored:
-                _check_target(live, stored, path)
-                if "tombstone_of" in stored:
+            if about:
+                if about == "tombstone_of":
                     said.pop(_content(live.pop(stored["tombstone_of"])), None)
             elif (twin := said.get(_content(stored))) is None:
                 live[stored["id"]], said[_content(stored)] = stored, stored["id"]
@@ -128,15 +131,21 @@ def _content(row: Row) -> str:
     return json.dumps(kept, sort_keys=True)
 
 
-def _check_target(live: Mapping[str, Row], stored: Row, path: Path) -> None:
-    target = stored.get("tombstone_of") or stored.get("selects")
-    if target not in live:
+def _find_target(live: Mapping[str, Row], given: str, path: Path) -> str:
+    """The id of the standing row whose id begins so; LedgerError if there is not just one."""
+    if given in live:
+        return given
+    found = [row_id for row_id in live if row_id.startswith(given)]
+    if len(found) != 1:
+        number = f"{len(found)} standing ledger rows have ids that begin so"
         raise LedgerError(
-            "no standing ledger row has this id",
+            number if found else "no standing ledger row has this id",
             where=str(path),
-            got=target,
-            expected=", ".join(list(live)[-5:]) or "an empty ledger has none",
+            got=given,
+            expected=", ".join(found or list(live)[-5:]) or "an empty ledger has none",
+            fix="see `birdlab lb list`",
         )
+    return found[0]
 
 
 def _repeated(twin: Row, path: Path) -> LedgerError:

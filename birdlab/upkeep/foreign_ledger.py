@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from birdlab.errors import LedgerError
 from birdlab.lab import Lab, write_whole
 from birdlab.recorded import load_json
 from birdlab.spec.identity import SPEC_ID_CHARS, digest
@@ -26,12 +28,16 @@ _DESCRIBED = ("weights", "checkpoint", "postprocessing", "precision", "bundle")
 
 @dataclass(frozen=True)
 class LedgerImport:
-    """What an import did: runs and rows that it wrote, and how many were there already."""
+    """What an import did: runs and rows that it wrote, and how many were there already.
+
+    `n_other_rows` of those that were there have other fields than this import would give them.
+    """
 
     runs: tuple[dict[str, Any], ...]
     rows: tuple[Row, ...]
     n_known_runs: int
     n_known_rows: int
+    n_other_rows: int = 0
 
 
 def import_ledger(
@@ -55,19 +61,34 @@ def import_ledger(
     lab.runs.mkdir(parents=True, exist_ok=True)
     with FileLock(lab.runs / ".lock"):
         records, n_known = _new_records(lab, ledger, competition, replace)
-        before: dict[Path, str | None] = {}
-        try:
-            for record in records:
-                path = lab.runs / f"{record['spec_id']}.json"
-                before[path] = path.read_text(encoding="utf-8") if path.is_file() else None
-                write_whole(path, json.dumps(record, indent=1))
-            added = append_rows(lab.ledger, _new_rows(lab, rows, replace), skip_known=True)
-        except BaseException:
-            for path, text in before.items():
-                path.unlink(missing_ok=True) if text is None else write_whole(path, text)
-            raise
+        with _written(lab, records):
+            new_rows, n_other = _new_rows(lab, rows, replace)
+            added = append_rows(lab.ledger, new_rows, skip_known=True)
     entered = tuple(row for row in added if "run" in row)
-    return LedgerImport(tuple(records), entered, n_known, len(rows) - len(entered))
+    return LedgerImport(tuple(records), entered, n_known, len(rows) - len(entered), n_other)
+
+
+@contextmanager
+def _written(lab: Lab, records: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+    """Inside, the records are on the disk; if anything fails, what was there before is again."""
+    before: dict[Path, str | None] = {}
+    try:
+        for record in records:
+            path = lab.runs / f"{record['spec_id']}.json"
+            before[path] = path.read_text(encoding="utf-8") if path.is_file() else None
+            write_whole(path, json.dumps(record, indent=1))
+        yield
+    except BaseException as error:
+        for path, text in before.items():
+            path.unlink(missing_ok=True) if text is None else write_whole(path, text)
+        if isinstance(error, OSError):
+            raise LedgerError(
+                "nothing is imported: the runs cannot be written",
+                where=str(lab.runs),
+                got=error,
+                fix="make room, or let this folder be written, and import the file again",
+            ) from None
+        raise
 
 
 def run_of_line(competition: str, name: str) -> str:
@@ -123,22 +144,27 @@ def _build_rows(ledger: ForeignLedger, competition: str, defaults: Mapping[str, 
     ]
 
 
-def _new_rows(lab: Lab, rows: list[Row], replace: bool) -> list[Row]:
+def _new_rows(lab: Lab, rows: list[Row], replace: bool) -> tuple[list[Row], int]:
     """The rows whose scores were not imported before; with `replace` also those that differ else.
 
-    Those come after the tombstones of the rows that they replace.
+    Those come after the tombstones of the rows that they replace. Without it their number comes
+    second.
     """
     standing = {_says(row): row for row in load_rows(lab.ledger) if row["source"] == "import"}
-    gone, new = [], []
+    gone, new, n_other = [], [], 0
     for row in rows:
         before = standing.get(_says(row))
         if before is None:
             new.append(row)
-        elif replace and any(before[key] != row.get(key, "") for key in _DESCRIBED):
+        elif all(before[key] == row.get(key, "") for key in _DESCRIBED):
+            continue
+        elif not replace:
+            n_other += any((row.get(key) or before[key]) != before[key] for key in _DESCRIBED)
+        else:
             gone.append({"tombstone_of": before["id"], "note": "imported anew"})
             kept = {"date": before["date"], "selected": row["selected"] or before["selected"]}
             new.append(row | kept)
-    return [*gone, *new]
+    return [*gone, *new], n_other
 
 
 def _says(row: Row) -> str:
