@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from pathlib import Path
 from typing import Any, Protocol
 
 from dash import Dash, Input, Output, dcc, html, set_props
 from flask import Response, request
+from werkzeug.serving import run_simple
 
 from birdlab.errors import BirdlabError, LabError
 from birdlab.study.report import PAGE_CSS, PAGE_JS
@@ -107,7 +109,8 @@ def serve(source: LabSource, host: str = "127.0.0.1", port: int = 8050) -> None:
             fix="choose another one, for example --port 8051",
         ) from None
     app = build_app(source, hosts=LOCAL_HOSTS | {host.lower()})
-    app.run(host=host, port=port, debug=False)
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # not a line for each request
+    run_simple(host, port, app.server, threaded=True)
 
 
 def export_static(source: LabSource, out_dir: Path) -> list[Path]:
