@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlencode
@@ -9,10 +10,12 @@ from urllib.parse import parse_qs, urlencode
 import pandas as pd
 from dash import dcc, html
 
-from birdlab.study.report import cell_text, is_long
+from birdlab.study.report import LONG_TEXT, cell_text
 from birdlab.study.views import csv_text
 
 SHOWN_ROWS = 100
+TABLE_DATA = "data-table"
+"""The property of a box that holds the texts of its table."""
 FORMATS = ("png", "svg", "html")
 
 Part = Any
@@ -27,18 +30,18 @@ def table_part(
     Every cell is text. The first 100 rows are shown and the rest is counted; the CSV holds all.
     `data` is what the CSV holds where the table shows rounded numbers.
     """
-    head = html.Thead(html.Tr([html.Th(str(column), scope="col") for column in table.columns]))
-    rows = [
-        html.Tr([_cell(cell_text(value)) for value in row])
+    shown = [
+        [cell_text(value) for value in row]
         for row in table.head(SHOWN_ROWS).itertuples(index=False)
     ]
+    cells = {"head": [str(column) for column in table.columns], "rows": shown, "long": LONG_TEXT}
     label = title or name.replace("_", " ").replace("-", " ")
+    # page.js makes the table of it: a component per cell would take the browser seconds.
     box = html.Div(
-        html.Table([head, html.Tbody(rows)]),
         className="scroll",
         tabIndex="0",
         role="region",
-        **{"aria-label": f"Table: {label}"},
+        **{"aria-label": f"Table: {label}", TABLE_DATA: json.dumps(cells)},
     )
     more = (
         [html.P(f"The first {SHOWN_ROWS} of {len(table)} rows. The CSV has all.", className="soft")]
@@ -121,10 +124,6 @@ def write_query(state: Mapping[str, str]) -> str:
     """The query string of the values that are not empty."""
     text = urlencode({key: value for key, value in state.items() if value})
     return f"?{text}" if text else ""
-
-
-def _cell(text: str) -> html.Td:
-    return html.Td(text, className="long" if is_long(text) else None)
 
 
 def _save_button(kind: str, name: str, label: str, **data: str) -> html.Button:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ from dash import dcc
 from dash.development.base_component import Component
 
 from birdlab.study.report import escape, figure_html
-from dashboards.parts import Part
+from dashboards.parts import TABLE_DATA, Part
 
 NAMES = {"className": "class", "htmlFor": "for"}
 """HTML's names of properties that React calls otherwise; the rest is the same in lower case."""
@@ -35,8 +36,29 @@ def html_of(part: Part) -> str:
     props = part.to_plotly_json()["props"]
     inside = props.pop("children", None)
     props.pop("id", None)  # an export may hold the same part several times
+    if TABLE_DATA in props:
+        return _box_html(props)
     attributes = "".join(_attribute(name, value) for name, value in props.items())
     return f"<{tag}{attributes}>" + ("" if tag in VOID else f"{html_of(inside)}</{tag}>")
+
+
+def _box_html(props: dict[str, Any]) -> str:
+    """A box with its table, which on a served page is made in the browser."""
+    cells = json.loads(props.pop(TABLE_DATA))
+    head = "".join(f"<th scope='col'>{escape(text)}</th>" for text in cells["head"])
+    rows = "".join(
+        f"<tr>{''.join(_cell_html(text, cells['long']) for text in row)}</tr>"
+        for row in cells["rows"]
+    )
+    attributes = "".join(_attribute(name, value) for name, value in props.items())
+    return (
+        f"<div{attributes}><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _cell_html(text: str, long: int) -> str:
+    mark = " class='long'" if len(text) > long else ""
+    return f"<td{mark}>{escape(text)}</td>"
 
 
 def _attribute(name: str, value: Any) -> str:

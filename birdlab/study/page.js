@@ -1,5 +1,37 @@
-// Downloads of a page: tables as CSV, figures as PNG, SVG or a page of their own. Nothing is sent.
+// Tables of a served page, and downloads of any: tables as CSV, figures as PNG, SVG or a page of
+// their own. Nothing is sent.
 (() => {
+  const add = (parent, tag, text, isLong) => {
+    const part = parent.appendChild(document.createElement(tag));
+    if (text !== undefined) part.textContent = text;
+    if (isLong) part.className = 'long';
+    return part;
+  };
+
+  const fill = (box) => {
+    const {head, rows, long} = JSON.parse(box.dataset.table);
+    const table = document.createElement('table');
+    const first = add(add(table, 'thead'), 'tr');
+    for (const text of head) add(first, 'th', text).scope = 'col';
+    const body = add(table, 'tbody');
+    for (const row of rows) {
+      const line = add(body, 'tr');
+      for (const text of row) add(line, 'td', text, text.length > long);
+    }
+    box.replaceChildren(table);
+  };
+
+  new MutationObserver((changes) => {
+    for (const {type, target, addedNodes} of changes) {
+      if (type === 'attributes') fill(target);
+      for (const node of addedNodes) {
+        if (node.nodeType !== Node.ELEMENT_NODE) continue;
+        if (node.matches('[data-table]')) fill(node);
+        node.querySelectorAll('[data-table]').forEach(fill);
+      }
+    }
+  }).observe(document, {childList: true, subtree: true, attributeFilter: ['data-table']});
+
   const PAPER = '#ffffff', INK = '#1b1f24';
 
   const save = (parts, type, file) => {

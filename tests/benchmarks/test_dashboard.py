@@ -70,4 +70,4 @@ def test_the_page_of_2000_runs(benchmark: Any, browser: Any, make_lab: MakeLab) 
     ours = benchmark.pedantic(time_page, args=(browser, many, 2000), rounds=1)
     for name in ours:
         print(f"\n{name}: {ours[name]:.2f} s with 2000 runs, {peer[name]:.2f} s with 20")
-    assert ours["next"] < 12 * peer["next"] and ours["filter"] < 30 * peer["filter"]
+    assert ours["next"] < 6 * peer["next"] and ours["filter"] < 12 * peer["filter"]
