@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from cvlb_ledger import ESTIMATORS, LEDGER_2025, MAIN_SPLIT, NOLEAK_SPLIT, build_pairs
 
-from birdlab.study.cvlb import CvLbStudy, compare_estimators, study_cv_lb
+from birdlab.study.cvlb import CvLbStudy, answer_cv_lb, compare_estimators, study_cv_lb
 
 NEAR = 0.005
 
@@ -101,7 +101,7 @@ def test_a_part_of_the_ledger_shuffled_or_small_says_nothing(ledger: pd.DataFram
     pairs = build_pairs(ledger)
     rng = np.random.default_rng(0)
     shuffled = [pairs.assign(lb=rng.permutation(pairs["lb"])) for _ in range(4)]
-    answers = [study_cv_lb(null, metric="macro AUC").answer for null in shuffled]
+    answers = [answer_cv_lb(null, metric="macro AUC") for null in shuffled]
     # An interval of 95 % leaves out the truth now and then, and one of four here does.
     assert answers.count("CV cannot be told from no ranking at all.") == 3
     nine = study_cv_lb(pairs[:9], metric="macro AUC")

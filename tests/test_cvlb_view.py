@@ -148,6 +148,23 @@ def test_estimators_are_compared_over_the_runs_of_the_choice() -> None:
     assert list(drawn.y)[-1] == shown["estimator"][0], "the best is on top"
 
 
+def test_a_band_is_cut_once_for_all_estimators() -> None:
+    tables = build_synthetic(40)
+    rng = np.random.default_rng(0)
+    tables.runs["cv/padded_cmap_pooled"] = rng.random(40)
+    choice = build_cv_lb_view(tables, CvLbChoice(band="top half by CV")).choice
+    assert compare_view_estimators(tables, choice).table["n_runs"].tolist() == [20, 20, 20]
+
+
+def test_private_scores_are_held_against_public_ones_and_all_submissions_count() -> None:
+    tables = build_synthetic(24)
+    private = build_cv_lb_view(tables, CvLbChoice(lb="private")).choice
+    assert private.lb == "private" and study_view(tables, private).shake is None
+    few = build_cv_lb_view(tables, CvLbChoice(runs="run 1")).choice
+    shake = study_view(tables, few).shake
+    assert shake is not None and (shake.n, shake.n_submissions) == (11, 24)
+
+
 def test_views_without_scores_say_what_to_do() -> None:
     tables = build_synthetic(3)
     no_lb = StudyTables(tables.runs, tables.cells, tables.ledger.iloc[:0])

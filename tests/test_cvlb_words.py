@@ -72,6 +72,33 @@ def test_lineages_are_counted_and_too_few_are_said() -> None:
     assert three.spearman.ends == (three.spearman.low, three.spearman.high)
 
 
+def test_a_perfect_order_has_no_interval_however_many_lineages() -> None:
+    x = np.arange(12.0)
+    for names, said in ((x // 2, "from 6 lineages."), (x // 3, "from 4 lineages, too few")):
+        assert said in study(x, x**3, lineage=names.astype(str)).sentences[0]
+
+
+def test_the_top_speaks_from_lineages_where_they_are_wider() -> None:
+    lineages = np.repeat(np.arange(16), 5)
+    x, y = draw_pairs(np.random.default_rng(3), 80, 0.9, lineages=lineages, icc=0.8)
+    top = study(x, y, lineage=lineages.astype(str)).top
+    assert top is not None and top.n_lineages < top.n
+    assert top.ends == (min(top.low, top.boot_low), max(top.high, top.boot_high))
+    assert top.ends != (top.low, top.high)
+    alone = study(x, y).top
+    assert alone is not None and alone.n_lineages == alone.n
+    assert alone.ends == (alone.low, alone.high)
+
+
+def test_a_single_pair_far_apart_is_said_as_one() -> None:
+    cv, lb = np.r_[np.linspace(0.9, 0.9097, 19), 0.9101], np.random.default_rng(0).random(20)
+    said = study(cv, lb).sentences[3]
+    order = "the same order" if lb[0] < lb[-1] else "the other order"
+    assert said == f"The only pair of runs with a CV gap of 0.01 or more has {order} on the " + (
+        "leaderboard."
+    )
+
+
 def test_the_shake_is_told_with_what_it_cost() -> None:
     rng = np.random.default_rng(0)
     x, y = draw_pairs(rng, 30, 0.8)

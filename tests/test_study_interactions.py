@@ -98,6 +98,22 @@ def test_a_table_names_the_columns_that_differ() -> None:
     assert len(found.sentences) == 2 and "with c2; the difference of the two" in found.sentences[1]
 
 
+def test_a_table_without_scatter_is_sure_of_every_interaction() -> None:
+    means = np.outer([0.0, 1.0], [0.0, 0.01, 0.02])
+    found = find_interactions(make_scores(means, noise_sd=0))
+    assert found.p == 0 and found.sentences[0].startswith("The effect of row depends on column")
+    none = find_interactions(make_scores(means[[1, 1]], noise_sd=0))
+    assert none.p == 1 and len(none.sentences) == 1 and "is not shown" in none.sentences[0]
+
+
+def test_a_single_contrast_that_the_whole_table_does_not_show_is_said_apart() -> None:
+    means = np.zeros((3, 4))
+    means[2, 3] = 0.004
+    found = find_interactions(make_scores(means, n_seeds=1, rng=33))
+    assert (found.table["p"] < 0.05).any() and found.p >= 0.05
+    assert "single differences are" in found.sentences[0] and len(found.sentences) > 1
+
+
 def test_two_folds_give_no_verdict() -> None:
     found = find_interactions(make_scores(np.full((2, 2), 0.8), n_folds=2))
     assert found.table["p"].isna().all() and np.isnan(found.p)

@@ -10,11 +10,13 @@ import pandas as pd
 
 from birdlab.study.cvlb_correlations import EXACT, formula_interval
 from birdlab.study.cvlb_resamples import (
+    MIN_LINEAGES,
     MOST_DRAWS,
     Floats,
     draw_counts,
     drawn_together,
     known_names,
+    lineage_numbers,
     pearson_of,
     percentiles,
     spearman,
@@ -33,7 +35,7 @@ class Band:
 
     `cut` names the score that is cut ("cv" or "lb"), `part` what is kept, `split` the split whose
     runs are looked at ("" for all). `low` to `high` is the 95 % interval by formula, `boot_low` to
-    `boot_high` over lineages. `alone` is the mean that the cut would leave if the correlation
+    `boot_high` over its `n_lineages` lineages, or over runs where there are under 5. `alone` is the mean that the cut would leave if the correlation
     were the same everywhere, and `alone_low` to `alone_high` where 95 % of such studies lie.
     """
 
@@ -51,6 +53,14 @@ class Band:
     alone: float
     alone_low: float
     alone_high: float
+    n_lineages: int
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The interval that sentences speak from: by formula, wider where lineages say so."""
+        if not MIN_LINEAGES <= self.n_lineages < self.n or np.isnan(self.boot_low):
+            return self.low, self.high
+        return min(self.low, self.boot_low), max(self.high, self.boot_high)
 
 
 def list_bands(pairs: pd.DataFrame, *, lb_from: float | None = None) -> tuple[Band, ...]:
@@ -82,7 +92,7 @@ def cut_band(
     scores = pairs[cut].to_numpy(dtype=float)
     nan = float("nan")
     if not len(scores):
-        return Band(cut, part, split, 0, 0, nan, *[nan] * 8)
+        return Band(cut, part, split, 0, 0, nan, *[nan] * 8, 0)
     edge = float(np.quantile(scores, PARTS[part])) if at_least is None else at_least
     inside = pairs[scores >= edge]
     found = spearman_in(inside)
@@ -96,6 +106,7 @@ def cut_band(
         edge,
         *found,
         *alone,
+        len(np.unique(lineage_numbers(inside))),
     )
 
 

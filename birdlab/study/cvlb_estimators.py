@@ -60,13 +60,13 @@ def compare_estimators(pairs_by_estimator: Mapping[str, pd.DataFrame]) -> Estima
     """
     kept, left_out = _keep_full(pairs_by_estimator)
     names, runs = list(kept), _shared_runs(kept)
-    n = len(runs)
+    n, nan = len(runs), float("nan")
     lost = sum(len(table) > n for table in kept.values())
     if lost:
         left_out += (f"Only the {n} runs that every estimator scores are compared.",)
     if n < 3:
         table = pd.DataFrame({"estimator": names, "n_runs": [len(kept[name]) for name in names]})
-        words, nan = word_comparison(table, n, float("nan"), float("nan")), float("nan")
+        words = word_comparison(table, n, nan, nan)
         table = table.reindex(columns=list(COLUMNS))
         return EstimatorComparison(n, table, nan, nan, nan, nan, left_out, words)
     tables = [kept[name].set_index("run").loc[runs] for name in names]
@@ -83,9 +83,15 @@ def compare_estimators(pairs_by_estimator: Mapping[str, pd.DataFrame]) -> Estima
     ).sort_values("spearman", ascending=False, kind="stable")
     drawn = np.array([spearman(cv, lb, counts) for cv in scores[table.index]])
     table = _add_intervals(table.reset_index(drop=True), drawn, n)
+    left_out += tuple(
+        f"{name} is no judge: it scores all {n} runs alike."
+        for name, row in zip(names, scores, strict=True)
+        if np.ptp(row) == 0
+    )
     best = shuffle_best(scores, lb)
     chance, high = float(best.mean()), float(np.percentile(best, 95))
-    p = float((1 + (best >= table["spearman"].iloc[0]).sum()) / (1 + len(best)))
+    first = float(table["spearman"].iloc[0])
+    p = nan if np.isnan(first) else float((1 + (best >= first).sum()) / (1 + len(best)))
     optimism = _find_optimism(table["spearman"].to_numpy(), drawn)
     words = word_comparison(table, n, high, optimism)
     return EstimatorComparison(n, table, chance, high, p, optimism, left_out, words)
@@ -136,10 +142,11 @@ def shuffle_best(scores: Floats, lb: Floats) -> Floats:
 
 def word_comparison(table: pd.DataFrame, n: int, high: float, optimism: float) -> tuple[str, ...]:
     """What the comparison says, and what choosing among the estimators costs."""
-    k = len(table)
+    known = table[table["spearman"].notna()] if "spearman" in table else table
+    k = len(known)
     fit = (
         f"Choosing among {k} estimators by the leaderboard is itself a fit: the figure of the "
-        f"first is about {optimism:.2f} too high, and with scores shuffled over these {n} runs "
+        f"first is about {max(optimism, 0.0):.2f} too high, and with scores shuffled over these {n} runs "
         f"the best of them reaches {high:+.2f} one time in 20. Fix the estimator before the "
         "leaderboard is seen."
     )
@@ -154,17 +161,17 @@ def word_comparison(table: pd.DataFrame, n: int, high: float, optimism: float) -
         return (f"No verdict: over {n} runs one of the scores never changes.",)
     said = f"{first['estimator']} predicts the leaderboard best here ({first['spearman']:+.2f})"
     if not first["spearman"] >= high:
-        return (
-            f"No estimator predicts the leaderboard better than chance: {first['estimator']} is "
-            f"the first with {first['spearman']:+.2f}.",
-            fit,
+        none = (
+            "No estimator is shown to predict the leaderboard better than chance: "
+            f"{first['estimator']} is the first with {first['spearman']:+.2f}."
         )
+        return (none, fit) if k > 1 else (none,)
     if k == 1:
         return (f"{said}: there is no other estimator to compare it with.",)
-    clear = table["behind_low"].iloc[1:] > 0
+    clear = known["behind_low"].iloc[1:] > 0
     if clear.all():
         return (f"{said}, and better than each of the others.", fit)
-    close = table["estimator"].iloc[1:][~clear]
+    close = known["estimator"].iloc[1:][~clear]
     return (f"{said}, and cannot be told from {list_some(close)}.", fit)
 
 

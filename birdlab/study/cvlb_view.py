@@ -125,20 +125,30 @@ def build_cv_lb_view(
 
 
 def study_view(tables: StudyTables, choice: CvLbChoice, *, pair: Pair | None = None) -> CvLbStudy:
-    """The study of the runs that a view of this choice shows."""
+    """The study of the runs that a view of this choice shows.
+
+    Private scores are held against public ones only, and every submission that had one counts as
+    a chance to choose by it, also those of several runs and those that a filter takes away.
+    """
     pairs, _ = pick_pairs(pair or pair_tables(tables), tables, choice, choice.cv)
-    n_submissions = int(pairs["n_submissions"].sum())
+    if choice.lb != "public":
+        return study_cv_lb(pairs.drop(columns="private"), metric=_metric(choice))
+    n_submissions = pairs.attrs["n_submissions"]
     return study_cv_lb(pairs, metric=_metric(choice), n_submissions=n_submissions)
 
 
 def compare_view_estimators(
     tables: StudyTables, choice: CvLbChoice, *, pair: Pair | None = None
 ) -> EstimatorComparison:
-    """Every CV estimate of the lab over the runs of a choice, the best predictor first."""
+    """Every CV estimate of the lab over the runs of a choice, the best predictor first.
+
+    A band is cut once, by the CV of the choice: cut by each of them it would be other runs.
+    """
     pair = pair or pair_tables(tables)
-    return compare_estimators(
-        {cv: pick_pairs(pair, tables, choice, cv)[0] for cv in cv_columns(tables.runs)}
-    )
+    shown = set(pick_pairs(pair, tables, choice, choice.cv)[0]["run"])
+    uncut = replace(choice, band="")
+    every = {cv: pick_pairs(pair, tables, uncut, cv)[0] for cv in cv_columns(tables.runs)}
+    return compare_estimators({cv: p[p["run"].isin(shown)] for cv, p in every.items()})
 
 
 def pair_tables(tables: StudyTables) -> Pair:
@@ -178,7 +188,7 @@ def pick_pairs(
         )
         pairs = inside
     pairs = pairs.reset_index(drop=True)
-    pairs.attrs["like"] = every.attrs["like"]
+    pairs.attrs |= {name: every.attrs[name] for name in ("like", "n_submissions")}
     return pairs, left_out
 
 

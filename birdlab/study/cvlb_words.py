@@ -11,6 +11,7 @@ from birdlab.study.cvlb_bands import MIN_RUNS, Band
 from birdlab.study.cvlb_best import BestRun
 from birdlab.study.cvlb_correlations import Correlation
 from birdlab.study.cvlb_order import CLAIMED_GAPS, RIGHT_SHARE, Resolution
+from birdlab.study.cvlb_resamples import MIN_LINEAGES
 from birdlab.study.cvlb_shake import Shake
 from birdlab.study.words import count_words
 
@@ -58,15 +59,14 @@ def word_answer(rho: Correlation, top: Band | None) -> str:
 def judge_top(top: Band) -> str:
     """Is the top "ranked", "not ranked", or is it "open"?
 
-    Ranked: the whole interval is above 0, by formula and over lineages. Not ranked: it is not,
-    Spearman is lower than the cut alone would leave, and what the cut would leave on average lies
-    above both intervals. Open: it is neither, so the cut may explain it.
+    Ranked: the whole interval is above 0. Not ranked: it is not, Spearman is lower than the cut
+    alone would leave, and what the cut would leave on average lies above the interval. Open: it is
+    neither, so the cut may explain it.
     """
-    ends = np.array([[top.low, top.boot_low], [top.high, top.boot_high]])
-    lows, highs = (row[~np.isnan(row)] for row in ends)
-    if top.spearman == 1 or (len(lows) and lows.min() > 0):
+    low, high = top.ends
+    if top.spearman == 1 or low > 0:
         return "ranked"
-    lower = top.spearman < top.alone_low and (highs < top.alone).all()
+    lower = top.spearman < top.alone_low and not high >= top.alone
     return "not ranked" if lower else "open"
 
 
@@ -76,8 +76,10 @@ def word_field(rho: Correlation, metric: str) -> str:
     if rho.n_lineages >= rho.n:
         return found + "."
     if np.isnan(rho.cluster_low):
-        few = count_words(rho.n_lineages, "lineage")
-        return f"{found}. They descend from {few}, too few to see how much wider it should be."
+        few = f"They descend from {count_words(rho.n_lineages, 'lineage')}"
+        if rho.n_lineages >= MIN_LINEAGES:
+            return f"{found}. {few}."
+        return f"{found}. {few}, too few to see how much wider it should be."
     return f"{found}, counting their {rho.n_lineages} lineages."
 
 
@@ -88,12 +90,12 @@ def word_top(top: Band | None, within: Sequence[Band]) -> str:
     if np.isnan(top.spearman):
         return f"In the {top.part} by CV ({top.n} runs) one of the two scores never changes."
     said = (
-        f"In the {top.part} by CV ({top.n} runs) it is {_spread(top.spearman, top.low, top.high)}, "
+        f"In the {top.part} by CV ({top.n} runs) it is {_spread(top.spearman, *top.ends)}, "
         f"where the cut alone would leave "
         f"{_spread(top.alone, top.alone_low, top.alone_high)}."
     )
     inside = [
-        f"{band.spearman:+.2f} over {band.n} runs ({band.low:+.2f} to {band.high:+.2f})"
+        f"{band.spearman:+.2f} over {band.n} runs ({band.ends[0]:+.2f} to {band.ends[1]:+.2f})"
         for band in within
         if not np.isnan(band.low)
     ]
@@ -128,6 +130,12 @@ def word_claim(shares: pd.DataFrame) -> str:
     where = "within a split" if scope == "within split" else "of runs"
     if not at["n_pairs"]:
         return f"No pair {where} has a CV gap of {CLAIMED_GAPS[-1]} or more."
+    if at["n_pairs"] == 1:
+        order = "the same order" if at["share"] else "the other order"
+        return (
+            f"The only pair {where} with a CV gap of {CLAIMED_GAPS[-1]} or more has {order} on "
+            "the leaderboard."
+        )
     said = (
         f"Of the {at['n_pairs']} pairs {where} with a CV gap of {CLAIMED_GAPS[-1]} or more the "
         f"leaderboard orders {100 * at['share']:.0f} % alike"

@@ -17,6 +17,7 @@ from scipy import special
 
 from birdlab.errors import DataError
 from birdlab.study.contrasts import (
+    EXACT,
     MIN_FOLDS,
     Contrast,
     Floats,
@@ -39,7 +40,7 @@ class Interaction:
     the first row in the same column; interaction, the effect minus the effect in the first
     column, with low, high and p (95 %, Holm over all of them). NaN in the first row and column,
     which the others are compared with; under 3 folds low, high and p are NaN everywhere.
-    f and p: the test that effects are the same in all columns, NaN where it cannot be made. `names`
+    f and p: the test that effects are the same in all columns, NaN under 3 folds. `names`
     are the two choices.
     """
 
@@ -149,10 +150,15 @@ def _means(scores: pd.DataFrame) -> tuple[Floats, list[str], list[str]]:
 
 
 def _f_test(mean: Floats, n_folds: int, sd: float, df: int) -> tuple[float, float]:
-    """F and p of no interaction in the table of means; NaN under 3 folds or without scatter."""
-    if n_folds < MIN_FOLDS or sd == 0:
+    """F and p of no interaction in the table of means; NaN under 3 folds.
+
+    Without any scatter every interaction is sure: p is 0, or 1 (and F NaN) where there is none.
+    """
+    if n_folds < MIN_FOLDS:
         return NAN, NAN
     rest = mean - mean.mean(axis=0) - mean.mean(axis=1, keepdims=True) + mean.mean()
+    if sd == 0:
+        return (np.inf, 0.0) if np.abs(rest).max() > EXACT else (NAN, 1.0)
     between = (mean.shape[0] - 1) * (mean.shape[1] - 1)
     f = float(n_folds * (rest**2).sum() / between / sd**2)
     return f, float(special.fdtrc(between, df, f))
@@ -168,10 +174,11 @@ def _sentences(table: pd.DataFrame, names: tuple[str, str], p: float, alpha: flo
     ]
     if len(said) == 1:
         return said
-    depends = "depends" if p < alpha else "is not shown to depend"
-    head = f"The effect of {names[0]} {depends} on {names[1]} (F test, p {p_text(p)})."
     real = [text for text, sure in zip(said, contrasts["p"] < alpha, strict=True) if sure]
-    return [head, *real]
+    depends = "depends" if p < alpha else "is not shown to depend"
+    place = "Over the whole table the" if real and p >= alpha else "The"
+    test = f"F test, p {p_text(p)}" + ("; single differences are" if real and p >= alpha else "")
+    return [f"{place} effect of {names[0]} {depends} on {names[1]} ({test}).", *real]
 
 
 def _contrast_sentence(
