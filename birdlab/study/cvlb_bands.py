@@ -35,8 +35,9 @@ class Band:
 
     `cut` names the score that is cut ("cv" or "lb"), `part` what is kept, `split` the split whose
     runs are looked at ("" for all). `low` to `high` is the 95 % interval by formula, `boot_low` to
-    `boot_high` over its `n_lineages` lineages, or over runs where there are under 5. `alone` is the mean that the cut would leave if the correlation
-    were the same everywhere, and `alone_low` to `alone_high` where 95 % of such studies lie.
+    `boot_high` over its `n_lineages` lineages, or over runs where there are under 5. `alone` is
+    the mean that the cut would leave if the correlation were the same everywhere, and `alone_low`
+    to `alone_high` where 95 % of such studies lie.
     """
 
     cut: str

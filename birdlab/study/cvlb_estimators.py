@@ -146,9 +146,9 @@ def word_comparison(table: pd.DataFrame, n: int, high: float, optimism: float) -
     k = len(known)
     fit = (
         f"Choosing among {k} estimators by the leaderboard is itself a fit: the figure of the "
-        f"first is about {max(optimism, 0.0):.2f} too high, and with scores shuffled over these {n} runs "
-        f"the best of them reaches {high:+.2f} one time in 20. Fix the estimator before the "
-        "leaderboard is seen."
+        f"first is about {max(optimism, 0.0):.2f} too high, and with scores shuffled over these "
+        f"{n} runs the best of them reaches {high:+.2f} one time in 20. Fix the estimator before "
+        "the leaderboard is seen."
     )
     if n < MIN_RUNS:
         have = f"{count_words(n, 'run')} {'has' if n == 1 else 'have'}"
