@@ -157,6 +157,16 @@ def test_what_cannot_be_said_is_left_out_with_the_reason(raw: Any, why: str) -> 
     assert estimate_all([estimator], alone) == ({}, {(0, 0): {}})
 
 
+@pytest.mark.parametrize("raw", [{"one_fold": {"fold": 1}}, {"mean_minus_sd": {}}])
+def test_a_fold_without_positives_has_no_auc_and_that_is_said(
+    raw: dict[str, dict[str, Any]], evidence: Evidence
+) -> None:
+    mute = {k: replace(t, targets=t.targets & (k[0] != 1)) for k, t in evidence.tables.items()}
+    (estimator,) = declared({kind: {**own, "metric": "macro_auc"} for kind, own in raw.items()})
+    found = estimate(estimator, Evidence(mute))
+    assert np.isnan(found.score) and "no class to count" in found.why
+
+
 def test_names_are_short_and_mean_one_thing() -> None:
     both = declared({"padded_cmap": 1}, {"padded_cmap": {"pad": 3}}, {"mine": {"kind": "pooled"}})
     assert [e.name for e in both] == ["padded_cmap_pad1", "padded_cmap_pad3", "mine"]

@@ -7,7 +7,7 @@ Each kind is one pure function `(spec, evidence) -> Estimate`. `EstimatorSpec` i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -47,7 +47,8 @@ class Estimate:
 def estimate(estimator: EstimatorSpec, evidence: Evidence) -> Estimate:
     """What one estimator says; SpecError for a kind without a function."""
     found: Estimate = function_of(estimator)(estimator, evidence)
-    return found
+    unsaid = np.isnan(found.score) and not found.why
+    return replace(found, why="it has no class to count in a part of the rows") if unsaid else found
 
 
 def estimate_all(

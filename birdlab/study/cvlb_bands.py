@@ -93,7 +93,7 @@ def cut_band(
     scores = pairs[cut].to_numpy(dtype=float)
     nan = float("nan")
     if not len(scores):
-        return Band(cut, part, split, 0, 0, nan, *[nan] * 8, 0)
+        return Band(cut, part, split, 0, 0, nan, nan, nan, nan, nan, nan, nan, nan, nan, 0)
     edge = float(np.quantile(scores, PARTS[part])) if at_least is None else at_least
     inside = pairs[scores >= edge]
     found = spearman_in(inside)
