@@ -16,8 +16,8 @@ from sklearn.metrics import average_precision_score
 from birdlab.errors import DataError
 from birdlab.evaluate.metrics import class_average_precision, padded_cmap
 from birdlab.evaluate.score import FoldTable
-from birdlab.study.recordings import weigh_recordists, weighted_precisions
-from birdlab.study.species_differences import MIN_RECORDISTS, compare_species
+from birdlab.study.recordings import MIN_RECORDISTS, weigh_recordists, weighted_precisions
+from birdlab.study.species_differences import compare_species
 
 
 @given(st.integers(1, 30), st.integers(2, 9), st.integers(0, 99))
@@ -57,7 +57,8 @@ def test_the_difference_is_that_of_the_fold_means() -> None:
     assert found == weigh_recordists(pairs, recordists, n_draws=50)
     assert weigh_recordists(pairs, {}, n_draws=50).n_recordists == 20
     one = weigh_recordists(pairs, dict.fromkeys(recordists, "p"), n_draws=50)
-    assert one.n_recordists == 1
+    assert "20 recordings of 1 recordist the difference" in one.sentence
+    assert one.n_recordists == 1 and one.sentence.endswith("what other recordings would do.")
 
 
 def test_few_recordists_with_many_recordings_say_little() -> None:
@@ -72,7 +73,7 @@ def test_few_recordists_with_many_recordings_say_little() -> None:
 def test_equal_runs_differ_by_nothing() -> None:
     (table, _), recordists = draw_tables(np.random.default_rng(2), n_recordists=30)
     found = weigh_recordists({(0, 0): (table, table)}, recordists, n_draws=20)
-    assert (found.delta, found.low, found.high) == (0, 0, 0)
+    assert (found.delta, found.low, found.high) == (0, 0, 0) and "could turn" not in found.sentence
     species = compare_species({(0, 0): table}, {(0, 0): table}, recordists, n_draws=20)
     known = species[species["n_recordists"] >= MIN_RECORDISTS]
     assert len(known) and (known["p"] == 1).all() and (known["q"] == 1).all()

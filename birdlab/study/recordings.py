@@ -21,6 +21,9 @@ from birdlab.errors import DataError
 from birdlab.evaluate.score import N_PAD, FoldTable
 from birdlab.study.contrasts import Floats
 
+MIN_RECORDISTS = 5
+"""Fewer people tell nothing of what another one would do."""
+
 Cell = tuple[int, int]
 Pairs = Mapping[Cell, tuple[FoldTable, FoldTable]]
 
@@ -43,15 +46,20 @@ class RecordingInterval:
     @property
     def sentence(self) -> str:
         """It in words."""
+        over = f"{self.n_recordings:,} recordings of {self.n_recordists:,} recordist" + (
+            "" if self.n_recordists == 1 else "s"
+        )
+        found = f"Over {over} the difference is {self.delta:+.4f}"
+        if self.n_recordists < MIN_RECORDISTS:
+            return f"{found}: too few people to say what other recordings would do."
+        if self.low == self.high:
+            return f"{found}, whatever the recordings weigh."
         told = (
             "other recordings could turn it round"
             if self.low <= 0 <= self.high
             else "it does not hang on which recordings these are"
         )
-        return (
-            f"Over {self.n_recordings:,} recordings of {self.n_recordists:,} recordists the "
-            f"difference is {self.delta:+.4f} ({self.low:+.4f} to {self.high:+.4f}): {told}."
-        )
+        return f"{found} ({self.low:+.4f} to {self.high:+.4f}): {told}."
 
 
 def weigh_recordists(

@@ -12,7 +12,8 @@ from birdlab.study.arm_view import FOUND_Q, N_DRAWS
 from birdlab.study.run_tables import RunTables
 from birdlab.study.sharing import share_tables
 from birdlab.study.species import FoldTables
-from birdlab.study.species_differences import MIN_RECORDISTS, compare_species
+from birdlab.study.recordings import MIN_RECORDISTS
+from birdlab.study.species_differences import compare_species
 
 
 @dataclass(frozen=True, eq=False)

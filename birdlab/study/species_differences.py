@@ -14,10 +14,14 @@ from scipy import special, stats
 
 from birdlab.evaluate.score import FoldTable
 from birdlab.study.contrasts import EXACT, Floats
-from birdlab.study.recordings import Cell, Draws, check_pairs, shortfall, weighted_precisions
-
-MIN_RECORDISTS = 5
-"""A species that fewer people recorded gets no interval: nobody knows what another one would do."""
+from birdlab.study.recordings import (
+    MIN_RECORDISTS,
+    Cell,
+    Draws,
+    check_pairs,
+    shortfall,
+    weighted_precisions,
+)
 
 
 def compare_species(

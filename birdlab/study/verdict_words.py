@@ -42,9 +42,9 @@ def _arm_sentence(
     if row["verdict"] == "no verdict":
         folds = "1 common fold" if c.n_folds == 1 else f"{c.n_folds} common folds"
         return f"{text} on {folds}: no verdict under {MIN_FOLDS} folds."
-    if not np.isnan(row["noise_multiples"]):
-        text += f", {abs(row['noise_multiples']):.1f} times the noise floor,"
     text += f" ({row['low']:+.4f} to {row['high']:+.4f}), p {p_text(row['p'])}"
+    if not np.isnan(row["noise_multiples"]):
+        text += f", {abs(row['noise_multiples']):.1f} times the noise floor"
     verdict = row["verdict"]
     if verdict in ("better", "worse") and max(abs(row["low90"]), abs(row["high90"])) <= (
         smallest_effect
@@ -88,11 +88,17 @@ def method_sentences(
         if c.left_out and c.n_folds:
             cells = "1 cell is" if c.left_out == 1 else f"{c.left_out} cells are"
             sentences.append(f"{c.arm}: {cells} left out that only it or only {base} has.")
-        if c.own_variance:
-            sentences.append(
-                f"{c.arm} and {base} scatter unlike the other arms and are tested on their own."
-            )
-    return sentences
+    return sentences + _scatter_sentences(contrasts, base)
+
+
+def _scatter_sentences(contrasts: Mapping[str, Contrast], base: str) -> list[str]:
+    """Which arms are tested on a variance of their own; the base is odd where all of them are."""
+    odd = [c.arm for c in contrasts.values() if c.own_variance]
+    if len(odd) > 1 and len(odd) == len(contrasts):
+        own = f"each is tested on the variance of it and {base} alone"
+        return [f"{base} scatters unlike the other arms: {own}."]
+    own = f"and is tested on the variance of it and {base} alone"
+    return [f"{arm} scatters unlike the other arms {own}." for arm in odd]
 
 
 def p_text(p: float) -> str:
