@@ -9,10 +9,10 @@ import pandas as pd
 
 from birdlab.data.audit.sentences import count, name_some
 from birdlab.study.arm_view import FOUND_Q, N_DRAWS
+from birdlab.study.recordings import MIN_RECORDISTS
 from birdlab.study.run_tables import RunTables
 from birdlab.study.sharing import share_tables
 from birdlab.study.species import FoldTables
-from birdlab.study.recordings import MIN_RECORDISTS
 from birdlab.study.species_differences import compare_species
 
 
