@@ -2,7 +2,9 @@
 
 After a crash no run of MLflow is RUNNING that is dead, none that failed is FINISHED, no finished
 epoch is trained twice, no finished cell is lost, and the same command ends with the table of a
-sweep that nobody disturbed. One moment per actor here; `make crash` takes many.
+sweep that nobody disturbed. Here a driver is killed at one moment, two run at once and a disk is
+full; `make crash` takes many moments, kills cells and stops drivers as well. That a killed cell
+costs itself alone and a signal saves the cells is in test_local, test_recovery and test_drivers.
 """
 
 from __future__ import annotations
@@ -208,7 +210,8 @@ def stage(make_lab: MakeLab) -> Iterator[Stage]:
             command.process.wait()
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.crash
+@pytest.mark.parametrize("moment", range(4))
 def test_a_cell_that_is_killed_is_tried_again(
     stage: Stage, straight: pd.DataFrame, moment: int
 ) -> None:
@@ -237,15 +240,12 @@ def test_a_driver_that_is_killed_leaves_nothing_running(
     stage.assert_ends_as(straight, before)
 
 
+@pytest.mark.crash
 @pytest.mark.parametrize(
     ("number", "moment"),
     [
         (signal.SIGTERM, 0),
-        *(
-            pytest.param(number, moment, marks=pytest.mark.crash)
-            for number in (signal.SIGTERM, signal.SIGINT)
-            for moment in range(1, 4)
-        ),
+        *((number, moment) for number in (signal.SIGTERM, signal.SIGINT) for moment in range(1, 4)),
     ],
 )
 def test_a_stopped_driver_saves_its_cells(

@@ -128,7 +128,7 @@ def test_copies_of_generated_songs_are_found(change: str, tmp_path: Path) -> Non
 
 @pytest.mark.realbirds
 @pytest.mark.skipif(not REALBIRDS.is_dir(), reason="the recordings of realbirds are not here")
-@pytest.mark.parametrize("every", [10, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [20, pytest.param(1, marks=pytest.mark.slow)])
 def test_copies_of_real_recordings_are_found_and_no_others(every: int, tmp_path: Path) -> None:
     paths = sorted(REALBIRDS.glob("train_audio/*/*.ogg")) + sorted(REALBIRDS.glob("formats/*"))
     prints = [print_file(path) for path in paths]

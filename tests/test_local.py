@@ -170,7 +170,10 @@ def test_ctrl_c_saves_and_leaves_no_process(make_lab: MakeLab) -> None:
     assert [e.kind for e in events if e.kind == "failed"] == []
 
 
-@pytest.mark.parametrize("raised", [OSError("no room"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "raised",
+    [OSError("no room"), pytest.param(KeyboardInterrupt(), marks=pytest.mark.crash)],
+)
 def test_whoever_listens_may_break_and_cells_are_saved(
     make_lab: MakeLab, raised: BaseException
 ) -> None:

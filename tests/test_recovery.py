@@ -214,7 +214,9 @@ def assert_said_and_goes_on(make_lab: MakeLab, lab: Lab, said: list[Any], n: int
     assert_same_cell(still, lab, changes)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.crash), signal.SIGTERM]
+)
 def test_a_signal_ends_a_step_and_saves_within_an_epoch(
     make_lab: MakeLab, number: signal.Signals
 ) -> None:
