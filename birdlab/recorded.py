@@ -94,6 +94,26 @@ def spec_of(record: Mapping[str, Any]) -> ExperimentSpec:
     return ExperimentSpec.model_validate_json(json.dumps(record["spec"]))
 
 
+def name_remarks(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What of runs themselves makes their scores less comparable, in words; by their names."""
+    said = []
+    for name, record in records.items():
+        if record.get("stopped_at"):
+            said.append(f"{name}: stopped by a race, since the scores it has looked bad.")
+        if record.get("chosen"):
+            said.append(
+                f"{name}: the recordings that are scored also picked its weights "
+                f"({record['chosen']}), which raises its score."
+            )
+        leaks = ((record.get("spec") or {}).get("data") or {}).get("accept_leaks")
+        if leaks:
+            said.append(
+                f"{name}: its spec accepts that pretraining shares {', '.join(leaks)} with rows "
+                "that are scored, which may raise its score."
+            )
+    return said
+
+
 def iter_line(lab: Lab, cell_id: str) -> Iterator[str]:
     """A cell and the cells it goes back to, as far as their cards are in the lab."""
     node: str | None = cell_id

@@ -326,6 +326,7 @@ def test_a_score_comes_with_its_floor_and_rows() -> None:
     assert rescore_run(evidence, build_estimator("macro_auc", "pooled")).floor == 0.5
     few = rescore_run(evidence, build_estimator("padded_cmap", "new_recordists"))
     assert few.n_rows == 4 + 2
+    assert rescore_run(evidence, build_estimator("one_fold")).n_rows == 20
     none = rescore_run(evidence, build_estimator("padded_cmap", "soundscapes"))
     assert np.isnan(none.score) and none.n_rows == 0 and "no labelled soundscape" in none.why
 
@@ -384,6 +385,8 @@ def test_runs_of_a_lab_are_compared(several: Lab) -> None:
     text = call(several, "compare", "blend", "tiny", "--base", "tiny", "--pad", "1")
     assert "padded_cmap_pad1 on 24 recordings and 4 species" in text
     assert "no verdict under 3 folds" in text
+    one = call(several, "compare", "tiny", "blend", "--draws", "9", "--species", "0")
+    assert "nan" not in one and "\n\n\n" not in one and not one.endswith("\n\n")
 
 
 def test_differences_are_shown_in_multiples_of_a_measured_noise(several: Lab) -> None:
@@ -430,6 +433,35 @@ def test_a_run_without_outputs_is_refused_with_the_reason(several: Lab) -> None:
             load_fold_tables(several, {**record, **changed})
 
 
+def lines_of_a_ledger(lab: Lab, n: int) -> list[Path]:
+    """Records of runs that have scores alone."""
+    record = record_of(lab, "theirs")
+    paths = [lab.runs / f"00000000000{i}.json" for i in range(n)]
+    for i, path in enumerate(paths):
+        line = {**record, "spec_id": path.stem, "name": f"line {i}", "fold_scores": []}
+        path.write_text(json.dumps({**line, "created_at": f"2020-01-0{i + 1}"}))
+    return paths
+
+
+def test_a_score_that_its_rows_helped_to_choose_is_remarked(several: Lab) -> None:
+    """Also where only some cells count: one fold without a spread is no `nan` on the screen."""
+    record = record_of(several, "blend")
+    path = several.runs / f"{record['spec_id']}.json"
+    kept = path.read_text()
+    only = [cell for cell in record["cells"] if cell["fold"] == 0]
+    changed = {"chosen": "best epoch", "stopped_at": "round 1 of 3", "cells": only}
+    path.write_text(json.dumps({**record, **changed}))
+    try:
+        for words in (("compare", "tiny", "blend", "--draws", "0"), ("rescore", "tiny", "blend")):
+            text = call(several, *words)
+            assert "blend: stopped by a race" in text and "tiny: stopped" not in text
+            assert "blend: the recordings that are scored also picked its weights (best" in text
+            assert "nan" not in text
+        assert len(json.loads(call(several, "rescore", "blend", "--json"))["remarks"]) == 2
+    finally:
+        path.write_text(kept)
+
+
 def test_rescoring_says_what_the_record_says(several: Lab) -> None:
     before = {p: p.read_bytes() for p in several.runs.glob("*.json")}
     found = json.loads(call(several, "rescore", "--all", "--metric", "padded_cmap", "--json"))
@@ -447,6 +479,11 @@ def test_rescoring_says_what_the_record_says(several: Lab) -> None:
         assert f"{record['scores'][name]:.4f}" in said
     text = call(several, "rescore", "--all", "--validator", "new_recordists")
     assert "theirs: a foreign run has no spec" in text
+    copies = lines_of_a_ledger(several, 7)
+    text = call(several, "rescore", "--all")
+    assert "line 0, line 1, line 2, line 3, line 4 and 2 more: the run is a line of an im" in text
+    for path in copies:
+        path.unlink()
     assert "over 2 sets of rows" in call(several, "rescore", "tiny", "three folds")
     assert {p: p.read_bytes() for p in several.runs.glob("*.json")} == before
     for words in (("rescore",), ("rescore", "tiny", "--all"), ("rescore", "--sweep", "none")):

@@ -105,6 +105,7 @@ def _noise(lab: Lab, records: list[dict[str, Any]]) -> NoiseFloor | None:
 
 def _lines(found: Comparison, records: dict[str, dict[str, Any]], n_species: int) -> list[str]:
     from birdlab.cli.summaries import table_lines
+    from birdlab.recorded import name_remarks
 
     lines = [*found.sentences]
     if found.ranking is not None:
@@ -119,15 +120,14 @@ def _lines(found: Comparison, records: dict[str, dict[str, Any]], n_species: int
         ]
     lines += [f"  {arm}: {said.sentence}" for arm, said in found.recordings.items()]
     for arm, table in found.species.items():
-        lines += ["", *_species_lines(table, arm, found.shared.base, n_species)]
-    warnings = [*found.shared.left_out, *_remarks(records)]
+        if n_species and not table.empty:
+            lines += ["", *_species_lines(table, arm, found.shared.base, n_species)]
+    warnings = [*found.shared.left_out, *name_remarks(records)]
     return [*lines, *([""] if warnings else []), *warnings]
 
 
 def _species_lines(table: pd.DataFrame, arm: str, base: str, n: int) -> list[str]:
     """The species that gain and lose most, with how sure that is."""
-    if not n or table.empty:
-        return []
     import pandas as pd
 
     ends = table if len(table) <= 2 * n else pd.concat([table.head(n), table.tail(n)])
@@ -142,31 +142,13 @@ def _species_lines(table: pd.DataFrame, arm: str, base: str, n: int) -> list[str
     ]
 
 
-def _remarks(records: dict[str, dict[str, Any]]) -> list[str]:
-    """What of the runs themselves makes their scores less comparable."""
-    said = []
-    for name, record in records.items():
-        if record.get("stopped_at"):
-            said.append(f"{name}: stopped by a race, since the scores it has looked bad.")
-        if record.get("chosen"):
-            said.append(
-                f"{name}: the recordings that are scored also picked its weights "
-                f"({record['chosen']}), which raises its score."
-            )
-        leaks = ((record.get("spec") or {}).get("data") or {}).get("accept_leaks")
-        if leaks:
-            said.append(
-                f"{name}: its spec accepts that pretraining shares {', '.join(leaks)} with rows "
-                "that are scored, which may raise its score."
-            )
-    return said
-
-
 def _plain(found: Comparison, records: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The comparison as JSON takes it; null where there is no number."""
     from dataclasses import asdict
 
     import pandas as pd
+
+    from birdlab.recorded import name_remarks
 
     shared = found.shared
     return {
@@ -190,7 +172,7 @@ def _plain(found: Comparison, records: dict[str, dict[str, Any]]) -> dict[str, A
             *(() if found.ranking is None else found.ranking.sentences),
             *(said.sentence(shared.base) for said in found.crossed),
         ],
-        "left_out": [*shared.left_out, *_remarks(records)],
+        "left_out": [*shared.left_out, *name_remarks(records)],
     }
 
 

@@ -51,12 +51,14 @@ def rescore(
     records, named = _chosen(lab, runs or [], sweep, all_)
     estimator = build_estimator(metric, validator, pad)
     table, left_out = _rescored(lab, records, estimator, validator, strict=named)
+    remarks = _remarks(records, table, estimator)
     if json_:
         rows = json.loads(table.to_json(orient="records", double_precision=15))
         said = {"estimator": estimator.model_dump(mode="json"), "validator": validator}
-        typer.echo(json.dumps({**said, "runs": rows, "left_out": left_out}, indent=1))
+        said |= {"runs": rows, "left_out": left_out, "remarks": remarks}
+        typer.echo(json.dumps(said, indent=1))
         return
-    print_lines("\n".join(_lines(table, left_out, estimator, validator)))
+    print_lines("\n".join(_lines(table, [*left_out, *remarks], estimator, validator)))
 
 
 def _chosen(
@@ -98,11 +100,12 @@ def _rescored(
 
     from birdlab.errors import BirdlabError
     from birdlab.study.rescoring import VALIDATORS, rescore_run
+    from birdlab.study.words import list_some
     from birdlab.tracking.evidence import load_evidence
 
     on = "" if validator in VALIDATORS else validator
     new, heard = (estimator.kind == kind for kind in ("new_recordists", "soundscape_windows"))
-    rows, left_out = [], []
+    rows, without = [], dict[str, list[str]]()
     for record in records:
         name = record["name"] or record["spec_id"]
         try:
@@ -110,16 +113,30 @@ def _rescored(
         except BirdlabError as error:
             if strict:
                 raise
-            left_out.append(f"{name}: {error.what}" + (f" ({error.got})" if error.got else ""))
+            why = error.what + (f" ({error.got})" if error.got else "")
+            without.setdefault(why, []).append(name)
             continue
         found = asdict(rescore_run(evidence, estimator))
         if found["why"]:
-            left_out.append(f"{name}: {found['why']}")
+            without.setdefault(found["why"], []).append(name)
         rows.append({"run": record["spec_id"], "name": name, **found, "over": _over(record, heard)})
     columns = ["run", "name", "score", "sd", "floor", "n_folds", "n_seeds", "n_rows", "n_classes"]
     table = pd.DataFrame(rows, columns=[*columns, "over"])
     table = table.sort_values("score", ascending=False, kind="stable", ignore_index=True)
-    return table, left_out
+    return table, [f"{list_some(names)}: {why}" for why, names in without.items()]
+
+
+def _remarks(
+    records: list[dict[str, Any]], table: pd.DataFrame, estimator: EstimatorSpec
+) -> list[str]:
+    """What makes the scores in the table less comparable; no soundscape picked weights."""
+    from birdlab.recorded import name_remarks
+
+    heard = {"chosen": ""} if estimator.kind == "soundscape_windows" else {}
+    scored = set(table["run"])
+    return name_remarks(
+        {r["name"] or r["spec_id"]: r | heard for r in records if r["spec_id"] in scored}
+    )
 
 
 def _over(record: dict[str, Any], heard: bool) -> str:
@@ -129,7 +146,7 @@ def _over(record: dict[str, Any], heard: bool) -> str:
 
 
 def _lines(
-    table: pd.DataFrame, left_out: list[str], estimator: EstimatorSpec, validator: str
+    table: pd.DataFrame, said: list[str], estimator: EstimatorSpec, validator: str
 ) -> list[str]:
     width = max([len("run"), *(len(str(name)) for name in table["name"])])
     rows = "windows" if estimator.kind == "soundscape_windows" else "rows"
@@ -146,4 +163,4 @@ def _lines(
     n_sets = table["over"].nunique()
     if n_sets > 1:
         lines += ["", f"they are over {n_sets} sets of rows: scores compare within a set only"]
-    return [*lines, *([""] if left_out else []), *left_out]
+    return [*lines, *([""] if said else []), *said]

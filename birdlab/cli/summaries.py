@@ -130,11 +130,12 @@ def table_lines(ranking: Ranking) -> list[str]:
     for row in ranking.table.sort_values("mean", ascending=False).to_dict("records"):
         interval = "" if row["low"] != row["low"] else f"{row['low']:+.4f} .. {row['high']:+.4f}"
         delta = "" if row["arm"] == ranking.base else f"{row['delta']:+.4f}"
+        sd = "" if row["sd"] != row["sd"] else f"{row['sd']:.4f}"
         multiple = row["noise_multiples"]
         times = "" if multiple != multiple else f"{multiple:+.1f}"
         said = ", ".join(text for text in (row["verdict"], row["more_seeds"]) if text)
         lines.append(
-            f"  {row['arm']:<{width}}  {row['mean']:7.4f} {row['sd']:7.4f}  {delta:>8}  "
+            f"  {row['arm']:<{width}}  {row['mean']:7.4f} {sd:>7}  {delta:>8}  "
             + (f"{times:>7}  " if known else "")
             + f"{interval:<19}  {said}"
         )

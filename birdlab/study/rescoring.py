@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from birdlab.errors import SpecError
 from birdlab.evaluate.estimators import estimate, fold_means
 from birdlab.evaluate.evidence import Evidence
-from birdlab.spec.estimators import EstimatorSpec
+from birdlab.spec.estimators import EstimatorSpec, OneFold
 from birdlab.spec.kinds import KindOf, kinds
 
 VALIDATORS = {
@@ -83,6 +83,8 @@ def rescore_run(evidence: Evidence, estimator: EstimatorSpec) -> Rescore:
     else:
         one = {fold: table for (fold, _), table in over.items()}
         names = [(fold, name) for fold, table in one.items() for name in table.recordings]
+        if isinstance(estimator, OneFold):
+            names = [(f, name) for f, name in names if f == estimator.fold]
         if estimator.kind == "new_recordists":
             names = [(f, name) for f, name in names if name in evidence.new.get(f, ())]
         n_rows = len(names)
