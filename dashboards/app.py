@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dash import Dash, Input, Output, dcc, html, set_props
-from flask import Response, request
+from flask import Response, current_app, request
 from werkzeug.serving import run_simple
 
 from birdlab.errors import BirdlabError, LabError
@@ -147,7 +147,16 @@ def _refuse_foreign_host(hosts: frozenset[str]) -> Response | None:
 
 
 def _say_error(error: Exception) -> None:
-    """Show an error of birdlab in its words above the page; anything else is a bug and raised."""
+    """Show an error of birdlab in its words above the page; anything else is a bug.
+
+    A bug is named there too, so that nobody reads old numbers beside new choices, and its
+    traceback goes to the terminal.
+    """
+    said = str(error)
     if not isinstance(error, BirdlabError):
-        raise error
-    set_props("problem", {"children": str(error)})
+        current_app.logger.error("a page failed", exc_info=error)
+        said = (
+            f"This page failed: {type(error).__name__}: {error}. What stands below may be of an "
+            "earlier choice. The terminal has the traceback."
+        )
+    set_props("problem", {"children": said})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dash import Dash, Input, Output, ctx, html, no_update
+from dash import Dash, Input, Output, ctx, html, no_update, set_props
 from dash.dependencies import State as Held
 from dash.exceptions import PreventUpdate
 
@@ -80,6 +80,7 @@ def follow_url(
             raise PreventUpdate  # the address was completed, and is that of what is shown
         wanted = read_query(search) if opened else {k: _joined(v) for k, v in values.items()}
         shown = show({name: wanted.get(name, "") for name in controls})
+        set_props("problem", {"children": ""})
         query = write_query(shown.state)
         # Each written URL is a step of the back button, so that of an opened page is replaced.
         unchanged = opened or read_query(search) == read_query(query)

@@ -100,10 +100,18 @@ def test_stopped_arms_are_listed_and_not_ranked() -> None:
     tables, _ = build_sweep()
     tables.runs.loc[4, ["status", "stopped_at"]] = ["stopped", "after round 1 of 3"]
     running = build_ablation_view(tables, "lr")
-    assert running.ranking is not None and running.ranking.base == "run 0 (base)"
+    assert running.ranking is not None and running.ranking.base == "base"
     assert len(running.ranking.table) == 4 and running.stopped["stopped"].tolist() == [
         "after round 1 of 3"
     ]
+
+
+def test_the_newest_sweep_is_shown_and_offered_first() -> None:
+    tables, _ = build_sweep()
+    tables.runs.at[9, "sweeps"] = ["a", "zoom"]
+    tables.runs.at[12, "sweeps"] = ["a"]
+    view = build_ablation_view(tables)
+    assert (view.sweep, view.options["sweep"]) == ("a", ["a", "zoom", "lr"])
 
 
 def test_noise_and_interactions_belong_to_the_metric_of_the_sweep() -> None:

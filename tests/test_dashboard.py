@@ -124,6 +124,9 @@ def test_the_page_renders_and_a_filter_changes_the_numbers(browser: Any, address
     assert wait(browser, "location.search.includes('runs=run+1')")
     box.send_keys("1")
     assert wait(browser, f"{ANSWER}.startsWith('No verdict: 1 run')")
+    box.send_keys("nobody")
+    assert wait(browser, f"{N_ROWS} === 0 && {N_POINTS} === 0")
+    browser.back()
     browser.back()
     assert wait(browser, f"{N_ROWS} === 11")
     assert browser.execute_script("return document.querySelector('#cv-lb-runs').value") == "run 1"
@@ -276,8 +279,13 @@ def test_an_unreadable_ledger_is_said_in_words(
         browser.get(f"{address}/cv-lb")
         assert wait(browser, f"{N_ROWS} === 12") and not browser.execute_script(f"return {said}")
         torn.set()
-        browser.find_element("id", "cv-lb-runs").send_keys("run")
+        box = browser.find_element("id", "cv-lb-runs")
+        box.send_keys("run")
         assert wait(browser, said)
+        torn.clear()
+        box.send_keys(" 1")
+        assert wait(browser, f"{N_ROWS} === 3") and not browser.execute_script(f"return {said}")
+        torn.set()
         browser.refresh()
         assert wait(browser, said)
     assert complaints(browser) == []
@@ -347,3 +355,16 @@ def test_2000_runs_send_what_can_be_looked_at() -> None:
     assert "The first 100 of 2000 rows. The CSV has all." in sent
     (saved,) = set(re.findall(r'"data-csv": "((?:[^"\\]|\\.)*)"', sent))
     assert len(json.loads(f'"{saved}"').splitlines()) == 2001
+
+
+def test_a_bug_is_named_on_the_page_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Else old numbers would stand below new choices."""
+
+    def fail() -> StudyTables:
+        raise KeyError("lr")
+
+    client = build_app(MadeSource(fail)).server.test_client()
+    page = build_request("cv-lb", cv_lb.CONTROLS, texts={"runs"})
+    answer = client.post("/_dash-update-component", json=page, headers={"Host": "localhost"})
+    assert "This page failed: KeyError: 'lr'." in answer.text
+    assert caplog.records[-1].exc_info is not None

@@ -133,7 +133,7 @@ def test_runs_are_compared_on_the_seeds_and_recordings_that_both_have() -> None:
 
 def test_the_view_of_species() -> None:
     tables = build_synthetic(6)
-    tables.runs.loc[4, "delta"] = ""
+    tables.runs.loc[4, "delta"] = "base"
     newest, base = tables.runs["run"].iloc[[5, 4]]
     own = {newest: build_tables(skill=0.2), base: build_tables(skill=0.3, run=1)}
     view = build_species_view(tables, lambda run: own.get(run, {}), lambda run: {})

@@ -49,7 +49,7 @@ def build_synthetic(n_runs: int = 24, *, agreement: float = 0.8, seed: int = 0) 
     runs["cv/padded_cmap_sd"] = folds.std(axis=1, ddof=1)
     runs["cv/padded_cmap_pooled"] = folds.mean(axis=1) - 0.1
     runs["cv/macro_auc"] = 0.9 + folds.mean(axis=1) / 10
-    rates = ["", *(f"train.optimizer.lr={10.0**-k:g}" for k in (2, 3, 4, 5))]
+    rates = ["base", *(f"train.optimizer.lr={10.0**-k:g}" for k in (2, 3, 4, 5))]
     runs["delta"] = [*rates, *runs["delta"]][:n_runs]
     runs["sweeps"] = [["lr"] if i < len(rates) else [] for i in range(n_runs)]
     cells = build_cells(run, folds.tolist(), "padded_cmap")
@@ -259,7 +259,7 @@ def test_chosen_scores_are_marked_and_scores_on_soundscapes_are_not() -> None:
     assert view.figure is not None and set(marked) <= set(view.figure.names)
     assert "best epoch 7 of 30" in view.chosen[0] and "part of a difference" in view.chosen[1]
     heard = build_cv_lb_view(tables, CvLbChoice(cv="cv/soundscapes_macro_auc"))
-    assert heard.choice.cv == "cv/soundscapes_macro_auc" and heard.chosen == []
+    assert heard.choice.cv == "cv/soundscapes_macro_auc" and not heard.chosen
     assert len(heard.runs) == 10, "only runs with equal soundscapes compare"
     assert "2 runs scored on other" in " ".join(heard.left_out)
 
@@ -267,11 +267,12 @@ def test_chosen_scores_are_marked_and_scores_on_soundscapes_are_not() -> None:
 def test_arms_with_chosen_scores_say_so() -> None:
     tables = build_synthetic(6)
     runs = tables.runs.assign(
-        sweeps=[["s"]] * 6, delta=["", *[f"lr={i}" for i in range(1, 6)]], chosen=""
+        sweeps=[["s"]] * 6, delta=["base", *[f"lr={i}" for i in range(1, 6)]], chosen=""
     )
     runs.loc[runs.index[2], "chosen"] = "best epoch 3 of 4"
     view = build_ablation_view(replace(tables, runs=runs), "s", "padded_cmap")
     assert view.ranking is not None
     arms = view.ranking.table["arm"].tolist()
     assert [arm for arm in arms if arm.endswith(MARK)] == ["lr=2 (chosen)"]
+    assert view.ranking.base == "base"
     assert any("lr=2: the recordings" in sentence for sentence in view.sentences)

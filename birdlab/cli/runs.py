@@ -84,6 +84,8 @@ def _table_lines(table: pd.DataFrame, more: list[str]) -> list[str]:
 
     `more` are further columns to show.
     """
+    from birdlab.spec.diff import NO_CHANGE
+
     scapes = table["cv/soundscapes_padded_cmap"].notna().any()
     heard = f"{'soundscapes':>11} {'AUC':>6}  " if scapes else ""
     shown = {column: [_cell_text(value) for value in table[column]] for column in more}
@@ -95,7 +97,7 @@ def _table_lines(table: pd.DataFrame, more: list[str]) -> list[str]:
         + "status    name"
     ]
     for place, row in enumerate(table.to_dict("records")):
-        delta = f"  [{row['delta']}]" if row["delta"] not in ("base", row["name"]) else ""
+        delta = f"  [{row['delta']}]" if row["delta"] not in (NO_CHANGE, row["name"]) else ""
         if scapes:
             heard = f"{_score(row['cv/soundscapes_padded_cmap'], 11)} "
             heard += f"{_score(row['cv/soundscapes_macro_auc'], 6)}  "

@@ -39,9 +39,13 @@ def diff_dumps(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, An
     return [(k, one.get(k), two.get(k)) for k in keys if one.get(k) != two.get(k)]
 
 
+NO_CHANGE = "base"
+"""The title of an empty delta."""
+
+
 def title_of(delta: Mapping[str, Any]) -> str:
     """A delta as a short title: `lr=0.001`, `window_s=3`; `base` for no change."""
-    return ", ".join(f"{_short(key)}={_text(value)}" for key, value in delta.items()) or "base"
+    return ", ".join(f"{_short(key)}={_text(value)}" for key, value in delta.items()) or NO_CHANGE
 
 
 def _short(dotted: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from birdlab.spec.diff import NO_CHANGE
 from birdlab.spec.sweep import SweepSpec
 from birdlab.study.arms import keep_equal_rows, name_arms, word_ranking
 from birdlab.study.chosen import MARK, chosen_of, chosen_words, mark_chosen
@@ -84,7 +85,7 @@ def build_ablation_view(
     most others of their fold are compared. Without a base, or with several, the highest arm is the
     base. Arms that a race stopped are listed apart.
     """
-    sweeps = sorted({str(name) for names in tables.runs["sweeps"] for name in names})
+    sweeps = list_sweeps(tables.runs)
     known = [m for m in METRICS if m in tables.cells.columns]
     metrics = [m for m in known if tables.cells[m].notna().any()]
     sweep, metric = _pick(sweep, sweeps), _pick(metric, metrics)
@@ -108,6 +109,12 @@ def build_ablation_view(
         expect=spec.expect if spec else "",
     )
     return view if len(there) < 2 else _judge(view, arms, record, spec, find_noise)
+
+
+def list_sweeps(runs: pd.DataFrame) -> list[str]:
+    """The sweeps that have runs, the one with the newest run first."""
+    newest = {str(name): row for row, names in enumerate(runs["sweeps"]) for name in names}
+    return sorted(newest, key=newest.__getitem__, reverse=True)
 
 
 def _judge(
@@ -179,7 +186,7 @@ def _base_of(arms: _Arms, spec: SweepSpec | None) -> str | None:
     if spec is not None:
         bases = [name for name in there if name.removesuffix(MARK) == spec.compared_with]
     else:
-        plain = arms.runs.loc[arms.runs["delta"] == "", "run"]
+        plain = arms.runs.loc[arms.runs["delta"] == NO_CHANGE, "run"]
         bases = [arms.names[run] for run in plain if arms.names[run] in there]
     return bases[0] if len(bases) == 1 else None
 

@@ -75,13 +75,11 @@ def grid_interactions(
 
 
 def name_arms(runs: pd.DataFrame, metric: str) -> dict[str, str]:
-    """A name per run: its delta, else its name; the id beside it where that is not enough.
+    """A name per run: its delta, with the id beside it where that is not enough.
 
     Arms whose scores in `metric` are chosen ones are marked.
     """
-    titles = [
-        delta or f"{name} (base)" for delta, name in zip(runs["delta"], runs["name"], strict=True)
-    ]
+    titles = list(runs["delta"])
     twice = {title for title in titles if titles.count(title) > 1}
     names = [
         f"{title} [{run[:6]}]" if title in twice else title

@@ -153,7 +153,7 @@ def plot_ranks(info: RankInfo) -> go.Figure:
                 hovertemplate="%{text}<extra></extra>",
             )
     figure.update_xaxes(tickvals=[0, 1], ticktext=["by CV", "by leaderboard"], range=[-0.15, 1.15])
-    last = max(*info.by_cv, *info.by_lb, 1) + 0.7
+    last = max([*info.by_cv, *info.by_lb, 1]) + 0.7
     figure.update_yaxes(range=[last, 0.3], title=f"rank of {info.n}")
     return finish_figure(figure, height=460)
 

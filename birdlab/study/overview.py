@@ -168,7 +168,7 @@ def _newest(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
             "name": newest["name"],
             "changes": newest["delta"].where(newest["delta"] != newest["name"], ""),
             metric: newest[metric],
-            "floor": newest["floor"],
+            **({"floor": newest[FLOORS[metric]]} if metric in FLOORS else {}),
             "folds": newest["n_folds"],
             "seeds": newest["n_seeds"],
             "state": newest["status"],

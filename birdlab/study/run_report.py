@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from birdlab.evaluate.score import chosen_sentence
-from birdlab.spec.diff import title_of
+from birdlab.spec.diff import NO_CHANGE, title_of
 from birdlab.study import run_figures
 from birdlab.study.document import (
     Commands,
@@ -113,7 +113,7 @@ def _long_curves(curves: pd.DataFrame) -> pd.DataFrame:
 def build_run_document(info: RunReportInfo) -> Document:
     """The report of a run as a document; what there is nothing to say of is left out."""
     scores = pd.DataFrame({"score": list(info.scores), "value": list(info.scores.values())})
-    changed = "" if info.delta in ("", "base") else f": {info.delta}"
+    changed = "" if info.delta in ("", NO_CHANGE) else f": {info.delta}"
     return build_document(
         info.name,
         f"Run {info.run}{changed}",

@@ -10,6 +10,7 @@ import pandas as pd
 
 from birdlab.data.audit.sentences import count, percent
 from birdlab.errors import DataError
+from birdlab.spec.diff import NO_CHANGE
 from birdlab.study.run_choice import (
     NO_OUTPUTS,
     alike,
@@ -102,7 +103,7 @@ def _pick_other(runs: pd.DataFrame, run: str, other: str) -> str:
     if other in set(runs["run"]) and other != run:
         return other
     peers = alike(runs, run)
-    bases = peers[peers["delta"] == ""]
+    bases = peers[peers["delta"] == NO_CHANGE]
     return pick_run("", list((bases if len(bases) else peers)["run"])) or NOBODY
 
 
