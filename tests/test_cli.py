@@ -238,7 +238,7 @@ def test_a_run_shows_its_epochs_and_its_trained_cells(cli: Cli, lab: Lab) -> Non
     )
     assert answer.code == 0, answer.err
     assert "tiny: train, fold 0, seed 0: epoch 1/2" in answer.out
-    assert "1 cells trained, 0 from the cache" in answer.out
+    assert "1 cell trained, 0 from the cache" in answer.out
     assert load_runs(lab)["delta"].iloc[-1] == "batch=6, folds=[0]"
 
 

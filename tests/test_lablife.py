@@ -292,7 +292,7 @@ def test_a_run_is_run_again_from_its_record(cli: Cli, lab: Lab) -> None:
     lost.unlink()
     dry = cli("rerun", "tiny", "--dry-run")
     assert "cells     2, 1 of them cached" in dry.out
-    assert "1 cells trained, 1 from the cache" in cli("rerun", "-1", "--no-mlflow").out
+    assert "1 cell trained, 1 from the cache" in cli("rerun", "-1", "--no-mlflow").out
     assert lost.is_file()
     after = load_record(lab, before["spec_id"])
     assert after["scores"] == before["scores"]

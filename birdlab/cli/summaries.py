@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from birdlab.study.words import count_words
+
 if TYPE_CHECKING:
     from birdlab.record import RunResult
     from birdlab.study.ranking import Ranking
@@ -15,7 +17,7 @@ def summarise_run(result: RunResult) -> str:
     trained = (
         "nothing was trained: every cell is in the cache"
         if result.trained == 0
-        else f"{result.trained} cells trained, {result.cached} from the cache"
+        else f"{count_words(result.trained, 'cell')} trained, {result.cached} from the cache"
     )
     lines = [f"{result.spec.name}  spec {result.spec_id}  ({trained})"]
     if not result.scores:
@@ -30,7 +32,8 @@ def summarise_run(result: RunResult) -> str:
         f"  macro AUC    {s['cv/macro_auc']:.4f}  (sd {s['cv/macro_auc_sd']:.4f})",
         f"  top-1        {s['cv/top1']:.4f}",
         *_more_scores(result),
-        f"  over {folds} folds, {seeds} seeds, about {int(rows)} recordings a fold, "
+        f"  over {count_words(folds, 'fold')}, {count_words(seeds, 'seed')}, "
+        f"about {int(rows)} recordings a fold, "
         f"{int(classes)} classes",
         "",
         "next: birdlab ui | birdlab lb score "
@@ -92,7 +95,7 @@ def _ranked(result: SweepResult) -> str:
     head = (
         "nothing was trained: every cell is in the cache"
         if trained == 0
-        else f"{trained} cells trained"
+        else f"{count_words(trained, 'cell')} trained"
     )
     lines = ["", f"sweep {result.sweep.spec.name}: {head}"]
     if result.ranking is None:

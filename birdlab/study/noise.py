@@ -16,6 +16,7 @@ from scipy import special
 
 from birdlab.errors import DataError
 from birdlab.study.contrasts import MIN_FOLDS, POWER, Floats
+from birdlab.study.words import count_words
 
 LEVEL = 0.95
 
@@ -59,8 +60,8 @@ def estimate_noise(scores: pd.DataFrame) -> NoiseFloor:
     if cells.isna().any(axis=None) or min(cells.shape) < 2:
         raise DataError(
             "the noise needs at least two folds and two seeds, and every fold with every seed",
-            got=f"{int(cells.notna().sum().sum())} cells of {len(cells)} folds and "
-            f"{cells.shape[1]} seeds",
+            got=f"{count_words(int(cells.notna().sum().sum()), 'cell')} of "
+            f"{count_words(len(cells), 'fold')} and {count_words(cells.shape[1], 'seed')}",
             fix="birdlab extend RUN --folds all --seeds 5",
         )
     y = cells.to_numpy(dtype=float)
