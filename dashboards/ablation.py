@@ -15,6 +15,7 @@ from birdlab.study.arm_view import (
     shown_species,
 )
 from birdlab.study.figures import label_above, plot_ranking
+from birdlab.study.splits import count_split_folds
 from birdlab.study.sweep_figures import plot_interaction
 from dashboards.parts import Part, choice_part, figure_part, list_part, page_part, table_part
 from dashboards.source import LabSource
@@ -98,6 +99,9 @@ def _view(source: LabSource, wanted: State) -> AblationView:
         wanted.get("metric", ""),
         records=source.sweeps(),
         find_noise=source.noise,
+        count_folds=lambda run: (
+            count_split_folds(source.record(run)) if source.has_record(run) else None
+        ),
     )
 
 

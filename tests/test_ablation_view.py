@@ -24,6 +24,7 @@ from birdlab.study.arm_view import (
     shown_species,
 )
 from birdlab.study.noise import NoiseFloor, estimate_noise
+from birdlab.study.splits import count_split_folds
 from birdlab.study.tables import StudyTables
 
 
@@ -87,6 +88,20 @@ def test_the_record_names_arms_base_and_what_was_asked() -> None:
     assert view.forest.smallest_effect == 0.02
     assert (view.question, view.expect) == ("Which rate?", "none")
     assert view.failed.to_dict("records") == [{"arm": "rate 10", "error": "the loss is not finite"}]
+
+
+def test_the_interval_for_new_data_is_that_of_the_whole_split() -> None:
+    tables, records = build_sweep()
+    views = [
+        build_ablation_view(tables, "lr", records=records, count_folds=lambda run, n=n: n)
+        for n in (None, 10)
+    ]
+    few, many = (v.ranking.table.iloc[0] for v in views if v.ranking is not None)
+    assert few["nb_low"] < many["nb_low"] and few["low"] == many["low"]
+    record = {"spec": {"data": {"folds": {"kind": "stratified", "n": 10}}}}
+    assert count_split_folds(record) == 10
+    assert count_split_folds({"spec": {"data": {"folds": {"column": "fold"}}}}) is None
+    assert count_split_folds({"spec": None}) is None
 
 
 def test_stopped_arms_are_listed_and_not_ranked() -> None:

@@ -69,6 +69,7 @@ def _compare(
     from birdlab.errors import ResolveError
     from birdlab.study.compare import HEADLINE, compare_runs
     from birdlab.study.run_tables import RunTables
+    from birdlab.study.splits import count_split_folds
     from birdlab.tracking.evidence import load_fold_tables, load_recordists
     from birdlab.tracking.resolve import resolve_run
 
@@ -90,6 +91,7 @@ def _compare(
         metric=metric,
         smallest_effect=smallest_effect,
         noise=_noise(lab, list(called.values())) if metric == HEADLINE else None,
+        split_folds=count_split_folds(next(iter(called.values()))),
         n_draws=n_draws,
     )
     return comparison, called

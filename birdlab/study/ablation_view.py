@@ -32,6 +32,8 @@ NOTHING = "No sweep has finished cells yet: run one with birdlab sweep."
 
 FindNoise = Callable[[str, str], NoiseFloor | None]
 """The noise floor of data, by the hashes of rows and classes; None where none was measured."""
+CountFolds = Callable[[str], int | None]
+"""How many folds the split of a run has; None where that is not known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,13 +79,15 @@ def build_ablation_view(
     *,
     records: Mapping[str, Mapping[str, Any]] | None = None,
     find_noise: FindNoise = lambda rows, classes: None,
+    count_folds: CountFolds = lambda run: None,
 ) -> AblationView:
     """The page of one sweep: which arms differ from the base (the run without a delta).
 
     `records` are those of the sweeps that ended: they name arms, control, correction and smallest
     effect; an arm of another sweep is called by its delta. Only cells scored on as many rows as
-    most others of their fold are compared. Without a base, or with several, the highest arm is the
-    base. Arms that a race stopped are listed apart.
+    most others of their fold are compared. The interval for new data depends on `count_folds`.
+    Without a base, or with several, the highest arm is the base. Arms that a race stopped are
+    listed apart.
     """
     sweeps = list_sweeps(tables.runs)
     known = [m for m in METRICS if m in tables.cells.columns]
@@ -108,7 +112,7 @@ def build_ablation_view(
         question=spec.notes if spec else "",
         expect=spec.expect if spec else "",
     )
-    return view if len(there) < 2 else _judge(view, arms, record, spec, find_noise)
+    return view if len(there) < 2 else _judge(view, arms, record, spec, find_noise, count_folds)
 
 
 def list_sweeps(runs: pd.DataFrame) -> list[str]:
@@ -123,6 +127,7 @@ def _judge(
     record: Mapping[str, Any],
     spec: SweepSpec | None,
     find_noise: FindNoise,
+    count_folds: CountFolds,
 ) -> AblationView:
     """The view with the verdicts on its arms; noise and interactions are of the sweep's metric."""
     own = view.metric == SWEEP_METRIC
@@ -135,6 +140,7 @@ def _judge(
         smallest_effect=effect,
         correction=spec.correction if spec else "holm",
         noise=noise,
+        split_folds=count_folds(str(data["run"])),
     )
     return replace(
         view,

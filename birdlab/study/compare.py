@@ -51,6 +51,7 @@ def compare_runs(
     metric: EstimatorSpec = HEADLINE,
     smallest_effect: float = 0.005,
     noise: NoiseFloor | None = None,
+    split_folds: int | None = None,
     n_draws: int = 1000,
     seed: int = 0,
 ) -> Comparison:
@@ -59,7 +60,8 @@ def compare_runs(
     recordists: who made a recording, by its name; one that is not in it stands for itself. `metric`
     is an estimator that is a mean over cells. Recordists are weighted `n_draws` times from `seed`;
     with 0 there are no intervals over recordings and no species. `noise` is the noise floor of
-    these rows, where differences are to be shown in multiples of it. Raises DataError for runs that
+    these rows, where differences are to be shown in multiples of it, `split_folds` how many folds
+    the split of the base has. Raises DataError for runs that
     share nothing or a metric without scores of cells.
     """
     shared = share_tables(runs)
@@ -75,7 +77,13 @@ def compare_runs(
         shared,
         metric.name,
         scores,
-        rank_arms(scores, base=shared.base, smallest_effect=smallest_effect, noise=noise)
+        rank_arms(
+            scores,
+            base=shared.base,
+            smallest_effect=smallest_effect,
+            noise=noise,
+            split_folds=split_folds,
+        )
         if several
         else None,
         tuple(_judge(shared, arm, metric) for arm in shared.crossed),

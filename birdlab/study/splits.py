@@ -1,12 +1,20 @@
-"""Whether two runs hold out the same recordings together."""
+"""Into how many folds a run was split, and whether two hold out the same recordings together."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 ALMOST = 0.9
 """From this share of recordings on, folds count as the same, and the others are left out."""
+
+
+def count_split_folds(record: Mapping[str, Any]) -> int | None:
+    """How many folds the split of a run has, of which not all need have run; None if not known."""
+    data = (record.get("spec") or {}).get("data") or {}
+    n = (data.get("folds") or {}).get("n")
+    return None if n is None else int(n)
 
 
 def moved_recordings(

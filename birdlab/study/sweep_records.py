@@ -21,6 +21,7 @@ from birdlab.study.noise import NoiseFloor
 from birdlab.study.noise_file import load_noise
 from birdlab.study.race_rounds import Rounds, get_rounds
 from birdlab.study.ranking import Ranking
+from birdlab.study.splits import count_split_folds
 from birdlab.study.sweeping import Response, get_responses, points_of
 from birdlab.tracking.drivers import load_driver
 from birdlab.tracking.index import load_record, sweep_path
@@ -74,8 +75,7 @@ class StoredSweep:
     @cached_property
     def ranking(self) -> Ranking | None:
         """The verdicts on the scored arms, from all cells that they have by now."""
-        spec = self.base["spec"] if self.scored else None
-        folds = None if spec is None else spec["data"]["folds"].get("n")
+        folds = count_split_folds(self.base) if self.scored else None
         return rank_sweep(self.spec, self.scores, noise=self.noise, split_folds=folds)
 
     @cached_property

@@ -68,7 +68,7 @@ def method_sentences(
     if not np.isnan(detectable):
         sentences.append(
             f"A true difference of {detectable:.4f} would be found in 80 % of such studies; "
-            "smaller ones mostly stay hidden."
+            "smaller ones less often."
         )
     if noise is not None:
         sentences.append(
