@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -58,6 +59,42 @@ def serving(source: LabSource) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def start_browser(folder: Path) -> Any:
+    """Headless Chromium without a network, its profile and downloads in `folder`.
+
+    `downloads` of what is returned is where its files arrive. WebDriverException when there is none.
+    """
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or shutil.which("chromium-browser") or ""
+    for flag in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--hide-scrollbars",
+        # Any name but this machine's leads nowhere: what needs a network fails loudly.
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        f"--user-data-dir={folder / 'profile'}",
+    ):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    opened = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    opened.downloads = folder / "downloads"
+    opened.downloads.mkdir()
+    opened.execute_cdp_cmd(
+        "Browser.setDownloadBehavior",
+        {"behavior": "allow", "downloadPath": str(opened.downloads)},
+    )
+    return opened
 
 
 def wait(browser: Any, script: str, seconds: float = 30) -> Any:

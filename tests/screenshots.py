@@ -1,0 +1,58 @@
+"""The pictures of the docs: pages of the dashboard over the demo's lab, as Chromium shows them.
+
+birdlab sweep experiments/one_factor.yaml, experiments/lr_optuna.yaml, birdlab lb score of their
+runs, then: python tests/screenshots.py [LAB]. Writes docs/images/.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from browsing import serving, sized, start_browser, wait
+
+from birdlab.lab import open_lab
+from dashboards.source import LabSource
+
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
+WIDTH = 1000
+BEST_OF_LR = "a08f24520686"
+PAGES = {
+    "ablation": ("/ablation?sweep=one_factor", 760),
+    "cv_lb": ("/cv-lb", 1250),
+    "listen": (f"/listen?run={BEST_OF_LR}&kind=soundscape", 930),
+}
+"""What is taken, and how much of it from the top, in pixels."""
+DRAWN = "document.querySelectorAll('.js-plotly-plot .main-svg').length > 0"
+ANSWERED = "(document.querySelector('.answer') || {}).textContent"
+QUIET = "!document.querySelector('[data-dash-is-loading=true]')"
+
+
+def take_pictures(browser: Any, address: str) -> list[Path]:
+    """The files written: the top of each page, in its light look."""
+    written = []
+    IMAGES.mkdir(exist_ok=True)
+    for name, (place, height) in PAGES.items():
+        with sized(browser, WIDTH, height):
+            browser.get(address + place)
+            wait(browser, f"{ANSWERED} && {DRAWN} && {QUIET}")
+            path = IMAGES / f"{name}.png"
+            browser.save_screenshot(str(path))
+            written.append(path)
+    return written
+
+
+if __name__ == "__main__":
+    lab = open_lab(Path(sys.argv[1])) if len(sys.argv) > 1 else open_lab()
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder:
+        browser = start_browser(Path(folder))
+        try:
+            with serving(LabSource(lab)) as address:
+                for path in take_pictures(browser, address):
+                    print(path)
+        finally:
+            browser.quit()
