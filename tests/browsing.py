@@ -64,7 +64,7 @@ def serving(source: LabSource) -> Iterator[str]:
 def start_browser(folder: Path) -> Any:
     """Headless Chromium without a network, its profile and downloads in `folder`.
 
-    `downloads` of what is returned is where its files arrive. WebDriverException when there is none.
+    `downloads` of what is returned is where files arrive. WebDriverException where there is none.
     """
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
