@@ -405,14 +405,16 @@ def test_submissions_are_imported_once_and_reach_mlflow(cli: Cli, lab: Lab) -> N
     run = load_runs(lab)["run"].iloc[-1]
     (lab.root / "s.csv").write_text(
         "fileName,date,description,status,publicScore,privateScore\n"
-        "b.csv,2025-01-02,no idea,complete,0.9,0.9\n"
+        'b.csv,2025-01-02,"no\nidea",complete,0.9,0.9\n'
         f"a.csv,2025-01-01,spec {run},complete,0.61,0.52\n"
         f"c.csv,2024-12-31,spec {run},complete,0.59,0.50\n"
     )
     answer = cli("lb", "import", "s.csv", "--metric", "padded_cmap")
     assert answer.code == 0, answer.err
     assert "2 entered, 0 known already" in answer.out
-    assert "unmatched" in answer.out
+    assert "  unmatched  b.csv of 2025-01-02: no idea (names no run)" in answer.out
+    again = cli("lb", "import", "s.csv", "--metric", "macro_auc").out
+    assert "2 of the known ones are there as scores of another metric" in again
     assert "0 entered, 2 known" in cli("lb", "import", "s.csv", "--metric", "padded_cmap").out
 
     from birdlab.tracking.client import connect

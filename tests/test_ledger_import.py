@@ -86,7 +86,9 @@ def test_submissions_are_matched_or_listed(path: Path, tmp_path: Path) -> None:
     assert ledger.date[0] == "2025-04-01T10:00:00+00:00"
     before = path.read_bytes()
     again = take(table, path)
-    assert again.added == again.updated == () and len(again.known) == 5
+    assert again.added == again.updated == again.strange == () and len(again.known) == 5
+    other = import_submissions(table, path, RUNS, metric="macro_auc", bundles=BUNDLES)
+    assert other.added == () and other.strange == again.known
     assert path.read_bytes() == before
 
 
@@ -372,6 +374,7 @@ def test_every_command_takes_such_runs_or_refuses_in_words(make_lab: MakeLab, cl
     assert "0 runs and 0 leaderboard scores" in cli(lab, *command, "--competition", "birds").out
     assert "a 2" in cli(lab, "runs", "--project", "birds").out
     assert "nan" not in cli(lab, "runs").out
+    assert "column seed" in cli(lab, "noise", "a 2").err
     assert "a 2" not in cli(lab, "runs", "--where", "family=eca_nfnet").out
     shown = cli(lab, "show", "a 2").out
     for part in ("0.9850", "only scores are known", "foreign.lineage", "0.98"):

@@ -83,9 +83,15 @@ def _take_submissions(lab: Lab, file: Path, metric: str, said: dict[str, str]) -
 def _submission_lines(report: ImportReport) -> list[str]:
     updated = f", {len(report.updated)} with new scores" if report.updated else ""
     lines = [f"{len(report.added)} entered{updated}, {len(report.known)} known already"]
-    lines += [f"  entered    {row['name']}: {row['note']}" for row in report.added]
-    lines += [f"  new score  {row['name']}: {row['note']}" for row in report.updated]
-    lines += [f"  unmatched  {text}" for text in report.unmatched]
+    told = [("entered  ", f"{row['name']}: {row['note']}") for row in report.added]
+    told += [("new score", f"{row['name']}: {row['note']}") for row in report.updated]
+    told += [("unmatched", text) for text in report.unmatched]
+    lines += [f"  {what}  {' '.join(text.split())}" for what, text in told]
+    if report.strange:
+        lines.append(
+            f"{len(report.strange)} of the known ones are there as scores of another metric, and "
+            "stay: birdlab lb remove them, then import the file again"
+        )
     if report.unmatched:
         lines.append(
             "put the id of a run or a promoted model into the description of a submission, "

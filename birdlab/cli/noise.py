@@ -50,8 +50,9 @@ def noise(
     the lab. Example: birdlab noise experiments/baseline.yaml --seeds 5
     """
     from birdlab.cli.progress import print_lines
-    from birdlab.errors import SpecError
+    from birdlab.errors import DataError, SpecError
     from birdlab.lab import open_lab
+    from birdlab.recorded import is_foreign
     from birdlab.study.noise_file import measure_noise, save_noise
     from birdlab.tracking.index import load_record, load_records
     from birdlab.tracking.resolve import resolve_run
@@ -64,7 +65,13 @@ def noise(
         raise SpecError("--set goes with an experiment file", got=spec)
     else:
         record = resolve_run(lab, spec)
-    measured = measure_noise(record, load_records(lab))
+    try:
+        measured = measure_noise(record, load_records(lab))
+    except DataError as error:
+        if not is_foreign(record):
+            raise
+        fix = "birdlab import --oof TABLE, with a column seed, takes in several seeds"
+        raise DataError(error.what, got=error.got, fix=fix) from None
     lines = describe_noise(measured, record["name"] or record["spec_id"])
     path = save_noise(lab, record, measured)
     print_lines("\n".join([*lines, "", f"stored in {path.relative_to(lab.root)}"]))

@@ -40,13 +40,15 @@ class Bundle:
 class ImportReport:
     """What an import did: the rows it stored, those already there, and the rest with reasons.
 
-    `updated` are rows that replace one that was imported before its scores changed.
+    `updated` are rows that replace one that was imported before its scores changed; `strange` are
+    those of the known ones that are in the ledger as scores of another metric.
     """
 
     added: tuple[Row, ...]
     updated: tuple[Row, ...]
     known: tuple[str, ...]
     unmatched: tuple[str, ...]
+    strange: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,10 @@ def import_submissions(
     again = [entry.replace(row) for row, entry in changed]
     stored = append_rows(ledger, [*gone, *again, *new])[len(gone) :]
     n = len(again)
-    return ImportReport(tuple(stored[n:]), tuple(stored[:n]), tuple(known), tuple(unmatched))
+    strange = tuple(note for note in known if standing[note]["metric"] != metric)
+    return ImportReport(
+        tuple(stored[n:]), tuple(stored[:n]), tuple(known), tuple(unmatched), strange
+    )
 
 
 def _read_entries(path: Path) -> list[_Entry]:
