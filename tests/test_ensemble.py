@@ -205,6 +205,19 @@ def test_gates_say_what_is_shown_and_what_to_do(tmp_path: Path) -> None:
         gate = check_gates(lab, records, None, ledger, costs)[2]
         assert (gate.state, gate.number) == ("no evidence", told)
     assert check_gates(lab, records, None, bare, costs)[1].number == "one member"
+    cv = tables.runs.set_index("run")["cv/padded_cmap"]
+    exact = tables.ledger.assign(public=tables.ledger["run"].map(cv))
+    for ledger, state, told in (
+        (exact, "met", "ρ +1.00 (+1.00 to +1.00)"),
+        (exact.assign(public=0.5), "no evidence", "a score never changes"),
+    ):
+        gate = check_gates(lab, records, None, replace(tables, ledger=ledger), costs)[2]
+        assert (gate.state, gate.number) == (state, told)
+    loose = build_synthetic(24, agreement=0.4)
+    near = loose.runs["cv/padded_cmap"].rank(method="first").floordiv(5).astype(str)
+    family = replace(loose, runs=loose.runs.assign(lineage=near))
+    alone, few = (check_gates(lab, records, None, t, costs)[2].number for t in (loose, family))
+    assert alone.split("(")[0] == few.split("(")[0] and alone != few
 
 
 def test_the_view_of_an_ensemble(tmp_path: Path) -> None:

@@ -470,5 +470,7 @@ def test_the_real_ledger_of_2025(bare: Lab) -> None:
     }
     tables = StudyTables(runs, load_cells(bare), load_ledger(bare.ledger))
     given_pair = {"metric": "macro_auc", "cv": "cv/macro_auc"}
-    assert len(pair_cv_lb(tables, **given_pair, group=None)) == 108
+    pairs = pair_cv_lb(tables, **given_pair, group=None)
+    assert len(pairs) == 108
+    assert pairs["cv"].corr(pairs["lb"], method="spearman") == pytest.approx(0.503, abs=0.005)
     assert pair_cv_lb(tables, **given_pair)["split"].nunique() == 1

@@ -89,7 +89,7 @@ def test_an_empty_ablation_view_says_what_to_do() -> None:
 def test_the_ablation_view_ranks_against_the_run_without_delta() -> None:
     tables = build_synthetic(24)
     view = build_ablation_view(tables, "lr")
-    assert view.ranking is not None and view.ranking.base == "run 0 (base)"
+    assert view.ranking is not None and view.ranking.base == "base"
     assert len(view.ranking.table) == 5 and view.options["metric"] == [
         "padded_cmap",
         "macro_auc",

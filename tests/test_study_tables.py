@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,24 +16,6 @@ from birdlab.study.cvlb_view import CvLbChoice, build_cv_lb_view
 from birdlab.study.ledger_row import COLUMNS
 from birdlab.study.submission_kinds import KIND_FIELDS
 from birdlab.study.tables import PAIR_COLUMNS, StudyTables, cv_columns, pair_cv_lb
-
-LEDGER_2025 = Path(__file__).parents[2] / "shared" / "data" / "birdclef2025_cv_lb_ledger.csv"
-
-
-def load_2025() -> StudyTables:
-    """The real ledger of 2025 as study tables; every run on the same rows and classes."""
-    if not LEDGER_2025.exists():
-        pytest.skip("the 2025 ledger does not lie beside this checkout")
-    table = pd.read_csv(LEDGER_2025)
-    folds = table["cv_fold_aucs"].str.split(";")
-    run = [f"{i:012x}" for i in range(len(table))]
-    runs = build_runs(run, list(table["experiment"] + " " + table["backbone"]))
-    runs["delta"] = table["recipe"]
-    runs["cv/macro_auc"] = table["cv_mean_auc"]
-    runs["cv/macro_auc_pooled"] = table["cv_pooled_oof_auc"]
-    runs["project"] = table["split"]
-    cells = build_cells(run, [[float(v) for v in row] for row in folds], "macro_auc")
-    return StudyTables(runs, cells, build_ledger(run, list(table["lb_public"]), "macro_auc"))
 
 
 def build_synthetic(n_runs: int = 24, *, agreement: float = 0.8, seed: int = 0) -> StudyTables:

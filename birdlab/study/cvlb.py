@@ -19,7 +19,6 @@ from birdlab.study.cvlb_influence import list_influence
 from birdlab.study.cvlb_order import (
     EXACT_RUNS,
     Resolution,
-    find_resolution,
     pair_runs,
     resolve,
     share_by_gap,
@@ -44,33 +43,17 @@ from birdlab.study.cvlb_words import (
     word_resolution,
     word_shake,
     word_top,
-    word_verdict,
 )
 
 __all__ = [
     "Band",
     "Correlation",
-    "CvLb",
     "CvLbStudy",
     "EstimatorComparison",
     "answer_cv_lb",
     "compare_estimators",
-    "correlate",
     "study_cv_lb",
 ]
-
-
-@dataclass(frozen=True)
-class CvLb:
-    """CV against the leaderboard over `n` runs, in one metric."""
-
-    metric: str
-    n: int
-    spearman: Correlation
-    kendall: Correlation
-    pearson: Correlation
-    resolution: Resolution
-    verdict: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,22 +159,6 @@ def answer_cv_lb(pairs: pd.DataFrame, *, metric: str) -> str:
     spearman = correlate_scores("spearman", cv, lb, lineage_numbers(pairs))
     refusal = word_refusal(len(cv), spearman.value, metric)
     return refusal or word_answer(spearman, _top(cut_band(pairs, "cv", part) for part in PARTS))
-
-
-def correlate(cv: npt.ArrayLike, lb: npt.ArrayLike, *, metric: str) -> CvLb:
-    """What `n` runs say about CV (higher is better) as a judge of leaderboard scores.
-
-    `cv` and `lb` are [n] finite numbers in the same order. Kendall is tau-b. Under 10 points the
-    verdict is "no verdict". Raises DataError for shapes that differ or values that are no
-    number. `study_cv_lb` says more.
-    """
-    x, y = _checked(cv, lb)
-    spearman, kendall, pearson = (
-        correlate_scores(kind, x, y) for kind in ("spearman", "kendall", "pearson")
-    )
-    resolution = find_resolution(pair_runs(x, y))
-    verdict = word_verdict(spearman, resolution, metric)
-    return CvLb(metric, len(x), spearman, kendall, pearson, resolution, verdict)
 
 
 def _checked(cv: npt.ArrayLike, lb: npt.ArrayLike) -> tuple[Floats, Floats]:

@@ -71,17 +71,6 @@ def pair_runs(cv: Floats, lb: Floats) -> RunPairs:
     return RunPairs(*ends, gaps[order], by_lb[order] > 0)
 
 
-def order_share(cv: npt.ArrayLike, lb: npt.ArrayLike, gap: float) -> tuple[int, float]:
-    """How many pairs of runs differ by `gap` or more in CV, and the share ordered rightly.
-
-    Pairs with equal leaderboard scores are left out, and so are pairs with equal CV. The share
-    is NaN when no pair is left.
-    """
-    pairs = pair_runs(np.asarray(cv, dtype=float), np.asarray(lb, dtype=float))
-    inside = pairs.gaps >= gap
-    return int(inside.sum()), float(pairs.right[inside].mean()) if inside.any() else float("nan")
-
-
 def find_resolution(pairs: RunPairs) -> Resolution:
     """The smallest CV gap from which on 80 % of the pairs order the leaderboard rightly."""
     steps = _steps(pairs)

@@ -15,7 +15,7 @@ from birdlab.study.cvlb_resamples import MIN_LINEAGES
 from birdlab.study.cvlb_shake import Shake
 from birdlab.study.words import count_words
 
-SAFE, FAIR = 0.7, 0.3
+SAFE = 0.7
 NO_GAP = 0.00005
 ONE_RUN = 0.25
 """From this part of the pairs on, a sentence says that one run is in them."""
@@ -176,28 +176,6 @@ def word_shake(shake: Shake | None) -> tuple[str, ...]:
         f"Behind the best private score stay: {', '.join(told)}. {spent} had a public score to "
         "choose by.",
     )
-
-
-def word_verdict(rho: Correlation, resolution: Resolution, metric: str) -> str:
-    """The verdict of correlation and resolution alone."""
-    refusal = word_refusal(rho.n, rho.value, metric)
-    if refusal:
-        return refusal
-    if np.isnan(rho.low):
-        way = "the same" if rho.value > 0 else "exactly the opposite"
-        return f"CV and leaderboard ({metric}) put all {rho.n} runs in {way} order."
-    if rho.low >= SAFE:
-        meaning = "CV ranks models well"
-    elif rho.low >= FAIR:
-        meaning = "CV ranks models better than chance, but not safely"
-    elif rho.low > 0:
-        meaning = "CV says something about the ranking, perhaps little"
-    elif rho.high < 0:
-        meaning = "CV ranks models the wrong way round"
-    else:
-        meaning = "CV cannot be told from no ranking at all"
-    found = f"Spearman {rho.value:+.2f} (95 % {rho.low:.2f} to {rho.high:.2f}) over {rho.n} runs"
-    return f"{meaning}: {found}, {metric}. {word_resolution(resolution)}"
 
 
 def _percent(share: float) -> str:

@@ -16,8 +16,9 @@ from birdlab.data.audit.sentences import count
 from birdlab.errors import DataError
 from birdlab.lab import Lab
 from birdlab.recorded import is_foreign
-from birdlab.study.cvlb import correlate
-from birdlab.study.cvlb_bands import MIN_RUNS
+from birdlab.study.cvlb_bands import MIN_RUNS, scores_of
+from birdlab.study.cvlb_correlations import correlate_scores
+from birdlab.study.cvlb_resamples import lineage_numbers
 from birdlab.study.ledger import score_columns
 from birdlab.study.ranking import Ranking
 from birdlab.study.tables import StudyTables, pair_cv_lb
@@ -175,9 +176,13 @@ def _leaderboard_gate(tables: StudyTables, record: Record) -> Gate:
     if len(pairs) < MIN_RUNS:
         found = count(len(pairs), "run")
         return Gate(name, "no evidence", found, wanted, ask)
-    rho = correlate(pairs["cv"], pairs["lb"], metric=metric).spearman
-    state: State = "met" if rho.low > 0 else "not met" if rho.high < 0 else "no evidence"
-    found = f"ρ {rho.value:+.2f} ({rho.low:+.2f} to {rho.high:+.2f})"
+    rho = correlate_scores("spearman", *scores_of(pairs), lineage_numbers(pairs))
+    if math.isnan(rho.value):
+        return Gate(name, "no evidence", "a score never changes", wanted, ask)
+    # A perfect order has no interval.
+    low, high = (rho.value, rho.value) if math.isnan(rho.low) else rho.ends
+    state: State = "met" if low > 0 else "not met" if high < 0 else "no evidence"
+    found = f"ρ {rho.value:+.2f} ({low:+.2f} to {high:+.2f})"
     return Gate(name, state, found, wanted, "see the page CV and leaderboard")
 
 
