@@ -363,7 +363,7 @@ def test_folds_that_do_not_make_the_mean_are_remarked(bare: Lab) -> None:
 
 def test_every_command_takes_such_runs_or_refuses_in_words(make_lab: MakeLab, cli: Any) -> None:
     lab = make_lab(trained=True)
-    (lab.root / "theirs.csv").write_text(FOREIGN.replace("a 1", "<script>"))
+    (lab.root / "theirs.csv").write_text(FOREIGN.replace("a 1", "=<script>"))
     options = [part for pair in MAPPING for part in ("--map", pair)]
     command = ("lb", "import", "theirs.csv", "--metric", "macro_auc", *options)
     assert "needs a competition" in cli(lab, *command).err
@@ -374,6 +374,7 @@ def test_every_command_takes_such_runs_or_refuses_in_words(make_lab: MakeLab, cl
     assert "0 runs and 0 leaderboard scores" in cli(lab, *command, "--competition", "birds").out
     assert "a 2" in cli(lab, "runs", "--project", "birds").out
     assert "nan" not in cli(lab, "runs").out
+    assert ",'=<script>," in cli(lab, "runs", "--csv").out, "no formula for a spreadsheet"
     assert "column seed" in cli(lab, "noise", "a 2").err
     assert "a 2" not in cli(lab, "runs", "--where", "family=eca_nfnet").out
     shown = cli(lab, "show", "a 2").out

@@ -23,13 +23,16 @@ def summarise_run(result: RunResult) -> str:
     if not result.scores:
         lines.append("trained on all data: no validation, no score")
         return "\n".join(lines)
-    s = {"cv/padded_cmap_sd": float("nan"), "cv/macro_auc_sd": float("nan"), **result.scores}
+    s = result.scores
+    cmap_sd, auc_sd = (s.get(f"cv/{name}_sd") for name in ("padded_cmap", "macro_auc"))
     folds, seeds = result.cells["fold"].nunique(), result.cells["seed"].nunique()
     rows, classes = result.cells["n_rows"].iloc[0], result.cells["n_classes"].iloc[0]
     lines += [
-        f"  padded cmAP  {s['cv/padded_cmap']:.4f}  (sd over folds {s['cv/padded_cmap_sd']:.4f}, "
-        f"pooled {s['cv/padded_cmap_pooled']:.4f}, floor {s['cv/floor']:.4f})",
-        f"  macro AUC    {s['cv/macro_auc']:.4f}  (sd {s['cv/macro_auc_sd']:.4f})",
+        f"  padded cmAP  {s['cv/padded_cmap']:.4f}  ("
+        + ("" if cmap_sd is None else f"sd over folds {cmap_sd:.4f}, ")
+        + f"pooled {s['cv/padded_cmap_pooled']:.4f}, floor {s['cv/floor']:.4f})",
+        f"  macro AUC    {s['cv/macro_auc']:.4f}"
+        + ("" if auc_sd is None else f"  (sd {auc_sd:.4f})"),
         f"  top-1        {s['cv/top1']:.4f}",
         *_more_scores(result),
         f"  over {count_words(folds, 'fold')}, {count_words(seeds, 'seed')}, "
