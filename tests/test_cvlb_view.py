@@ -129,6 +129,9 @@ def test_every_table_of_the_study_has_words() -> None:
     assert "40" in str(groups.loc[groups["by"] == "within family", "n"].tolist())
     assert len(words.influence_words(study)) == 10
     assert words.noise_words(study)["split"].tolist() == ["all", "old", "new"]
+    tables.runs["split"] = ["lone", *tables.runs["split"][1:]]
+    lone = study_view(tables, build_cv_lb_view(tables, CvLbChoice(pool=POOLED)).choice)
+    assert "nan" not in words.noise_words(lone).to_string().lower()
     assert (words.shares_words(study)["n"] > 0).all()
     assert set(words.regrets_words(study.shake)["choice"]) == {"CV-best", "public-best"}
     assert len(words.moves_words(study.shake)) == 40

@@ -133,9 +133,11 @@ def noise_words(study: CvLbStudy) -> pd.DataFrame:
             "runs": table["n"],
             "folds": table["n_folds"],
             "SD over folds": table["fold_sd"].map("{:.4f}".format),
-            "SD of paired differences": table["paired_sd"].map("{:.4f}".format),
+            "SD of paired differences": [
+                f"{sd:.4f}" if math.isfinite(sd) else "" for sd in table["paired_sd"]
+            ],
             "half of the pairs": [
-                f"{low:.4f} to {high:.4f}"
+                f"{low:.4f} to {high:.4f}" if math.isfinite(low) else ""
                 for low, high in zip(table["paired_low"], table["paired_high"], strict=True)
             ],
         }
