@@ -109,7 +109,12 @@ def test_the_shake_is_told_with_what_it_cost() -> None:
     first, second = study_cv_lb(pairs, metric="m", n_submissions=41).sentences[-2:]
     assert first.startswith("Over 30 runs with both scores, private is +0.1000 against public")
     assert "public-best 0.0000" in second and "selected" in second
-    assert "41 submissions had a public score" in second
+    assert second.endswith("41 submissions had a public score to choose by.")
+    days = [f"2025-05-{1 + i:02}" for i in range(30)]
+    dated = study_cv_lb(pairs.sort_values("lb").assign(submitted_at=days), metric="m")
+    assert dated.sentences[-1].endswith("choose by; 30 runs were a new public best on the day.")
+    before = study_cv_lb(pairs.drop(columns="private"), metric="m", n_submissions=1)
+    assert before.sentences[-1] == "1 submission had a public score to choose by."
 
 
 def test_runs_without_folds_are_said_to_be_left_out() -> None:

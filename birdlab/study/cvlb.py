@@ -103,8 +103,8 @@ def study_cv_lb(
     `pairs` has a row per run: cv and lb (finite, higher is better), and where known run, name,
     private, fold_scores, split, checkpoint, family, lineage, selected, submitted_at; what is
     missing is not looked at. `lb_from` adds the band of runs with that leaderboard score or more.
-    `n_submissions` were made in all; without it each run counts as one. Raises DataError for
-    scores that are missing or no number.
+    `n_submissions` had a public score in all; without it each run counts as one. Raises
+    DataError for scores that are missing or no number.
     """
     cv, lb = _checked(pairs["cv"], pairs["lb"])
     pairs = pairs.reset_index(drop=True)
@@ -125,7 +125,7 @@ def study_cv_lb(
         word_resolution(resolution),
         word_claim(shares),
         word_best(best),
-        *word_shake(shake),
+        *word_shake(shake, n_submissions),
     )
     return CvLbStudy(
         metric,

@@ -159,10 +159,13 @@ def word_best(best: BestRun) -> str:
     )
 
 
-def word_shake(shake: Shake | None) -> tuple[str, ...]:
-    """Public against private, and the regret of each way of choosing."""
+def word_shake(shake: Shake | None, n_submissions: int | None) -> tuple[str, ...]:
+    """Public against private, the regret of each way of choosing, and how much was looked at.
+
+    Without private scores only the last, if the number of submissions is known.
+    """
     if shake is None:
-        return ()
+        return () if n_submissions is None else (f"{_word_spent(n_submissions)}.",)
     first = (
         f"Over {shake.n} runs with both scores, private is {shake.change:+.4f} against public "
         f"(95 % {shake.change_low:+.4f} to {shake.change_high:+.4f})"
@@ -170,12 +173,15 @@ def word_shake(shake: Shake | None) -> tuple[str, ...]:
     if shake.n >= MIN_RUNS and not np.isnan(shake.spearman.value):
         first += f", and ranks them alike with Spearman {shake.spearman.value:+.2f}"
     told = [f"{row.choice} {row.regret:.4f}" for row in shake.regrets.itertuples()]
-    spent = count_words(shake.n_submissions, "submission")
-    return (
-        f"{first}.",
-        f"Behind the best private score stay: {', '.join(told)}. {spent} had a public score to "
-        "choose by.",
-    )
+    spent = _word_spent(shake.n_submissions)
+    if shake.n_records is not None:
+        runs = "1 run was" if shake.n_records == 1 else f"{shake.n_records} runs were"
+        spent += f"; {runs} a new public best on the day"
+    return (f"{first}.", f"Behind the best private score stay: {', '.join(told)}. {spent}.")
+
+
+def _word_spent(n_submissions: int) -> str:
+    return f"{count_words(n_submissions, 'submission')} had a public score to choose by"
 
 
 def _percent(share: float) -> str:
