@@ -15,7 +15,10 @@ from birdlab.spec.parts import OutputSpec
 
 LINK = ".mlflow.json"
 """Ends the name of the file beside a record that holds its MLflow run ids."""
-_AGAIN = "run its experiment again: cells are kept, the record is written anew"
+_AGAIN = (
+    "run its experiment again: cells are kept, the record is written anew; "
+    "of a run from elsewhere remove the file, then import it again"
+)
 
 
 def record_paths(lab: Lab) -> list[Path]:

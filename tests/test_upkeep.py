@@ -40,6 +40,7 @@ from birdlab.tracking.drivers import Driver, DriverNote
 from birdlab.tracking.index import load_cells
 from birdlab.tracking.schema import known_levels
 from birdlab.upkeep.archive import MANIFEST
+from birdlab.upkeep.doctor import examine_lab
 from birdlab.upkeep.exchange import export_runs, import_runs
 from birdlab.upkeep.foreign import import_foreign
 from birdlab.upkeep.garbage import find_garbage, free_garbage
@@ -498,6 +499,7 @@ def test_a_lab_that_is_well(make_lab: MakeLab, cli: Any) -> None:
     assert {line["level"] for name, line in lines.items() if name != "disk"} == {"ok"}
     assert "2 of 2 opened are whole" in lines["cells"]["said"]
     assert "at migration" in lines["mlflow"]["said"]
+    assert lines["ledger"]["said"] == "0 submissions"
     assert snapshot(lab) == before, "nothing changes"
     plain = cli(lab, "doctor").out
     assert "ok    records      1 of 1 readable" in plain
@@ -511,6 +513,12 @@ def test_what_ails_a_lab_is_named_with_a_remedy(make_lab: MakeLab, cli: Any) -> 
     (lab.runs / "0123456789ab.json").write_text("{")
     (lab.stores / "mlflow.db").write_bytes(b"SQLite format 3\0 no more")
     (lab.waves / "00000.i16").write_bytes(b"")
+    append_row(lab.ledger, {"run": "ab", "metric": "m", "source": "add", "public": 0.5})
+    warned = examine_lab(lab)
+    assert [f.said for f in warned if f.what == "ledger"] == [
+        "1 submission; not among the runs: ab"
+    ]
+    lab.ledger.write_bytes(lab.ledger.read_bytes()[:-9])
     local = lab.root / "birdlab.local.toml"
     local.write_text('[data]\nabroad = "gone"\n')
     answer = cli(lab, "doctor", "--json")
@@ -525,6 +533,7 @@ def test_what_ails_a_lab_is_named_with_a_remedy(make_lab: MakeLab, cli: Any) -> 
     ):
         assert lines[name]["level"] == level, lines[name]
         assert fix in lines[name]["fix"]
+    assert "delete that line" in lines[f"{lab.ledger}:1"]["fix"]
     assert any("00000.i16" in what and line["level"] == "bad" for what, line in lines.items())
 
 

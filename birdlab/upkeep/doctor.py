@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from birdlab.cellfiles import CARD, WEIGHTS
-from birdlab.data.shards import list_shards, load_rows
+from birdlab.data.shards import list_shards
+from birdlab.data.shards import load_rows as load_shard
 from birdlab.errors import BirdlabError
 from birdlab.evaluate.outputs import load_outputs
 from birdlab.lab import Lab, hide_password
 from birdlab.recorded import load_json, load_link, record_paths
+from birdlab.study.ledger import load_rows
+from birdlab.study.words import count_words, list_some
 from birdlab.tracking.drivers import load_drivers
 from birdlab.tracking.schema import database_level, known_levels
 from birdlab.upkeep.environment import (
@@ -45,6 +48,7 @@ def examine_lab(lab: Lab) -> list[Finding]:
         lambda: _data(lab),
         lambda: _mlflow(lab),
         lambda: _records(lab),
+        lambda: [_ledger(lab)],
         lambda: _cells(lab),
         lambda: _waves(lab),
         lambda: _drivers(lab),
@@ -112,6 +116,18 @@ def _records(lab: Lab) -> Iterator[Finding]:
     yield Finding("ok", "records", f"{len(paths) - len(unreadable)} of {len(paths)} readable")
 
 
+def _ledger(lab: Lab) -> Finding:
+    """LedgerError for a ledger with a line that is no row."""
+    rows = load_rows(lab.ledger)
+    known = {path.stem for path in record_paths(lab)}
+    gone = sorted({member for row in rows for member in row["members"]} - known)
+    said = count_words(len(rows), "submission")
+    if not gone:
+        return Finding("ok", "ledger", said)
+    fix = "birdlab import brings runs of another lab; birdlab lb remove withdraws a row"
+    return Finding("warn", "ledger", f"{said}; not among the runs: {list_some(gone)}", fix)
+
+
 def _cells(lab: Lab) -> Iterator[Finding]:
     cards = sorted(lab.cells.glob(f"[!.]*/{CARD}"))
     places = np.unique(np.linspace(0, max(0, len(cards) - 1), N_SAMPLED).astype(int))
@@ -150,7 +166,7 @@ def _open_cell(card: Path) -> None:
 
 def _waves(lab: Lab) -> Iterator[Finding]:
     shards = list_shards(lab.waves)
-    rows = sum(len(load_rows(lab.waves, shard)) for shard in shards)
+    rows = sum(len(load_shard(lab.waves, shard)) for shard in shards)
     yield Finding("ok", "waveforms", f"{rows:,} recordings in {len(shards)} shards")
 
 
