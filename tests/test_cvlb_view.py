@@ -123,7 +123,11 @@ def test_every_table_of_the_study_has_words() -> None:
         "Pearson",
     ]
     bands = words.bands_words(study)
-    assert len(bands) == len(study.bands) and "top half by CV of new" in list(bands["runs"])
+    assert (
+        "lineages resampled" in bands
+        and len(bands) == len(study.bands)
+        and "top half by CV of new" in list(bands["runs"])
+    )
     groups = words.groups_words(study)
     assert len(groups) == len(study.groups) + len(study.partial)
     assert "40" in str(groups.loc[groups["by"] == "within family", "n"].tolist())

@@ -46,6 +46,7 @@ def bands_words(study: CvLbStudy) -> pd.DataFrame:
             "from": bands["at_least"].map("{:.4f}".format),
             "Spearman": bands["spearman"].map(_signed),
             "95 % interval": _intervals(bands, "low", "high"),
+            "lineages resampled": _intervals(bands, "boot_low", "boot_high"),
             "the cut alone leaves": bands["alone"].map(_signed),
             "95 % of such cuts": _intervals(bands, "alone_low", "alone_high"),
         }
