@@ -15,6 +15,7 @@ from birdlab.study.arm_view import (
     shown_species,
 )
 from birdlab.study.figures import label_above, plot_ranking
+from birdlab.study.species_differences import differences_words
 from birdlab.study.splits import count_split_folds
 from birdlab.study.sweep_figures import plot_interaction
 from dashboards.parts import Part, choice_part, figure_part, list_part, page_part, table_part
@@ -203,5 +204,10 @@ def _lay_out_outputs(outputs: ArmOutputs) -> list[Part]:
             "intervals of each species alone; those of few recordists have none.",
             className="soft",
         ),
-        table_part(outputs.species, "arm_species", title="species"),
+        table_part(
+            differences_words(outputs.species, "base", "arm"),
+            "arm_species",
+            title="species",
+            data=outputs.species,
+        ),
     ]

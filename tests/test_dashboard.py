@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pandas as pd
 import pytest
@@ -37,10 +38,12 @@ from birdlab.study.tables import StudyTables
 from dashboards import cv_lb
 from dashboards.app import PAGES, build_app, export_static, serve
 
+LONG = f"train.optimizer.lr={HOSTILE}{'x' * 200}"
+
 
 def build_hostile() -> StudyTables:
     tables = build_synthetic(24)
-    tables.runs.loc[3, ["name", "delta"]] = [HOSTILE, f"train.optimizer.lr={HOSTILE}"]
+    tables.runs.loc[3, ["name", "delta"]] = [HOSTILE, LONG]
     return tables
 
 
@@ -252,9 +255,11 @@ def test_the_url_holds_the_state(browser: Any, address: str) -> None:
 @pytest.mark.parametrize("width", [400, 1280])
 def test_pages_fit_and_a_hostile_name_is_text(browser: Any, address: str, width: int) -> None:
     with sized(browser, width):
-        for path in ("/cv-lb", "/ablation"):
+        for path in ("/cv-lb", "/ablation", f"/ablation?{urlencode({'arm': LONG})}"):
             browser.get(address + path)
             assert wait(browser, f"{DRAWN} > 3")
+            heads = "[...document.querySelectorAll('h2')].map(e => e.textContent).join()"
+            assert "?" not in path or wait(browser, f"{heads}.includes('xxx against base')")
             assert wait(browser, "document.body.textContent.includes('<img src=x onerror')")
             assert browser.execute_script("return document.images.length") == 0
             assert browser.title == "birdlab"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -242,6 +243,8 @@ def test_only_runs_that_compare_are_ranked_together() -> None:
     assert build_overview(tables, activity, lab, "none such").project == ""
     empty = StudyTables(tables.runs.iloc[:0], tables.cells.iloc[:0], tables.ledger)
     assert "begin with birdlab run" in build_overview(empty, activity, lab).answer
+    at_work = replace(activity, running=pd.DataFrame({"name": ["lr"]}))
+    assert build_overview(empty, at_work, lab).answer.endswith("No run has a score yet.")
 
 
 def test_a_lab_that_holds_only_the_history_of_a_ledger_has_a_best_run() -> None:

@@ -87,8 +87,9 @@ def plot_species(species: pd.DataFrame) -> go.Figure:
 def plot_curve(curve: Curve) -> go.Figure:
     """The mean over cells of each arm, with a band from its lowest to its highest cell."""
     figure = go.Figure()
-    for (arm, line), colour in zip(curve.lines.items(), (GREY, BLUE), strict=False):
-        name, epochs = html.escape(arm), line["epoch"].tolist()
+    names = label_rows(list(curve.lines))
+    for name, line, colour in zip(names, curve.lines.values(), (GREY, BLUE), strict=False):
+        epochs = line["epoch"].tolist()
         red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
         figure.add_scatter(
             x=[*epochs, *reversed(epochs)],

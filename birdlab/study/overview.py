@@ -60,7 +60,10 @@ def build_overview(
         project,
         projects,
         " ".join(
-            filter(None, (activity.sentence, _best_sentence(best, metric), _cost_sentence(cost)))
+            filter(
+                None,
+                (activity.sentence, _best_sentence(best, metric, activity), _cost_sentence(cost)),
+            )
         ),
         best,
         progress,
@@ -141,9 +144,11 @@ def _other_cells(lab: Lab, known: set[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["cell_id", "seconds", "device"])
 
 
-def _best_sentence(best: pd.DataFrame, metric: str) -> str:
+def _best_sentence(best: pd.DataFrame, metric: str, activity: Activity) -> str:
     if best.empty:
-        return "No run has a score yet: begin with birdlab run experiments/baseline.yaml."
+        begun = len(activity.running) or len(activity.ended) or len(activity.unfinished)
+        first = "" if begun else ": begin with birdlab run experiments/baseline.yaml"
+        return f"No run has a score yet{first}."
     top = best.iloc[0]
     sets = "" if len(best) == 1 else f" of the largest of {len(best)} sets that compare"
     floor = f" (floor {top['floor']:.4f})" if "floor" in best else ""

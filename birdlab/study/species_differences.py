@@ -65,6 +65,26 @@ def compare_species(
     return table.sort_values("delta", ascending=False, kind="stable").reset_index(drop=True)
 
 
+def differences_words(table: pd.DataFrame, name_a: str, name_b: str) -> pd.DataFrame:
+    """What `compare_species` found as a table to show; the two columns of scores by these names."""
+    judged = table["q"].notna()
+    return pd.DataFrame(
+        {
+            "species": table["code"],
+            "recordings": table["support"],
+            "recordists": table["n_recordists"],
+            f"AP of {name_a}": table["ap_a"].map("{:.3f}".format),
+            f"AP of {name_b}": table["ap_b"].map("{:.3f}".format),
+            "difference": table["delta"].map("{:+.3f}".format),
+            "95 % interval": [
+                f"{low:+.3f} to {high:+.3f}" if ok else "too few recordists"
+                for low, high, ok in zip(table["low"], table["high"], judged, strict=True)
+            ],
+            "q": ["" if np.isnan(q) else f"{q:.3f}" for q in table["q"]],
+        }
+    )
+
+
 def _pooled(tables: Sequence[FoldTable], draws: Draws) -> Floats:
     """Padded average precision [classes, 1 + draws] of folds taken as one table."""
     return weighted_precisions(

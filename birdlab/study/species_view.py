@@ -28,6 +28,7 @@ from birdlab.study.species import (
     score_species,
 )
 from birdlab.study.species_changes import SpeciesChanges, find_changes
+from birdlab.study.species_differences import differences_words
 from birdlab.study.tables import StudyTables
 
 MOST_PAIRS = 2000
@@ -178,20 +179,4 @@ def changes_words(view: SpeciesView) -> pd.DataFrame:
     """The differences of two runs per species as a table to show, the largest gain first."""
     if view.changes is None:
         return pd.DataFrame()
-    table = view.changes.table
-    judged = table["q"].notna()
-    return pd.DataFrame(
-        {
-            "species": table["code"],
-            "recordings": table["support"],
-            "recordists": table["n_recordists"],
-            view.other_name: table["ap_a"].map("{:.3f}".format),
-            view.name: table["ap_b"].map("{:.3f}".format),
-            "difference": table["delta"].map("{:+.3f}".format),
-            "95 % interval": [
-                f"{low:+.3f} to {high:+.3f}" if ok else "too few recordists"
-                for low, high, ok in zip(table["low"], table["high"], judged, strict=True)
-            ],
-            "q": ["" if np.isnan(q) else f"{q:.3f}" for q in table["q"]],
-        }
-    )
+    return differences_words(view.changes.table, view.other_name, view.name)
