@@ -14,7 +14,7 @@ from birdlab.study.arm_view import (
     pair_cells,
     shown_species,
 )
-from birdlab.study.figures import label_above, plot_ranking
+from birdlab.study.figures import RANKING_LEGEND, label_above, plot_ranking
 from birdlab.study.species_differences import differences_words
 from birdlab.study.splits import count_split_folds
 from birdlab.study.sweep_figures import plot_interaction
@@ -26,10 +26,6 @@ from dashboards.static import html_of
 PATH, FILE, TITLE = "/ablation", "ablation.html", "Ablation"
 QUESTION = "Which changes made a difference, and how much of it is noise?"
 CONTROLS = ("sweep", "metric", "arm")
-LEGEND = (
-    "Bars: 95 % intervals. Band: differences too small to matter. Dotted: two equal recipes differ "
-    "by less than this in about 95 % of such studies."
-)
 HINT = "Click an arm, or choose one above, for its folds, species, training and changes."
 
 
@@ -126,7 +122,7 @@ def _lay_out(view: AblationView) -> list[Part]:
             "ablation-forest",
             title="differences to the base",
         ),
-        html.P(LEGEND, className="soft"),
+        html.P(RANKING_LEGEND, className="soft"),
         table_part(report.ranking_words(view.ranking), "ranking", title="ranking", data=table),
         html.H2("In words"),
         html.Ul([html.Li(sentence) for sentence in view.sentences]),

@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 from birdlab.cli import app as cli
 from birdlab.errors import DataError, LabError, ResolveError
 from birdlab.lab import Lab
+from birdlab.recorded import load_record
 from birdlab.study.document import Document
 from birdlab.study.document_html import document_html, figures_html
 from birdlab.study.evidence_words import environment_table, evidence_sentences
@@ -476,6 +477,9 @@ def test_the_report_of_a_sweep_is_made_from_its_records(swept: Lab, tmp_path: Pa
         for name in ("forest", "response-train-optimizer-lr")
     ] + [str(text)]
     assert all(ET.parse(path) for path in said[:-1])
+    for arm in json.loads((swept.stores / "sweeps" / "rates.json").read_text())["arms"]:
+        score = load_record(swept, arm["spec_id"])["scores"]["cv/padded_cmap"]
+        assert f" {score:.4f} | {arm['spec_id']} |" in text.read_text(encoding="utf-8")
 
 
 def test_the_report_of_a_run_and_what_cannot_be_written(swept: Lab, tmp_path: Path) -> None:

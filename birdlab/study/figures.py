@@ -26,6 +26,12 @@ VERDICT_STYLE = {
     "base": (GREY, "square"),
 }
 
+RANKING_LEGEND = (
+    "Bars: 95 % intervals. Band: differences too small to matter. Dotted: two equal recipes differ "
+    "by less than this in about 95 % of such studies."
+)
+"""What `plot_ranking` draws."""
+
 
 @dataclass(frozen=True)
 class RankingInfo:

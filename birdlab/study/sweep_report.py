@@ -25,6 +25,7 @@ from birdlab.study.document import (
     file_name,
 )
 from birdlab.study.evidence_words import code_sentence, environment_table, evidence_sentences
+from birdlab.study.figures import RANKING_LEGEND
 from birdlab.study.interactions import Interaction
 from birdlab.study.race_rounds import Rounds
 from birdlab.study.ranking import Ranking
@@ -39,7 +40,7 @@ from birdlab.study.sweep_figures import (
 from birdlab.study.sweep_records import StoredSweep
 from birdlab.study.sweeping import Response
 
-FOREST = "Difference of each arm to the base. Bars: 95 % intervals. Band: too small to matter."
+FOREST = f"Difference of each arm to the base. {RANKING_LEGEND}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +114,7 @@ def _arms_table(sweep: StoredSweep) -> pd.DataFrame:
         {
             "arm": arm["title"],
             "changes": _changes(sweep.runs[arm["title"]]["sweeps"][sweep.name]["delta"]),
+            "padded cmAP": sweep.runs[arm["title"]]["scores"].get("cv/padded_cmap", float("nan")),
             "run": arm["spec_id"],
             "cells": len(sweep.runs[arm["title"]]["cells"]),
             "state": "stopped by the race" if "at" in arm else "scored",
