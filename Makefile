@@ -8,7 +8,7 @@ SHELL := /bin/sh
 
 # Sweeps on the demo competition, the shortest first.
 DEMO_SWEEPS := lr augmentations chunk_length pretraining lr_optuna one_factor null
-CRASHES := $(addprefix tests/test_,crash.py recovery.py local.py dask.py slurm.py background.py)
+CRASHES := $(addprefix tests/test_,crash.py run.py recovery.py local.py dask.py slurm.py background.py)
 REFERENCE_SWEEPS := reference_positives reference_negatives
 
 # Some machines switch bytecode off; importing torch and mlflow then takes seconds more each time.

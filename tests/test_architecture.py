@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -309,6 +310,12 @@ LIGHT = {
     "dashboards.app": ("torch", "mlflow", "optuna"),
 }
 """What importing a module may not bring along."""
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """Else pytest collects the first and refuses the whole run."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("*.py"))
+    assert [name for name, n in names.items() if n > 1] == []
 
 
 @pytest.mark.parametrize("module", LIGHT)

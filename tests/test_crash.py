@@ -2,9 +2,10 @@
 
 After a crash no run of MLflow is RUNNING that is dead, none that failed is FINISHED, no finished
 epoch is trained twice, no finished cell is lost, and the same command ends with the table of a
-sweep that nobody disturbed. Here a driver is killed at one moment, two run at once and a disk is
-full; `make crash` takes many moments, kills cells and stops drivers as well. That a killed cell
-costs itself alone and a signal saves the cells is in test_local, test_recovery and test_drivers.
+sweep that nobody disturbed. Here a driver is killed at one moment, and two run at once; `make
+crash` takes many moments, kills cells, stops drivers and fills disks as well. That a killed cell
+costs itself alone, that a signal saves cells and what a full disk leaves is in test_local,
+test_recovery and test_drivers.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ set: {train.length: {epochs: 5}, train.batch: 2, train.ema_decay: 0.9}
 grid: {train.optimizer.lr: [3e-3, 1e-3]}
 """
 EPOCHS, CELLS = 5, 4
-SIZE_LIMITS = [2_000_000, pytest.param(300_000, marks=pytest.mark.crash)]
+SIZE_LIMITS = [2_000_000, 300_000]
 """Bytes that a file may have: no checkpoint fits; MLflow's database fits into the first only."""
 
 MOMENTS = [
@@ -263,6 +264,7 @@ def test_a_stopped_driver_saves_its_cells(
     stage.assert_ends_as(straight, before)
 
 
+@pytest.mark.crash
 @pytest.mark.parametrize("limit", SIZE_LIMITS)
 def test_a_full_disk_costs_no_finished_cell(
     stage: Stage, straight: pd.DataFrame, limit: int

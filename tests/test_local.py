@@ -194,6 +194,7 @@ def test_whoever_listens_may_break_and_cells_are_saved(
     saved_at(lab, tasks[1].cell_id)
 
 
+@pytest.mark.crash  # test_crash kills a driver of a whole sweep in every run of the tests
 def test_the_driver_dies_and_so_do_its_children_at_once(make_lab: MakeLab) -> None:
     lab = make_lab()
     tasks_of(lab, LONG)

@@ -349,6 +349,7 @@ def test_what_the_lab_lacks_is_told_with_the_fix(
 # ---------------------------------------------------------------- kill -9
 
 
+@pytest.mark.crash  # as test_crash does to a sweep in every run of the tests
 def test_a_killed_run_keeps_its_finished_cells(make_lab: MakeLab) -> None:
     lab = make_lab()
     spec = lab.root / "tiny.yaml"
