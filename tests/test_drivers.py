@@ -155,8 +155,10 @@ def test_a_note_that_cannot_be_written_is_written_when_it_can(tmp_path: Path) ->
         path = lab.stores / "drivers" / "lr.json"
         path.unlink()
         path.mkdir()  # nothing can be renamed to it
+        before = path.parent.stat().st_mtime_ns
         driver.event(Event("queued", "a", {"title": "cell a"}))
-        wait_until(lambda: any(path.parent.glob(".lr.json.*.part")), 5)
+        wait_until(lambda: path.parent.stat().st_mtime_ns != before, 5)  # it was tried
+        wait_until(lambda: not any(path.parent.glob(".*.part")), 5)  # and left nothing
         path.rmdir()
         driver.event(Event("done", "a"))
         wait_until(path.is_file, 5)
