@@ -14,6 +14,7 @@ from birdlab.study.arm_view import (
     pair_cells,
     shown_species,
 )
+from birdlab.study.document import file_name
 from birdlab.study.figures import RANKING_LEGEND, label_above, plot_ranking
 from birdlab.study.species_differences import differences_words
 from birdlab.study.splits import count_split_folds
@@ -151,7 +152,8 @@ def _lay_out_interactions(view: AblationView) -> list[Part]:
             html.Ul([html.Li(sentence) for sentence in found.sentences]),
         ]
         if len(found.table):
-            figure = figure_part(plot_interaction(found), f"interaction {names}", title=names)
+            name = f"interaction-{file_name(names)}"
+            figure = figure_part(plot_interaction(found), name, title=names)
             parts += [figure, table_part(found.table, "interaction", title=names)]
     return parts
 

@@ -88,6 +88,10 @@ def test_the_record_names_arms_base_and_what_was_asked() -> None:
     assert view.forest.smallest_effect == 0.02
     assert (view.question, view.expect) == ("Which rate?", "none")
     assert view.failed.to_dict("records") == [{"arm": "rate 10", "error": "the loss is not finite"}]
+    tables, records = build_sweep()
+    records["lr"]["arms"].append({"title": "rate 2", "delta": {}, "spec_id": "0" * 12})
+    gone = build_ablation_view(tables, "lr", records=records).failed
+    assert gone["arm"].tolist() == ["rate 10", "rate 2"] and "no longer" in gone["error"].iloc[1]
 
 
 def test_the_interval_for_new_data_is_that_of_the_whole_split() -> None:

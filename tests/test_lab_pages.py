@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import time
 from dataclasses import replace
@@ -284,6 +285,16 @@ def test_a_sweep_answers_with_its_best_arm_and_warns_at_the_edge(lab: Lab) -> No
     assert table.loc["lr=1", "state"] == "stopped by the race"
     assert table.loc["base", "train.optimizer.lr"] == f"{base:.6g}"
     assert view.failed == (f"broken: out of memory {HOSTILE}",)
+
+
+def test_an_arm_whose_record_is_gone_is_told(lab: Lab, tmp_path: Path) -> None:
+    shutil.copytree(lab.root, tmp_path / "lab")
+    found = load_sweep(open_lab(tmp_path / "lab"), "rates")
+    best = found.scored[0]
+    (tmp_path / "lab" / "mlruns" / "runs" / f"{found.runs[best]['spec_id']}.json").unlink()
+    view = build_sweep_view(load_sweep(open_lab(tmp_path / "lab"), "rates"))
+    assert view.failed[-1] == f"{best}: its record is no longer in the lab, so it is left out"
+    assert best not in set(view.table["arm"])
 
 
 def test_the_exported_pages_hold_what_the_served_ones_show(lab: Lab) -> None:

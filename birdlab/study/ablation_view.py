@@ -17,6 +17,7 @@ from birdlab.study.figures import RankingInfo, get_ranking_info
 from birdlab.study.interactions import Interaction
 from birdlab.study.noise import NoiseFloor
 from birdlab.study.ranking import Ranking, rank_arms
+from birdlab.study.sweep_records import GONE
 from birdlab.study.tables import StudyTables
 
 METRICS = (
@@ -90,8 +91,8 @@ def build_ablation_view(
     listed apart.
     """
     sweeps = list_sweeps(tables.runs)
-    known = [m for m in METRICS if m in tables.cells.columns]
-    metrics = [m for m in known if tables.cells[m].notna().any()]
+    columns = [m for m in METRICS if m in tables.cells.columns]
+    metrics = [m for m in columns if tables.cells[m].notna().any()]
     sweep, metric = _pick(sweep, sweeps), _pick(metric, metrics)
     view = AblationView(sweep, metric, {"sweep": sweeps, "metric": metrics}, NOTHING)
     if not sweep or not metric:
@@ -101,6 +102,8 @@ def build_ablation_view(
     arms = _read_arms(tables, sweep, metric, record)
     there = set(arms.scores["arm"])
     failed = [(arm["title"], arm["error"]) for arm in record.get("failed", ())]
+    known = set(tables.runs["run"])
+    failed += [(a["title"], GONE) for a in record.get("arms", ()) if a["spec_id"] not in known]
     view = replace(
         view,
         answer=f"{sweep} has fewer than two arms with finished cells: nothing to compare yet.",

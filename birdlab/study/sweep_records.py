@@ -26,6 +26,8 @@ from birdlab.study.sweeping import Response, get_responses, points_of
 from birdlab.tracking.drivers import load_driver
 from birdlab.tracking.index import load_record, sweep_path
 
+GONE = "its record is no longer in the lab, so it is left out"
+
 
 @dataclass(frozen=True, eq=False)
 class StoredSweep:
@@ -158,7 +160,7 @@ def load_sweep(lab: Lab, name: str) -> StoredSweep:
     """The sweep of this name; ResolveError for one that the lab has no record of.
 
     Raises TrackingError for a record that cannot be read. An arm whose record was removed since is
-    left out.
+    among those without a score.
     """
     path = sweep_path(lab, name)
     if not path.is_file():
@@ -171,7 +173,13 @@ def load_sweep(lab: Lab, name: str) -> StoredSweep:
         )
     record = dict(load_json(path, "birdlab sweep its file: the record is written anew"))
     for kind in ("arms", "stopped"):
-        record[kind] = [a for a in record[kind] if (lab.runs / f"{a['spec_id']}.json").is_file()]
+        there = [(lab.runs / f"{arm['spec_id']}.json").is_file() for arm in record[kind]]
+        gone = [arm for arm, here in zip(record[kind], there, strict=True) if not here]
+        record[kind] = [arm for arm, here in zip(record[kind], there, strict=True) if here]
+        record["failed"] = [
+            *record["failed"],
+            *({"title": arm["title"], "error": GONE} for arm in gone),
+        ]
     arms = [*record["arms"], *record["stopped"]]
     runs = {arm["title"]: load_record(lab, arm["spec_id"]) for arm in arms}
     driver = load_driver(lab.stores / "drivers", name)
