@@ -32,6 +32,8 @@ from birdlab.tracking.attributes import family_of, find_lineages, name_attribute
         ("transformer", "transformer"),
         ("2 models", "2 models"),
         ("", ""),
+        ("EfficientNet-B0", "efficientnet"),
+        ("ResNet-34", "resnet"),
     ],
 )
 def test_a_family_is_the_name_before_its_size(backbone: str, family: str) -> None:

@@ -46,9 +46,11 @@ def family_of(backbone: str) -> str:
 
     `tf_efficientnetv2_s_in21k` is `efficientnetv2`, `eca_nfnet_l0` is `eca_nfnet`, `resnet34d` is
     `resnet`. The name is cut at a dot, loses a leading `tf_`, and ends before the first word after
-    the first that is a size: s, tiny, b0, 050 and the like.
+    the first that is a size: s, tiny, b0, 050 and the like. Words may be joined by -, as
+    people write them: `EfficientNet-B0` is `efficientnet`.
     """
-    name = backbone.strip().lower().partition(".")[0].removeprefix("tf_")
+    words = backbone.strip().lower().replace("-", "_")
+    name = words.partition(".")[0].removeprefix("tf_")
     first, *rest = name.split("_")
     numbered = _NUMBERED.fullmatch(first)
     if numbered is not None and numbered[1] != first:
