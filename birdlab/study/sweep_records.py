@@ -24,7 +24,7 @@ from birdlab.study.ranking import Ranking
 from birdlab.study.splits import count_split_folds
 from birdlab.study.sweeping import Response, get_responses, points_of
 from birdlab.tracking.drivers import load_driver
-from birdlab.tracking.index import load_record, sweep_path
+from birdlab.tracking.index import SWEEP_FIX, load_record, sweep_path
 
 GONE = "its record is no longer in the lab, so it is left out"
 
@@ -171,7 +171,7 @@ def load_sweep(lab: Lab, name: str) -> StoredSweep:
             expected=", ".join(known) or "a sweep that ran to its end",
             fix="birdlab sweep its file: what is in the cache is not trained again",
         )
-    record = dict(load_json(path, "birdlab sweep its file: the record is written anew"))
+    record = dict(load_json(path, SWEEP_FIX))
     for kind in ("arms", "stopped"):
         there = [(lab.runs / f"{arm['spec_id']}.json").is_file() for arm in record[kind]]
         gone = [arm for arm, here in zip(record[kind], there, strict=True) if not here]

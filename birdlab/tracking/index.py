@@ -167,7 +167,11 @@ def sweep_path(lab: Lab, name: str) -> Path:
     return lab.stores / "sweeps" / f"{name}.json"
 
 
+SWEEP_FIX = "birdlab sweep its file: the record is written anew"
+"""What to do where the record of a sweep cannot be read."""
+
+
 def load_sweeps(lab: Lab) -> dict[str, dict[str, Any]]:
     """The record of every sweep by name."""
     paths = sorted((lab.stores / "sweeps").glob("*.json"))
-    return {path.stem: load_json(path) for path in paths}
+    return {path.stem: load_json(path, SWEEP_FIX) for path in paths}
