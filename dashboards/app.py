@@ -39,6 +39,10 @@ class Page(Protocol):
 PAGES: tuple[Page, ...] = (overview, sweeps, ablation, cv_lb, species, listen, ensemble)
 """In the order of the navigation; the first is what `/` shows."""
 LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+REFUSED = (
+    "The dashboard is not served under this name. birdlab dashboard --host NAME, with the name or "
+    "address that the browser uses for this machine, serves it.\n"
+)
 
 INDEX = """<!DOCTYPE html>
 <html lang="en">
@@ -143,7 +147,7 @@ def _link(page: Page, *, here: bool) -> html.A:
 def _refuse_foreign_host(hosts: frozenset[str]) -> Response | None:
     name = request.host.lower()
     name = name[1 : name.index("]")] if name.startswith("[") and "]" in name else name.split(":")[0]
-    return None if name in hosts else Response("This host is not served.\n", 403)
+    return None if name in hosts else Response(REFUSED, 403, mimetype="text/plain")
 
 
 def _say_error(error: Exception) -> None:

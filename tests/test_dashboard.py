@@ -56,7 +56,9 @@ def test_foreign_hosts_are_refused() -> None:
         assert client.get("/", headers={"Host": host}).status_code == 200
     for host in ("evil.example", "127.0.0.1.evil.example:8050", "localhost.evil.example", "[::2]"):
         for path in ("/", "/_dash-layout", "/ablation"):
-            assert client.get(path, headers={"Host": host}).status_code == 403
+            refused = client.get(path, headers={"Host": host})
+            assert (refused.status_code, refused.mimetype) == (403, "text/plain")
+            assert "--host NAME" in refused.text
     named = build_app(SYNTHETIC, hosts=frozenset({"lab.example"})).server.test_client()
     assert named.get("/", headers={"Host": "lab.example:80"}).status_code == 200
 
