@@ -124,7 +124,8 @@ class StoredSweep:
         if self.spec.optuna is None:
             return ""
         shares = self.record.get("importance", {})
-        return importance_sentence(self.spec.optuna, shares, len(self.scored))
+        text = importance_sentence(self.spec.optuna, shares, len(self.scored))
+        return f"{text[0].upper()}{text[1:]}."
 
     @cached_property
     def responses(self) -> list[Response]:
