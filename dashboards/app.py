@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -112,6 +113,8 @@ def serve(source: LabSource, host: str = "127.0.0.1", port: int = 8050) -> None:
             got=error.strerror,
             fix="choose another one, for example --port 8051",
         ) from None
+    with suppress(BirdlabError):  # the page says it in words
+        source.tables()  # whoever opens a page first does not wait for it
     app = build_app(source, hosts=LOCAL_HOSTS | {host.lower()})
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # not a line for each request
     run_simple(host, port, app.server, threaded=True)
