@@ -137,8 +137,7 @@ def _mean_probs(
     output, total = plan.spec.output, None
     stored = None
     for done, cell in enumerate(plan.final_cells):
-        progress("scoring soundscapes", done, len(plan.final_cells))
-        stored = _outputs(plan, cell, lab, scapes)
+        stored = _outputs(plan, cell, lab, scapes, progress, done)
         w = stored.windows
         probs = blend(w.clip_probs, w.time_max, output.clip, output.time_max)
         total = probs.astype(np.float64) if total is None else total + probs
@@ -150,7 +149,10 @@ def _mean_probs(
     return mean[order], w.recording_index[order]
 
 
-def _outputs(plan: Plan, cell: CellPlan, lab: Lab, scapes: pd.DataFrame) -> StoredOutputs:
+def _outputs(
+    plan: Plan, cell: CellPlan, lab: Lab, scapes: pd.DataFrame, progress: Progress, done: int
+) -> StoredOutputs:
+    progress("scoring soundscapes", done, len(plan.final_cells))
     paths = [Path(path) for path in scapes["path"]]
     hashes = hash_files(paths, lab.waves / "hashes.sqlite")
     if None in hashes:
@@ -160,7 +162,8 @@ def _outputs(plan: Plan, cell: CellPlan, lab: Lab, scapes: pd.DataFrame) -> Stor
     which = soundscapes_id(hashes, windowing, plan.data.classes)
     folder = lab.cells / cell.cell_id / f"soundscapes-{which}"
     if not folder.is_dir():
-        if not is_finished(lab, cell):
+        if not is_finished(lab, cell):  # of a run that a race stopped, say
+            progress("training cells that the run lacks", done, len(plan.final_cells))
             with job_folder(lab) as jobs:
                 finish_cell(save_job(plan, cell, jobs), lab, lambda *_: None)
         _store(plan, cell, lab, folder, paths, scapes)
