@@ -1,4 +1,4 @@
-"""The tables that go with a run's record: they lie beside it, the curves with its cells."""
+"""The tables that go with a run: beside its record, and from its cells what it was scored on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ import pandas as pd
 
 from birdlab.cell import CURVES
 from birdlab.cellfiles import CARD
+from birdlab.errors import ResolveError
+from birdlab.evaluate.outputs import load_outputs
+from birdlab.evaluate.score import FoldTable, fold_table
 from birdlab.lab import Lab
+from birdlab.recorded import AS_IS, is_foreign, is_ledger_line
+from birdlab.spec.parts import EvaluateSpec, OutputSpec
 
 if TYPE_CHECKING:
     from birdlab.rows import Rows
@@ -78,3 +83,47 @@ def _line(lab: Lab, cell_id: str | None) -> list[tuple[str, dict[str, Any]]]:
         line.append((cell_id, card))
         cell_id = card["start"]
     return line[::-1]
+
+
+def scored_as(record: Mapping[str, Any]) -> tuple[OutputSpec, EvaluateSpec]:
+    """The deployed output and the truth of a run; those of a foreign run are as they came.
+
+    Nothing else of its spec is read: the kinds of an extension need not be loaded. Raises
+    ResolveError for a line of a ledger, which has neither.
+    """
+    if is_ledger_line(record):
+        raise ResolveError(
+            "the run is a line of an imported ledger: it has scores, and no predictions",
+            where=record["name"],
+            fix="birdlab import --oof TABLE takes in predictions of a foreign model",
+        )
+    if is_foreign(record):
+        return AS_IS, EvaluateSpec(secondary=record["foreign"]["secondary"])
+    spec = record["spec"]
+    output = OutputSpec.model_validate(spec["output"])
+    return output, EvaluateSpec(secondary=spec["evaluate"]["secondary"])
+
+
+def load_fold_tables(lab: Lab, record: Mapping[str, Any]) -> dict[tuple[int, int], FoldTable]:
+    """The held-out recordings of a run by (fold, seed), as it was scored on them.
+
+    Recordings of which a part is in training are left out. Raises ResolveError that says why for a
+    run without stored outputs, OutputsError where they cannot be read.
+    """
+    output, evaluate = scored_as(record)
+    scored = [cell for cell in record["cells"] if cell.get("eval_id") is not None]
+    if not scored:
+        raise ResolveError(
+            "the run has no out-of-fold predictions",
+            where=record["name"] or record["spec_id"],
+            got="it was trained on all data",
+            fix="birdlab run its experiment with --set cells.folds=all",
+        )
+    return {
+        (int(cell["fold"]), int(cell["seed"])): fold_table(
+            load_outputs(lab.cells / cell["cell_id"] / f"outputs-{cell['eval_id']}"),
+            output,
+            evaluate,
+        )
+        for cell in scored
+    }

@@ -10,8 +10,8 @@ from urllib.parse import parse_qs, urlencode
 import pandas as pd
 from dash import dcc, html
 
+from birdlab.study.csv_files import csv_text
 from birdlab.study.report import LONG_TEXT, cell_text
-from birdlab.study.views import csv_text
 
 SHOWN_ROWS = 100
 TABLE_DATA = "data-table"

@@ -12,19 +12,16 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from birdlab.errors import ResolveError
-from birdlab.evaluate.outputs import load_outputs
-from birdlab.evaluate.score import FoldTable, fold_table
+from birdlab.evaluate.score import FoldTable
 from birdlab.lab import Lab
 from birdlab.recorded import (
-    AS_IS,
     in_order,
-    is_foreign,
+    is_ledger_line,
     load_json,
     load_record,
     record_paths,
 )
-from birdlab.runtables import load_curves, load_table, tables_folder
-from birdlab.spec.parts import EvaluateSpec, OutputSpec
+from birdlab.runtables import load_curves, load_fold_tables, load_table, tables_folder
 from birdlab.study.ledger import load_ledger
 from birdlab.study.noise import NoiseFloor
 from birdlab.study.noise_file import load_noise
@@ -122,10 +119,15 @@ class LabSource:
         return self.keep("noise", key, state, lambda: load_noise(self.lab, *key))
 
     def fold_tables(self, run: str) -> Mapping[tuple[int, int], FoldTable]:
-        """Truth and deployed probabilities by (fold, seed); empty for a run without outputs."""
+        """Truth and deployed probabilities by (fold, seed); empty for a run without outputs.
 
-        def read() -> dict[tuple[int, int], FoldTable]:
-            return _fold_tables(self.lab, self.record(run)) if self.has_record(run) else {}
+        Raises OutputsError for a run that has lost those of some of its cells.
+        """
+
+        def read() -> Mapping[tuple[int, int], FoldTable]:
+            if not self.has_record(run) or not _has_outputs(self.record(run)):
+                return {}
+            return load_fold_tables(self.lab, self.record(run))
 
         return self.of_run("fold_tables", run, read)
 
@@ -165,19 +167,6 @@ def _recordists(lab: Lab, run: str) -> dict[str, str]:
     return dict(zip(table["recording"], table["recordist"], strict=True)) if len(table) else {}
 
 
-def _fold_tables(lab: Lab, record: Mapping[str, Any]) -> dict[tuple[int, int], FoldTable]:
-    # Only what scores outputs is read of a spec: the kinds of an extension may not be loaded.
-    if is_foreign(record):
-        output, said = AS_IS, record.get("foreign", {})
-    else:
-        output = OutputSpec.model_validate(record["spec"]["output"])
-        said = record["spec"]["evaluate"]
-    evaluate = EvaluateSpec(secondary=said.get("secondary", "count"))
-    found = {}
-    for cell in record["cells"]:
-        if cell.get("eval_id") is not None and cell["fold"] is not None:
-            folder = lab.cells / cell["cell_id"] / f"outputs-{cell['eval_id']}"
-            if folder.is_dir():
-                key = int(cell["fold"]), int(cell["seed"])
-                found[key] = fold_table(load_outputs(folder), output, evaluate)
-    return found
+def _has_outputs(record: Mapping[str, Any]) -> bool:
+    scored = any(cell.get("eval_id") is not None for cell in record["cells"])
+    return scored and not is_ledger_line(record)

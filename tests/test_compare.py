@@ -21,6 +21,7 @@ from birdlab.lab import Lab
 from birdlab.plan import plan_experiment
 from birdlab.recorded import load_record, load_records
 from birdlab.run import run_experiment
+from birdlab.runtables import load_fold_tables
 from birdlab.spec import load_spec
 from birdlab.study.compare import compare_runs, score_shared
 from birdlab.study.crossed import judge_crossed, mean_error
@@ -29,7 +30,7 @@ from birdlab.study.noise_file import save_noise
 from birdlab.study.rescoring import build_estimator, rescore_run
 from birdlab.study.run_tables import RunTables
 from birdlab.study.sharing import share_tables
-from birdlab.tracking.evidence import load_evidence, load_fold_tables, load_recordists
+from birdlab.tracking.evidence import load_evidence, load_recordists
 from birdlab.upkeep.foreign import import_foreign
 
 CODES = ("kite", "rook", "wren")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import MakeLab
 
-from birdlab.errors import ResolveError
+from birdlab.errors import OutputsError, ResolveError
 from birdlab.evaluate.score import score_fold
 from birdlab.study.ledger import append_row
 from birdlab.tracking.index import load_cells, load_runs
@@ -59,6 +60,15 @@ def test_files_are_read_again_only_when_they_changed(
     assert source.record(run)["name"] == "renamed" and source.curves(run) is not curves
     path.unlink()
     assert list(source.tables().runs["name"]) == ["other"]
+
+
+def test_a_run_that_lost_the_outputs_of_a_cell_is_not_shown_on_the_rest(
+    source: LabSource,
+) -> None:
+    (run,) = source.tables().runs["run"]
+    shutil.rmtree(source.lab.cells / source.record(run)["cells"][0]["cell_id"])
+    with pytest.raises(OutputsError, match="cannot be read"):
+        source.fold_tables(run)
 
 
 @pytest.mark.parametrize("run", ["", "nobody", "../secret", "../../birdlab"])

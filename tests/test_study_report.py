@@ -12,10 +12,10 @@ from test_study_tables import build_synthetic
 
 from birdlab.study import figures, run_figures
 from birdlab.study.ablation_view import build_ablation_view
+from birdlab.study.csv_files import csv_text
 from birdlab.study.ranking import rank_arms
 from birdlab.study.report import table_html
 from birdlab.study.tables import StudyTables
-from birdlab.study.views import csv_text
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 

@@ -67,10 +67,11 @@ def _compare(
 ) -> tuple[Comparison, dict[str, dict[str, Any]]]:
     """The comparison, and the record of each run by what it is called in it, the base first."""
     from birdlab.errors import ResolveError
+    from birdlab.runtables import load_fold_tables
     from birdlab.study.compare import HEADLINE, compare_runs
     from birdlab.study.run_tables import RunTables
     from birdlab.study.splits import count_split_folds
-    from birdlab.tracking.evidence import load_fold_tables, load_recordists
+    from birdlab.tracking.evidence import load_recordists
     from birdlab.tracking.resolve import resolve_run
 
     records = {r["spec_id"]: r for r in (resolve_run(lab, text) for text in named)}

@@ -11,60 +11,17 @@ import pandas as pd
 
 from birdlab.datasets import open_dataset
 from birdlab.errors import DataError, ResolveError
-from birdlab.evaluate.evidence import Cell, Evidence, FoldTable, Heard
+from birdlab.evaluate.evidence import Cell, Evidence, Heard
 from birdlab.evaluate.outputs import load_outputs
-from birdlab.evaluate.score import deployed_windows, fold_table
+from birdlab.evaluate.score import deployed_windows
 from birdlab.lab import Lab
 from birdlab.plan import plan_experiment
-from birdlab.recorded import AS_IS, is_foreign, is_ledger_line, spec_of
-from birdlab.runtables import load_table, tables_folder
+from birdlab.recorded import spec_of
+from birdlab.runtables import load_fold_tables, load_table, tables_folder
 from birdlab.scoring import new_recordings
 from birdlab.soundscapes import SoundscapeSet
-from birdlab.spec.parts import EvaluateSpec, OutputSpec
 
 Record = Mapping[str, Any]
-
-
-def scored_as(record: Record) -> tuple[OutputSpec, EvaluateSpec]:
-    """The deployed output and the truth of a run; those of a foreign run are as they came.
-
-    Raises ResolveError for a line of a ledger, which has neither.
-    """
-    if is_ledger_line(record):
-        raise ResolveError(
-            "the run is a line of an imported ledger: it has scores, and no predictions",
-            where=record["name"],
-            fix="birdlab import --oof TABLE takes in predictions of a foreign model",
-        )
-    if is_foreign(record):
-        return AS_IS, EvaluateSpec(secondary=record["foreign"]["secondary"])
-    spec = spec_of(record)
-    return spec.output, spec.evaluate
-
-
-def load_fold_tables(lab: Lab, record: Record) -> dict[Cell, FoldTable]:
-    """The held-out recordings of a run by (fold, seed), as it was scored on them.
-
-    Recordings of which a part is in training are left out. Raises ResolveError that says why for a
-    run without stored outputs, OutputsError where they cannot be read.
-    """
-    output, evaluate = scored_as(record)
-    scored = [cell for cell in record["cells"] if cell.get("eval_id") is not None]
-    if not scored:
-        raise ResolveError(
-            "the run has no out-of-fold predictions",
-            where=_name(record),
-            got="it was trained on all data",
-            fix="birdlab run its experiment with --set cells.folds=all",
-        )
-    return {
-        (int(cell["fold"]), int(cell["seed"])): fold_table(
-            load_outputs(lab.cells / cell["cell_id"] / f"outputs-{cell['eval_id']}"),
-            output,
-            evaluate,
-        )
-        for cell in scored
-    }
 
 
 def load_recordists(lab: Lab, record: Record) -> dict[str, str]:

@@ -17,8 +17,8 @@ from birdlab.evaluate.predictor import Predictor
 from birdlab.evaluate.score import FoldTable, fold_table
 from birdlab.lab import Lab, open_lab
 from birdlab.recorded import spec_of
+from birdlab.runtables import scored_as
 from birdlab.tracking import index
-from birdlab.tracking.evidence import scored_as
 from birdlab.tracking.query import RunQuery, select_runs
 from birdlab.tracking.resolve import resolve_run
 

@@ -1,4 +1,4 @@
-"""Tables as files that a spreadsheet may open."""
+"""Tables as CSV that a spreadsheet may open."""
 
 from __future__ import annotations
 
