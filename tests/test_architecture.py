@@ -72,7 +72,9 @@ ALLOWED = {
     "infer": (
         "birdlab.errors",
         "birdlab.data.audio",
+        "birdlab.evaluate.blends",
         "birdlab.evaluate.metrics",
+        "birdlab.evaluate.postprocess",
         "birdlab.evaluate.windows",
     ),
     "dashboards": (
@@ -108,7 +110,8 @@ OWNERS = {
     "dask": ("birdlab.sweep",),
     "distributed": ("birdlab.sweep",),
     "submitit": ("birdlab.sweep",),
-    "onnxruntime": ("birdlab.infer",),
+    "onnxruntime": ("birdlab.infer", "birdlab.promote"),
+    "openvino": ("birdlab.infer",),
     "onnx": ("birdlab.promote",),
     "plotly": ("birdlab.study",),
     "dash": ("dashboards",),
@@ -120,7 +123,7 @@ OWNERS = {
 }
 """Who may import each heavy package."""
 
-INFER_PACKAGES = {"numpy", "pandas", "soundfile", "soxr", "onnxruntime"}
+INFER_PACKAGES = {"numpy", "pandas", "soundfile", "soxr", "onnxruntime", "openvino"}
 
 Import = tuple[int, str]
 

@@ -56,8 +56,9 @@ def _register() -> None:
         gc,
         labs,
         mlflow,
-        models,
         noise,
+        predict,
+        promote,
         report,
         rerun,
         rescore,
@@ -69,7 +70,7 @@ def _register() -> None:
 
     doing = (labs, data, training, cell, drivers, extend, rerun, noise, augment)
     looking = (runs, show, compare, rescore, board, report, studies)
-    for module in (*doing, *looking, mlflow, models, gc, exchange, doctor):
+    for module in (*doing, *looking, mlflow, promote, predict, gc, exchange, doctor):
         module.register(app)
 
 
