@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,69 +13,164 @@ import onnxruntime
 
 from birdlab.errors import PredictError
 from birdlab.infer.card import ModelCard, read_card
+from birdlab.infer.variants import FP32, Variant, choose_variant
 
 Floats = npt.NDArray[np.float32]
 
+WANTED = "wanted"
+"""The graph's input that says which members to compute; one that is not wanted costs nothing."""
 
-class OnnxPredictor:
-    """The deployed probabilities of a promoted model, computed by ONNX Runtime on CPU.
 
-    `predictor(waves: [B, samples] float32) -> [B, C] float32, 0..1` for inputs that
-    `iter_windows` makes by `predictor.card.windowing`; columns as in `predictor.card.classes`.
-    `threads` is how many cores one batch may use (default: every core this process may run on);
-    `settings` records it with the versions, since float32 sums differ in the last digits between
-    them. Raises PredictError when the file is no promoted model or a batch does not fit it.
+class SoundPredictor(Protocol):
+    """The deployed probabilities of a promoted model, whatever computes them.
+
+    Called with `waves: [B, samples] float32` as `iter_windows` makes them by `card.windowing`;
+    gives [B, C] float32, 0..1, columns as in `card.classes`. `settings` tells engine, version,
+    threads and the precision that is really used, since float32 sums differ in the last digits
+    between them. Raises PredictError when a batch does not fit.
     """
 
-    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+    card: ModelCard
+    settings: dict[str, str]
+    n_members: int
+
+    def __call__(self, waves: Floats) -> Floats: ...
+
+    def member_probs(self, waves: Floats, wanted: Sequence[int]) -> list[Floats]:
+        """The probabilities of the members `wanted`, each [B, C]; the others are not computed.
+
+        A file without outputs for its members has one, 0: the model itself.
+        """
+        ...
+
+
+def open_predictor(
+    path: Path,
+    *,
+    threads: int | None = None,
+    variant: str | Variant | None = None,
+    force: bool = False,
+) -> SoundPredictor:
+    """The model at `path` ready to predict, in ONNX Runtime or as `variant` says.
+
+    `variant` is a name from the list beside the file (`load_variants`), or a Variant whose file
+    lies beside `path`, which is taken unasked. Raises PredictError when the file is no promoted
+    model, and for a variant that is not there or did not pass its gate, unless `force` is set.
+    """
+    if variant is None:
+        return OnnxPredictor(path, threads=threads)
+    if isinstance(variant, str):
+        if variant == FP32.name:  # the file itself, whatever it is called
+            return OnnxPredictor(path, threads=threads)
+        variant = choose_variant(path.parent, variant, force=force)
+    file = path.parent / variant.file
+    if variant.engine == "onnxruntime":
+        return OnnxPredictor(file, threads=threads, precision=variant.precision)
+    from birdlab.infer.openvino_session import OpenVinoPredictor
+
+    return OpenVinoPredictor(file, threads=threads, precision=variant.precision)
+
+
+class OnnxPredictor:
+    """A promoted model in ONNX Runtime on CPU: a SoundPredictor.
+
+    `threads` is how many cores one batch may use (default: every core this process may run on);
+    `precision` is that of the file, for `settings`. Raises PredictError when the file is no
+    promoted model.
+    """
+
+    def __init__(self, path: Path, *, threads: int | None = None, precision: str = "fp32") -> None:
         self.path = path
-        self.threads = len(os.sched_getaffinity(0)) if threads is None else threads
+        self.threads = count_threads(threads)
         self._session = _open_session(path, self.threads)
         metadata = dict(self._session.get_modelmeta().custom_metadata_map)
         self.card: ModelCard = read_card(metadata, str(path))
-        self._check_graph()
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        nodes = {node.name: list(node.shape) for node in (*inputs, *outputs)}
+        self.n_members = check_graph(nodes, self.card, path)
+        optional = self._session.get_overridable_initializers()
+        self._chooses = WANTED in [node.name for node in optional]
         self.settings = {
+            "engine": "onnxruntime",
             "onnxruntime": onnxruntime.__version__,
             "provider": "CPUExecutionProvider",
-            "precision": "fp32",
+            "precision": precision,
             "threads": str(self.threads),
         }
 
-    def _check_graph(self) -> None:
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        shapes = [list(node.shape)[1:] for node in (*inputs, *outputs)]
-        expected = [[self.card.input_samples], [len(self.card.classes)]]
-        names = [node.name for node in (*inputs, *outputs)]
-        if names != ["wave", "probs"] or shapes != expected:
-            raise PredictError(
-                "the graph of the ONNX file does not fit its own card",
-                where=str(self.path),
-                got=f"{names} with {shapes} per clip",
-                expected=f"['wave', 'probs'] with {expected}",
-                fix="promote the run again",
-            )
-
     def __call__(self, waves: Floats) -> Floats:
-        if waves.ndim != 2 or waves.shape[1] != self.card.input_samples:
-            raise PredictError(
-                "the windows do not fit the model",
-                got=f"shape {waves.shape}",
-                expected=f"[B, {self.card.input_samples}]: "
-                f"{self.card.context_s or self.card.window_s:g} s at "
-                f"{self.card.sample_rate_hz} Hz",
-            )
-        wave = np.ascontiguousarray(waves, dtype=np.float32)
-        probs: Floats = self._session.run(["probs"], {"wave": wave})[0]
+        probs: Floats = self._session.run(["probs"], {"wave": as_input(waves, self.card)})[0]
+        return probs
+
+    def member_probs(self, waves: Floats, wanted: Sequence[int]) -> list[Floats]:
+        check_wanted(wanted, self.n_members)
+        names = member_outputs(wanted, self.n_members)
+        feeds: dict[str, npt.NDArray[Any]] = {"wave": as_input(waves, self.card)}
+        if self._chooses and self.n_members > 1:
+            feeds[WANTED] = np.isin(np.arange(self.n_members), wanted)
+        probs: list[Floats] = self._session.run(names, feeds)
         return probs
 
 
-def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    if not path.is_file():
-        raise PredictError(
-            "the model is not there", where=str(path), fix="`birdlab promote RUN` writes one"
-        )
+def count_threads(threads: int | None) -> int:
+    """`threads`, or as many as there are cores for this process; PredictError below 1."""
+    if threads is None:
+        return len(os.sched_getaffinity(0))
     if threads < 1:
         raise PredictError("a session needs a thread", got=threads, expected="at least 1")
+    return threads
+
+
+def as_input(waves: Floats, card: ModelCard) -> Floats:
+    """`waves` [B, samples] as a graph takes them; PredictError when they do not fit its card."""
+    if waves.ndim != 2 or waves.shape[1] != card.input_samples:
+        raise PredictError(
+            "the windows do not fit the model",
+            got=f"shape {waves.shape}",
+            expected=f"[B, {card.input_samples}]: {card.context_s or card.window_s:g} s at "
+            f"{card.sample_rate_hz} Hz",
+        )
+    return np.ascontiguousarray(waves, dtype=np.float32)
+
+
+def check_graph(nodes: dict[str, list[object]], card: ModelCard, path: Path) -> int:
+    """How many members the graph tells apart, 1 for one with `probs` alone.
+
+    `nodes`: name → shape of its inputs and outputs in order. Raises PredictError where they do
+    not fit the card.
+    """
+    n_outputs = len(nodes) - 1
+    members = [f"member_{i}" for i in range(n_outputs - 1)]
+    expected = {"wave": card.input_samples} | dict.fromkeys(["probs", *members], len(card.classes))
+    got = {name: shape[1] if len(shape) == 2 else shape for name, shape in nodes.items()}
+    if got != expected:
+        raise PredictError(
+            "the graph of the ONNX file does not fit its own card",
+            where=str(path),
+            got=f"values per clip: {got}",
+            expected=str(expected),
+            fix="promote the run again",
+        )
+    return max(1, len(members))
+
+
+def check_wanted(wanted: Sequence[int], n_members: int) -> None:
+    """Nothing; PredictError when `wanted` names no member, or one that is not there."""
+    if not len(wanted) or not all(0 <= i < n_members for i in wanted):
+        raise PredictError(
+            "the model has no such members",
+            got=", ".join(map(str, wanted)) or "none",
+            expected=f"numbers from 0 to {n_members - 1}",
+        )
+
+
+def member_outputs(wanted: Sequence[int], n_members: int) -> list[str]:
+    """The names of the outputs of members; a model of one member may have no other than `probs`."""
+    return ["probs"] if n_members == 1 else [f"member_{i}" for i in wanted]
+
+
+def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    check_file(path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -87,3 +184,11 @@ def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
             got=f"{type(error).__name__}: {str(error).splitlines()[0]}",
             fix="promote the run again, or copy the file again if it was cut off",
         ) from None
+
+
+def check_file(path: Path) -> None:
+    """Nothing; PredictError when there is no file at `path`."""
+    if not path.is_file():
+        raise PredictError(
+            "the model is not there", where=str(path), fix="`birdlab promote RUN` writes one"
+        )
