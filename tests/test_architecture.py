@@ -75,6 +75,7 @@ ALLOWED = {
         "birdlab.evaluate.blends",
         "birdlab.evaluate.metrics",
         "birdlab.evaluate.postprocess",
+        "birdlab.evaluate.poststeps",
         "birdlab.evaluate.windows",
     ),
     "dashboards": (

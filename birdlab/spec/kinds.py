@@ -49,6 +49,7 @@ FAMILIES = (
     "folds",
     "source",
     "estimator",
+    "postprocess",
 )
 
 

@@ -1,0 +1,225 @@
+"""Post-processing: what becomes of the probabilities of windows once all of a file are known.
+
+A step is a mapping with its `kind` and all fields of it, as JSON has them; `species` (codes) limits
+it to some columns. A step sees whole files, and of each file nothing but its own windows, so that
+the same numbers come out for one file or for thousands. `birdlab.spec.postprocess` has the same
+kinds with their defaults, `poststeps` what they do. numpy alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from birdlab.errors import OutputsError, SpecError
+from birdlab.evaluate.metrics import HIGHEST_PROB, ROUNDING
+from birdlab.evaluate.poststeps import ROUNDING_S, STEPS, Field, Floats, Ints, Step, Windows
+
+BLOCK_WINDOWS = 4096
+"""About how many windows are worked on at once; a file is never parted."""
+RANKED_WITHIN_CLASS = ("padded_cmap", "macro_auc", "cmap_min5")
+"""Metrics that look at the order of rows within each class and at nothing else."""
+
+
+def apply_steps(
+    probs: npt.ArrayLike,
+    files: npt.ArrayLike,
+    end_s: npt.ArrayLike,
+    codes: Sequence[str],
+    steps: Sequence[Mapping[str, Any]],
+) -> npt.NDArray[np.float32]:
+    """The probabilities after all steps, one after the other: [W, C] float32 in [0, 1).
+
+    `probs` [W, C] in 0..1; `files` [W] whole numbers that rise, the file of each window; `end_s`
+    [W] seconds, which rise within a file. Each step counts in float64 and is clamped to [0, 1).
+    Raises SpecError as `check_steps`, OutputsError for tables that do not fit.
+    """
+    check_steps(steps, codes)
+    table, file, ends_s = _check_tables(probs, files, end_s, codes)
+    out = np.empty(table.shape, np.float32)
+    for first, end in _blocks(file):
+        inside = file[first:end]
+        starts = np.flatnonzero(np.r_[True, inside[1:] != inside[:-1]])
+        renumbered = np.repeat(np.arange(len(starts)), np.diff(np.r_[starts, len(inside)]))
+        windows = Windows(renumbered, ends_s[first:end], starts, tuple(codes))
+        block = _clamp(table[first:end].astype(np.float64))
+        for step in steps:
+            block = _apply(step, block, windows)
+        out[first:end] = block
+    return out
+
+
+def check_steps(steps: Sequence[Mapping[str, Any]], codes: Sequence[str] | None = None) -> None:
+    """Raise SpecError, with what is allowed, for an unknown kind, field or value.
+
+    With `codes` also for a species that is none of them.
+    """
+    if isinstance(steps, str | Mapping) or not isinstance(steps, Sequence):
+        raise SpecError("post-processing steps are not a list", got=repr(steps)[:80])
+    for number, step in enumerate(steps, 1):
+        where = f"post-processing step {number}"
+        kind = step.get("kind") if isinstance(step, Mapping) else None
+        if not isinstance(kind, str) or kind not in STEPS:
+            raise SpecError(
+                f"unknown kind of step {kind!r}", where=where, expected=_nearest(kind, STEPS)
+            )
+        _check_fields(f"{where} ({kind})", step, STEPS[kind].fields, codes)
+
+
+def why_unchanged(steps: Sequence[Mapping[str, Any]], metric: str) -> str:
+    """Why the steps cannot change `metric`, in words; "" where they may.
+
+    What keeps the order of rows within every class changes no metric that looks at nothing else,
+    also after the maximum over the windows of a recording. Rounding to float32 can still make two
+    values that lie close together a tie.
+    """
+    check_steps(steps)
+    if metric not in RANKED_WITHIN_CLASS or not all(STEPS[s["kind"]].keeps_order for s in steps):
+        return ""
+    return f"cannot change {metric}: it keeps the order within every class"
+
+
+def changes_order(step: Mapping[str, Any], metric: str) -> bool:
+    """Whether a step may change `metric`; `why_unchanged` says why not."""
+    return not why_unchanged([step], metric)
+
+
+def add_kind(kind: str, change: Callable[..., Floats], fields: Sequence[str]) -> None:
+    """Let this process know a kind of an extension, whose class has checked its fields already."""
+    anything = Field(lambda value: True, "anything")
+    STEPS[kind] = Step(change, dict.fromkeys(fields, anything))
+
+
+def average_overlaps(
+    probs: npt.ArrayLike,
+    files: npt.ArrayLike,
+    end_s: npt.ArrayLike,
+    window_s: float,
+    weights: str = "overlap",
+) -> npt.NDArray[np.float32]:
+    """Each window as the mean of all windows of its file that overlap it: [W, C] float32.
+
+    The step `shift_average` alone; `grid_rows` then picks the rows that are asked for.
+    """
+    table = np.asarray(probs)
+    codes = [str(column) for column in range(table.shape[-1])]
+    step = {"kind": "shift_average", "window_s": window_s, "weights": weights}
+    return apply_steps(table, files, end_s, codes, [step])
+
+
+def grid_rows(end_s: npt.ArrayLike, window_s: float) -> npt.NDArray[np.bool_]:
+    """Which windows follow each other without overlap, from the start of a file: [W]."""
+    parts = np.asarray(end_s, np.float64) / window_s
+    return np.asarray(np.abs(parts - np.round(parts)) * window_s < ROUNDING_S * 10)
+
+
+def _apply(step: Mapping[str, Any], probs: Floats, windows: Windows) -> Floats:
+    kind = STEPS[step["kind"]]
+    fields = {name: step[name] for name in kind.fields}
+    chosen = step.get("species")
+    if not chosen:
+        changed = kind.change(probs, windows, **fields)
+    else:
+        place = {code: column for column, code in enumerate(windows.codes)}
+        columns = [place[code] for code in chosen]
+        own = windows._replace(codes=tuple(chosen))
+        changed = probs.copy()
+        changed[:, columns] = kind.change(probs[:, columns], own, **fields)
+    return _clamp(changed)
+
+
+def _clamp(probs: Floats) -> Floats:
+    return np.clip(probs, 0.0, float(HIGHEST_PROB))
+
+
+def _blocks(file: Ints) -> Iterator[tuple[int, int]]:
+    """First row and end of blocks of whole files."""
+    ends = np.r_[np.flatnonzero(file[1:] != file[:-1]) + 1, len(file)] if len(file) else []
+    first = 0
+    for i, end in enumerate(ends):
+        if end - first >= BLOCK_WINDOWS or i == len(ends) - 1:
+            yield first, int(end)
+            first = int(end)
+
+
+def _check_tables(
+    probs: npt.ArrayLike, files: npt.ArrayLike, end_s: npt.ArrayLike, codes: Sequence[str]
+) -> tuple[npt.NDArray[Any], Ints, Floats]:
+    table, file, ends_s = np.asarray(probs), np.asarray(files), np.asarray(end_s, np.float64)
+    if (
+        table.ndim != 2
+        or table.shape[1] != len(codes)
+        or not file.shape == ends_s.shape == (len(table),)
+    ):
+        raise OutputsError(
+            "windows, their files and their classes do not fit",
+            got=f"probs {table.shape}, files {file.shape}, ends {ends_s.shape}, {len(codes)} codes",
+        )
+    if len(table) and file.dtype.kind not in "iu":
+        raise OutputsError("the files of windows are not whole numbers", got=str(file.dtype))
+    wrong = ~((table >= 0) & (table <= 1 + ROUNDING))
+    if wrong.any():
+        row, column = (int(i) for i in np.argwhere(wrong)[0])
+        raise OutputsError(
+            "a score is not a probability",
+            where=f"row {row}, column {codes[column]}",
+            got=table[row, column],
+            expected="0 to 1",
+        )
+    later = file[1:] == file[:-1]
+    unsorted = (file[1:] < file[:-1]) | (later & ~(ends_s[1:] > ends_s[:-1]))
+    if unsorted.any():
+        row = int(np.flatnonzero(unsorted)[0]) + 1
+        raise OutputsError(
+            "windows are not sorted by file and time",
+            where=f"row {row}",
+            got=f"file {file[row]}, end {ends_s[row]:g} s after file {file[row - 1]}, "
+            f"end {ends_s[row - 1]:g} s",
+        )
+    return table, file.astype(np.int64), ends_s
+
+
+def _check_fields(
+    where: str,
+    step: Mapping[str, Any],
+    fields: Mapping[str, Field],
+    codes: Sequence[str] | None,
+) -> None:
+    allowed = [*fields, "species"]
+    for name in step:
+        if name != "kind" and name not in allowed:
+            raise SpecError(
+                f"unknown field {name!r}", where=where, expected=_nearest(name, allowed)
+            )
+    for name, field in fields.items():
+        if name not in step:
+            raise SpecError(f"the field {name!r} is missing", where=where, expected=field.expected)
+        if not field.holds(step[name]):
+            raise SpecError(
+                f"a value of {name} that cannot be",
+                where=where,
+                got=repr(step[name]),
+                expected=field.expected,
+            )
+    chosen = step.get("species", ())
+    if not isinstance(chosen, list | tuple) or not all(isinstance(c, str) for c in chosen):
+        raise SpecError("species is not a list of codes", where=where, got=repr(chosen)[:80])
+    if len(set(chosen)) < len(chosen):
+        raise SpecError("species names a code twice", where=where, got=repr(chosen)[:80])
+    strange = [code for code in chosen if codes is not None and code not in codes]
+    if strange:
+        raise SpecError(
+            f"species that are no classes: {', '.join(strange[:5])}",
+            where=where,
+            expected=_nearest(strange[0], codes or ()),
+        )
+
+
+def _nearest(name: object, known: Sequence[str] | Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    names = ", ".join(list(known)[:20]) + (", ..." if len(known) > 20 else "")
+    return f"did you mean {close[0]!r}? known: {names}" if close else f"known: {names}"
