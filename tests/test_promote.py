@@ -107,7 +107,9 @@ def test_promotion_is_proven_timed_and_registered(promoted: Promoted) -> None:
     assert listed == PromotedModel(promotion.name, (promoted.record["spec_id"],), "peeps/1")
     card = json.loads((promotion.path.parent / "card.json").read_text())
     assert card["spec_ids"] == [promoted.record["spec_id"]]
-    assert load_aliases(promoted.lab.models) == {"champion": promotion.name}
+    assert load_aliases(promoted.lab.models) == dict.fromkeys(
+        ("candidate", "champion"), promotion.name
+    )
     assert not [p for p in promoted.lab.models.iterdir() if p.name.startswith(".")]
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from birdlab.errors import PredictError
+from birdlab.infer.variants import Variant, choose_variant
 
 MODEL_FILE, CARD_FILE, ALIASES_FILE = "model.onnx", "card.json", "aliases.json"
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -36,69 +39,94 @@ def load_aliases(models: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class PromotedModel:
-    """A model of the folder: the runs it is made of, and `name/version` in the registry or ""."""
+    """A model of the folder: the runs it is made of, and `name/version` in the registry or "".
+
+    folder: where its files lie; card: all that its `card.json` says.
+    """
 
     name: str
     runs: tuple[str, ...]
     version: str
+    folder: Path = field(default=Path(), compare=False)
+    card: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def path(self) -> Path:
+        """Its ONNX file, which may be gone."""
+        return self.folder / MODEL_FILE
 
 
 def list_models(models: Path) -> list[PromotedModel]:
     """All promoted models by name; PredictError for a card that cannot be read."""
-    found = []
-    for path in sorted(models.glob(f"*/{CARD_FILE}")):
-        try:
-            card = json.loads(path.read_text(encoding="utf-8"))
-            uri, version = card.get("registered") or ("", "")
-            registered = uri.removeprefix("models:/").partition("@")[0]
-            runs = tuple(str(run) for run in card["spec_ids"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise PredictError(
-                "the card of a promoted model cannot be read",
-                where=str(path),
-                got=repr(error),
-                fix="promote its runs again, or move its folder away",
-            ) from None
-        found.append(PromotedModel(path.parent.name, runs, f"{registered}/{version}".strip("/")))
-    return found
+    return [load_promoted(models, name) for name in _names(models, CARD_FILE)]
+
+
+def load_promoted(models: Path, name: str) -> PromotedModel:
+    """The promoted model of that very name; PredictError where its card cannot be read."""
+    path = models / name / CARD_FILE
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        uri, version = card.get("registered") or ("", "")
+        registered = uri.removeprefix("models:/").partition("@")[0]
+        runs = tuple(str(run) for run in card["spec_ids"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PredictError(
+            "the card of a promoted model cannot be read",
+            where=str(path),
+            got=repr(error),
+            fix="promote its runs again, or move its folder away",
+        ) from None
+    registered = f"{registered}/{version}".strip("/")
+    return PromotedModel(name, runs, registered, path.parent, card)
 
 
 def find_promoted(models: Path, model: str) -> PromotedModel:
-    """The promoted model that `@alias`, its id, the start of it or `name/version` means.
+    """The promoted model that `@alias`, its name, the start of it or `name/version` means.
 
     Raises PredictError that lists what there is.
     """
-    known = list_models(models)
-    wanted = load_aliases(models).get(model[1:], "") if model.startswith("@") else model
-    fitting = [m for m in known if wanted and (m.name.startswith(wanted) or m.version == wanted)]
-    if len(fitting) != 1:
-        names = ", ".join(m.name for m in fitting or known)
-        raise PredictError(
-            f"{model!r} names {len(fitting) or 'no'} promoted model{'s' * (len(fitting) != 1)}",
-            where=str(models),
-            expected=f"one of {names}" if names else "a promoted model; there is none",
-            fix="birdlab promote RUN",
-        )
-    return fitting[0]
+    return load_promoted(models, find_name(models, model, CARD_FILE))
 
 
 def find_model(models: Path, model: str = "@champion") -> Path:
-    """The ONNX file that `model` means: a path, the name of a promoted model, or `@alias`.
+    """The ONNX file that `model` means: a path to one, or a promoted model as in find_promoted.
 
     Raises PredictError that lists what there is.
     """
     if model.endswith(".onnx"):
         return Path(model)
-    aliases = load_aliases(models)
-    name = aliases.get(model[1:]) if model.startswith("@") else model
-    path = models / name / MODEL_FILE if name and _PLAIN.fullmatch(name) else None
-    if path is None or not path.is_file():
-        known = [f"@{alias}" for alias in aliases]
-        known += sorted(p.parent.name for p in models.glob(f"*/{MODEL_FILE}"))
-        raise PredictError(
-            f"there is no promoted model {model!r}",
-            where=str(models),
-            expected=f"a path to an ONNX file, or one of {', '.join(known) or '(none yet)'}",
-            fix="birdlab promote RUN",
-        )
-    return path
+    return models / find_name(models, model, MODEL_FILE) / MODEL_FILE
+
+
+def find_variant(models: Path, model: str, variant: str) -> Variant:
+    """The variant of a promoted model; PredictError where it has none or its gate refused it."""
+    return choose_variant(find_model(models, model).parent, variant)
+
+
+def find_name(models: Path, model: str, file: str = CARD_FILE) -> str:
+    """The name of the one promoted model with that file that `model` means, as in find_promoted."""
+    aliases, names = load_aliases(models), _names(models, file)
+    if model.startswith("@"):
+        fitting = [name for name in names if name == aliases.get(model[1:])]
+    elif "/" in model:
+        fitting = [m.name for m in list_models(models) if m.version == model and m.name in names]
+    else:
+        starts = [name for name in names if model and name.startswith(model)]
+        fitting = [model] if model in names else starts
+    if len(fitting) == 1:
+        return fitting[0]
+    known = fitting or [*(f"@{alias}" for alias in aliases), *names]
+    raise PredictError(
+        f"{model!r} names {len(fitting)} promoted models"
+        if fitting
+        else f"{model!r} names no promoted model",
+        where=str(models),
+        expected=f"a path to an ONNX file, or one of {', '.join(known) or '(none yet)'}",
+        fix="give more of its name; `birdlab models` lists all" if names else "birdlab promote RUN",
+    )
+
+
+def _names(models: Path, file: str) -> list[str]:
+    """The names of the models that have this file, sorted."""
+    found = (path.parent.name for path in models.glob(f"*/{file}"))
+    return sorted(name for name in found if _PLAIN.fullmatch(name))

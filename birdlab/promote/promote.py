@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,13 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from birdlab.errors import PromotionError
-from birdlab.infer.models import ALIASES_FILE, CARD_FILE, MODEL_FILE, load_aliases
+from birdlab.infer.models import CARD_FILE, MODEL_FILE
 from birdlab.infer.session import OnnxPredictor
 from birdlab.lab import Lab, write_whole
 from birdlab.plan import Plan
+from birdlab.promote.aliases import move_alias
 from birdlab.promote.export import ExportInfo, Member, build_reference, export_ensemble
+from birdlab.promote.history import check_alias
 from birdlab.promote.members import collect_members, plan_of, real_windows
-from birdlab.promote.parity import ParityReport, check_parity
+from birdlab.promote.parity import ParityReport, check_parity, save_parity
 from birdlab.promote.reduction import Reduction
 from birdlab.record import environment
 from birdlab.spec.competition import CompetitionSpec
@@ -149,10 +150,7 @@ def _check_request(
         raise PromotionError("a run is named twice", got=", ".join(ids))
     if weights is not None and len(weights) != len(records):
         raise PromotionError("give one weight per run", got=f"{len(weights)} for {len(records)}")
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", alias):
-        raise PromotionError(
-            "this is no alias", got=alias, expected="a letter, then letters, digits, - or _"
-        )
+    check_alias(alias)
 
 
 def _lineage(records: Sequence[Mapping[str, Any]], plans: Sequence[Plan]) -> dict[str, str]:
@@ -192,7 +190,6 @@ def _register(
         export.card,
         tracking_uri=lab.tracking_uri,
         name=competition.name,
-        alias=alias,
         run_id=link["parent"],
         tags={
             "birdlab.model": name,
@@ -201,7 +198,7 @@ def _register(
             "birdlab.members": str(export.n_members),
         },
     )
-    return registered.uri, registered.version
+    return f"models:/{registered.name}@{alias}", registered.version
 
 
 def _save_card(lab: Lab, promotion: Promotion, records: Sequence[Mapping[str, Any]]) -> None:
@@ -220,5 +217,6 @@ def _save_card(lab: Lab, promotion: Promotion, records: Sequence[Mapping[str, An
         "promoted_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     write_whole(lab.models / promotion.name / CARD_FILE, json.dumps(card, indent=1))
-    aliases = load_aliases(lab.models) | {promotion.alias: promotion.name}
-    write_whole(lab.models / ALIASES_FILE, json.dumps(aliases, indent=1))
+    save_parity(promotion.parity, lab.models / promotion.name)
+    for alias in dict.fromkeys(("candidate", promotion.alias)):
+        move_alias(lab, alias, promotion.name, why="promoted")

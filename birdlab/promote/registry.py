@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import mlflow.onnx
 import numpy as np
@@ -16,10 +18,17 @@ from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 
-from birdlab.errors import PromotionError
+from birdlab.errors import PromotionError, TrackingError
 from birdlab.infer.card import ModelCard
+from birdlab.lab import Lab, hide_password
+from birdlab.tracking.client import connect, first_line, unreachable
 
 REQUIREMENTS = ["numpy", "onnx", "onnxruntime"]
+SHA256 = "birdlab.sha256"
+_NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""What a store says of an alias, or of a registered model, that it does not have."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,41 +52,139 @@ def register_model(
     *,
     tracking_uri: str,
     name: str,
-    alias: str,
     run_id: str,
+    alias: str = "candidate",
     tags: Mapping[str, str] | None = None,
 ) -> RegisteredModel:
-    """The new version of the registered model `name`, reachable as `models:/name@alias`.
+    """The version of the registered model `name` that holds this file, as `models:/name@alias`.
 
-    The file is logged as a model of MLflow's ONNX flavour, with signature and input example,
-    to the existing run `run_id`; `tags` carry the lineage. The alias moves last, so a failure
-    leaves the earlier version in service. Raises PromotionError when the store refuses.
+    The file is logged once as a model of MLflow's ONNX flavour, with signature and input example,
+    to the existing run `run_id`: one of the same content and run has its version already, which
+    gets the `tags` anew. They carry the lineage. The alias is set last. Raises PromotionError when
+    the store refuses.
     """
     client = MlflowClient(tracking_uri, registry_uri=tracking_uri)
+    sha256 = hash_model(onnx_path)
+    lineage = {SHA256: sha256} | {key: str(value) for key, value in (tags or {}).items()}
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            local = Path(folder) / "model"
-            _save_flavour(onnx_path, card, local)
-            client.log_artifacts(run_id, str(local), "model")
-        source = f"{client.get_run(run_id).info.artifact_uri}/model"
-        if not client.search_registered_models(f"name = '{name}'"):
-            client.create_registered_model(name)
-        version = client.create_model_version(
-            name, source, run_id=run_id, tags={k: str(v) for k, v in (tags or {}).items()}
-        )
-        client.set_registered_model_alias(name, alias, version.version)
-    except MlflowException as error:
+        version = _version_of(client, name, sha256)
+        if version is None:
+            source = _log_flavour(client, onnx_path, card, run_id, _place(sha256))
+            created = client.create_model_version(name, source, run_id=run_id, tags=lineage)
+            version = str(created.version)
+        else:
+            for key, value in lineage.items():
+                client.set_model_version_tag(name, version, key, value)
+        client.set_registered_model_alias(name, alias, version)
+    except unreachable() as error:
         raise PromotionError(
             "the model cannot be registered",
-            where=f"{tracking_uri}, run {run_id}, model {name}",
-            got=str(error).splitlines()[0],
+            where=f"{hide_password(tracking_uri)}, run {run_id}, model {name}",
+            got=first_line(error),
             fix=f"the file itself is fine: birdlab predict --model {onnx_path}",
         ) from None
-    return RegisteredModel(name, str(version.version), alias, run_id)
+    return RegisteredModel(name, version, alias, run_id)
+
+
+def alias_version(lab: Lab, name: str, alias: str) -> str | None:
+    """The version of a registered model that has the alias in MLflow; None where none has.
+
+    Raises TrackingError where MLflow cannot be reached.
+    """
+    try:
+        found = _asked(lab, lambda client: client.get_model_version_by_alias(name, alias))
+    except MlflowException as error:
+        if error.error_code in _NOT_THERE:
+            return None
+        raise _refused(lab, error) from None
+    return str(found.version)
+
+
+def point_alias(lab: Lab, name: str, alias: str, version: str | None) -> None:
+    """Put the alias of a registered model at a version; None: take it away.
+
+    Raises TrackingError where MLflow cannot be reached or has no such version.
+    """
+    try:
+        if version is None:
+            _asked(lab, lambda client: client.delete_registered_model_alias(name, alias))
+        else:
+            _asked(lab, lambda client: client.set_registered_model_alias(name, alias, version))
+    except MlflowException as error:
+        raise _refused(lab, error) from None
+
+
+def _asked(lab: Lab, ask: Callable[[Any], T]) -> T:
+    client = connect(lab)
+    try:
+        return ask(client)
+    except MlflowException:
+        raise
+    except unreachable() as error:
+        raise _refused(lab, error) from None
+
+
+def _refused(lab: Lab, error: Exception) -> TrackingError:
+    return TrackingError(
+        "the model registry cannot be used",
+        where=hide_password(lab.tracking_uri),
+        got=first_line(error),
+        fix="check tracking_uri in birdlab.toml, and that MLflow still has the version",
+    )
+
+
+def hash_model(onnx_path: Path) -> str:
+    """The SHA-256 of an ONNX file, or of it and the weights that lie beside it."""
+    digest = hashlib.sha256()
+    for path in filter(Path.is_file, (onnx_path, _weights_beside(onnx_path))):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _weights_beside(onnx_path: Path) -> Path:
+    return onnx_path.with_name(f"{onnx_path.name}.data")
+
+
+def _version_of(client: MlflowClient, name: str, sha256: str) -> str | None:
+    """The newest version of the registered model that holds this content; None for none.
+
+    The registered model is made where there is none.
+    """
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+        return None
+    query = f"name = '{name}' and tags.`{SHA256}` = '{sha256}'"
+    held = [
+        int(found.version)
+        for found in client.search_model_versions(query)
+        if client.list_artifacts(found.run_id, _place(sha256))
+    ]
+    return str(max(held)) if held else None
+
+
+def _place(sha256: str) -> str:
+    """Where a run keeps the file: apart by content, since a run may be part of several."""
+    return f"models/{sha256[:12]}"
+
+
+def _log_flavour(
+    client: MlflowClient, onnx_path: Path, card: ModelCard, run_id: str, place: str
+) -> str:
+    """Where the run holds the file as a model of MLflow, after it was logged there."""
+    with tempfile.TemporaryDirectory() as folder:
+        local = Path(folder) / "model"
+        _save_flavour(onnx_path, card, local)
+        client.log_artifacts(run_id, str(local), place)
+    return f"{client.get_run(run_id).info.artifact_uri}/{place}"
 
 
 def _save_flavour(onnx_path: Path, card: ModelCard, folder: Path) -> None:
-    """The ONNX file as a folder that MLflow can load and serve."""
+    """The ONNX file as a folder that MLflow can load and serve.
+
+    The signature names the waveform and the blend alone; the graph's other input and outputs are
+    optional.
+    """
     wave = np.zeros((1, card.input_samples), dtype=np.float32)
     signature = ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, card.input_samples), "wave")]),
@@ -93,5 +200,5 @@ def _save_flavour(onnx_path: Path, card: ModelCard, folder: Path) -> None:
             input_example={"wave": wave},
             pip_requirements=REQUIREMENTS,
             onnx_execution_providers=["CPUExecutionProvider"],
-            save_as_external_data=False,
+            save_as_external_data=_weights_beside(onnx_path).is_file(),
         )
