@@ -4,26 +4,59 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
-from birdlab.errors import PredictError
+import numpy as np
+
+from birdlab.errors import OutputsError, PredictError
+from birdlab.evaluate.blends import Blend, Floats
 from birdlab.evaluate.windows import Normalise, Windowing
 
-FORMATS = ("1", "2")
-"""2 says more: the context of a window, and what brings it to peak 1. A file that needs neither
-is written as 1."""
+FORMATS = ("1", "2", "3")
+"""2 says more than 1: the context of a window, and what brings it to peak 1. 3 says what the
+members are and how they are blended. A card is written as the first that can say it."""
+WEIGHTS = ("full", "fold", "averaged")
 _OWN_KEYS = ("birdlab_format", "classes", "sample_rate_hz", "window_s")
 _WINDOW_KEYS = ("context_s", "normalise")
+_MEMBER_KEYS = ("members", "blend")
 _NORMALISE: dict[str, Normalise] = {"crop": "crop", "recording": "recording"}
+
+
+@dataclass(frozen=True)
+class MemberCard:
+    """A member of a promoted model.
+
+    `output` names what the graph says of it; `weight` is its weight in the blend, 0 or more;
+    `classes` are the scored classes that it knows, None when it knows all of them. `run` is the
+    spec id it comes from, `fold` None for one that learned from all data, `weights` one of
+    `full`, `fold` and `averaged`. `ms_per_window` was measured on one thread.
+    """
+
+    name: str
+    backbone: str
+    output: str
+    weight: float
+    classes: tuple[str, ...] | None = None
+    run: str = ""
+    fold: int | None = None
+    seed: int | None = None
+    weights: str = "fold"
+    ms_per_window: float | None = None
+
+
+WHOLE = MemberCard("model", "", "probs", 1.0)
+"""The one member of a file that does not say what it is made of."""
 
 
 @dataclass(frozen=True)
 class ModelCard:
     """What a model hears and says: columns in order, rate of its input, length of a window.
 
-    `details` holds everything else that was written into the file (lineage, blend, versions,
-    licence), as text; `context_s` and `normalise` are those of its Windowing.
+    `context_s` and `normalise` are those of its Windowing; `members` and `blend` are how its
+    probabilities come about. `details` holds everything else that was written into the file
+    (lineage, metric, versions, licence), as text.
     """
 
     classes: tuple[str, ...]
@@ -32,6 +65,8 @@ class ModelCard:
     details: Mapping[str, str] = field(default_factory=dict)
     context_s: float | None = None
     normalise: Normalise = "crop"
+    members: tuple[MemberCard, ...] = (WHOLE,)
+    blend: Blend = Blend()
 
     @property
     def windowing(self) -> Windowing:
@@ -43,28 +78,57 @@ class ModelCard:
         """The number of samples in the model's input: a window with its context."""
         return self.windowing.input_samples
 
+    def class_weights(self) -> Floats:
+        """The weight of each member in each class, 0 where it does not know it: [M, C] float64."""
+        each = np.zeros((len(self.members), len(self.classes)))
+        for row, member in zip(each, self.members, strict=True):
+            known = self.classes if member.classes is None else member.classes
+            row[:] = member.weight * np.isin(self.classes, known)
+        return each
+
+    def shares(self, wanted: Sequence[int] | None = None) -> Floats:
+        """The share of each member in each class: [M, C] float64, for `blend_members`.
+
+        With `wanted`, numbers of members, the others have none and the shares of the wanted ones
+        still sum to 1; a class that none of them knows has no share at all, so it is blended to 0.
+        """
+        each = self.class_weights()
+        if wanted is not None:
+            each[[i not in wanted for i in range(len(each))]] = 0
+        total = each.sum(axis=0)
+        return np.asarray(each / np.where(total > 0, total, 1), np.float64)
+
     def to_metadata(self) -> dict[str, str]:
         """The card as the metadata of an ONNX file."""
-        around = {} if self.context_s is None else {"context_s": json.dumps(self.context_s)}
+        more = {} if self.context_s is None else {"context_s": json.dumps(self.context_s)}
         if self.normalise != "crop":
-            around["normalise"] = self.normalise
+            more["normalise"] = self.normalise
+        form = FORMATS[bool(more)]
+        if (self.members, self.blend) != ((WHOLE,), Blend()):
+            form = FORMATS[2]
+            more["members"] = json.dumps([asdict(m) for m in self.members], ensure_ascii=False)
+            more["blend"] = json.dumps(asdict(self.blend))
         own = (
-            FORMATS[bool(around)],
+            form,
             json.dumps(self.classes, ensure_ascii=False),
             str(self.sample_rate_hz),
             json.dumps(self.window_s),
         )
-        return {**self.details, **dict(zip(_OWN_KEYS, own, strict=True)), **around}
+        return {**self.details, **dict(zip(_OWN_KEYS, own, strict=True)), **more}
 
 
 def read_card(metadata: Mapping[str, str], where: str) -> ModelCard:
-    """The card in the metadata of the ONNX file `where`; PredictError when it is none."""
+    """The card in the metadata of the ONNX file `where`; PredictError when it is none.
+
+    A file of format 1 or 2 has one member, whose output is that of the whole model.
+    """
     missing = [key for key in _OWN_KEYS if key not in metadata]
     if missing:
         raise _no_card(where, f"no {', '.join(missing)}")
-    if metadata["birdlab_format"] not in FORMATS:
-        known = " and ".join(FORMATS)
-        raise _no_card(where, f"format {metadata['birdlab_format']!r}, this birdlab reads {known}")
+    form = metadata["birdlab_format"]
+    if form not in FORMATS:
+        known = f"{', '.join(FORMATS[:-1])} and {FORMATS[-1]}"
+        raise _no_card(where, f"format {form!r}, this birdlab reads {known}")
     try:
         classes = json.loads(metadata["classes"])
         rate = int(metadata["sample_rate_hz"])
@@ -83,9 +147,49 @@ def read_card(metadata: Mapping[str, str], where: str) -> ModelCard:
     normalise = _NORMALISE.get(metadata.get("normalise", "crop"))
     if normalise is None:
         raise _no_card(where, f"waveforms normalised per {metadata['normalise']}")
-    own = (*_OWN_KEYS, *_WINDOW_KEYS)
+    own: tuple[str, ...] = (*_OWN_KEYS, *_WINDOW_KEYS)
+    members, blend = (WHOLE,), Blend()
+    if form == FORMATS[2]:
+        own = (*own, *_MEMBER_KEYS)
+        members, blend = _read_members(metadata, set(classes), where)
     details = {key: text for key, text in metadata.items() if key not in own}
-    return ModelCard(tuple(classes), rate, window_s, details, context_s, normalise)
+    return ModelCard(
+        tuple(classes), rate, window_s, details, context_s, normalise, members, blend
+    )
+
+
+def _read_members(
+    metadata: Mapping[str, str], classes: set[str], where: str
+) -> tuple[tuple[MemberCard, ...], Blend]:
+    """The members of a file of format 3 and their blend; PredictError when they make no sense."""
+    try:
+        members = tuple(_read_member(given, classes) for given in json.loads(metadata["members"]))
+        blend = Blend(**json.loads(metadata["blend"]))
+    except KeyError as error:
+        raise _no_card(where, f"no {error.args[0]}") from None
+    except (ValueError, TypeError, OutputsError) as error:
+        raise _no_card(where, f"members or blend: {str(error).splitlines()[0]}") from None
+    outputs = [member.output for member in members]
+    if not members or len(set(outputs)) < len(outputs):
+        raise _no_card(where, "no member, or two with one output")
+    return members, blend
+
+
+def _read_member(given: Any, classes: set[str]) -> MemberCard:
+    """The card of a member; fields that are not known are passed over. ValueError, TypeError."""
+    names = [f.name for f in fields(MemberCard)]
+    member = MemberCard(**{name: given[name] for name in names if name in given})
+    if not all(isinstance(text, str) for text in (member.name, member.backbone, member.output)):
+        raise ValueError("a name, backbone or output is no text")
+    if not (math.isfinite(member.weight) and member.weight >= 0):
+        raise ValueError(f"weight {member.weight}")
+    if member.weights not in WEIGHTS:
+        raise ValueError(f"weights {member.weights!r}, not one of {', '.join(WEIGHTS)}")
+    if member.classes is None:
+        return member
+    if not set(member.classes) <= classes:
+        raise ValueError(f"member {member.name} has classes that the model does not")
+    return MemberCard(**{**asdict(member), "classes": tuple(member.classes)})
 
 
 def _no_card(where: str, got: str) -> PredictError:

@@ -4,60 +4,57 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
 
 from birdlab import __version__
-from birdlab.errors import PromotionError
-from birdlab.evaluate.metrics import HIGHEST_PROB
-from birdlab.evaluate.windows import Windowing, blend
-from birdlab.infer.card import ModelCard
-from birdlab.promote.reduction import Reduction, member_shares, reduce_probs
-from birdlab.sed.model import SEDModel
-from birdlab.spec.base import Spec
-from birdlab.spec.model import ModelSpec
+from birdlab.errors import OutputsError, PromotionError
+from birdlab.evaluate.blends import Blend, class_shares
+from birdlab.infer.card import MemberCard, ModelCard
+from birdlab.promote.compose import PROBS, compose
+from birdlab.promote.detector import (
+    Member,
+    average_members,
+    build_reference,
+    build_roads,
+    check_windows,
+    find_columns,
+    load_member,
+)
+from birdlab.promote.parts import export_parts, walk_graph
 
-Floats = npt.NDArray[np.float32]
-OPSET = 18
+__all__ = [
+    "ExportInfo",
+    "Member",
+    "average_members",
+    "build_card",
+    "build_reference",
+    "build_roads",
+    "export_ensemble",
+    "load_member",
+    "save_model",
+    "write_card",
+]
 
-
-@dataclass(frozen=True)
-class Member:
-    """A trained model of an ensemble: what it is, its columns, its weights, its blend.
-
-    `weights` is a safetensors state dict of SEDModel; `clip` and `time_max` weigh the clip
-    probability and the time maximum; `name` is for messages and the file's metadata;
-    `context_s` is that of `evaluate`.
-    """
-
-    spec: ModelSpec
-    classes: tuple[str, ...]
-    weights: Path
-    window_s: float
-    clip: float
-    time_max: float
-    name: str = ""
-    context_s: float | None = None
-
-    @property
-    def windowing(self) -> Windowing:
-        """What the model hears of each window."""
-        return Windowing(self.window_s, _rate(self.spec), self.context_s, self.spec.normalise)
+FILE_LIMIT = 2_000_000_000
+"""Bytes that one ONNX file may have; protobuf ends at 2³¹ - 1."""
+INLINE_BYTES = 1024
+"""Constants below this stay in the ONNX file when the weights are beside it."""
 
 
 @dataclass(frozen=True)
 class ExportInfo:
-    """What was written: file, card, how many members and front-ends, size, SHA-256."""
+    """What was written: file, card, how many members and front-ends, size, SHA-256.
+
+    `data_path` is the file beside it that holds the weights where one file would be too large;
+    size and SHA-256 are those of both, one after the other.
+    """
 
     path: Path
     card: ModelCard
@@ -65,6 +62,7 @@ class ExportInfo:
     n_frontends: int
     size_bytes: int
     sha256: str
+    data_path: Path | None = None
 
 
 def export_ensemble(
@@ -73,230 +71,177 @@ def export_ensemble(
     *,
     classes: Sequence[str],
     metadata: Mapping[str, str] | None = None,
-    reduction: Reduction = "mean",
+    blend: Blend | None = None,
     weights: Sequence[float] | None = None,
+    file_limit: int = FILE_LIMIT,
 ) -> ExportInfo:
-    """The written ONNX file: `wave` [B, samples] → `probs` [B, C], any batch size.
+    """The written ONNX file: `wave` [B, samples] → `probs` and `member_0` … [B, C], any batch size.
 
-    Columns are `classes` in order, found in each member by name. Members with equal
-    front-ends share one. `metadata` is added to the file's card (lineage, licence). Weights
-    are loaded strictly. Raises PromotionError when a member misses a class, when members
-    differ in rate, window, context or normalisation, when weights do not fit, or when the
-    export fails.
+    Columns are `classes` in order, found in each member by name; a class that a member lacks is
+    blended from the others. The input is that of the member with the longest context. Members
+    with equal front-ends share one; `compose` describes the graph. `metadata` is added to the
+    card (lineage, licence). A `rank` blend needs all rows at once: `probs` are the mean then, and
+    whoever predicts ranks the members' own outputs. Above `file_limit` bytes the weights lie
+    beside the file, as `<file name>.data`. Raises PromotionError when members do not fit together,
+    when no member knows a class, when weights do not fit, or when the export fails.
     """
-    card = _build_card(members, tuple(classes), metadata or {}, reduction, weights)
-    ensemble = _Ensemble(members, card.classes, reduction, weights).eval()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        _write_onnx(ensemble, card, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    content = path.read_bytes()
-    return ExportInfo(
-        path=path,
-        card=card,
-        n_members=len(members),
-        n_frontends=len(ensemble.frontends),
-        size_bytes=len(content),
-        sha256=hashlib.sha256(content).hexdigest(),
-    )
+    card = build_card(members, classes, metadata=metadata, blend=blend, weights=weights)
+    parts = export_parts(members, card.classes)
+    info = save_model(compose(parts, card), card, path, file_limit=file_limit)
+    return replace(info, n_frontends=len(parts.frontends))
 
 
-def build_reference(
+def build_card(
     members: Sequence[Member],
     classes: Sequence[str],
     *,
-    reduction: Reduction = "mean",
+    metadata: Mapping[str, str] | None = None,
+    blend: Blend | None = None,
     weights: Sequence[float] | None = None,
-) -> Callable[[Floats], Floats]:
-    """The road of validation as a function `[B, samples] → [B, C]`: what the file must equal.
-
-    Every member is the whole torch model with its own FFT front-end, blended in numpy.
-    """
-    models = [load_member(member) for member in members]
-    columns = [_columns(member, classes) for member in members]
-
-    def predict(waves: Floats) -> Floats:
-        deployed = []
-        with torch.inference_mode():
-            for member, model, picked in zip(members, models, columns, strict=True):
-                output = model(torch.from_numpy(waves), member.windowing.centre)
-                probs, peaks = output.probs.numpy(), output.time_max.numpy()
-                deployed.append(blend(probs, peaks, member.clip, member.time_max)[:, picked])
-        mixed = reduce_probs(deployed, reduction, weights)
-        return np.minimum(np.asarray(mixed, dtype=np.float32), HIGHEST_PROB)
-
-    return predict
-
-
-def load_member(member: Member) -> SEDModel:
-    """The trained model of a member in evaluation mode; PromotionError when weights do not fit."""
-    plain = {"pretrained": False, "weights": None, "grad_checkpointing": False}
-    model = SEDModel(member.spec.model_copy(update=plain), len(member.classes))
-    try:
-        model.load_state_dict(load_file(member.weights), strict=True)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise PromotionError(
-            "the weights of a member cannot be loaded",
-            where=f"{member.name} {member.weights}".strip(),
-            got=f"{type(error).__name__}: {str(error)[:400]}",
-            expected=f"the state dict of a detector for {len(member.classes)} classes with the "
-            f"backbone {_backbone_name(member.spec)}",
-        ) from None
-    return model.eval()
-
-
-def _columns(member: Member, classes: Sequence[str]) -> list[int]:
-    """Where the scored classes are in the output of a member."""
-    known = {code: i for i, code in enumerate(member.classes)}
-    missing = [code for code in classes if code not in known]
-    if missing:
-        raise PromotionError(
-            "a member does not know all scored classes",
-            where=member.name or _backbone_name(member.spec),
-            got=f"{len(missing)} missing: {', '.join(missing)}",
-            expected=f"{len(classes)} classes",
-            fix="leave this member out, or train it on the scored classes",
-        )
-    return [known[code] for code in classes]
-
-
-class _Ensemble(nn.Module):
-    """Members behind shared front-ends, in their export form."""
-
-    def __init__(
-        self,
-        members: Sequence[Member],
-        classes: Sequence[str],
-        reduction: Reduction,
-        weights: Sequence[float] | None,
-    ) -> None:
-        super().__init__()
-        self.reduction, self.weights = reduction, weights
-        self.blends = [(member.clip, member.time_max) for member in members]
-        self.centre = members[0].windowing.centre
-        loaded = [load_member(member) for member in members]
-        self.models = nn.ModuleList(loaded)
-        self.frontends = nn.ModuleList()
-        self.frontend_of: list[int] = []
-        kept: list[tuple[Spec, nn.Module]] = []
-        for i, (member, model) in enumerate(zip(members, loaded, strict=True)):
-            own = (member.spec.frontend, model.frontend)
-            same_as = next((j for j, other in enumerate(kept) if _equal(own, other)), len(kept))
-            if same_as == len(kept):
-                kept.append(own)
-                self.frontends.append(_export_form(model.frontend))
-            self.frontend_of.append(same_as)
-            model.frontend = nn.Identity()
-            model.backbone = _export_form(model.backbone)
-            columns = torch.tensor(_columns(member, classes))
-            same = columns.tolist() == list(range(len(member.classes)))
-            self.register_buffer(f"columns{i}", None if same else columns)
-
-    def forward(self, wave: Tensor) -> Tensor:
-        mels = [frontend(wave) for frontend in self.frontends]
-        deployed = []
-        for i, (model, (clip, time_max)) in enumerate(zip(self.models, self.blends, strict=True)):
-            mel = mels[self.frontend_of[i]]
-            output = model.classify(mel, self.centre)  # type: ignore[operator]
-            probs = clip * output.probs + time_max * output.time_max
-            columns = getattr(self, f"columns{i}")
-            deployed.append(probs if columns is None else probs.index_select(1, columns))
-        mixed: Tensor = reduce_probs(deployed, self.reduction, self.weights)
-        return mixed.clamp(0.0, float(HIGHEST_PROB))
-
-
-def _equal(one: tuple[Spec, nn.Module], other: tuple[Spec, nn.Module]) -> bool:
-    """Do two front-ends make equal images: equal settings, and equal weights if they learn?"""
-    if one[0] != other[0]:
-        return False
-    states = one[1].state_dict(), other[1].state_dict()
-    return all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
-
-
-def _export_form(part: nn.Module) -> nn.Module:
-    """A front-end or backbone that offers a form for export in that form, else as it is."""
-    build = getattr(part, "export_form", None)
-    return part if build is None else build()
-
-
-def _backbone_name(spec: ModelSpec) -> str:
-    """The timm name of a backbone, or its kind."""
-    backbone = spec.backbone
-    return backbone if isinstance(backbone, str) else str(getattr(backbone, "kind", backbone))
-
-
-def _build_card(
-    members: Sequence[Member],
-    classes: tuple[str, ...],
-    metadata: Mapping[str, str],
-    reduction: Reduction,
-    weights: Sequence[float] | None,
 ) -> ModelCard:
-    """The card of the file; PromotionError when the members do not fit together."""
-    shares = member_shares(len(members), weights)
-    inputs = list(dict.fromkeys(member.windowing for member in members))
-    if len(inputs) > 1:
-        raise PromotionError(
-            "the members hear different windows",
-            got="; ".join(map(str, inputs)),
-            expected="one sample rate, window, evaluate.context_s and model.normalise for all",
-            fix="promote them apart",
+    """The card of the ensemble of `members`; PromotionError when they do not fit together."""
+    heard = check_windows(members)
+    given = [1.0] * len(members) if weights is None else list(weights)
+    known = [[column is not None for column in find_columns(m, classes)] for m in members]
+    _check_shares(members, classes, given, known)
+    total = sum(given)
+    cards = tuple(
+        MemberCard(
+            name=member.name,
+            backbone=member.backbone,
+            output=f"member_{i}",
+            weight=given[i] / total,
+            classes=None if all(known[i]) else _only(classes, known[i]),
+            run=member.run,
+            fold=member.fold,
+            seed=member.seed,
+            weights=member.learned,
         )
-    described = [
-        {
-            "name": member.name,
-            "backbone": _backbone_name(member.spec),
-            "clip": member.clip,
-            "time_max": member.time_max,
-            "share": share,
-        }
-        for member, share in zip(members, shares, strict=True)
-    ]
+        for i, member in enumerate(members)
+    )
     details = {
-        "members": json.dumps(described),
-        "reduction": reduction,
+        "outputs": json.dumps([PROBS, *(card.output for card in cards)]),
+        "precision": "fp32",
         "birdlab": __version__,
         "torch": torch.__version__,
         "timm": timm.__version__,
         "onnx": onnx.__version__,
-        **metadata,
+        **(metadata or {}),
     }
-    hears = inputs[0]
     return ModelCard(
-        classes, hears.sample_rate_hz, hears.window_s, details, hears.context_s, hears.normalise
+        tuple(classes),
+        heard.sample_rate_hz,
+        heard.window_s,
+        details,
+        heard.context_s,
+        heard.normalise,
+        cards,
+        blend or Blend(),
     )
 
 
-def _rate(spec: ModelSpec) -> int:
-    rate = getattr(spec.frontend, "sample_rate_hz", None)
-    if not isinstance(rate, int):
+def _check_shares(
+    members: Sequence[Member],
+    classes: Sequence[str],
+    weights: Sequence[float],
+    known: Sequence[Sequence[bool]],
+) -> None:
+    """PromotionError when weights do not fit the members, or nobody knows a class."""
+    nobody = [
+        code
+        for column, code in enumerate(classes)
+        if not any(w > 0 and row[column] for w, row in zip(weights, known, strict=False))
+    ]
+    if len(weights) == len(members) and sum(weights) > 0 and nobody:
         raise PromotionError(
-            "the front-end does not say its sample rate",
-            got=type(spec.frontend).__name__,
-            fix="give its spec a field sample_rate_hz",
+            "no member of the ensemble knows a scored class",
+            where=", ".join(member.name or member.backbone for member in members),
+            got=f"{len(nobody)} missing: {', '.join(nobody)}",
+            expected=f"{len(classes)} classes",
+            fix="add a member that was trained on them, or promote fewer classes",
         )
-    return rate
+    try:
+        if len(weights) != len(members):
+            raise OutputsError("", got=f"{len(weights)} for {len(members)} members")
+        class_shares(weights, known)
+    except OutputsError as error:
+        raise PromotionError(
+            "the weights do not fit the members of the ensemble",
+            got=error.got,
+            expected="one weight >= 0 each, and a sum above 0",
+        ) from None
 
 
-def _write_onnx(ensemble: nn.Module, card: ModelCard, path: Path) -> None:
-    """Trace, check and save the graph with its card in the metadata."""
-    example = torch.zeros(2, card.input_samples)
-    program = torch.onnx.export(
-        ensemble,
-        (example,),
-        input_names=["wave"],
-        output_names=["probs"],
-        opset_version=OPSET,
-        dynamo=True,
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        verbose=False,
-    )
-    if program is None:
-        raise PromotionError("torch gave no ONNX program", where=str(path))
-    model = program.model_proto
+def _only(classes: Sequence[str], known: Sequence[bool]) -> tuple[str, ...]:
+    return tuple(code for code, has in zip(classes, known, strict=True) if has)
+
+
+def save_model(
+    model: onnx.ModelProto, card: ModelCard, path: Path, *, file_limit: int = FILE_LIMIT
+) -> ExportInfo:
+    """The written model, checked; the weights beside it when they are more than `file_limit` bytes.
+
+    The file appears whole; weights beside it are there before it. `model` is emptied of them.
+    """
+    beside = path.with_name(f"{path.name}.data")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    away = path.with_name(f".{path.name}.part")
+    shutil.rmtree(away, ignore_errors=True)
+    away.mkdir()
+    try:
+        if _weight_bytes(model) <= file_limit:
+            onnx.save(model, away / path.name)
+        else:
+            onnx.save(
+                model,
+                away / path.name,
+                save_as_external_data=True,
+                location=beside.name,
+                size_threshold=INLINE_BYTES,
+            )
+        onnx.checker.check_model(away / path.name)
+        files = [f for f in (away / path.name, away / beside.name) if f.is_file()]
+        size, digest = sum(f.stat().st_size for f in files), _digest(files)
+        for file in reversed(files):
+            file.replace(path.with_name(file.name))
+        if len(files) == 1:
+            beside.unlink(missing_ok=True)
+    finally:
+        shutil.rmtree(away, ignore_errors=True)
+    data = beside if len(files) > 1 else None
+    return ExportInfo(path, card, len(card.members), 0, size, digest, data)
+
+
+def _weight_bytes(model: onnx.ModelProto) -> int:
+    """The size of all constants; a message above protobuf's end cannot be asked for its own."""
+    parts = walk_graph(model.graph)
+    return sum(len(part.raw_data) for part in parts if isinstance(part, onnx.TensorProto))
+
+
+def write_card(info: ExportInfo, card: ModelCard) -> ExportInfo:
+    """The same file with another card: times of members that were measured, a reason.
+
+    The graph and the weights stay as they are; the file is replaced at once.
+    """
+    model = onnx.load(info.path, load_external_data=False)
+    del model.metadata_props[:]
     onnx.helper.set_model_props(model, card.to_metadata())
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
+    away = info.path.with_name(f".{info.path.name}.part")
+    try:
+        onnx.save(model, away)
+        away.replace(info.path)
+    finally:
+        away.unlink(missing_ok=True)
+    files = [info.path] if info.data_path is None else [info.path, info.data_path]
+    size = sum(f.stat().st_size for f in files)
+    return replace(info, card=card, size_bytes=size, sha256=_digest(files))
+
+
+def _digest(files: Sequence[Path]) -> str:
+    """The SHA-256 of some files, one after the other."""
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

@@ -67,6 +67,10 @@ def collect_members(
                     clip=spec.output.clip,
                     time_max=spec.output.time_max,
                     name=cell.cell_id,
+                    run=plan.spec_id,
+                    fold=cell.fold,
+                    seed=cell.seed,
+                    learned="full" if cell.fold is None else "fold",
                 )
             )
             shares.append(1.0 if weights is None else weights[i] / len(cells))

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birdlab.errors import PromotionError
+from birdlab.evaluate.blends import Blend
 from birdlab.infer.models import CARD_FILE, MODEL_FILE
 from birdlab.infer.session import OnnxPredictor
 from birdlab.lab import Lab, write_whole
@@ -23,7 +24,6 @@ from birdlab.promote.export import ExportInfo, Member, build_reference, export_e
 from birdlab.promote.history import check_alias
 from birdlab.promote.members import collect_members, plan_of, real_windows
 from birdlab.promote.parity import ParityReport, check_parity, save_parity
-from birdlab.promote.reduction import Reduction
 from birdlab.record import environment
 from birdlab.spec.competition import CompetitionSpec
 from birdlab.spec.identity import digest
@@ -57,7 +57,7 @@ def promote_runs(
     records: Sequence[Mapping[str, Any]],
     *,
     alias: str = "champion",
-    reduction: Reduction = "mean",
+    blend: Blend = Blend(),
     weights: Sequence[float] | None = None,
     register: bool = True,
     progress: Callable[[str], None] = lambda _: None,
@@ -73,7 +73,7 @@ def promote_runs(
     plans = [plan_of(lab, record) for record in records]
     members, shares = collect_members(lab, plans, weights)
     classes = plans[0].data.classes.codes
-    name = digest([_says(m) for m in members] + [reduction, shares])
+    name = digest([_says(m) for m in members] + [str(blend), shares])
     candidate = lab.models / f".{name}.onnx"
     progress(f"exporting {len(members)} models")
     export = export_ensemble(
@@ -81,12 +81,12 @@ def promote_runs(
         candidate,
         classes=classes,
         metadata=_lineage(records, plans),
-        reduction=reduction,
+        blend=blend,
         weights=shares,
     )
     progress("checking it against torch")
     try:
-        reference = build_reference(members, classes, reduction=reduction, weights=shares)
+        reference = build_reference(members, classes, blend=blend, weights=shares)
         windows = real_windows(lab, plans[0])
         parity = check_parity(candidate, reference, windows)
         seconds = time_windows(candidate, windows)
