@@ -21,6 +21,7 @@ from birdlab.evaluate.windows import cut_windows
 from birdlab.infer.session import OnnxPredictor
 from birdlab.promote.export import Member, build_reference, export_ensemble
 from birdlab.promote.parity import check_parity, odd_windows
+from birdlab.promote.parts import walk_graph
 from birdlab.sed.backbones import Backbone, build_backbone
 from birdlab.sed.maps import slice_centre, stack_levels
 from birdlab.sed.model import SEDModel
@@ -388,7 +389,8 @@ def test_channels_levels_patches_and_recurrent_heads_are_exported(tmp_path: Path
     assert info.n_frontends == 2
     report = check_parity(path, build_reference(members, CLASSES), tolerance=1e-4 / len(NEW))
     assert report.n_windows >= 7
-    assert [node.op_type for node in onnx.load(path).graph.node].count("GRU") == 2
+    nodes = [part for part in walk_graph(onnx.load(path).graph) if isinstance(part, onnx.NodeProto)]
+    assert [node.op_type for node in nodes].count("GRU") == 2
     for member in members:
         odd = np.concatenate(list(odd_windows(96_000, 32_000).values()))
         assert np.ptp(build_reference([member], CLASSES)(odd)) > 0.1

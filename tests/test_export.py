@@ -22,7 +22,6 @@ from birdlab.evaluate.windows import cut_windows
 from birdlab.infer.session import OnnxPredictor
 from birdlab.promote.export import ExportInfo, Member, build_reference, export_ensemble
 from birdlab.promote.parity import check_parity, odd_windows
-from birdlab.promote.reduction import Reduction, reduce_probs
 from birdlab.promote.registry import register_model
 from birdlab.sed.model import SEDModel
 from birdlab.spec.model import LogMelSpec, ModelSpec, SedAttention
@@ -83,11 +82,11 @@ def test_card_and_info(exported: ExportInfo) -> None:
     assert card == exported.card
     assert (card.classes, card.sample_rate_hz, card.window_s) == (CLASSES, 32_000, 1.0)
     assert card.details["licence"] == "see credits"
-    described = json.loads(card.details["members"])
-    assert [(m["name"], m["clip"], m["share"]) for m in described] == [
-        ("cell-1", 0.75, 0.5),
-        ("cell-2", 0.6, 0.5),
+    assert [(m.name, m.clip, m.weight, m.output) for m in card.members] == [
+        ("cell-1", 0.75, 0.5, "member_0"),
+        ("cell-2", 0.6, 0.5, "member_1"),
     ]
+    assert json.loads(card.details["outputs"]) == ["probs", "member_0", "member_1"]
     assert (exported.n_members, exported.n_frontends) == (2, 1)
     assert exported.size_bytes == exported.path.stat().st_size
 
@@ -132,7 +131,7 @@ def test_parity_notices_what_is_no_number(members: list[Member], exported: Expor
 def test_missing_classes_are_listed(members: list[Member], tmp_path: Path) -> None:
     with pytest.raises(PromotionError, match="cell-1") as caught:
         export_ensemble(members, tmp_path / "x.onnx", classes=[*CLASSES, "ibis", "coot"])
-    assert "ibis, coot" in str(caught.value)
+    assert "1 missing: coot" in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 
@@ -152,25 +151,6 @@ def test_members_that_do_not_fit_are_refused(
     with pytest.raises(PromotionError, match=message):
         export_ensemble(changed, tmp_path / "x.onnx", classes=CLASSES)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("reduction", "golden"), [("rms", 0.580230), ("mean", 0.5), ("geometric", 0.416017)]
-)
-def test_reductions(reduction: Reduction, golden: float) -> None:
-    members = [0.2, 0.4, 0.9]
-    arrays = [np.full((2, 3), p, np.float64) for p in members]
-    tensors = [torch.full((2, 3), p) for p in members]
-    np.testing.assert_allclose(reduce_probs(arrays, reduction), golden, atol=5e-7)
-    np.testing.assert_allclose(reduce_probs(tensors, reduction).numpy(), golden, atol=1e-6)
-    alone = reduce_probs(arrays, reduction, [0, 3, 0])
-    np.testing.assert_allclose(alone, 0.4, atol=1e-12)
-
-
-@pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0], [0.0, 0.0]])
-def test_weights_that_do_not_fit_are_refused(weights: list[float]) -> None:
-    with pytest.raises(PromotionError, match="weights"):
-        reduce_probs([np.ones(1), np.ones(1)], "mean", weights)
 
 
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # MLflow's own query

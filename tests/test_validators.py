@@ -193,7 +193,7 @@ def test_the_file_says_how_it_listens(deployed: Deployed) -> None:
     card = OnnxPredictor(deployed.model).card
     assert (card.window_s, card.context_s, card.normalise) == (1.0, 2.0, "recording")
     assert card.input_samples == 2 * RATE
-    assert card.to_metadata()["birdlab_format"] == "2", "older birdlabs refuse it"
+    assert card.to_metadata()["birdlab_format"] == "3", "older birdlabs refuse it"
 
 
 def test_a_context_shorter_than_a_window_is_refused_with_the_spec() -> None:
@@ -208,7 +208,7 @@ def test_members_that_listen_differently_are_refused(lab: Lab, tmp_path: Path) -
     one = Member(plan.spec.model, cell.classes.codes, lab.cells / cell.cell_id / WEIGHTS,
                  1.0, 0.75, 0.25)  # fmt: skip
     quiet = plan.spec.model.model_copy(update={"normalise": "recording"})
-    for other, word in ((replace(one, context_s=2.0), "2 s"), (replace(one, spec=quiet), "record")):
+    for other, word in ((replace(one, window_s=2.0), "2 s"), (replace(one, spec=quiet), "record")):
         with pytest.raises(PromotionError, match="different windows") as caught:
             export_ensemble([one, other], tmp_path / "m.onnx", classes=cell.classes.codes)
         assert word in str(caught.value)

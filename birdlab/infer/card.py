@@ -31,7 +31,8 @@ class MemberCard:
     `output` names what the graph says of it; `weight` is its weight in the blend, 0 or more;
     `classes` are the scored classes that it knows, None when it knows all of them. `run` is the
     spec id it comes from, `fold` None for one that learned from all data, `weights` one of
-    `full`, `fold` and `averaged`. `ms_per_window` was measured on one thread.
+    `full`, `fold` and `averaged`; `clip` and `time_max` weigh its clip probability and its time
+    maximum. `ms_per_window` was measured on one thread.
     """
 
     name: str
@@ -44,6 +45,8 @@ class MemberCard:
     seed: int | None = None
     weights: str = "fold"
     ms_per_window: float | None = None
+    clip: float | None = None
+    time_max: float | None = None
 
 
 WHOLE = MemberCard("model", "", "probs", 1.0)
@@ -148,14 +151,13 @@ def read_card(metadata: Mapping[str, str], where: str) -> ModelCard:
     if normalise is None:
         raise _no_card(where, f"waveforms normalised per {metadata['normalise']}")
     own: tuple[str, ...] = (*_OWN_KEYS, *_WINDOW_KEYS)
-    members, blend = (WHOLE,), Blend()
+    members: tuple[MemberCard, ...] = (WHOLE,)
+    blend = Blend()
     if form == FORMATS[2]:
         own = (*own, *_MEMBER_KEYS)
         members, blend = _read_members(metadata, set(classes), where)
     details = {key: text for key, text in metadata.items() if key not in own}
-    return ModelCard(
-        tuple(classes), rate, window_s, details, context_s, normalise, members, blend
-    )
+    return ModelCard(tuple(classes), rate, window_s, details, context_s, normalise, members, blend)
 
 
 def _read_members(

@@ -14,7 +14,15 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 import onnx.compose
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import (
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+)
 
 from birdlab.evaluate.blends import Blend
 from birdlab.evaluate.metrics import HIGHEST_PROB
@@ -144,22 +152,20 @@ def _add_blend(graph: _Graph, card: ModelCard) -> None:
     graph.add("Clip", [mixed, graph.real(0.0), graph.real(float(HIGHEST_PROB))], PROBS)
 
 
-def _add_mix(
-    graph: _Graph, blend: Blend, probs: str, share: str, some: str, axis: str
-) -> str:
+def _add_mix(graph: _Graph, blend: Blend, probs: str, share: str, some: str, axis: str) -> str:
     """The blend [B, C] of probabilities [M, B, C] by shares [M, 1, C], as `blend_members`."""
     if blend.kind == "geometric":
         taken = graph.add("Greater", [share, graph.real(0.0)])
-        powers = graph.add(
-            "Pow", [graph.add("Where", [taken, probs, graph.real(1.0)]), share]
-        )
+        powers = graph.add("Pow", [graph.add("Where", [taken, probs, graph.real(1.0)]), share])
         product = graph.add("ReduceProd", [powers, axis], keepdims=0)
         known = graph.add("Squeeze", [graph.add("Cast", [some], to=TensorProto.FLOAT), axis])
         return graph.add("Mul", [product, known])
     if blend.kind == "power":
         probs = graph.add("Pow", [probs, graph.real(blend.power)])
     mixed = graph.add("ReduceSum", [graph.add("Mul", [probs, share]), axis], keepdims=0)
-    return graph.add("Pow", [mixed, graph.real(1 / blend.power)]) if blend.kind == "power" else mixed
+    return (
+        graph.add("Pow", [mixed, graph.real(1 / blend.power)]) if blend.kind == "power" else mixed
+    )
 
 
 def _floats(name: str, shape: Sequence[str | int]) -> ValueInfoProto:

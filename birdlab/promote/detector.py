@@ -192,7 +192,8 @@ def build_reference(
 
     def predict(waves: Floats) -> Floats:
         mixed = blend_members([road(waves) for road in roads], way, list(shares))
-        return np.clip(np.asarray(mixed, np.float32), np.float32(0), HIGHEST_PROB)
+        clipped: Floats = np.clip(np.asarray(mixed, np.float32), np.float32(0), HIGHEST_PROB)
+        return clipped
 
     return predict
 

@@ -116,6 +116,8 @@ def build_card(
             fold=member.fold,
             seed=member.seed,
             weights=member.learned,
+            clip=member.clip,
+            time_max=member.time_max,
         )
         for i, member in enumerate(members)
     )

@@ -70,12 +70,12 @@ def export_parts(members: Sequence[Member], classes: Sequence[str]) -> Parts:
     knows none of the classes.
     """
     heard = check_windows(members)
+    picked = [find_columns(member, classes) for member in members]
+    models = [load_member(member) for member in members]
     ears: list[_Ear] = []
     mels: list[Tensor] = []
     frontends, networks, frontend_of = [], [], []
-    for member in members:
-        columns = find_columns(member, classes)
-        model = load_member(member)
+    for member, model, columns in zip(members, models, picked, strict=True):
         ear = _Ear(member.spec.frontend, model.frontend, member.windowing)
         place = next((i for i, other in enumerate(ears) if ear.equals(other)), len(ears))
         if place == len(ears):
@@ -113,6 +113,9 @@ class _Listening(nn.Module):
 class _Network(nn.Module):
     """From the image of a front-end to the deployed probabilities of a member."""
 
+    columns: Tensor
+    known: Tensor
+
     def __init__(self, model: SEDModel, member: Member, columns: Sequence[int | None]) -> None:
         super().__init__()
         model.frontend = nn.Identity()
@@ -129,7 +132,7 @@ class _Network(nn.Module):
         probs = self.clip * output.probs + self.time_max * output.time_max
         probs = probs.clamp(0.0, float(HIGHEST_PROB))
         if self.picked:
-            probs = probs.index_select(1, self.columns)  # type: ignore[arg-type]
+            probs = probs.index_select(1, self.columns)
         return probs * self.known if self.lacks else probs
 
 
@@ -162,7 +165,9 @@ def _export(module: nn.Module, example: Tensor, given: str, gives: str) -> Part:
     return Part(model)
 
 
-def walk_graph(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto | onnx.NodeProto | onnx.TensorProto]:
+def walk_graph(
+    graph: onnx.GraphProto,
+) -> Iterator[onnx.GraphProto | onnx.NodeProto | onnx.TensorProto]:
     """A graph with its nodes, constants and values, and those of the graphs within it."""
     yield graph
     yield from (*graph.initializer, *graph.value_info, *graph.input, *graph.output)

@@ -30,6 +30,7 @@ from birdlab.spec.identity import digest
 from birdlab.tracking.index import load_link
 
 Floats = npt.NDArray[np.float32]
+MEAN = Blend()
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def promote_runs(
     records: Sequence[Mapping[str, Any]],
     *,
     alias: str = "champion",
-    blend: Blend = Blend(),
+    blend: Blend = MEAN,
     weights: Sequence[float] | None = None,
     register: bool = True,
     progress: Callable[[str], None] = lambda _: None,
