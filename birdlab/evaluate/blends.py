@@ -40,6 +40,9 @@ class Blend:
         return f"power mean of exponent {self.power:g}" if self.kind == "power" else self.kind
 
 
+MEAN = Blend()
+
+
 def blend_members(probs: Sequence[Any], blend: Blend, shares: Sequence[Any] | None = None) -> Any:
     """One array for those of M members, each [..., C] in 0..1, numpy or torch alike.
 

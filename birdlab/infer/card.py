@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from birdlab.errors import OutputsError, PredictError
-from birdlab.evaluate.blends import Blend, Floats
+from birdlab.evaluate.blends import MEAN, Blend, Floats
 from birdlab.evaluate.windows import Normalise, Windowing
 
 FORMATS = ("1", "2", "3")
@@ -69,7 +69,7 @@ class ModelCard:
     context_s: float | None = None
     normalise: Normalise = "crop"
     members: tuple[MemberCard, ...] = (WHOLE,)
-    blend: Blend = Blend()
+    blend: Blend = MEAN
 
     @property
     def windowing(self) -> Windowing:
@@ -107,7 +107,7 @@ class ModelCard:
         if self.normalise != "crop":
             more["normalise"] = self.normalise
         form = FORMATS[bool(more)]
-        if (self.members, self.blend) != ((WHOLE,), Blend()):
+        if (self.members, self.blend) != ((WHOLE,), MEAN):
             form = FORMATS[2]
             more["members"] = json.dumps([asdict(m) for m in self.members], ensure_ascii=False)
             more["blend"] = json.dumps(asdict(self.blend))
@@ -152,7 +152,7 @@ def read_card(metadata: Mapping[str, str], where: str) -> ModelCard:
         raise _no_card(where, f"waveforms normalised per {metadata['normalise']}")
     own: tuple[str, ...] = (*_OWN_KEYS, *_WINDOW_KEYS)
     members: tuple[MemberCard, ...] = (WHOLE,)
-    blend = Blend()
+    blend = MEAN
     if form == FORMATS[2]:
         own = (*own, *_MEMBER_KEYS)
         members, blend = _read_members(metadata, set(classes), where)

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from birdlab.errors import CellError, PromotionError
-from birdlab.evaluate.blends import Blend, blend_members, class_shares
+from birdlab.evaluate.blends import MEAN, Blend, blend_members, class_shares
 from birdlab.evaluate.metrics import HIGHEST_PROB
 from birdlab.evaluate.windows import Windowing, blend, peak_normalise
 from birdlab.sed.averaging import mean_of
@@ -156,7 +156,8 @@ def _build_road(member: Member, classes: Sequence[str], heard: Windowing) -> Roa
         with torch.inference_mode():
             output = model(torch.from_numpy(cut_context(waves, heard, own)), own.centre)
         probs, peaks = output.probs.numpy(), output.time_max.numpy()
-        return blend(probs, peaks, member.clip, member.time_max)[:, picked] * known
+        deployed: Floats = blend(probs, peaks, member.clip, member.time_max)[:, picked] * known
+        return deployed
 
     return predict
 
@@ -177,7 +178,7 @@ def build_reference(
     members: Sequence[Member],
     classes: Sequence[str],
     *,
-    blend: Blend | None = None,
+    blend: Blend = MEAN,
     weights: Sequence[float] | None = None,
 ) -> Road:
     """The road of validation as a function `[B, samples] → [B, C]`: what the file must equal.
@@ -188,7 +189,7 @@ def build_reference(
     roads = build_roads(members, classes)
     known = [[column is not None for column in find_columns(m, classes)] for m in members]
     shares = class_shares(weights or [1.0] * len(members), known)
-    way = graph_blend(blend or Blend())
+    way = graph_blend(blend)
 
     def predict(waves: Floats) -> Floats:
         mixed = blend_members([road(waves) for road in roads], way, list(shares))
@@ -200,7 +201,7 @@ def build_reference(
 
 def graph_blend(blend: Blend) -> Blend:
     """How the graph itself blends: as asked, but by the mean where that needs all rows at once."""
-    return Blend() if blend.kind == "rank" else blend
+    return MEAN if blend.kind == "rank" else blend
 
 
 def _rate(spec: ModelSpec) -> int:

@@ -15,7 +15,7 @@ import torch
 
 from birdlab import __version__
 from birdlab.errors import OutputsError, PromotionError
-from birdlab.evaluate.blends import Blend, class_shares
+from birdlab.evaluate.blends import MEAN, Blend, class_shares
 from birdlab.infer.card import MemberCard, ModelCard
 from birdlab.promote.compose import PROBS, compose
 from birdlab.promote.detector import (
@@ -71,7 +71,7 @@ def export_ensemble(
     *,
     classes: Sequence[str],
     metadata: Mapping[str, str] | None = None,
-    blend: Blend | None = None,
+    blend: Blend = MEAN,
     weights: Sequence[float] | None = None,
     file_limit: int = FILE_LIMIT,
 ) -> ExportInfo:
@@ -96,7 +96,7 @@ def build_card(
     classes: Sequence[str],
     *,
     metadata: Mapping[str, str] | None = None,
-    blend: Blend | None = None,
+    blend: Blend = MEAN,
     weights: Sequence[float] | None = None,
 ) -> ModelCard:
     """The card of the ensemble of `members`; PromotionError when they do not fit together."""
@@ -138,7 +138,7 @@ def build_card(
         heard.context_s,
         heard.normalise,
         cards,
-        blend or Blend(),
+        blend,
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birdlab.errors import PromotionError
-from birdlab.evaluate.blends import Blend
+from birdlab.evaluate.blends import MEAN, Blend
 from birdlab.infer.models import CARD_FILE, MODEL_FILE
 from birdlab.infer.session import OnnxPredictor
 from birdlab.lab import Lab, write_whole
@@ -30,7 +30,6 @@ from birdlab.spec.identity import digest
 from birdlab.tracking.index import load_link
 
 Floats = npt.NDArray[np.float32]
-MEAN = Blend()
 
 
 @dataclass(frozen=True)
