@@ -11,8 +11,9 @@ import pandas as pd
 from scipy import stats
 
 from birdlab.errors import DataError, OutputsError
-from birdlab.evaluate.metrics import padded_cmap
-from birdlab.evaluate.score import N_PAD
+from birdlab.evaluate.blends import Blend
+from birdlab.study.blending_scores import BlendScorer, Metric, build_scorer
+from birdlab.study.ensemble_classes import add_classes, class_notes
 from birdlab.study.ranking import Ranking, rank_arms
 from birdlab.study.run_tables import RunTables
 from birdlab.study.sharing import share_tables
@@ -26,11 +27,12 @@ MIN_RANKED = 3
 
 @dataclass(frozen=True, eq=False)
 class Members:
-    """Runs on the recordings and classes that all of them have out-of-fold outputs of.
+    """Runs on the recordings that all of them have out-of-fold outputs of, and the first's classes.
 
     names: of the runs; fold: [R] of each recording, rising; targets:
-    [R, C]; probs: [M, R, C] float32, the mean over the seeds of a run; left_out: what is not
-    compared, and whose labels are others, in words.
+    [R, C]; probs: [M, R, C] float32, the mean over the seeds of a run, 0 for classes that it does
+    not know; left_out: what is not compared, and whose labels are others, in words; known: [M, C],
+    which classes a member knows.
     """
 
     names: tuple[str, ...]
@@ -39,22 +41,31 @@ class Members:
     fold: npt.NDArray[np.int64]
     targets: npt.NDArray[np.bool_]
     probs: npt.NDArray[np.float32]
-    left_out: tuple[str, ...] = ()
+    left_out: tuple[str, ...]
+    known: npt.NDArray[np.bool_]
+
+    def scorer(self, blend: Blend | None = None, metric: Metric = "padded_cmap") -> BlendScorer:
+        """What scores their blends at any weights, see `build_scorer`; the mean by default."""
+        blend = Blend() if blend is None else blend
+        return build_scorer(self.targets, self.probs, self.known, self.fold, blend, metric)
 
 
 def align_members(runs: Mapping[str, FoldTables]) -> Members:
     """The runs, by name, on what they share with the first, each as the mean over its seeds.
 
-    The labels are those of the first. A run that shares no recording or no class is left out, and
+    The labels and classes are those of the first; a run that lacks some of them gives 0 there and
+    `known` says so. A run that shares no recording or no class is left out, and
     so is one that was split otherwise, since a fold of the ensemble would mix several of its
     models; `left_out` says so. Raises OutputsError for no run.
     """
     if not runs:
         raise OutputsError("an ensemble needs members")
     tables = {name: mean_seeds(own) for name, own in runs.items()}
-    shared, left_out = _share(tables)
+    codes = {name: next(iter(own.values())).codes for name, own in tables.items()}
+    shared, left_out = _share(add_classes(tables))
     pooled = {name: pool_folds(own) for name, own in shared.items()}
     name, first = next(iter(pooled.items()))
+    known = np.stack([np.isin(first.codes, codes[own]) for own in pooled])
     return Members(
         tuple(pooled),
         first.recordings,
@@ -64,7 +75,8 @@ def align_members(runs: Mapping[str, FoldTables]) -> Members:
         ),
         first.targets,
         np.stack([table.probs for table in pooled.values()]),
-        left_out,
+        (*left_out, *class_notes(tuple(pooled), first.codes, known)),
+        known,
     )
 
 
@@ -118,26 +130,21 @@ def correlate_members(members: Members) -> pd.DataFrame:
     return pd.DataFrame(values, index=names, columns=names)
 
 
-def score_folds(members: Members, probs: npt.NDArray[np.float32]) -> Floats:
-    """The padded cmAP of [R, C] probabilities in each fold, in rising order: [F]."""
-    chosen = [members.fold == fold for fold in np.unique(members.fold)]
-    return np.array([padded_cmap(members.targets[rows], probs[rows], N_PAD) for rows in chosen])
-
-
-def weigh_members(members: Members) -> pd.DataFrame:
+def weigh_members(members: Members, blend: Blend | None = None) -> pd.DataFrame:
     """What each member adds: name, alone, without, gain, gain_low, gain_high, helps.
 
-    Scores are fold-averaged padded cmAP. alone: of the member; without: of the mean of the others;
-    gain: by how much the ensemble of all is better than that, and the lowest and highest fold of
-    it; helps: in how many folds. NaN for an ensemble of one.
+    Scores are fold-averaged padded cmAP of blends with equal weights, the mean by default. alone:
+    of the member; without: of the blend of the others; gain: by how much the ensemble of all is
+    better than that, and the lowest and highest fold of it; helps: in how many folds. NaN for an
+    ensemble of one.
     """
-    whole = score_folds(members, _mean(members.probs))
+    scorer, n = members.scorer(blend), len(members.names)
+    whole, each = scorer.score_folds(np.ones(n)), np.eye(n)
     rows = []
     for m, name in enumerate(members.names):
-        alone = score_folds(members, members.probs[m])
-        row: dict[str, object] = {"name": name, "alone": float(alone.mean())}
-        if len(members.names) > 1:
-            without = score_folds(members, _mean(np.delete(members.probs, m, axis=0)))
+        row: dict[str, object] = {"name": name, "alone": scorer.score(each[m])}
+        if n > 1:
+            without = scorer.score_folds(1 - each[m])
             gain = whole - without
             row |= {
                 "without": float(without.mean()),
@@ -151,26 +158,29 @@ def weigh_members(members: Members) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def judge_ensemble(members: Members) -> Ranking | None:
-    """The verdict on the mean ensemble against its best member, paired by fold; None for one.
+def judge_ensemble(members: Members, blend: Blend | None = None) -> Ranking | None:
+    """The verdict on the ensemble of equal weights against its best member, paired by fold; None
+    for one.
 
     The ensemble counts every member once, whatever its number of seeds. The best member was picked
     by the scores it is judged on, which favours it, so `better` is said no more often than it
     should be.
     """
-    if len(members.names) < 2:
+    n = len(members.names)
+    if n < 2:
         return None
-    scores = {name: score_folds(members, members.probs[m]) for m, name in enumerate(members.names)}
+    scorer = members.scorer(blend)
+    scores = dict(zip(members.names, map(scorer.score_folds, np.eye(n)), strict=True))
     best = max(scores, key=lambda name: float(scores[name].mean()))
     arm = ENSEMBLE if best != ENSEMBLE else f"{ENSEMBLE} of all"
-    compared = {best: scores[best], arm: score_folds(members, _mean(members.probs))}
+    return rank_folds({best: scores[best], arm: scorer.score_folds(np.ones(n))}, base=best)
+
+
+def rank_folds(scores: Mapping[str, Floats], base: str) -> Ranking:
+    """The verdicts on fold scores [F] by name against those of the base, paired by fold."""
     rows = [
         {"arm": name, "fold": fold, "seed": 0, "score": float(score)}
-        for name, folds in compared.items()
+        for name, folds in scores.items()
         for fold, score in enumerate(folds)
     ]
-    return rank_arms(pd.DataFrame(rows), base=best)
-
-
-def _mean(probs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    return np.asarray(probs.mean(axis=0, dtype=np.float64), np.float32)
+    return rank_arms(pd.DataFrame(rows), base=base)

@@ -1,0 +1,60 @@
+"""An ensemble as data: which runs, how they are blended, with which weights, in which variants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from birdlab.spec.base import Name, Spec, Tuple
+from birdlab.spec.problems import validate
+from birdlab.spec.yamlfile import load_yaml
+
+BLEND = r"^(mean|geometric|rank|power(:[0-9]+(\.[0-9]+)?)?)$"
+"""`power:2` is the power mean of exponent 2, and so is `power`."""
+
+Share = Annotated[float, Field(ge=0.0, strict=False)]
+
+
+class EnsembleSpec(Spec):
+    """What `birdlab promote FILE` makes one model of.
+
+    `members` are RUNs as every command takes them; `shares` one number per member, which need not
+    sum to 1, or how they are found; `weights` which models speak for a run: one trained on all
+    data, those of the folds, or one averaged checkpoint.
+    """
+
+    name: Name
+    members: Annotated[Tuple[str], Field(min_length=1, max_length=50)]
+    blend: Annotated[str, Field(pattern=BLEND)] = "mean"
+    shares: Literal["equal", "fitted"] | Tuple[Share] = "equal"
+    weights: Literal["full", "folds", "averaged"] = "full"
+    variants: Tuple[Name] = ()
+    alias: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")] = "champion"
+    notes: str = ""
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> EnsembleSpec:
+        if len(set(self.members)) < len(self.members):
+            raise ValueError("a run is named twice among the members")
+        if isinstance(self.shares, str):
+            return self
+        if len(self.shares) != len(self.members):
+            raise ValueError(
+                f"shares: {len(self.shares)} numbers for {len(self.members)} members; write one "
+                "each, or equal, or fitted"
+            )
+        if sum(self.shares) <= 0:
+            raise ValueError("shares: at least one is above 0")
+        return self
+
+
+def load_ensemble(path: str | Path) -> EnsembleSpec:
+    """The ensemble in a YAML file, named after it unless it says otherwise.
+
+    Raises SpecError that lists everything wrong, each with file, line and field.
+    """
+    document = load_yaml(Path(path))
+    raw = {"name": Path(path).stem, **document.data}
+    return validate(EnsembleSpec, raw, document)
