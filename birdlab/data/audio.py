@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 import stat
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -88,19 +89,65 @@ def decode(path: Path, sample_rate_hz: int = 32_000) -> Waveform:
     cut off, without frames, or that holds NaN or infinity. A cut WAV, FLAC or Ogg is always
     noticed, a cut MP3 only when its header states a length.
     """
-    held: list[Float32] = []
+    stream = open_stream(path, sample_rate_hz)
+    samples, start = np.empty(stream.n_samples, np.int16), 0
+    for piece in stream.pieces:
+        samples[start : start + piece.shape[0]] = piece
+        start += piece.shape[0]
+    return Waveform(samples, stream.scale, sample_rate_hz)
+
+
+@dataclass(frozen=True, eq=False)
+class WaveStream:
+    """A Waveform in `pieces` [n] int16 that follow each other, made when they are asked for."""
+
+    n_samples: int
+    scale: float
+    pieces: Iterator[Int16]
+
+
+def open_stream(
+    path: Path, sample_rate_hz: int = 32_000, held_samples: int = _HELD_SAMPLES
+) -> WaveStream:
+    """The samples that decode gives, piece by piece, so that a recording of hours needs no room.
+
+    A file of at most `held_samples` is decoded once and held as float until its pieces were
+    asked for; a longer one is decoded twice, for its peak and again for its pieces. Raises
+    AudioError as decode does; while pieces are made only if the file changes meanwhile.
+    """
+    held: deque[Float32] = deque()
     extent = _Extent(path)
     for block in extent.watch(_mono_blocks(path, sample_rate_hz)):
-        if extent.n_samples <= _HELD_SAMPLES:
+        if extent.n_samples <= held_samples:
             held.append(block)
         else:
             held.clear()
     extent.check()
-    samples, start = np.empty(extent.n_samples, np.int16), 0
-    for block in held or _mono_blocks(path, sample_rate_hz):
-        to_int16(block, extent.peak, samples[start : start + block.shape[0]])
-        start += block.shape[0]
-    return Waveform(samples, extent.peak, sample_rate_hz)
+    again = _emptied(held) if held else _unchanged(path, sample_rate_hz, extent)
+    return WaveStream(extent.n_samples, extent.peak, _pieces(again, extent.peak))
+
+
+def _emptied(held: deque[Float32]) -> Iterator[Float32]:
+    while held:
+        yield held.popleft()
+
+
+def _unchanged(path: Path, sample_rate_hz: int, first: _Extent) -> Iterator[Float32]:
+    """The blocks of a second reading; AudioError when they are not those of the `first`."""
+    again = _Extent(path)
+    for block in again.watch(_mono_blocks(path, sample_rate_hz)):
+        if again.n_samples > first.n_samples or again.peak > first.peak:
+            break
+        yield block
+    if (again.n_samples, again.peak) != (first.n_samples, first.peak):
+        raise bad_audio(path, "the file changed while it was read")
+
+
+def _pieces(blocks: Iterable[Float32], scale: float) -> Iterator[Int16]:
+    for block in blocks:
+        piece = np.empty(block.shape[0], np.int16)
+        to_int16(block, scale, piece)
+        yield piece
 
 
 def measure(path: Path, sample_rate_hz: int = 32_000) -> tuple[int, float]:

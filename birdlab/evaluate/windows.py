@@ -118,18 +118,40 @@ def iter_windows(wave: Waveform, windowing: Windowing) -> Iterator[Floats]:
     asked for, so that an hour is never held as float. `wave` may be a part of a recording whose
     peak is `wave.scale`.
     """
-    samples, width = wave.samples, windowing.window_samples
-    n_windows = count_windows(len(samples), width)
-    last = (n_windows - 1) * width
-    parts = ((samples[:last], 0), (samples[last:], n_windows * width - len(samples[last:])))
-    for start in range(-windowing.margin_samples, last + 1 - windowing.margin_samples, width):
+    return stream_windows([wave.samples], wave.n_samples, wave.scale, windowing)
+
+
+def stream_windows(
+    pieces: Iterable[npt.NDArray[np.int16]],
+    n_samples: int,
+    scale: float,
+    windowing: Windowing,
+    hop_samples: int | None = None,
+) -> Iterator[Floats]:
+    """The inputs of `iter_windows` for a recording that comes in pieces, none of which is kept.
+
+    The `pieces` follow each other and hold `n_samples` in all, int16 with the peak `scale`. With
+    `hop_samples`, a whole part of a window, there are windows between those too, up to the last.
+    """
+    width, margin = windowing.window_samples, windowing.margin_samples
+    hop = width if hop_samples is None else hop_samples
+    last = (count_windows(n_samples, width) - 1) * width
+    gap = last + width - n_samples
+    parts = ((0, last, 0), (last, n_samples, gap))  # where a part of the recording is put
+    coming, held, at = iter(pieces), np.empty(0, np.int16), 0
+    for start in range(-margin, last + 1 - margin, hop):
+        end = start + windowing.input_samples
+        done = min(max(start - gap - at, 0), len(held))
+        held, at = held[done:], at + done
+        while at + len(held) < min(end, n_samples):
+            piece = next(coming)
+            held = np.concatenate([held, piece]) if len(held) else piece
         heard = np.zeros(windowing.input_samples, np.int16)
-        for part, place in parts:
-            first = max(place, start)
-            end = min(place + len(part), start + len(heard))
-            if first < end:
-                heard[first - start : end - start] = part[first - place : end - place]
-        yield _normalised(to_float(heard, wave.scale), wave.scale, windowing.normalise)
+        for first, until, shift in parts:
+            begin, stop = max(first + shift, start), min(until + shift, end)
+            if begin < stop:
+                heard[begin - start : stop - start] = held[begin - shift - at : stop - shift - at]
+        yield _normalised(to_float(heard, scale), scale, windowing.normalise)
 
 
 def _normalised(heard: Floats, peak: float, normalise: Normalise) -> Floats:
