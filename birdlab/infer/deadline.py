@@ -1,0 +1,175 @@
+"""Passes member by member until the time is up: whole members or none of them."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from birdlab.errors import PredictError
+from birdlab.infer.card import ModelCard
+from birdlab.infer.passes import Course, Engine, run_pass
+from birdlab.infer.progress import Progress, as_time
+from birdlab.infer.store import WorkStore
+
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+_TIME = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+
+PROBE_SHARE, PROBE_AT_MOST = 0.02, 0.1
+"""A member is given up for its speed only after the first share of the time and of the windows,
+or after the second of the time."""
+TOLERANCE = 1.1
+"""How far beyond the time left a forecast must lie, since the first batches are the slow ones."""
+
+
+def read_seconds(text: str) -> float:
+    """The seconds that `110m`, `6600s`, `6600`, `1h50m` or `1.5h` mean; PredictError for others."""
+    match = _TIME.fullmatch(text.strip().lower())
+    parts = match.groups() if match else (None, None, None)
+    seconds = sum(
+        float(part) * unit for part, unit in zip(parts, _UNITS.values(), strict=True) if part
+    )
+    if not seconds > 0:
+        raise PredictError(
+            "a length of time that cannot be read",
+            got=text,
+            expected="a time above 0 such as 110m, 1h50m or 6600s",
+        )
+    return seconds
+
+
+def order_members(card: ModelCard) -> list[int]:
+    """The members that count, the one of the highest weight first; of equal ones the faster."""
+
+    def urgency(i: int) -> tuple[float, float, int]:
+        member = card.members[i]
+        return -member.weight, member.ms_per_window or float("inf"), i
+
+    counting = [i for i, member in enumerate(card.members) if member.weight > 0]
+    return sorted(counting, key=urgency)
+
+
+@dataclass(frozen=True)
+class MemberEnd:
+    """How far a member came: whether it heard every window, in how long, else why not."""
+
+    member: int
+    name: str
+    finished: bool
+    n_windows: int
+    seconds: float
+    reason: str = ""
+
+
+@dataclass(eq=False)
+class Timer:
+    """What is left of the time: seconds since `began`, and what is kept back for writing."""
+
+    deadline_s: float
+    began: float
+    reserve_s: float = 0.0
+    clock: Callable[[], float] = time.monotonic
+
+    def left_s(self) -> float:
+        """The seconds left to hear windows in."""
+        return self.deadline_s - (self.clock() - self.began) - self.reserve_s
+
+    def hold_back(self, write_s: float) -> None:
+        """Keep room for writing, which took `write_s` once: one and a half of the longest."""
+        self.reserve_s = max(self.reserve_s, 1.5 * write_s + 0.2)
+
+
+@dataclass(eq=False)
+class Race:
+    """The members of a model against the time."""
+
+    course: Course
+    engine: Engine
+    store: WorkStore
+    card: ModelCard
+    timer: Timer
+    progress: Progress
+    n_windows: int
+    seconds_per_window: dict[int, float] = field(default_factory=dict)
+    spent_s: dict[int, float] = field(default_factory=dict)
+
+    def run(self, publish: Callable[[Sequence[int]], float]) -> list[MemberEnd]:
+        """How each member ended. `publish(members)` writes the blend of all that finished so far,
+        after each, and gives the seconds it took.
+
+        If no member can finish, the one that comes farthest goes on until the time is up; its
+        windows count as they are, and the caller says so.
+        """
+        ends: dict[int, MemberEnd] = {}
+        finished: list[int] = []
+        for member in order_members(self.card):
+            ends[member] = self._end(member, self._hear(member, watch_speed=True))
+            if ends[member].finished:
+                finished.append(member)
+                self.timer.hold_back(publish(finished))
+        if not finished:
+            nearest = min(ends, key=lambda m: (self._forecast_s(m) or 0.0, m))
+            ends[nearest] = self._end(nearest, self._hear(nearest, watch_speed=False))
+        return list(ends.values())
+
+    def _end(self, member: int, reason: str) -> MemberEnd:
+        heard, spent = self.store.members[member].n_rows, self.spent_s.get(member, 0.0)
+        name = self.card.members[member].name
+        return MemberEnd(member, name, not reason, heard, spent, reason)
+
+    def _hear(self, member: int, *, watch_speed: bool) -> str:
+        """Why the member did not hear every window; nothing when it did."""
+        if self.store.is_whole(member, len(self.course.files)):
+            return ""
+        clock, began = self.timer.clock, self.timer.clock()
+        first = self.store.members[member].n_rows
+        forecast_s, left_s = self._forecast_s(member), self.timer.left_s()
+        if watch_speed and forecast_s is not None and forecast_s > left_s * TOLERANCE:
+            return _too_slow(forecast_s, left_s)
+        self.progress.begin(first)
+        reason, last = "", began
+
+        def go_on(done: int) -> bool:
+            nonlocal reason, last
+            now = clock()
+            batch_s, last = now - last, now
+            self.seconds_per_window[member] = (now - began) / (done - first)
+            self.progress.update(self._title(member), done, self.n_windows)
+            left_s = self.timer.left_s()
+            forecast_s = self._forecast_s(member) or 0.0
+            time_share = (now - began) / self.timer.deadline_s
+            probed = time_share >= PROBE_SHARE and (
+                (done - first) / self.n_windows >= PROBE_SHARE or time_share >= PROBE_AT_MOST
+            )
+            if left_s <= batch_s:
+                reason = "the time was up"
+            elif watch_speed and probed and forecast_s > left_s * TOLERANCE:
+                reason = _too_slow(forecast_s, left_s)
+            return not reason
+
+        if left_s <= 0:
+            return "the time was up"
+        whole = run_pass(self.course, self.engine, self.store, [member], go_on)
+        self.spent_s[member] = self.spent_s.get(member, 0.0) + clock() - began
+        return "" if whole else reason
+
+    def _title(self, member: int) -> str:
+        return f"member {member + 1} of {len(self.card.members)}"
+
+    def _forecast_s(self, member: int) -> float | None:
+        """How long the member would still take, from its own speed or that of another; None if
+        nothing is known."""
+        left = max(0, self.n_windows - self.store.members[member].n_rows)
+        if member in self.seconds_per_window:
+            return self.seconds_per_window[member] * left
+        ms = self.card.members[member].ms_per_window
+        for other, seconds in self.seconds_per_window.items():
+            other_ms = self.card.members[other].ms_per_window
+            if ms and other_ms:
+                return seconds * ms / other_ms * left
+        return None
+
+
+def _too_slow(forecast_s: float, left_s: float) -> str:
+    return f"it would take {as_time(forecast_s)} more, and {as_time(max(0, left_s))} were left"

@@ -1,0 +1,201 @@
+"""From the stored probabilities of members to the rows of a submission."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from birdlab.evaluate.blends import blend_members
+from birdlab.evaluate.metrics import HIGHEST_PROB
+from birdlab.evaluate.postprocess import apply_steps, average_overlaps, grid_rows
+from birdlab.evaluate.windows import end_seconds
+from birdlab.infer.card import ModelCard
+from birdlab.infer.passes import Course
+from birdlab.infer.reading import Header
+from birdlab.infer.store import WorkStore
+
+Floats = npt.NDArray[np.float32]
+Filler = Literal["prior", "zeros"]
+
+_ROWS_AT_ONCE = 8192
+_COLUMNS_AT_ONCE = 16
+
+
+@dataclass(frozen=True, eq=False)
+class HeardWindows:
+    """The blended probabilities of the windows of all files that could be heard.
+
+    row_ids, places (of the file) and end_s: [W]; probs: [W, C] float32 in [0, 1).
+    """
+
+    row_ids: list[str]
+    places: npt.NDArray[np.int64]
+    end_s: npt.NDArray[np.float64]
+    probs: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows of a submission: ids, values [R, C], and how many were made up and why."""
+
+    row_ids: Sequence[str]
+    values: Floats
+    filled: dict[str, list[str]]
+
+
+def blend_stored(card: ModelCard, tables: Mapping[int, Floats]) -> Floats:
+    """What the graph's `probs` would be if it had these members alone: [W, C] float32 in [0, 1).
+
+    `tables`: number of a member → its probabilities [W, C]. `rank` takes the ranks over all rows.
+    A class that none of the members knows is 0.
+    """
+    members = sorted(tables)
+    shares = card.shares(members)[members]
+    n_rows, n_columns = tables[members[0]].shape
+    out = np.empty((n_rows, n_columns), np.float32)
+    if card.blend.kind == "rank":  # each column needs all of its rows
+        parts = [np.s_[:, i : i + _COLUMNS_AT_ONCE] for i in range(0, n_columns, _COLUMNS_AT_ONCE)]
+    else:
+        parts = [np.s_[i : i + _ROWS_AT_ONCE, :] for i in range(0, n_rows, _ROWS_AT_ONCE)]
+    for part in parts:
+        own = shares[:, part[1]]
+        probs = [tables[m][part].astype(np.float64) for m in members]
+        blended = np.where(own.sum(axis=0) > 0, blend_members(probs, card.blend, list(own)), 0)
+        out[part] = np.clip(blended.astype(np.float32), np.float32(0), HIGHEST_PROB)
+    return out
+
+
+def collect_heard(
+    course: Course, store: WorkStore, card: ModelCard, members: Sequence[int]
+) -> HeardWindows:
+    """The blend of these members over all windows that each of them heard."""
+    n_kept = min(store.members[m].n_rows for m in members)
+    places, ends = _layout(course, store)
+    places, ends = places[:n_kept], ends[:n_kept]
+    lost = [entry.place for entry in store.known.values() if entry.reason is not None]
+    good = ~np.isin(places, lost)
+    probs = blend_stored(card, {m: store.members[m].rows()[:n_kept] for m in members})
+    places, ends = places[good], ends[good]
+    stems = [path.stem for path in course.files]
+    ids = [f"{stems[p]}_{_as_end(e)}" for p, e in zip(places.tolist(), ends.tolist(), strict=True)]
+    return HeardWindows(ids, places, ends, probs if good.all() else probs[good])
+
+
+def _layout(course: Course, store: WorkStore) -> tuple[Any, Any]:
+    """The file and the end of each window in the store, as far as files are known."""
+    rate = course.windowing.sample_rate_hz
+    hop_s = course.hop_samples / rate
+    entries = sorted(store.known.values(), key=lambda entry: entry.place)
+    places = np.repeat([e.place for e in entries], [e.n_windows for e in entries])
+    ends = [end_seconds(e.n_windows, course.windowing.window_s, hop_s) for e in entries]
+    joined = np.concatenate([np.empty(0), *(np.asarray(end, float) for end in ends)])
+    return places.astype(np.int64), joined
+
+
+def _as_end(end_s: float) -> str:
+    return str(int(end_s)) if end_s.is_integer() else str(end_s)
+
+
+def finish_windows(
+    heard: HeardWindows, course: Course, card: ModelCard, steps: Sequence[Mapping[str, Any]]
+) -> tuple[list[str], Floats]:
+    """The row ids and values [W, C] after post-processing, on the grid of whole windows."""
+    values, window_s = heard.probs, course.windowing.window_s
+    if len(values) and steps:
+        values = apply_steps(values, heard.places, heard.end_s, card.classes, steps)
+    if course.hop_samples == course.windowing.window_samples or not len(values):
+        return heard.row_ids, values
+    if not any(step["kind"] == "shift_average" for step in steps):
+        values = average_overlaps(values, heard.places, heard.end_s, window_s)
+    grid = grid_rows(heard.end_s, window_s)
+    return [name for name, on in zip(heard.row_ids, grid, strict=True) if on], values[grid]
+
+
+def list_rows(course: Course, headers: Sequence[Header], store: WorkStore | None) -> list[str]:
+    """The ids that the files should have: of what was heard, else of what headers say.
+
+    A file that says nothing has as many rows as most others.
+    """
+    known = {} if store is None else store.known
+    counts = [
+        (known[i].n_windows if i in known else 0) or header.n_windows
+        for i, header in enumerate(headers)
+    ]
+    usual = usual_count(n for n in counts if n is not None)
+    per_window = course.windowing.window_samples // course.hop_samples
+    names = []
+    for path, n in zip(course.files, counts, strict=True):
+        n_rows = ((usual if n is None else n) - 1) // per_window + 1
+        names += [f"{path.stem}_{end}" for end in end_seconds(n_rows, course.windowing.window_s)]
+    return names
+
+
+def usual_count(n_windows: Iterable[int]) -> int:
+    """The commonest number of windows, the larger one in a tie; 1 for none."""
+    counts = Counter(n_windows)
+    return max(counts, key=lambda n: (counts[n], n), default=1)
+
+
+def read_prior(card: ModelCard) -> Floats | None:
+    """The share of training rows that name each class, [C], as the card has it; None without."""
+    try:
+        prior = np.asarray(json.loads(card.details["prior"]), np.float32)
+    except (KeyError, ValueError, TypeError):
+        return None
+    if prior.shape != (len(card.classes),) or not ((prior >= 0) & (prior <= 1)).all():
+        return None
+    return np.minimum(prior, HIGHEST_PROB)
+
+
+def fill_rows(
+    wanted: Sequence[str],
+    row_ids: Sequence[str],
+    values: Floats,
+    lost: Mapping[str, Filler],
+    others: Filler,
+    prior: Floats | None,
+) -> Rows:
+    """The rows `wanted`, in order; one that is not in `row_ids` gets the prior or zeros.
+
+    `lost`: stem of a file that could not be heard → its filler; `others` is that of every other
+    row. Without a `prior` it is the mean of all values, zeros where there are none.
+    """
+    if prior is None:
+        prior = values.mean(axis=0) if len(values) else np.zeros(values.shape[1], np.float32)
+    fillers = {"prior": prior, "zeros": np.zeros_like(prior)}
+    places = pd.Index(row_ids).get_indexer(pd.Index(wanted)) if len(row_ids) else None
+    out = np.empty((len(wanted), values.shape[1]), np.float32)
+    found = np.zeros(len(wanted), bool) if places is None else places >= 0
+    if places is not None:
+        out[found] = values[places[found]]
+    filled: dict[str, list[str]] = {}
+    for i in np.flatnonzero(~found):
+        stem = wanted[i].rpartition("_")[0]
+        filler = lost.get(stem, others)
+        out[i] = fillers[filler]
+        filled.setdefault(stem, []).append(wanted[i])
+    return Rows(wanted, out, filled)
+
+
+def write_windows(path: Path, heard: HeardWindows, course: Course, card: ModelCard) -> bool:
+    """Was the Parquet of `heard` written? Not where pandas has nothing to write it with."""
+    names = np.asarray([file.name for file in course.files], object)
+    table = pd.DataFrame(heard.probs, columns=list(card.classes))
+    table.insert(0, "end_s", heard.end_s)
+    table.insert(0, "file", names[heard.places] if len(heard.places) else [])
+    table.insert(0, "row_id", heard.row_ids)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        table.to_parquet(temporary, index=False)
+    except ImportError:
+        return False
+    temporary.replace(path)
+    return True

@@ -1,0 +1,135 @@
+"""What a prediction did, in numbers and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from birdlab.infer.deadline import MemberEnd
+from birdlab.infer.progress import as_time
+
+N_BINS = 10
+N_LISTED = 5
+OFTEN = 0.5
+
+
+@dataclass(frozen=True)
+class BadSoundscape:
+    """A soundscape that could not be heard: why, and how many rows were made up for it."""
+
+    name: str
+    reason: str
+    n_rows: int
+
+
+@dataclass(frozen=True)
+class PredictSummary:
+    """What `predict_to_file` did.
+
+    histogram: windows by their highest probability, in tenths from 0 to 1; often: class →
+    windows above 0.5, the most frequent first; resampled: file → its rate; filled: file → how
+    many of its rows nothing was heard for; dropped_files: those the sample does not ask for;
+    seconds: of this run, `n_heard_now` windows of `n_windows` in it.
+    """
+
+    output: Path
+    windows_file: Path | None
+    n_rows: int
+    n_files: int
+    n_windows: int
+    n_heard_now: int
+    n_classes: int
+    seconds: float
+    settings: dict[str, str]
+    histogram: tuple[int, ...]
+    often: dict[str, int]
+    members: tuple[MemberEnd, ...]
+    resampled: dict[str, int]
+    bad_files: tuple[BadSoundscape, ...]
+    filled: dict[str, int]
+    dropped_files: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The summary as plain data."""
+        plain = asdict(self)
+        for name in ("output", "windows_file"):
+            plain[name] = None if plain[name] is None else str(plain[name])
+        return plain
+
+    def __str__(self) -> str:
+        lines = [
+            f"wrote {self.output}: {self.n_rows} rows, {self.n_classes} classes; "
+            f"{self.n_windows} windows of {self.n_files} files",
+            *self._speed_lines(),
+            f"  highest probability of each window, in tenths from 0 to 1: "
+            f"{' '.join(map(str, self.histogram))}",
+            f"  most often above {OFTEN}: "
+            + (", ".join(f"{code} {n}" for code, n in self.often.items()) or "none"),
+        ]
+        if self.windows_file is not None:
+            lines.append(f"  probabilities of all windows: {self.windows_file}")
+        lines += [f"  member {end.name}: {_tell_end(end)}" for end in self.members]
+        lines += self._unusual_lines()
+        lines += [f"  WARNING: {warning}" for warning in self.warnings]
+        return "\n".join(lines)
+
+    def _speed_lines(self) -> list[str]:
+        if not self.n_files:
+            return []
+        said = ", ".join(f"{key} {value}" for key, value in self.settings.items())
+        each = f"{self.seconds / self.n_files:.3f} s a file"
+        if self.n_heard_now:
+            each += f", {1000 * self.seconds / self.n_heard_now:.1f} ms a window"
+        if self.n_heard_now < self.n_windows:
+            each += f" ({self.n_heard_now} windows heard in this run)"
+        return [f"  {each} in {as_time(self.seconds)}", f"  with {said}"]
+
+    def _unusual_lines(self) -> list[str]:
+        rates: dict[int, list[str]] = {}
+        for name, rate in self.resampled.items():
+            rates.setdefault(rate, []).append(name)
+        bad = {bad.name for bad in self.bad_files}
+        filled = [f"{name} {n}" for name, n in self.filled.items() if name not in bad]
+        lines = [f"  resampled from {rate} Hz: {_listed(names)}" for rate, names in rates.items()]
+        lines += [
+            f"  not decoded, {bad.n_rows} rows made up: {bad.name}: {bad.reason}"
+            for bad in self.bad_files
+        ]
+        if filled:
+            lines.append(f"  rows made up for what was not heard: {_listed(filled)}")
+        if self.dropped_files:
+            lines.append(f"  not in the sample, left out: {_listed(self.dropped_files)}")
+        return lines
+
+
+def count_highest(probs: npt.NDArray[np.float32]) -> tuple[int, ...]:
+    """How many windows have their highest probability in each tenth from 0 to 1."""
+    if not len(probs):
+        return (0,) * N_BINS
+    tenths = np.minimum((probs.max(axis=1) * N_BINS).astype(int), N_BINS - 1)
+    return tuple(np.bincount(tenths, minlength=N_BINS).tolist())
+
+
+def count_often(probs: npt.NDArray[np.float32], classes: Sequence[str]) -> dict[str, int]:
+    """The classes with the most windows above 0.5, and how many; ties in the order of columns."""
+    counts = (probs > OFTEN).sum(axis=0)
+    order = np.argsort(-counts, kind="stable")[:N_LISTED]
+    return {classes[i]: int(counts[i]) for i in order if counts[i]}
+
+
+def _tell_end(end: MemberEnd) -> str:
+    if end.finished:
+        return f"all windows, {as_time(end.seconds)}"
+    return f"dropped after {end.n_windows} windows: {end.reason}"
+
+
+def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:
+    some = list(names)[:N_LISTED]
+    more = len(names) - len(some)
+    return ", ".join(some) + (f" and {more} more" if more else "")

@@ -1,0 +1,130 @@
+"""How many sessions of how many threads a model runs fastest with on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Sequence
+from concurrent.futures import wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from birdlab.errors import PredictError
+from birdlab.infer.passes import Engine
+
+Floats = npt.NDArray[np.float32]
+
+TUNING_FILE = "tuning.json"
+_SECONDS_EACH = 2.0
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def count_cores() -> int:
+    """The cores that this process may use: by its affinity, and by the quota of its container."""
+    n = len(os.sched_getaffinity(0))
+    return max(1, min(n, _quota() or n))
+
+
+def _quota() -> int | None:
+    """The cores a container is allowed, rounded up; None without a limit."""
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            said = " ".join((_CGROUP / name).read_text() for name in names).split()
+        except OSError:
+            continue
+        if len(said) == 2 and all(word.isdigit() for word in said) and int(said[1]):
+            return -(-int(said[0]) // int(said[1]))
+    return None
+
+
+def list_arrangements(cores: int) -> list[tuple[int, int]]:
+    """(sessions, threads) that use all cores: many sessions of one thread to one of many."""
+    return [(cores // n, n) for n in range(1, cores + 1) if cores % n == 0]
+
+
+def measure_rate(engine: Engine, waves: Floats, members: Sequence[int]) -> float:
+    """Windows a second, after a first batch in each session: about two seconds of work."""
+    wait([engine.submit(waves, members) for _ in range(engine.sessions)])
+    began, n = time.perf_counter(), 0
+    while n < 2 or time.perf_counter() - began < _SECONDS_EACH:
+        for future in [engine.submit(waves, members) for _ in range(engine.sessions)]:
+            future.result()
+        n += 1
+    return n * engine.sessions * len(waves) / (time.perf_counter() - began)
+
+
+def tune(
+    model: Path,
+    waves: Floats,
+    members: Sequence[int],
+    *,
+    variant: str | None = None,
+    force: bool = False,
+    cores: int | None = None,
+) -> tuple[Engine, dict[tuple[int, int], float]]:
+    """The fastest engine for batches like `waves`, open, and windows a second of each tried."""
+    rates: dict[tuple[int, int], float] = {}
+    fastest: Engine | None = None
+    engine: Engine | None
+    for sessions, threads in list_arrangements(count_cores() if cores is None else cores):
+        engine = Engine(model, sessions, threads, variant=variant, force=force)
+        rate = measure_rate(engine, waves, members)
+        if fastest is None or rate > max(rates.values()):
+            fastest, engine = engine, fastest
+        rates[sessions, threads] = rate
+        if engine is not None:
+            engine.close()
+        del engine  # before the next one takes its room
+    if fastest is None:
+        raise PredictError("there is no core to run on", got=cores, expected="at least 1")
+    return fastest, rates
+
+
+def recall_tuning(folder: Path, key: str) -> tuple[int, int] | None:
+    """The arrangement that an earlier run found fastest and kept in `folder`, or None."""
+    entry = _load(folder).get(key)
+    if not isinstance(entry, list) or len(entry) != 2 or not all(
+        isinstance(n, int) and 1 <= n <= 4096 for n in entry
+    ):
+        return None
+    return entry[0], entry[1]
+
+
+def remember_tuning(folder: Path, key: str, sessions: int, threads: int) -> bool:
+    """Was the arrangement kept in `folder`? Not where nothing can be written, as in a notebook."""
+    known = {**_load(folder), key: [sessions, threads]}
+    temporary = folder / f".{TUNING_FILE}.{os.getpid()}.tmp"
+    try:
+        temporary.write_text(json.dumps(known, indent=1), encoding="utf-8")
+        temporary.replace(folder / TUNING_FILE)
+    except OSError:
+        return False
+    return True
+
+
+def tuning_key(sha256: str, settings: dict[str, str], cores: int, batch: int) -> str:
+    """What a measured arrangement holds for: this model, engine, processor, number of cores."""
+    said = [v for k, v in sorted(settings.items()) if k != "threads"]
+    return " ".join([sha256[:16], *said, _processor(), f"cores={cores}", f"batch={batch}"])
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def _load(folder: Path) -> dict[str, Any]:
+    try:
+        known = json.loads((folder / TUNING_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
