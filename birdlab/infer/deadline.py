@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from birdlab.errors import PredictError
 from birdlab.infer.card import ModelCard
-from birdlab.infer.passes import Course, Engine, run_pass
+from birdlab.infer.job import Plan
+from birdlab.infer.passes import Engine, run_pass
 from birdlab.infer.progress import Progress, as_time
 from birdlab.infer.store import WorkStore
 
@@ -64,10 +65,14 @@ class MemberEnd:
 
 @dataclass(eq=False)
 class Timer:
-    """What is left of the time: seconds since `began`, and what is kept back for writing."""
+    """What is left of the time: seconds since `began`, and what is kept back for writing.
+
+    `writes`: for how many times of writing the CSV there must be room at the end.
+    """
 
     deadline_s: float
     began: float
+    writes: int = 2
     reserve_s: float = 0.0
     clock: Callable[[], float] = time.monotonic
 
@@ -76,21 +81,20 @@ class Timer:
         return self.deadline_s - (self.clock() - self.began) - self.reserve_s
 
     def hold_back(self, write_s: float) -> None:
-        """Keep room for writing, which took `write_s` once: one and a half of the longest."""
-        self.reserve_s = max(self.reserve_s, 1.5 * write_s + 0.2)
+        """Keep room for writing, which took `write_s` this time."""
+        self.reserve_s = max(self.reserve_s, self.writes * write_s)
 
 
 @dataclass(eq=False)
 class Race:
     """The members of a model against the time."""
 
-    course: Course
+    plan: Plan
     engine: Engine
     store: WorkStore
     card: ModelCard
     timer: Timer
     progress: Progress
-    n_windows: int
     seconds_per_window: dict[int, float] = field(default_factory=dict)
     spent_s: dict[int, float] = field(default_factory=dict)
 
@@ -120,7 +124,7 @@ class Race:
 
     def _hear(self, member: int, *, watch_speed: bool) -> str:
         """Why the member did not hear every window; nothing when it did."""
-        if self.store.is_whole(member, len(self.course.files)):
+        if self.store.is_whole(member, len(self.plan.course.files)):
             return ""
         clock, began = self.timer.clock, self.timer.clock()
         first = self.store.members[member].n_rows
@@ -135,12 +139,12 @@ class Race:
             now = clock()
             batch_s, last = now - last, now
             self.seconds_per_window[member] = (now - began) / (done - first)
-            self.progress.update(self._title(member), done, self.n_windows)
+            self.progress.update(self._title(member), done, self.plan.n_windows)
             left_s = self.timer.left_s()
             forecast_s = self._forecast_s(member) or 0.0
             time_share = (now - began) / self.timer.deadline_s
             probed = time_share >= PROBE_SHARE and (
-                (done - first) / self.n_windows >= PROBE_SHARE or time_share >= PROBE_AT_MOST
+                (done - first) / self.plan.n_windows >= PROBE_SHARE or time_share >= PROBE_AT_MOST
             )
             if left_s <= batch_s:
                 reason = "the time was up"
@@ -150,7 +154,7 @@ class Race:
 
         if left_s <= 0:
             return "the time was up"
-        whole = run_pass(self.course, self.engine, self.store, [member], go_on)
+        whole = run_pass(self.plan.course, self.engine, self.store, [member], go_on)
         self.spent_s[member] = self.spent_s.get(member, 0.0) + clock() - began
         return "" if whole else reason
 
@@ -160,7 +164,7 @@ class Race:
     def _forecast_s(self, member: int) -> float | None:
         """How long the member would still take, from its own speed or that of another; None if
         nothing is known."""
-        left = max(0, self.n_windows - self.store.members[member].n_rows)
+        left = max(0, self.plan.n_windows - self.store.members[member].n_rows)
         if member in self.seconds_per_window:
             return self.seconds_per_window[member] * left
         ms = self.card.members[member].ms_per_window

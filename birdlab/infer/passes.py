@@ -15,11 +15,35 @@ import numpy.typing as npt
 
 from birdlab.errors import AudioError, PredictError
 from birdlab.evaluate.windows import Windowing, batch_windows
-from birdlab.infer.reading import Heard, NotHeard, read_ahead
+from birdlab.infer.reading import Heard, NotHeard, read_ahead, undecodable
 from birdlab.infer.session import SoundPredictor, open_predictor
 from birdlab.infer.store import WorkStore
+from birdlab.infer.variants import FP32, choose_variant
 
 Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """A promoted model and the variant of it that is to be run; see `open_predictor`."""
+
+    path: Path
+    variant: str | None = None
+    force: bool = False
+
+    @property
+    def file(self) -> Path:
+        """The file that is run; PredictError as `choose_variant`."""
+        if self.variant in (None, FP32.name):
+            return self.path
+        chosen = choose_variant(self.path.parent, str(self.variant), force=self.force)
+        return self.path.parent / chosen.file
+
+    def open(self, threads: int) -> SoundPredictor:
+        """The model ready to predict."""
+        return open_predictor(
+            self.path, threads=threads, variant=self.variant, force=self.force
+        )
 
 
 class Engine:
@@ -29,18 +53,12 @@ class Engine:
     other engines are opened once per caller.
     """
 
-    def __init__(
-        self, path: Path, sessions: int, threads: int, *, variant: str | None, force: bool = False
-    ) -> None:
-        self.sessions, self.threads = sessions, threads
-        first = open_predictor(path, threads=threads, variant=variant, force=force)
-        several = 1 if first.settings.get("engine") == "onnxruntime" else sessions
-        more = (
-            open_predictor(path, threads=threads, variant=variant, force=force)
-            for _ in range(several - 1)
-        )
-        self._free = deque([first, *more] * (sessions // several))
-        self.predictor: SoundPredictor = first
+    def __init__(self, model: ModelChoice, sessions: int, threads: int) -> None:
+        self.model, self.sessions, self.threads = model, sessions, threads
+        self.predictor = model.open(threads)
+        shared = self.predictor.settings.get("engine") == "onnxruntime"
+        others = [self.predictor if shared else model.open(threads) for _ in range(sessions - 1)]
+        self._free = deque([self.predictor, *others])
         self._pool = ThreadPoolExecutor(sessions, thread_name_prefix="session")
 
     def submit(self, waves: Floats, members: Sequence[int]) -> Future[list[Floats]]:
@@ -61,13 +79,14 @@ class Engine:
 
 @dataclass(frozen=True)
 class Course:
-    """What every pass of a prediction goes through."""
+    """What every pass of a prediction goes through; `refuse_bad`: a file that fails ends it."""
 
     files: tuple[Path, ...]
     windowing: Windowing
     hop_samples: int
     batch: int
     readers: int = 2
+    refuse_bad: bool = False
 
 
 def run_pass(
@@ -134,6 +153,8 @@ def _as_known(
 ) -> Iterator[Floats]:
     """The windows of a file, as many as are known of it; silence where it can no longer be read."""
     if isinstance(item, NotHeard):
+        if course.refuse_bad:
+            raise undecodable(course.files[item.place], item.reason)
         store.note_file(item.place, known_n or 0, item.reason)
         yield from _silence(course, known_n or 0)
         return
@@ -154,7 +175,10 @@ def _as_known(
                 left -= 1
                 yield window
     except AudioError as error:
-        store.note_file(item.place, item.n_windows, str(error.got or error.what))
+        reason = str(error.got or error.what)
+        if course.refuse_bad:
+            raise undecodable(course.files[item.place], reason) from None
+        store.note_file(item.place, item.n_windows, reason)
         yield from _silence(course, left if known_n != 0 else 0)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TextIO, get_args
 
@@ -12,16 +13,23 @@ from birdlab.errors import PredictError
 from birdlab.evaluate.postprocess import check_steps
 from birdlab.infer.card import ModelCard
 from birdlab.infer.deadline import MemberEnd, Race, Timer, order_members
-from birdlab.infer.job import Job, choose_rows, copy_sample, describe_job, plan_course
-from birdlab.infer.passes import Engine, run_pass
+from birdlab.infer.job import (
+    Job,
+    Plan,
+    copy_sample,
+    describe_job,
+    hash_model,
+    plan_course,
+    plan_rows,
+)
+from birdlab.infer.passes import Engine, ModelChoice, run_pass
 from birdlab.infer.progress import Progress
 from birdlab.infer.reading import find_soundscapes, list_soundscapes
-from birdlab.infer.rows import Filler, read_steps
+from birdlab.infer.rows import Filler, read_steps, write_windows
 from birdlab.infer.soundscapes import predict_soundscapes as predict_soundscapes
-from birdlab.infer.soundscapes import undecodable
 from birdlab.infer.store import WorkStore
-from birdlab.infer.submission import check_columns, read_sample
-from birdlab.infer.summary import PredictSummary
+from birdlab.infer.submission import Sample, check_columns, read_sample
+from birdlab.infer.summary import PredictSummary, summarise, summarise_nothing
 from birdlab.infer.tuning import arrange_engine, count_cores
 
 OnTrouble = Literal["fail", "prior", "zeros"]
@@ -58,7 +66,7 @@ class PredictRequest:
     windows: bool = True
     hop_s: float | None = None
     batch: int = 8
-    readers: int = field(default=2, kw_only=True)
+    readers: int = 2
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
@@ -75,9 +83,7 @@ class PredictRequest:
                 raise PredictError(f"{name} must be above 0", got=number)
 
 
-def predict_to_file(
-    request: PredictRequest, *, stream: TextIO | None = None
-) -> PredictSummary:
+def predict_to_file(request: PredictRequest, *, stream: TextIO | None = None) -> PredictSummary:
     """What was done to write `request.output`; how far it is goes to `stream`.
 
     The CSV is valid from the start (the prior or zeros), is replaced whole, and follows the sample
@@ -89,50 +95,127 @@ def predict_to_file(
     """
     began, progress = time.monotonic(), Progress(stream)
     sample = None if request.sample is None else read_sample(request.sample)
-    if sample is None:
-        files = list_soundscapes(request.soundscapes)
-    else:
-        files = find_soundscapes(request.soundscapes)
-    sessions, threads = _arrangement(request)
-    engine = Engine(
-        request.model, sessions, threads, variant=request.variant, force=request.force
-    )
-    try:
+    find = list_soundscapes if sample is None else find_soundscapes
+    files = find(request.soundscapes)
+    with ExitStack() as opened:
+        model = ModelChoice(request.model, request.variant, request.force)
+        engine = Engine(model, *_arrangement(request))
+        opened.callback(engine.close)
         card = engine.predictor.card
         steps = read_steps(card) if request.post is None else request.post
         check_steps(steps, card.classes)
         if sample is not None:
             check_columns(card.classes, sample)
             if not files:
-                return copy_sample(sample, request.output, engine)
-        course, headers = plan_course(
-            files, card.windowing, request.hop_s, request.batch, request.readers
+                copy_sample(sample, request.output)
+                return summarise_nothing(request.output, sample, engine.predictor.settings)
+        plan = _plan(request, files, card, sample)
+        store = WorkStore(*_work(request, engine, plan), len(card.members))
+        opened.callback(store.close)
+        if store.resumed:
+            progress.say(store.resumed)
+        job = Job(plan, request.output, card, store, steps,
+                  _filler(request.missing), _filler(request.on_bad_file))  # fmt: skip
+        write_s = job.publish(job.whole_members())
+        engine = arrange_engine(engine, plan.course, store, plan.n_windows, progress.say)
+        opened.callback(engine.close)
+        n_before = max(rows.n_rows for rows in store.members)
+        ends: list[MemberEnd] = []
+        if request.deadline_s is None:
+            _hear_together(job, engine, progress)
+        else:
+            timer = Timer(request.deadline_s, began, writes=4 if request.windows else 2)
+            timer.hold_back(write_s)
+            ends = Race(plan, engine, store, card, timer, progress).run(job.publish)
+        warnings = _publish_end(job)
+        windows_file = _write_windows(request, job, warnings)
+        summary = summarise(job, engine, ends, windows_file, warnings)
+        if not request.keep:
+            store.remove()
+    n_now = max(0, summary.n_windows - n_before)
+    return replace(summary, seconds=time.monotonic() - began, n_heard_now=n_now)
+
+
+def _filler(policy: OnTrouble) -> Filler:
+    """What a row gets all the same where the policy was to fail before it came to that."""
+    return "zeros" if policy == "zeros" else "prior"
+
+
+def _arrangement(request: PredictRequest) -> tuple[int, int]:
+    """Sessions and threads as asked for; else a session of one thread on every core."""
+    cores = count_cores()
+    if request.sessions is None:
+        return (cores, 1) if request.threads is None else (1, request.threads)
+    return request.sessions, request.threads or max(1, cores // request.sessions)
+
+
+def _plan(
+    request: PredictRequest, files: Sequence[Path], card: ModelCard, sample: Sample | None
+) -> Plan:
+    course = plan_course(
+        files,
+        card.windowing,
+        hop_s=request.hop_s,
+        batch=request.batch,
+        readers=request.readers,
+        refuse_bad=request.on_bad_file == "fail",
+    )
+    return plan_rows(course, card.classes, sample, request.rows, request.missing)
+
+
+def _work(request: PredictRequest, engine: Engine, plan: Plan) -> tuple[Path, dict[str, Any]]:
+    """The work folder of a request, and what its manifest must say."""
+    said = describe_job(hash_model(engine.model.file), engine.predictor, plan)
+    if request.sessions is not None or request.threads is not None:
+        said |= {"sessions": engine.sessions, "threads": engine.threads}
+    return request.output.with_name(f"{request.output.stem}.work"), said
+
+
+def _hear_together(job: Job, engine: Engine, progress: Progress) -> None:
+    """All members in one pass; after a run with a deadline, in one for each that came as far."""
+    course, store, n_windows = job.plan.course, job.store, job.plan.n_windows
+
+    def go_on(done: int) -> bool:
+        progress.update("predicting", done, n_windows)
+        return True
+
+    whole = job.whole_members()
+    left = [m for m in order_members(job.card) if m not in whole]
+    while left:
+        farthest = max(store.members[m].n_rows for m in left)
+        together = sorted(m for m in left if store.members[m].n_rows == farthest)
+        progress.begin(farthest)
+        run_pass(course, engine, store, together, go_on)
+        left = [m for m in left if m not in together]
+
+
+def _publish_end(job: Job) -> list[str]:
+    """Write what there is in the end; what the reader of the summary must be warned of."""
+    warnings, card, members = [], job.card, job.whole_members()
+    if not members:
+        nearest = max(order_members(card), key=lambda m: job.store.members[m].n_rows)
+        n = job.store.members[nearest].n_rows
+        members = [nearest] if n else []
+        warnings.append(
+            f"no member heard every window in time; {card.members[nearest].name} heard {n} of "
+            f"about {job.plan.n_windows}, and every other row is "
+            + ("the mean of those" if n else "the prior or zeros")
         )
-        course, headers, dropped = choose_rows(
-            course, headers, sample if request.rows == "sample" else None, request.missing
-        )
-        fillers = [_filler(request.missing), _filler(request.on_bad_file)]
-        manifest = describe_job(request.model, engine, request.variant, course, headers)
-        if request.sessions is not None or request.threads is not None:
-            manifest |= {"sessions": sessions, "threads": threads}
-        folder = request.output.with_name(f"{request.output.stem}.work")
-        store = WorkStore(folder, manifest, len(card.members))
-        done = False
-        try:
-            if store.resumed:
-                progress.say(store.resumed)
-            n_windows = sum(header.n_windows or 0 for header in headers)
-            engine = arrange_engine(
-                engine, request.model, store, course, n_windows, order_members(card), progress,
-                variant=request.variant, force=request.force,
-            )  # fmt: skip
-            job = Job(request.output, course, headers, store, card, sample,
-                      request.rows == "sample", steps, fillers[0], fillers[1])  # fmt: skip
-            summary = _hear_and_write(request, job, engine, progress, began, n_windows)
-            done = True
-            return summary
-        finally:
-            engine.close()
-            store.close(remove=done and not request.keep)
-    finally:
-        engine.close()
+    job.publish(members)
+    unknown = int((card.shares(members).sum(axis=0) == 0).sum())
+    if unknown:
+        warnings.append(f"{unknown} classes are known only to members that were dropped: all 0")
+    if len(job.lost_places()) == len(job.plan.course.files):
+        warnings.append("no soundscape could be decoded")
+    return warnings
+
+
+def _write_windows(request: PredictRequest, job: Job, warnings: list[str]) -> Path | None:
+    """The Parquet of all windows, where one is wanted and can be written."""
+    if not request.windows or job.heard is None:
+        return None
+    path = request.output.with_name(f"{request.output.stem}.windows.parquet")
+    if write_windows(path, job.heard, job.plan.course, job.card):
+        return path
+    warnings.append("the probabilities of all windows are not written: pyarrow is not installed")
+    return None

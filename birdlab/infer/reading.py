@@ -150,6 +150,16 @@ def read_ahead(
             stopped.set()
 
 
+def undecodable(path: Path, reason: str) -> PredictError:
+    """The error of a file that cannot be decoded, where that is not allowed."""
+    return PredictError(
+        "a soundscape cannot be decoded",
+        where=str(path),
+        got=reason,
+        fix="repair or remove it, or fill its rows: --on-bad-file prior (or zeros)",
+    )
+
+
 def _as_heard(
     place: int, pieces: Queue[Any], windowing: Windowing, hop_samples: int
 ) -> Heard | NotHeard:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from birdlab.errors import PredictError
 from birdlab.evaluate.blends import blend_members
 from birdlab.evaluate.metrics import HIGHEST_PROB
 from birdlab.evaluate.postprocess import apply_steps, average_overlaps, grid_rows
@@ -20,7 +21,7 @@ from birdlab.evaluate.windows import end_seconds
 from birdlab.infer.card import ModelCard
 from birdlab.infer.passes import Course
 from birdlab.infer.reading import Header
-from birdlab.infer.store import WorkStore
+from birdlab.infer.store import KnownFile, WorkStore
 
 Floats = npt.NDArray[np.float32]
 Filler = Literal["prior", "zeros"]
@@ -119,12 +120,13 @@ def finish_windows(
     return [name for name, on in zip(heard.row_ids, grid, strict=True) if on], values[grid]
 
 
-def list_rows(course: Course, headers: Sequence[Header], store: WorkStore | None) -> list[str]:
+def list_rows(
+    course: Course, headers: Sequence[Header], known: Mapping[int, KnownFile]
+) -> list[str]:
     """The ids that the files should have: of what was heard, else of what headers say.
 
     A file that says nothing has as many rows as most others.
     """
-    known = {} if store is None else store.known
     counts = [
         (known[i].n_windows if i in known else 0) or header.n_windows
         for i, header in enumerate(headers)
@@ -153,6 +155,22 @@ def read_prior(card: ModelCard) -> Floats | None:
     if prior.shape != (len(card.classes),) or not ((prior >= 0) & (prior <= 1)).all():
         return None
     return np.minimum(prior, HIGHEST_PROB)
+
+
+def read_steps(card: ModelCard) -> tuple[Mapping[str, Any], ...]:
+    """The post-processing that was promoted with a model; PredictError when it cannot be read."""
+    text = card.details.get("postprocess", "[]")
+    try:
+        steps = json.loads(text)
+    except ValueError:
+        steps = None
+    if not isinstance(steps, list):
+        raise PredictError(
+            "the post-processing of the model cannot be read",
+            got=text,
+            fix="promote the run again, or predict with --post none",
+        )
+    return tuple(steps)
 
 
 def fill_rows(

@@ -16,7 +16,8 @@ import pandas as pd
 from birdlab.errors import PredictError
 from birdlab.evaluate.windows import batch_windows, end_seconds
 from birdlab.infer.card import ModelCard
-from birdlab.infer.reading import NotHeard, list_soundscapes, read_ahead
+from birdlab.infer.reading import NotHeard, list_soundscapes, read_ahead, undecodable
+from birdlab.infer.rows import usual_count
 from birdlab.infer.session import OnnxPredictor
 
 Floats = npt.NDArray[np.float32]
@@ -102,12 +103,6 @@ def predict_soundscapes(
     return SoundscapePrediction(table, card, len(files), bad, predictor.settings)
 
 
-def usual_count(n_windows: Iterable[int]) -> int:
-    """The commonest number of windows, the larger one in a tie."""
-    counts = Counter(n_windows)
-    return max(counts, key=lambda n: (counts[n], n))
-
-
 def _with_fillers(
     heard: Floats, n_windows: Sequence[int | None], usual: int, filler: Floats
 ) -> Floats:
@@ -128,13 +123,3 @@ def _row_ids(files: Sequence[Path], counts: Sequence[int], window_s: float) -> l
         for path, n in zip(files, counts, strict=True)
         for end in end_seconds(n, window_s)
     ]
-
-
-def undecodable(path: Path, reason: str) -> PredictError:
-    """The error of a file that cannot be decoded, where that is not allowed."""
-    return PredictError(
-        "a soundscape cannot be decoded",
-        where=str(path),
-        got=reason,
-        fix="repair or remove it, or fill its rows: --on-bad-file prior (or zeros)",
-    )

@@ -190,13 +190,15 @@ class WorkStore:
         for i, rows in zip(members, answers, strict=True):
             self.members[i].append(rows)
 
-    def close(self, *, remove: bool) -> None:
-        """Let go of the folder, and take it away where it has done its work."""
+    def remove(self) -> None:
+        """Take the folder away, which has done its work."""
+        shutil.rmtree(self.folder)
+
+    def close(self) -> None:
+        """Let go of the folder, so that another run may go on."""
         for rows in self.members:
             rows.close()
         self._files.close()
-        if remove:
-            shutil.rmtree(self.folder)
         self._lock.close()
 
 

@@ -11,7 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from birdlab.infer.deadline import MemberEnd
+from birdlab.infer.job import Job
+from birdlab.infer.passes import Engine
 from birdlab.infer.progress import as_time
+from birdlab.infer.submission import Sample
 
 N_BINS = 10
 N_LISTED = 5
@@ -94,8 +97,7 @@ class PredictSummary:
         rates: dict[int, list[str]] = {}
         for name, rate in self.resampled.items():
             rates.setdefault(rate, []).append(name)
-        bad = {bad.name for bad in self.bad_files}
-        filled = [f"{name} {n}" for name, n in self.filled.items() if name not in bad]
+        filled = [f"{stem} {n}" for stem, n in self.filled.items()]
         lines = [f"  resampled from {rate} Hz: {_listed(names)}" for rate, names in rates.items()]
         lines += [
             f"  not decoded, {bad.n_rows} rows made up: {bad.name}: {bad.reason}"
@@ -106,6 +108,57 @@ class PredictSummary:
         if self.dropped_files:
             lines.append(f"  not in the sample, left out: {_listed(self.dropped_files)}")
         return lines
+
+
+def summarise(
+    job: Job,
+    engine: Engine,
+    ends: Sequence[MemberEnd],
+    windows_file: Path | None,
+    warnings: Sequence[str],
+) -> PredictSummary:
+    """What a job did whose last rows are published; its caller knows the time it took."""
+    plan, store, rows = job.plan, job.store, job.rows
+    probs = job.heard.probs if job.heard is not None else np.empty((0, len(job.card.classes)))
+    files = plan.course.files
+    n_filled = {stem: len(names) for stem, names in (rows.filled if rows else {}).items()}
+    lost = job.lost_places()
+    bad = [
+        BadSoundscape(files[i].name, store.known[i].reason or "", n_filled.get(files[i].stem, 0))
+        for i in lost
+    ]
+    stems = {files[i].stem for i in lost}
+    rate = job.card.sample_rate_hz
+    other = {h.path.name: h.sample_rate_hz for h in plan.headers if h.sample_rate_hz != rate}
+    settings = {**engine.predictor.settings, "sessions": str(engine.sessions)}
+    return PredictSummary(
+        output=job.output,
+        windows_file=windows_file,
+        n_rows=len(rows.row_ids) if rows else 0,
+        n_files=len(files),
+        n_windows=len(probs),
+        n_heard_now=len(probs),
+        n_classes=len(plan.columns),
+        seconds=0.0,
+        settings=settings,
+        histogram=count_highest(probs),
+        often=count_often(probs, job.card.classes),
+        members=tuple(ends),
+        resampled={name: hz for name, hz in other.items() if hz is not None},
+        bad_files=tuple(bad),
+        filled={stem: n for stem, n in n_filled.items() if stem not in stems},
+        dropped_files=plan.dropped,
+        warnings=tuple(warnings),
+    )
+
+
+def summarise_nothing(output: Path, sample: Sample, settings: dict[str, str]) -> PredictSummary:
+    """The summary where there was no soundscape and the sample was written as it is."""
+    return PredictSummary(
+        output, None, len(sample.row_ids), 0, 0, 0, len(sample.columns), 0.0, settings,
+        (0,) * N_BINS, {}, (), {}, (), {}, (),
+        ("there are no soundscapes: this is the sample submission as it is",),
+    )  # fmt: skip
 
 
 def count_highest(probs: npt.NDArray[np.float32]) -> tuple[int, ...]:

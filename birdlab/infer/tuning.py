@@ -6,8 +6,10 @@ import json
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from concurrent.futures import wait
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from birdlab.errors import PredictError
-from birdlab.infer.passes import Engine
+from birdlab.infer.passes import Course, Engine, ModelChoice
+from birdlab.infer.reading import Heard, read_ahead
+from birdlab.infer.store import WorkStore
 
 Floats = npt.NDArray[np.float32]
 
 TUNING_FILE = "tuning.json"
+WORTH_WINDOWS = 500
 _SECONDS_EACH = 2.0
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -47,8 +52,9 @@ def list_arrangements(cores: int) -> list[tuple[int, int]]:
     return [(cores // n, n) for n in range(1, cores + 1) if cores % n == 0]
 
 
-def measure_rate(engine: Engine, waves: Floats, members: Sequence[int]) -> float:
+def measure_rate(engine: Engine, waves: Floats) -> float:
     """Windows a second, after a first batch in each session: about two seconds of work."""
+    members = range(len(engine.predictor.card.members))
     wait([engine.submit(waves, members) for _ in range(engine.sessions)])
     began, n = time.perf_counter(), 0
     while n < 2 or time.perf_counter() - began < _SECONDS_EACH:
@@ -59,21 +65,15 @@ def measure_rate(engine: Engine, waves: Floats, members: Sequence[int]) -> float
 
 
 def tune(
-    model: Path,
-    waves: Floats,
-    members: Sequence[int],
-    *,
-    variant: str | None = None,
-    force: bool = False,
-    cores: int | None = None,
+    model: ModelChoice, waves: Floats, cores: int | None = None
 ) -> tuple[Engine, dict[tuple[int, int], float]]:
     """The fastest engine for batches like `waves`, open, and windows a second of each tried."""
     rates: dict[tuple[int, int], float] = {}
     fastest: Engine | None = None
     engine: Engine | None
     for sessions, threads in list_arrangements(count_cores() if cores is None else cores):
-        engine = Engine(model, sessions, threads, variant=variant, force=force)
-        rate = measure_rate(engine, waves, members)
+        engine = Engine(model, sessions, threads)
+        rate = measure_rate(engine, waves)
         if fastest is None or rate > max(rates.values()):
             fastest, engine = engine, fastest
         rates[sessions, threads] = rate
@@ -83,6 +83,52 @@ def tune(
     if fastest is None:
         raise PredictError("there is no core to run on", got=cores, expected="at least 1")
     return fastest, rates
+
+
+def arrange_engine(
+    engine: Engine, course: Course, store: WorkStore, n_windows: int, say: Callable[[str], None]
+) -> Engine:
+    """The engine that hears the windows: as the store's settings say, else as an earlier run found,
+    else measured on the first windows, else `engine`. What is chosen is kept in the store.
+
+    A job of less than `WORTH_WINDOWS` is not worth the measuring. `engine` is closed if another one
+    takes its place.
+    """
+    settled = store.manifest["sessions"], store.manifest["threads"]
+    folder, cores = engine.model.path.parent, count_cores()
+    key = tuning_key(store.manifest["model"], engine.predictor.settings, cores, course.batch)
+    found = settled if None not in settled else recall_tuning(folder, key)
+    if found is None and n_windows >= WORTH_WINDOWS and cores > 1:
+        engine.close()
+        engine, rates = tune(engine.model, first_windows(course))
+        tried = ", ".join(f"{s} x {t} {rate:.1f}/s" for (s, t), rate in rates.items())
+        kept = remember_tuning(folder, key, engine.sessions, engine.threads)
+        where = "kept beside the model" if kept else "its folder cannot be written, so not kept"
+        say(f"sessions x threads, in windows a second: {tried}; {where}")
+    elif found is not None and found != (engine.sessions, engine.threads):
+        engine.close()
+        engine = Engine(engine.model, *found)
+    store.settle(engine.sessions, engine.threads)
+    return engine
+
+
+def first_windows(course: Course) -> Floats:
+    """A batch of the first windows that can be heard, [batch, samples]; repeated if they are few.
+
+    Silence where there is none.
+    """
+    ahead = read_ahead(
+        course.files, course.windowing, hop_samples=course.hop_samples, readers=1
+    )
+    found: list[Floats] = []
+    with closing(ahead):
+        for item in ahead:
+            if isinstance(item, Heard):
+                found += islice(item.windows, course.batch - len(found))
+            if len(found) == course.batch:
+                break
+    found = found or [np.zeros(course.windowing.input_samples, np.float32)]
+    return np.stack([found[i % len(found)] for i in range(course.batch)])
 
 
 def recall_tuning(folder: Path, key: str) -> tuple[int, int] | None:
