@@ -241,14 +241,19 @@ TABLE = pd.DataFrame({"row_id": ["b_5", "a_5"], "x": [0.25, 0.5], "y": [0.0, 0.9
 
 def test_submission_is_written_in_class_order(tmp_path: Path) -> None:
     path = write_submission(TABLE, ["y", "x"], tmp_path / "out" / "submission.csv")
-    assert path.read_text() == "row_id,y,x\nb_5,0.0,0.25\na_5,0.999999,0.5\n"
+    assert path.read_text() == (
+        "row_id,y,x\nb_5,0.00000000e+00,2.50000000e-01\na_5,9.99998987e-01,5.00000000e-01\n"
+    )
     assert [p.name for p in path.parent.iterdir()] == ["submission.csv"]
 
 
 def test_submission_follows_the_sample(tmp_path: Path) -> None:
     (tmp_path / "sample.csv").write_text("row_id,x,y\na_5,0,0\nb_5,0,0\n")
     path = write_submission(TABLE, ["y", "x"], tmp_path / "s.csv", tmp_path / "sample.csv")
-    assert path.read_text() == "row_id,x,y\na_5,0.5,0.999999\nb_5,0.25,0.0\n"
+    table = pd.read_csv(path, dtype={"x": np.float32, "y": np.float32})
+    assert list(table.columns) == ["row_id", "x", "y"]
+    assert table["row_id"].tolist() == ["a_5", "b_5"]
+    np.testing.assert_array_equal(table[["x", "y"]], np.float32([[0.5, 0.999999], [0.25, 0]]))
 
 
 def test_float32_scores_stay_below_one(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from birdlab.infer.predict import SoundscapePrediction
+    from collections.abc import Mapping
+    from typing import Any
 
 
 def register(app: typer.Typer) -> None:
@@ -24,64 +25,88 @@ def predict(
     model: Annotated[
         str, typer.Option(help="A promoted model: @alias, its name, or the path of an ONNX file.")
     ] = "@champion",
+    variant: Annotated[
+        str | None, typer.Option(help="A variant of the model, such as int8 or openvino.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Take a variant that did not pass its gate.")
+    ] = False,
     sample: Annotated[
         Path | None, typer.Option(help="A sample submission: rows and columns must be its.")
     ] = None,
-    on_bad_file: Annotated[
-        str, typer.Option(help="A file that cannot be decoded: fail, zeros, or prior.")
+    rows: Annotated[
+        str, typer.Option(help="Whose rows are written: of the sample, or of the files.")
+    ] = "sample",
+    deadline: Annotated[
+        str | None, typer.Option(help="Be done in 110m, 1h50m or 6600s, with fewer members.")
+    ] = None,
+    post: Annotated[
+        str | None, typer.Option(help="A file of post-processing steps, or none (default: card).")
+    ] = None,
+    missing: Annotated[
+        str, typer.Option(help="Rows without a file, files without a row: fail, prior or zeros.")
     ] = "fail",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of ONNX Runtime.")] = None,
+    on_bad_file: Annotated[
+        str, typer.Option(help="A file that cannot be decoded: prior, zeros or fail.")
+    ] = "prior",
+    hop: Annotated[
+        float | None, typer.Option(help="Seconds between windows, for overlapping ones.")
+    ] = None,
+    sessions: Annotated[
+        int | None, typer.Option(min=1, help="Batches at a time (default: the fastest).")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of each batch.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the work folder.")] = False,
+    windows: Annotated[bool, typer.Option(help="Write all windows as Parquet too.")] = True,
 ) -> None:
     """Write the submission for a folder of soundscapes with a promoted model. Needs no torch.
 
+    A run that broke off goes on with the same command.
+
     Example: birdlab predict soundscapes/ -o submission.csv
     """
-    import time
+    import sys
 
-    from birdlab.cli.common import check_choice
-    from birdlab.infer.models import find_model
-    from birdlab.infer.predict import OnBadFile, predict_soundscapes
-    from birdlab.infer.submission import write_submission
+    from birdlab.infer.deadline import read_seconds
+    from birdlab.infer.predict import PredictRequest, predict_to_file
 
-    policy: OnBadFile = check_choice("--on-bad-file", on_bad_file, ("fail", "zeros", "prior"))
-    path = find_model(_models_folder(), model) if not model.endswith(".onnx") else Path(model)
-    began, said = time.perf_counter(), [0.0]
-
-    def progress(done: int, total: int) -> None:
-        passed = time.perf_counter() - began
-        if done < total and passed - said[0] < 5:
-            return
-        said[0] = passed
-        left = passed / done * (total - done)
-        typer.echo(f"{done}/{total} files, {passed:.0f} s, {left:.0f} s left", err=True)
-
-    prediction = predict_soundscapes(
-        path, soundscapes, on_bad_file=policy, threads=threads, progress=progress
+    request = PredictRequest(
+        model=_find_model(model),
+        soundscapes=soundscapes,
+        output=output,
+        sample=sample,
+        variant=variant,
+        force=force,
+        deadline_s=None if deadline is None else read_seconds(deadline),
+        post=_read_post(post),
+        sessions=sessions,
+        threads=threads,
+        missing=missing,  # type: ignore[arg-type]  # the request refuses other words
+        on_bad_file=on_bad_file,  # type: ignore[arg-type]
+        rows=rows,  # type: ignore[arg-type]
+        keep=keep,
+        windows=windows,
+        hop_s=hop,
     )
-    seconds = time.perf_counter() - began
-    write_submission(prediction.table, prediction.card.classes, output, sample)
-    typer.echo(_prediction_summary(prediction, output, seconds))
+    typer.echo(predict_to_file(request, stream=sys.stderr))
 
 
-def _models_folder() -> Path:
+def _find_model(model: str) -> Path:
+    """The ONNX file that is meant; a path needs no lab."""
+    from birdlab.infer.models import find_model
     from birdlab.lab import open_lab
 
-    return open_lab(extensions=False).models
+    return (
+        Path(model)
+        if model.endswith(".onnx")
+        else find_model(open_lab(extensions=False).models, model)
+    )
 
 
-def _prediction_summary(p: SoundscapePrediction, output: Path, seconds: float) -> str:
-    values = p.table[list(p.card.classes)]
-    top = values.max(axis=1)
-    bins = [int(((top >= i / 5) & (top < (i + 1) / 5)).sum()) for i in range(5)]
-    often = (values > 0.5).sum().sort_values(ascending=False)
-    named = [f"{code} {n}" for code, n in often.head(5).items() if n]
-    lines = [
-        f"wrote {output}: {len(p.table)} windows of {p.n_files} files, "
-        f"{len(p.card.classes)} classes",
-        f"  {seconds / p.n_files:.3f} s a file, {1000 * seconds / len(p.table):.1f} ms a window "
-        f"({', '.join(f'{k} {v}' for k, v in p.settings.items())})",
-        f"  highest probability of each window, in fifths from 0 to 1: {bins}",
-        f"  most often above 0.5: {', '.join(named) or 'none'}",
-    ]
-    lines += [f"  not decoded: {bad.path.name}: {bad.reason}" for bad in p.bad_files]
-    return "\n".join(lines)
+def _read_post(post: str | None) -> tuple[Mapping[str, Any], ...] | None:
+    """The steps of a file, () for `none`, None where the model's card decides."""
+    if post is None or post == "none":
+        return None if post is None else ()
+    from birdlab.evaluate.steps import load_steps, to_mappings
+
+    return tuple(to_mappings(load_steps(Path(post))))

@@ -36,7 +36,9 @@ def format_rows(values: npt.NDArray[np.float32]) -> list[bytes]:
     return [row.tobytes()[:-1] for row in flat]
 
 
-def _split(values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+def _split(
+    values: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """Whole mantissas of nine digits and the exponents of the first; 0 and 0 for zero."""
     exponents = np.zeros(values.shape)
     np.log10(values, where=values > 0, out=exponents)

@@ -1,4 +1,4 @@
-"""A pass: every window that some members have not heard yet, through the network, into the store."""
+"""A pass: the windows that some members have not heard yet, into the network and the store."""
 
 from __future__ import annotations
 
@@ -41,9 +41,7 @@ class ModelChoice:
 
     def open(self, threads: int) -> SoundPredictor:
         """The model ready to predict."""
-        return open_predictor(
-            self.path, threads=threads, variant=self.variant, force=self.force
-        )
+        return open_predictor(self.path, threads=threads, variant=self.variant, force=self.force)
 
 
 class Engine:

@@ -15,9 +15,7 @@ class Progress:
     With no stream it says nothing.
     """
 
-    def __init__(
-        self, stream: TextIO | None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, stream: TextIO | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._clock = stream, clock
         self._renews = stream is not None and stream.isatty()
         self._open = ""

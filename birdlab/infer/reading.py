@@ -168,9 +168,15 @@ def _as_heard(
     except AudioError as error:
         return NotHeard(place, str(error.what if error.got is None else error.got))
     n = count_inputs(stream.n_samples, windowing, hop_samples)
-    samples = iter(lambda: _take(pieces), None)
-    windows = stream_windows(samples, stream.n_samples, stream.scale, windowing, hop_samples)
+    windows = stream_windows(
+        _take_all(pieces), stream.n_samples, stream.scale, windowing, hop_samples
+    )
     return Heard(place, n, windows)
+
+
+def _take_all(pieces: Queue[Any]) -> Iterator[npt.NDArray[np.int16]]:
+    while (piece := _take(pieces)) is not None:
+        yield piece
 
 
 def _take(pieces: Queue[Any]) -> Any:
@@ -187,9 +193,10 @@ def _read(path: Path, sample_rate_hz: int, pieces: Queue[Any], stopped: Event) -
     def put(item: Any) -> None:
         while not stopped.is_set():
             try:
-                return pieces.put(item, timeout=0.2)
+                pieces.put(item, timeout=0.2)
             except Full:
                 continue
+            return
 
     try:
         stream = open_stream(path, sample_rate_hz, HELD_SAMPLES)

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,11 +63,10 @@ def blend_stored(card: ModelCard, tables: Mapping[int, Floats]) -> Floats:
     shares = card.shares(members)[members]
     n_rows, n_columns = tables[members[0]].shape
     out = np.empty((n_rows, n_columns), np.float32)
-    if card.blend.kind == "rank":  # each column needs all of its rows
-        parts = [np.s_[:, i : i + _COLUMNS_AT_ONCE] for i in range(0, n_columns, _COLUMNS_AT_ONCE)]
-    else:
-        parts = [np.s_[i : i + _ROWS_AT_ONCE, :] for i in range(0, n_rows, _ROWS_AT_ONCE)]
-    for part in parts:
+    ranks = card.blend.kind == "rank"  # each column needs all of its rows
+    step_r, step_c = (max(1, n_rows), _COLUMNS_AT_ONCE) if ranks else (_ROWS_AT_ONCE, n_columns)
+    for row, column in product(range(0, n_rows, step_r), range(0, n_columns, step_c)):
+        part = np.s_[row : row + step_r, column : column + step_c]
         own = shares[:, part[1]]
         probs = [tables[m][part].astype(np.float64) for m in members]
         blended = np.where(own.sum(axis=0) > 0, blend_members(probs, card.blend, list(own)), 0)
@@ -86,7 +86,9 @@ def collect_heard(
     probs = blend_stored(card, {m: store.members[m].rows()[:n_kept] for m in members})
     places, ends = places[good], ends[good]
     stems = [path.stem for path in course.files]
-    ids = [f"{stems[p]}_{_as_end(e)}" for p, e in zip(places.tolist(), ends.tolist(), strict=True)]
+    whole = card.window_s.is_integer()  # then so are the ends of rows, and they have no point
+    names = [int(end) if whole and end.is_integer() else end for end in ends.tolist()]
+    ids = [f"{stems[place]}_{end}" for place, end in zip(places.tolist(), names, strict=True)]
     return HeardWindows(ids, places, ends, probs if good.all() else probs[good])
 
 
@@ -99,10 +101,6 @@ def _layout(course: Course, store: WorkStore) -> tuple[Any, Any]:
     ends = [end_seconds(e.n_windows, course.windowing.window_s, hop_s) for e in entries]
     joined = np.concatenate([np.empty(0), *(np.asarray(end, float) for end in ends)])
     return places.astype(np.int64), joined
-
-
-def _as_end(end_s: float) -> str:
-    return str(int(end_s)) if end_s.is_integer() else str(end_s)
 
 
 def finish_windows(
@@ -195,7 +193,7 @@ def fill_rows(
     if places is not None:
         out[found] = values[places[found]]
     filled: dict[str, list[str]] = {}
-    for i in np.flatnonzero(~found):
+    for i in np.flatnonzero(~found).tolist():
         stem = wanted[i].rpartition("_")[0]
         filler = lost.get(stem, others)
         out[i] = fillers[filler]

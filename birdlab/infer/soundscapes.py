@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,9 +61,9 @@ def predict_soundscapes(
 
     The whole table is held; `predict_to_file` is for what may be long, or broken off. Files are
     decoded ahead by `readers` threads; batches are filled across files. `progress(files_done,
-    files)` is called after each. A file that cannot be decoded raises PredictError (`fail`), or gets rows of `zeros`, or
-    the mean probabilities of all windows that were heard (`prior`); its number of rows is
-    then that of most other files. Such files are listed in the result.
+    files)` is called after each. A file that cannot be decoded raises PredictError (`fail`), or
+    gets rows of `zeros`, or the mean probabilities of all windows that were heard (`prior`); its
+    number of rows is then that of most other files. Such files are listed in the result.
     """
     if on_bad_file not in ("fail", "zeros", "prior"):
         raise PredictError("unknown policy", got=on_bad_file, expected="fail, zeros or prior")

@@ -101,7 +101,8 @@ class WorkStore:
     """The open work folder of a prediction; one process at a time.
 
     `resumed` says in words why an earlier one was thrown away, or how far it had come; "" for a
-    fresh start. `known`: place → what is known of the file. `manifest` is the one that counts, with the settings of the run that began.
+    fresh start. `known`: place → what is known of the file. `manifest` is the one that counts, with
+    the settings of the run that began.
     Raises PredictError when another process is at work in the folder.
     """
 

@@ -8,12 +8,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from birdlab.errors import PredictError
+from birdlab.evaluate.metrics import HIGHEST_PROB
 from birdlab.infer.decimals import format_rows
 
 Floats = npt.NDArray[np.float32]
@@ -94,13 +96,13 @@ def write_submission(
             )
         columns = list(sample.columns)
         table = table.set_index("row_id").loc[list(sample.row_ids)].reset_index()
-    values = table[columns].to_numpy(np.float32)
+    given = table[columns].to_numpy()
+    check_values(list(table["row_id"]), columns, given)
+    values = np.minimum(given.astype(np.float32), HIGHEST_PROB)  # one that float32 rounds up to 1
     return write_rows(path, list(table["row_id"]), columns, values)
 
 
-def write_rows(
-    path: Path, row_ids: Sequence[str], columns: Sequence[str], values: Floats
-) -> Path:
+def write_rows(path: Path, row_ids: Sequence[str], columns: Sequence[str], values: Floats) -> Path:
     """The path of the CSV with `values` [R, C] float32, which appears whole or not at all.
 
     A number has nine significant digits, so it is read back as the same float32. Raises
@@ -123,7 +125,7 @@ def write_rows(
     return path
 
 
-def check_values(row_ids: Sequence[str], columns: Sequence[str], values: Floats) -> None:
+def check_values(row_ids: Sequence[str], columns: Sequence[str], values: npt.NDArray[Any]) -> None:
     """Nothing; PredictError for a value that is not a probability in [0, 1)."""
     wrong = ~((values >= 0) & (values < 1))  # true for NaN as well
     if wrong.any():

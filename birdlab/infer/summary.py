@@ -119,7 +119,11 @@ def summarise(
 ) -> PredictSummary:
     """What a job did whose last rows are published; its caller knows the time it took."""
     plan, store, rows = job.plan, job.store, job.rows
-    probs = job.heard.probs if job.heard is not None else np.empty((0, len(job.card.classes)))
+    probs = (
+        job.heard.probs
+        if job.heard is not None
+        else np.empty((0, len(job.card.classes)), np.float32)
+    )
     files = plan.course.files
     n_filled = {stem: len(names) for stem, names in (rows.filled if rows else {}).items()}
     lost = job.lost_places()

@@ -117,9 +117,7 @@ def first_windows(course: Course) -> Floats:
 
     Silence where there is none.
     """
-    ahead = read_ahead(
-        course.files, course.windowing, hop_samples=course.hop_samples, readers=1
-    )
+    ahead = read_ahead(course.files, course.windowing, hop_samples=course.hop_samples, readers=1)
     found: list[Floats] = []
     with closing(ahead):
         for item in ahead:
@@ -134,8 +132,10 @@ def first_windows(course: Course) -> Floats:
 def recall_tuning(folder: Path, key: str) -> tuple[int, int] | None:
     """The arrangement that an earlier run found fastest and kept in `folder`, or None."""
     entry = _load(folder).get(key)
-    if not isinstance(entry, list) or len(entry) != 2 or not all(
-        isinstance(n, int) and 1 <= n <= 4096 for n in entry
+    if (
+        not isinstance(entry, list)
+        or len(entry) != 2
+        or not all(isinstance(n, int) and 1 <= n <= 4096 for n in entry)
     ):
         return None
     return entry[0], entry[1]
