@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import pandas as pd
 from birdlab.cell import CURVES
 from birdlab.cellfiles import CARD
 from birdlab.errors import ResolveError
-from birdlab.evaluate.outputs import load_outputs
+from birdlab.evaluate.outputs import StoredOutputs, load_outputs
 from birdlab.evaluate.score import FoldTable, fold_table
 from birdlab.lab import Lab
 from birdlab.recorded import AS_IS, is_foreign, is_ledger_line
@@ -111,6 +111,18 @@ def load_fold_tables(lab: Lab, record: Mapping[str, Any]) -> dict[tuple[int, int
     run without stored outputs, OutputsError where they cannot be read.
     """
     output, evaluate = scored_as(record)
+    return {
+        cell: fold_table(stored, output, evaluate) for cell, stored in iter_held_out(lab, record)
+    }
+
+
+def iter_held_out(
+    lab: Lab, record: Mapping[str, Any]
+) -> Iterator[tuple[tuple[int, int], StoredOutputs]]:
+    """(fold, seed) and what that model said of the recordings that it did not train on.
+
+    Raises as `load_fold_tables`.
+    """
     scored = [cell for cell in record["cells"] if cell.get("eval_id") is not None]
     if not scored:
         raise ResolveError(
@@ -119,11 +131,6 @@ def load_fold_tables(lab: Lab, record: Mapping[str, Any]) -> dict[tuple[int, int
             got="it was trained on all data",
             fix="birdlab run its experiment with --set cells.folds=all",
         )
-    return {
-        (int(cell["fold"]), int(cell["seed"])): fold_table(
-            load_outputs(lab.cells / cell["cell_id"] / f"outputs-{cell['eval_id']}"),
-            output,
-            evaluate,
-        )
-        for cell in scored
-    }
+    for cell in scored:
+        stored = load_outputs(lab.cells / cell["cell_id"] / f"outputs-{cell['eval_id']}")
+        yield (int(cell["fold"]), int(cell["seed"])), stored

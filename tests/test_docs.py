@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from birdlab.cli import app as cli
 from birdlab.data.demo import DemoSettings
 from birdlab.data.demo.world import split_sizes
+from birdlab.evaluate.steps import load_steps
 from birdlab.lab import open_lab
 from birdlab.spec import load_spec
 from birdlab.spec.arms import sweep_arms
@@ -33,6 +34,7 @@ DOCUMENTS = [
     "docs/data.md",
     "docs/estimators.md",
     "docs/models.md",
+    "docs/postprocess.md",
     "docs/lab.md",
     "docs/leaderboard.md",
     "docs/recipe.md",
@@ -172,6 +174,25 @@ def test_every_estimator_is_on_its_page_and_its_example_holds(tmp_path: Path) ->
     names = [e.name for e in load_spec(tmp_path / "x.yaml").evaluate.estimators]
     assert {name for name in names if name not in text} == set()
     assert len(names) == 6
+
+
+def test_every_step_is_on_its_page_with_its_defaults_and_the_example_holds(tmp_path: Path) -> None:
+    text = text_of("docs/postprocess.md")
+    for name, kind in kinds("postprocess").items():
+        if kind.cls.__module__.startswith("birdlab."):
+            (row,) = [line for line in text.splitlines() if line.startswith(f"| `{name}` |")]
+            shared = ("name", "kind", "species")
+            for field in (f for f in kind.cls.model_fields if f not in shared):
+                default = kind.cls.model_fields[field].default
+                shown = list(default) if isinstance(default, tuple) else default
+                value = (
+                    f"{shown:g}" if isinstance(shown, float) else str(shown).replace("0.0,", "0,")
+                )
+                assert f"`{field}` {value}" in row, (name, field, value)
+    (tmp_path / "steps.yaml").write_text(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0])
+    assert [step.kind for step in load_steps(tmp_path / "steps.yaml")] == [
+        "smooth", "file_scale", "boost"
+    ]  # fmt: skip
 
 
 def test_the_sizes_of_the_demo_are_those_of_its_settings() -> None:

@@ -22,6 +22,7 @@ from birdlab.data.audio import Waveform
 from birdlab.errors import BirdlabError, DataError, PromotionError
 from birdlab.evaluate.outputs import load_outputs
 from birdlab.evaluate.predictor import build_windowing, predict_recordings
+from birdlab.evaluate.steps import parse_steps
 from birdlab.evaluate.windows import Windowing, blend, iter_windows
 from birdlab.heldout import score_soundscapes
 from birdlab.infer.predict import predict_soundscapes
@@ -39,6 +40,8 @@ from birdlab.recorded import load_record
 from birdlab.run import run_experiment, run_experiments
 from birdlab.scoring import chosen_words
 from birdlab.spec.experiment import ExperimentSpec
+from birdlab.study.post_sources import heard_windows
+from birdlab.study.postprocessing import score_steps
 from birdlab.study.rescoring import build_estimator, rescore_run
 from birdlab.tasks import InProcess
 from birdlab.tracking.evidence import load_evidence
@@ -269,6 +272,17 @@ def test_soundscapes_are_scored_again_from_stored_outputs(lab: Lab, deployed: De
             assert found.n_rows == 6
     with pytest.raises(DataError, match="soundscapes of board"):
         load_evidence(lab, record, heard=True, on="board")
+
+
+def test_steps_are_scored_on_the_soundscapes_of_a_run(lab: Lab, deployed: Deployed) -> None:
+    record, scores = load_record(lab, deployed.result.spec_id), deployed.result.scores
+    for on in ("", "scapes"):
+        windows = heard_windows(lab, record, on)
+        found = score_steps(windows.cells, parse_steps(["power", "smooth"]))
+        assert found.base == pytest.approx(scores["cv/soundscapes_padded_cmap"])
+        assert found.steps[0].delta == 0 and found.n_rows == 6 and found.n_groups == 2
+    with pytest.raises(DataError, match="soundscapes of board"):
+        heard_windows(lab, record, "board")
 
 
 def test_soundscapes_change_no_other_score_and_train_nothing(lab: Lab) -> None:

@@ -57,6 +57,7 @@ def _register() -> None:
         labs,
         mlflow,
         noise,
+        post,
         predict,
         promote,
         report,
@@ -69,7 +70,7 @@ def _register() -> None:
     )
 
     doing = (labs, data, training, cell, drivers, extend, rerun, noise, augment)
-    looking = (runs, show, compare, rescore, board, report, studies)
+    looking = (runs, show, compare, rescore, post, board, report, studies)
     for module in (*doing, *looking, mlflow, promote, predict, gc, exchange, doctor):
         module.register(app)
 

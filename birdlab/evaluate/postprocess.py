@@ -111,6 +111,19 @@ def average_overlaps(
     return apply_steps(table, files, end_s, codes, [step])
 
 
+def deployed_steps(
+    steps: Sequence[Mapping[str, Any]], end_s: npt.ArrayLike, window_s: float
+) -> list[Mapping[str, Any]]:
+    """The steps that windows really go through: where they overlap, they are averaged last.
+
+    A chain that has `shift_average` itself says when; `birdlab predict --hop` does the same.
+    """
+    overlap = not grid_rows(end_s, window_s).all()
+    if overlap and not any(step["kind"] == "shift_average" for step in steps):
+        return [*steps, {"kind": "shift_average", "window_s": window_s, "weights": "overlap"}]
+    return list(steps)
+
+
 def grid_rows(end_s: npt.ArrayLike, window_s: float) -> npt.NDArray[np.bool_]:
     """Which windows follow each other without overlap, from the start of a file: [W]."""
     parts = np.asarray(end_s, np.float64) / window_s

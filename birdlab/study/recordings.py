@@ -11,7 +11,7 @@ Source: Rubin (1981), Annals of Statistics 9, the Bayesian bootstrap; the padded
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,8 @@ MIN_RECORDISTS = 5
 
 Cell = tuple[int, int]
 Pairs = Mapping[Cell, tuple[FoldTable, FoldTable]]
+Measure = Callable[[npt.NDArray[np.bool_], npt.NDArray[np.float32], Floats], Floats]
+"""(targets, probs, weights [rows, draws]) -> the score of each class in each draw."""
 
 
 @dataclass(frozen=True)
@@ -63,21 +65,29 @@ class RecordingInterval:
 
 
 def weigh_recordists(
-    pairs: Pairs, recordists: Mapping[str, str], *, n_draws: int = 1000, seed: int = 0
+    pairs: Pairs,
+    recordists: Mapping[str, str],
+    *,
+    n_draws: int = 1000,
+    seed: int = 0,
+    measure: Measure | None = None,
 ) -> RecordingInterval:
     """The difference of an arm to its base with an interval over recordists.
 
     pairs: the tables of base and arm for each (fold, seed), on the same recordings and classes;
     recordists: who made a recording, by its name; one that is not in it stands for itself.
-    Raises DataError for no pairs, or tables that do not pair.
+    `measure` scores each class of a table and is padded cmAP without. Raises DataError for no
+    pairs, or tables that do not pair.
     """
     check_pairs(pairs)
+    measure = measure or weighted_precisions
     draws = Draws.of([base for base, _ in pairs.values()], recordists, n_draws, seed)
     n_seeds = Counter(fold for fold, _ in pairs)
     total = np.zeros(n_draws + 1)
     for (fold, _), (base, arm) in pairs.items():
         weights = draws.of_rows(base.recordings)
-        delta = _precisions(arm, weights) - _precisions(base, weights)
+        delta = measure(arm.targets, arm.probs, weights)
+        delta = delta - measure(base.targets, base.probs, weights)
         wider = shortfall(draws.count(base.targets, base.recordings))[:, None]
         delta = delta[:, :1] + wider * (delta - delta[:, :1])
         total += delta.mean(axis=0) / (len(n_seeds) * n_seeds[fold])
@@ -151,7 +161,10 @@ def shortfall(n_recordists: npt.NDArray[np.int64]) -> Floats:
 
 
 def weighted_precisions(
-    targets: npt.NDArray[np.bool_], probs: npt.NDArray[np.float32], weights: Floats
+    targets: npt.NDArray[np.bool_],
+    probs: npt.NDArray[np.float32],
+    weights: Floats,
+    n_pad: int = N_PAD,
 ) -> Floats:
     """Padded average precision of each class under each column of weights: [classes, draws].
 
@@ -170,12 +183,34 @@ def weighted_precisions(
         ties, first = np.unique(tie, return_index=True)
         ends = ends_of_ties[ties]
         rows = order[: ends[-1] + 1]
-        above = N_PAD + np.add.reduceat(weights[rows], np.r_[0, ends[:-1] + 1]).cumsum(axis=0)
+        above = n_pad + np.add.reduceat(weights[rows], np.r_[0, ends[:-1] + 1]).cumsum(axis=0)
         right = np.add.reduceat(weights[order[positives]], first)
-        found = N_PAD + right.cumsum(axis=0)
-        values[column] = (N_PAD + (right * found / above).sum(axis=0)) / found[-1]
+        found = n_pad + right.cumsum(axis=0)
+        values[column] = (n_pad + (right * found / above).sum(axis=0)) / found[-1]
     return values
 
 
-def _precisions(table: FoldTable, weights: Floats) -> Floats:
-    return weighted_precisions(table.targets, table.probs, weights)
+def weighted_aucs(
+    targets: npt.NDArray[np.bool_], probs: npt.NDArray[np.float32], weights: Floats
+) -> Floats:
+    """ROC-AUC of each class under each column of weights: [classes, draws], ties one half.
+
+    As `weighted_precisions`; NaN for a class without positives or negatives. Source: the weight
+    of the pairs that are in order over that of all pairs of a positive and a negative.
+    """
+    values = np.full((targets.shape[1], weights.shape[1]), np.nan)
+    for column in np.flatnonzero(targets.any(axis=0) & ~targets.all(axis=0)):
+        order = np.argsort(probs[:, column])
+        ranked, positive = probs[order, column], targets[order, column]
+        heavy = weights[order]
+        negatives = np.r_[
+            np.zeros((1, heavy.shape[1])), (heavy * ~positive[:, None]).cumsum(axis=0)
+        ]
+        own = ranked[positive]
+        lower = negatives[np.searchsorted(ranked, own, "left")]
+        upto = negatives[np.searchsorted(ranked, own, "right")]
+        right = heavy[positive]
+        values[column] = (right * (lower + upto)).sum(axis=0) / (
+            2 * right.sum(axis=0) * negatives[-1]
+        )
+    return values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import pandas as pd
 from birdlab.datasets import open_dataset
 from birdlab.errors import DataError, ResolveError
 from birdlab.evaluate.evidence import Cell, Evidence, Heard
-from birdlab.evaluate.outputs import load_outputs
+from birdlab.evaluate.outputs import StoredOutputs, load_outputs
 from birdlab.evaluate.score import deployed_windows
 from birdlab.lab import Lab
 from birdlab.plan import plan_experiment
@@ -66,6 +66,22 @@ def _new(lab: Lab, record: Record) -> dict[int, frozenset[str]]:
 
 
 def _heard(lab: Lab, record: Record, on: str) -> dict[Cell, Heard]:
+    output = spec_of(record).output
+    heard = {}
+    for cell, stored, truth, chosen in iter_heard(lab, record, on):
+        targets, probs = deployed_windows(stored, truth, output)
+        heard[cell] = targets[chosen], probs[chosen]
+    return heard
+
+
+def iter_heard(
+    lab: Lab, record: Record, on: str = ""
+) -> Iterator[tuple[Cell, StoredOutputs, npt.NDArray[np.bool_], npt.NDArray[np.int64]]]:
+    """What each model of a run said of labelled soundscapes: (fold, seed), outputs, truth [W, C],
+    and which of the windows are of the data set `on`, all for "".
+
+    Raises DataError for a run that has no outputs on soundscapes, or none on these.
+    """
     identity = record["evaluation"].get("soundscapes_hash", "")
     if not identity:
         raise DataError(
@@ -74,18 +90,16 @@ def _heard(lab: Lab, record: Record, on: str) -> dict[Cell, Heard]:
             fix="name data sets in evaluate.soundscapes and run its experiment again: nothing is "
             "trained where its weights are kept",
         )
-    spec, heard = spec_of(record), {}
+    window_s = spec_of(record).competition.window_s
     scapes: SoundscapeSet | None = None
     for cell in record["cells"]:
         stored = load_outputs(lab.cells / cell["cell_id"] / f"soundscapes-{identity}")
         w = stored.windows
         scapes = scapes or _soundscape_set(lab, w.recordings)
         n_windows = np.bincount(w.recording_index, minlength=len(w.recordings))
-        truth = scapes.targets(n_windows, stored.classes, spec.competition.window_s)
-        targets, probs = deployed_windows(stored, truth, spec.output)
+        truth = scapes.targets(n_windows, stored.classes, window_s)
         chosen = _windows_on(on, scapes, w.recording_index, record)
-        heard[int(cell["fold"]), int(cell["seed"])] = targets[chosen], probs[chosen]
-    return heard
+        yield (int(cell["fold"]), int(cell["seed"])), stored, truth, chosen
 
 
 def _windows_on(

@@ -1,6 +1,6 @@
 """A post-processing step of your own: what a file hums all the time counts less.
 
-    birdlab post windows.parquet --on validators --step minus_median:share=0.5
+    birdlab post windows.parquet --on validators --step minus_median:0.5
 
 takes a share of the median of each species in a file from all its windows, so that a species that
 the model hears in every window of a file loses, and a single call keeps its height.
@@ -8,7 +8,7 @@ the model hears in every window of a file loses, and a single call keeps its hei
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class MinusMedian(PostStep):
 
     kind: Literal["minus_median"] = "minus_median"
     share: Share = 0.5
+    main_field: ClassVar[str | None] = "share"
 
 
 @implements(MinusMedian)

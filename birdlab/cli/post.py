@@ -1,0 +1,142 @@
+"""`birdlab post`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from birdlab.lab import Lab
+    from birdlab.spec.postprocess import PostStep
+    from birdlab.study.post_sources import PostEvidence
+    from birdlab.study.postprocessing import PostScore, PostScores
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("post")(post)
+
+
+def post(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="WINDOWS|RUN",
+            help="The .windows.parquet of `birdlab predict`, or a run, named as in `show`.",
+        ),
+    ],
+    on: Annotated[
+        str,
+        typer.Option(
+            help="A data set of labelled soundscapes; of a run also soundscapes (all it was "
+            "scored on) or folds (the recordings it held out)."
+        ),
+    ] = "",
+    step: Annotated[
+        list[str] | None,
+        typer.Option(help="A step: smooth, boost:0.2, smooth:weights=[1,2,1] (repeatable)."),
+    ] = None,
+    steps: Annotated[
+        Path | None, typer.Option(help="A YAML file with `steps`, or a JSON list of steps.")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="padded_cmap, macro_auc, or cmap_min5.")] = (
+        "padded_cmap"
+    ),
+    draws: Annotated[
+        int, typer.Option(min=100, help="How often files are drawn for an interval.")
+    ] = 500,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write the whole chain as JSON, for predict --post."),
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Score steps of post-processing on labelled windows: each alone, and all in a row.
+
+    Nothing is trained and nothing is predicted again: the windows are stored.
+
+    Example: birdlab post sub.windows.parquet --on validators --step smooth --step file_scale:0.5
+    """
+    from birdlab.cli.common import check_choice
+    from birdlab.cli.progress import print_lines
+    from birdlab.evaluate.postprocess import RANKED_WITHIN_CLASS
+    from birdlab.evaluate.steps import save_steps
+    from birdlab.lab import open_lab
+    from birdlab.study.post_words import describe_post
+    from birdlab.study.postprocessing import score_steps
+
+    check_choice("--metric", metric, RANKED_WITHIN_CLASS)
+    lab = open_lab()
+    chain = _chain(step or [], steps)
+    evidence = _evidence(lab, source, on)
+    scores = score_steps(evidence.cells, chain, metric, n_draws=draws)
+    said = [*describe_post(scores, evidence.group), *evidence.notes]
+    if output is not None:
+        save_steps(chain, output)
+    if json_:
+        typer.echo(json.dumps(_plain(scores, said), indent=1))
+        return
+    print_lines("\n".join(_lines(scores, evidence.group, said)))
+    if output is not None:
+        print_lines(f"wrote {output}: birdlab predict ... --post {output}")
+
+
+def _chain(typed: list[str], file: Path | None) -> tuple[PostStep, ...]:
+    from birdlab.errors import SpecError
+    from birdlab.evaluate.steps import load_steps, parse_steps
+
+    if bool(typed) == (file is not None):
+        raise SpecError(
+            "it is not clear which steps are meant", expected="--step STEP ..., or --steps FILE"
+        )
+    return parse_steps(typed) if file is None else load_steps(file)
+
+
+def _evidence(lab: Lab, source: str, on: str) -> PostEvidence:
+    from birdlab.errors import SpecError
+    from birdlab.study.post_sources import heard_windows, held_out_windows, predicted_windows
+    from birdlab.tracking.resolve import resolve_run
+
+    if source.endswith(".parquet"):
+        if not on:
+            raise SpecError(
+                "it is not clear which soundscapes these windows are of",
+                where=source,
+                fix="name the data set that has their labels: --on NAME",
+            )
+        return predicted_windows(lab, Path(source), on)
+    record = resolve_run(lab, source)
+    if on in ("", "folds"):
+        return held_out_windows(lab, record)
+    return heard_windows(lab, record, "" if on == "soundscapes" else on)
+
+
+def _lines(scores: PostScores, group: str, said: list[str]) -> list[str]:
+    width = max(len("step"), *(len(step.title) for step in scores.steps))
+    models = "" if scores.n_models == 1 else f", mean of {scores.n_models} models"
+    return [
+        f"{scores.metric} on {scores.n_rows:,} rows of {scores.n_groups:,} {group}s{models}",
+        f"  {'step':<{width}}  {'score':>7}  {'delta':>7}  95 % interval",
+        f"  {'none':<{width}}  {scores.base:7.4f}",
+        *(
+            f"  {step.title:<{width}}  {step.score:7.4f}  {step.delta:+7.4f}  {_remark(step)}"
+            for step in scores.steps
+        ),
+        *([""] if said else []),
+        *said,
+    ]
+
+
+def _remark(step: PostScore) -> str:
+    if step.interval is None:
+        return step.unchanged
+    return f"{step.interval.low:+.4f} to {step.interval.high:+.4f}"
+
+
+def _plain(scores: PostScores, said: list[str]) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {**asdict(scores), "said": said}
