@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from birdlab.errors import PromotionError
 from birdlab.evaluate.metrics import HIGHEST_PROB
 from birdlab.evaluate.windows import PEAK_EPS, Windowing
 from birdlab.promote.detector import Member, check_windows, find_columns, load_member
+from birdlab.sed.exportforms import build_export_form
 from birdlab.sed.model import SEDModel
 from birdlab.spec.base import Spec
 
@@ -119,7 +121,7 @@ class _Network(nn.Module):
     def __init__(self, model: SEDModel, member: Member, columns: Sequence[int | None]) -> None:
         super().__init__()
         model.frontend = nn.Identity()
-        model.backbone = _export_form(model.backbone)
+        model.backbone = build_export_form(_export_form(model.backbone))
         self.model, self.centre = model, member.windowing.centre
         self.clip, self.time_max = member.clip, member.time_max
         self.picked = list(columns) != list(range(len(member.classes)))
@@ -159,10 +161,19 @@ def _export(module: nn.Module, example: Tensor, given: str, gives: str) -> Part:
     model = program.model_proto
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
+    for node in model.graph.node:
+        node.name = f"{_module_of(node)}/{node.name}"
     for holder in walk_graph(model.graph):
         del holder.metadata_props[:]
         holder.doc_string = ""
     return Part(model)
+
+
+def _module_of(node: onnx.NodeProto) -> str:
+    """The path of the module that a node was traced in, such as `model.backbone.stem.0`."""
+    said = {prop.key: prop.value for prop in node.metadata_props}
+    scopes = ast.literal_eval(said.get("pkg.torch.onnx.name_scopes", "[]"))
+    return next((str(scope) for scope in scopes[-2::-1] if scope), "")
 
 
 def walk_graph(
