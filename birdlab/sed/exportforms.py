@@ -62,7 +62,8 @@ class ResponseNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         norm = (x * x).sum(dim=self.axes, keepdim=True).sqrt()
         relative = norm / (norm.mean(dim=self.channel, keepdim=True) + self.eps)
-        return x * (1.0 + self.weight * relative) + self.bias
+        scaled: Tensor = x * (1.0 + self.weight * relative) + self.bias
+        return scaled
 
 
 def fold_standardisation(conv: ScaledStdConv2d) -> nn.Conv2d:
@@ -74,10 +75,10 @@ def fold_standardisation(conv: ScaledStdConv2d) -> nn.Conv2d:
     plain = nn.Conv2d(
         conv.in_channels,
         conv.out_channels,
-        conv.kernel_size,  # type: ignore[arg-type]
-        stride=conv.stride,  # type: ignore[arg-type]
-        padding=conv.padding,  # type: ignore[arg-type]
-        dilation=conv.dilation,  # type: ignore[arg-type]
+        conv.kernel_size,
+        stride=conv.stride,
+        padding=conv.padding,
+        dilation=conv.dilation,
         groups=conv.groups,
         bias=conv.bias is not None,
     )
