@@ -11,7 +11,7 @@ from birdlab.cellfiles import WEIGHTS
 from birdlab.celljob import JOB, is_left_behind
 from birdlab.lab import Lab
 from birdlab.plan import Plan
-from birdlab.recorded import iter_line, load_records
+from birdlab.recorded import cells_of, iter_line, load_records
 
 
 def drop_weights(lab: Lab, scored: Sequence[Plan], waiting: Sequence[Plan]) -> list[str]:
@@ -52,7 +52,7 @@ def _kept_by_records(lab: Lab, but: Collection[str]) -> set[str]:
         keep = (record.get("spec") or {"keep": "outputs"}).get("keep", "all")
         if record["spec_id"] in but or keep == "outputs":
             continue
-        ids = [cell["cell_id"] for cell in record["cells"]]
+        ids = [cell["cell_id"] for cell in cells_of(record)]
         kept |= set(ids) if keep == "final" else {c for i in ids for c in iter_line(lab, i)}
     return kept
 

@@ -185,7 +185,8 @@ def save_record(plan: Plan, result: RunResult, sources: str = "") -> None:
     """Write or update the record of a run: `runs/<spec_id>.json`, whole or not at all.
 
     The scores of a run that was asked for with more folds and seeds before stay, also when a race
-    stops it now, and so does its name when a sweep comes across it. `sources` names what the
+    stops it now or when it is trained on all data, whose cells are then listed as `full`; and so
+    does its name when a sweep comes across it. `sources` names what the
     scores come from; where the record has just these and knows the sweep, it is left as it is.
     """
     result.record.parent.mkdir(parents=True, exist_ok=True)
@@ -265,10 +266,17 @@ def _updated(
         "cells",
         "evaluation",
         "spec",
+        "data",
+        "environment",
     )
-    has_less = bool(before.get("scores")) and bool(result.stopped_at)
+    is_full = result.spec.cells.folds == "none"
+    beside = [*before.get("full", ()), *(c for c in before.get("cells", ()) if c["fold"] is None)]
+    has_less = bool(before.get("scores")) and (bool(result.stopped_at) or is_full)
     if has_less or _evidence(before) > _evidence(record):
+        beside += record["cells"] if is_full else []
         record |= {key: before[key] for key in kept if key in before}
+    if record["scores"] and beside:
+        record["full"] = list({cell["cell_id"]: cell for cell in beside}.values())
     return record
 
 

@@ -117,6 +117,11 @@ def name_remarks(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return said
 
 
+def cells_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of all cells of a run: those of its folds, then those trained on all data beside."""
+    return [*record["cells"], *record.get("full", ())]
+
+
 def iter_line(lab: Lab, cell_id: str) -> Iterator[str]:
     """A cell and the cells it goes back to, as far as their cards are in the lab."""
     node: str | None = cell_id

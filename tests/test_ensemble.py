@@ -203,13 +203,13 @@ def test_gates_say_what_is_shown_and_what_to_do(tmp_path: Path) -> None:
     some = StudyTables(tables.runs, tables.cells, tables.ledger.iloc[:4])
     for ledger, told in ((bare, "no leaderboard score"), (some, "4 runs")):
         gate = check_gates(lab, records, None, ledger, costs)[2]
-        assert (gate.state, gate.number) == ("no evidence", told)
+        assert (gate.state, gate.number) == ("notice", told)
     assert check_gates(lab, records, None, bare, costs)[1].number == "one member"
     cv = tables.runs.set_index("run")["cv/padded_cmap"]
     exact = tables.ledger.assign(public=tables.ledger["run"].map(cv))
     for ledger, state, told in (
         (exact, "met", "ρ +1.00 (+1.00 to +1.00)"),
-        (exact.assign(public=0.5), "no evidence", "a score never changes"),
+        (exact.assign(public=0.5), "notice", "a score never changes"),
     ):
         gate = check_gates(lab, records, None, replace(tables, ledger=ledger), costs)[2]
         assert (gate.state, gate.number) == (state, told)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +21,14 @@ from birdlab.lab import Lab, open_lab
 from birdlab.plan import plan_experiment
 from birdlab.promote.members import collect_members
 from birdlab.promote.promote import Promotion, predict_minutes, promote_runs
+from birdlab.promote.request import PromotionRequest
 from birdlab.run import run_experiment
 from birdlab.spec.competition import PROFILES
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.tracking.mlflow_sink import MlflowSink
 
 RATE = 8_000
+FOLDS = PromotionRequest(weights="folds", force=True, reason="the model of one fold is looked at")
 PEEP, NOLOAD = "ignore:The ``noload`` loader strategy", "ignore:.*Any type hint"
 pytestmark = [pytest.mark.filterwarnings(PEEP), pytest.mark.filterwarnings(NOLOAD)]
 
@@ -77,7 +79,7 @@ def promoted(tmp_path_factory: pytest.TempPathFactory) -> Promoted:
             result = run_experiment(spec, lab=lab, sinks=[sink])
         record = json.loads(result.record.read_text())
         record["spec"]["cells"]["folds"] = [0]  # so that the file is the model of one fold
-        return Promoted(lab, spec, record, promote_runs(lab, [record]))
+        return Promoted(lab, spec, record, promote_runs(lab, [record], FOLDS))
 
 
 def test_the_file_says_what_validation_stored(promoted: Promoted) -> None:
@@ -114,7 +116,9 @@ def test_promotion_is_proven_timed_and_registered(promoted: Promoted) -> None:
 
 
 def test_the_same_run_gets_the_same_name_and_another_alias(promoted: Promoted) -> None:
-    again = promote_runs(promoted.lab, [promoted.record], alias="shadow", register=False)
+    again = promote_runs(
+        promoted.lab, [promoted.record], replace(FOLDS, alias="shadow", register=False)
+    )
     assert (again.name, again.registered) == (promoted.promotion.name, None)
     assert load_aliases(promoted.lab.models)["shadow"] == again.name
     assert find_model(promoted.lab.models, "@shadow") == again.path
@@ -136,10 +140,8 @@ def test_requests_that_make_no_sense_are_refused(promoted: Promoted) -> None:
     ):
         with pytest.raises(PromotionError, match=message):
             promote_runs(lab, *arguments)
-    with pytest.raises(PromotionError, match="one weight per run"):
-        promote_runs(lab, [record], weights=[1.0, 2.0])
-    with pytest.raises(PromotionError, match="no alias"):
-        promote_runs(lab, [record], alias="../champion")
+    with pytest.raises(PromotionError, match="one share per run"):
+        promote_runs(lab, [record], replace(FOLDS, shares=(1.0, 2.0)))
     with pytest.raises(PromotionError, match="data changed"):
         promote_runs(lab, [{**record, "spec_id": "0" * 12}])
 

@@ -34,6 +34,7 @@ from birdlab.promote.export import Member, build_reference, export_ensemble
 from birdlab.promote.members import collect_members
 from birdlab.promote.parity import check_parity
 from birdlab.promote.promote import promote_runs
+from birdlab.promote.request import PromotionRequest
 from birdlab.promote.smoke import smoke_test
 from birdlab.record import RunNote, RunResult
 from birdlab.recorded import load_record
@@ -116,6 +117,9 @@ def spec_of(
     }))  # fmt: skip
 
 
+FOLDS = PromotionRequest(weights="folds", register=False, force=True, reason="one of two folds")
+
+
 @dataclass
 class Deployed:
     """A run that is scored on soundscapes too, and the file it was promoted to."""
@@ -131,7 +135,7 @@ def deployed(lab: Lab) -> Deployed:
     spec = spec_of(context_s=2.0, normalise="recording", soundscapes=("scapes",))
     result = run_experiment(spec, lab=lab)
     record = json.loads(result.record.read_text())
-    return Deployed(spec, result, promote_runs(lab, [record], register=False).path)
+    return Deployed(spec, result, promote_runs(lab, [record], FOLDS).path)
 
 
 def largest_gap(table: pd.DataFrame, clip: np.ndarray, time_max: np.ndarray) -> float:

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from birdlab.cli.common import (
+    DryRunOption,
+    InsecureOption,
+    JobsOption,
+    Place,
+    SchedulerOption,
+    SlurmOption,
+    TrackOption,
+    tracked,
+)
+
 if TYPE_CHECKING:
+    from birdlab.lab import Lab
     from birdlab.promote.promote import Promotion
+    from birdlab.promote.request import PromotionRequest
+    from birdlab.study.ensemble_gates import Gate
 
 
 def register(app: typer.Typer) -> None:
@@ -17,33 +33,139 @@ def register(app: typer.Typer) -> None:
 
 def promote(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="The runs to promote.")],
+    weights: Annotated[
+        str,
+        typer.Option(help="full: train each run on all data; folds: its fold models; averaged."),
+    ] = "full",
+    blend: Annotated[str, typer.Option(help="mean, power:2, geometric or rank.")] = "mean",
+    shares: Annotated[
+        str, typer.Option(help="Of the runs: equal, fitted, or a number each: 2,1,1.")
+    ] = "equal",
+    variant: Annotated[
+        list[str] | None, typer.Option(help="A further form of the file: int8, ... (repeatable).")
+    ] = None,
+    gate: Annotated[
+        float, typer.Option(help="The out-of-fold score that a variant may lose.")
+    ] = 0.001,
+    soundscapes: Annotated[
+        Path | None,
+        typer.Option(help="Unlabelled recordings to compare full-data models on."),
+    ] = None,
     alias: Annotated[str, typer.Option(help="The alias that moves to the model.")] = "champion",
+    force: Annotated[bool, typer.Option("--force", help="Promote although gates refuse.")] = False,
+    reason: Annotated[str, typer.Option(help="Why it is forced; written down.")] = "",
     register_: Annotated[
         bool, typer.Option("--register/--no-register", help="Into MLflow's Model Registry or not.")
     ] = True,
+    dry_run: DryRunOption = False,
+    jobs: JobsOption = None,
+    scheduler: SchedulerOption = None,
+    slurm: SlurmOption = False,
+    insecure: InsecureOption = False,
+    mlflow: TrackOption = True,
 ) -> None:
-    """Export the fold models of runs as one ONNX file, prove it equals torch, register it.
+    """Make runs one ONNX file: gates, models on all data, parity, registry, and the alias last.
 
-    Example: birdlab promote lr:best
+    Every gate is listed with what brings the evidence it lacks; one that is not met refuses.
+    Example: birdlab promote lr:best --dry-run
     """
-    from birdlab.cli.progress import print_lines
     from birdlab.lab import open_lab
-    from birdlab.promote.promote import promote_runs
+    from birdlab.promote.request import PromotionRequest, parse_blend, parse_shares
     from birdlab.tracking.resolve import resolve_run
 
+    if force and not reason.strip():
+        raise typer.BadParameter('--force needs --reason "..."', param_hint="--reason")
+    request = PromotionRequest(
+        weights=weights,  # type: ignore[arg-type]
+        blend=parse_blend(blend),
+        shares=parse_shares(shares),
+        variants=tuple(dict.fromkeys(variant or ())),
+        alias=alias,
+        force=force,
+        reason=reason,
+        register=register_,
+        gate=gate,
+        soundscapes=soundscapes,
+    )
     lab = open_lab()
     records = [resolve_run(lab, run) for run in runs]
-    promotion = promote_runs(
-        lab,
-        records,
-        alias=alias,
-        register=register_,
-        progress=lambda text: print_lines(f"{text} ..."),
-    )
-    print_lines(_promotion_summary(promotion))
+    if dry_run:
+        _preview(lab, records, request)
+    else:
+        _promote(lab, records, request, Place(jobs, scheduler, slurm, insecure), mlflow)
 
 
-def _promotion_summary(p: Promotion) -> str:
+def _preview(lab: Lab, records: Sequence[dict[str, Any]], request: PromotionRequest) -> None:
+    """Print the plan and the gates as far as the lab tells them."""
+    from birdlab.cli.progress import print_lines
+    from birdlab.promote.promote import check_runs
+
+    gates, lengths = check_runs(lab, records, request)
+    print_lines("\n".join(_plan_lines(records, request)))
+    for name, told in lengths.items():
+        print_lines(f"  {name} on all data: {'; '.join(told)}")
+    _show(gates)
+
+
+def _promote(
+    lab: Lab,
+    records: Sequence[dict[str, Any]],
+    request: PromotionRequest,
+    place: Place,
+    mlflow: bool,
+) -> None:
+    """Promote, print what happens, and what came of it."""
+    from birdlab.cli.driving import driving
+    from birdlab.cli.progress import print_lines
+    from birdlab.promote.fullweights import Training
+    from birdlab.promote.promote import promote_runs
+
+    print_lines("\n".join(_plan_lines(records, request)))
+    name = f"promote-{request.alias}"
+    with (
+        tracked(lab, mlflow) as sinks,
+        driving(lab, name, "promote") as command,
+        place.open(lab, apart=False) as executor,
+    ):
+        promotion = promote_runs(
+            lab,
+            records,
+            request,
+            progress=lambda text: print_lines(f"{text} ..."),
+            judged=_show,
+            training=Training(executor, sinks, command.emit, command.step, command.driver.wanted),
+        )
+        command.end(f"{promotion.name} is @{promotion.alias}")
+    print_lines(_summary(promotion, request))
+
+
+def _plan_lines(records: Sequence[dict[str, Any]], request: PromotionRequest) -> list[str]:
+    """What is about to be promoted, how."""
+    shares = request.shares if isinstance(request.shares, str) else "given"
+    how = {
+        "full": "each trained once more on all its data",
+        "folds": "all their fold and seed models",
+        "averaged": "the mean of the weights of each one's models",
+    }
+    lines = [
+        f"promote as @{request.alias}: {how[request.weights]}, {request.blend}, {shares} shares"
+    ]
+    for record in records:
+        score = record["scores"].get("cv/padded_cmap")
+        told = "" if score is None else f"  padded cmAP {score:.4f}"
+        lines.append(f"  {record['name'] or '(no name)'} ({record['spec_id']}){told}")
+    return lines
+
+
+def _show(gates: Sequence[Gate]) -> None:
+    """Print the table of gates."""
+    from birdlab.cli.gates import count_states, gate_lines
+    from birdlab.cli.progress import console, print_lines
+
+    print_lines("\n".join(["", *gate_lines(gates, console.width), "", count_states(gates)]))
+
+
+def _summary(p: Promotion, request: PromotionRequest) -> str:
     cases = p.parity.by_case
     worst = max(cases, key=lambda case: cases[case])
     place = (
@@ -52,6 +174,8 @@ def _promotion_summary(p: Promotion) -> str:
         else f"{p.registered[0]}, version {p.registered[1]}"
     )
     fits = "fits" if p.predicted_minutes <= p.limit_minutes else "does NOT fit"
+    against = [g.name for g in p.gates if g.state in ("not met", "no evidence")]
+    forced = [f"  forced    against: {', '.join(against)} ({request.reason})"] if against else []
     return "\n".join(
         [
             f"promoted {p.name} as @{p.alias}",
@@ -63,7 +187,9 @@ def _promotion_summary(p: Promotion) -> str:
             f"  cost      {1000 * p.seconds_per_window:.1f} ms a window on one thread: "
             f"{p.predicted_minutes:.1f} min for the competition's soundscapes, "
             f"limit {p.limit_minutes:g} ({fits}; decoding comes on top)",
+            *forced,
             "",
-            f"next: birdlab predict SOUNDSCAPES -o submission.csv --model @{p.alias}",
+            f"next: birdlab predict SOUNDSCAPES -o submission.csv --model @{p.alias} | "
+            f"birdlab bundle @{p.alias} -o DIR",
         ]
     )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import time
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +12,52 @@ import numpy as np
 import numpy.typing as npt
 
 from birdlab.errors import PromotionError
-from birdlab.evaluate.blends import MEAN, Blend
-from birdlab.infer.models import CARD_FILE, MODEL_FILE
-from birdlab.infer.session import OnnxPredictor
-from birdlab.lab import Lab, write_whole
-from birdlab.plan import Plan
-from birdlab.promote.aliases import move_alias
-from birdlab.promote.export import ExportInfo, Member, build_reference, export_ensemble
-from birdlab.promote.history import check_alias
-from birdlab.promote.members import collect_members, plan_of, real_windows
-from birdlab.promote.parity import ParityReport, check_parity, save_parity
-from birdlab.record import environment
-from birdlab.spec.competition import CompetitionSpec
-from birdlab.spec.identity import digest
-from birdlab.tracking.index import load_link
+from birdlab.infer.models import MODEL_FILE
+from birdlab.infer.session import open_predictor
+from birdlab.lab import Lab
+from birdlab.plan import Progress
+from birdlab.promote.agreement import Agreement, agree, cut_sounds, find_sounds
+from birdlab.promote.cards import build_card, check_tracked, publish, register
+from birdlab.promote.case import Case, open_case
+from birdlab.promote.export import ExportInfo
+from birdlab.promote.fullweights import FullRun, Training, plan_full, train_full
+from birdlab.promote.gates import (
+    Costs,
+    Tried,
+    check_stored,
+    check_tried,
+    list_waiting,
+    promote_command,
+    refuse,
+)
+from birdlab.promote.graphs import (
+    Graph,
+    averaged_members,
+    export_graph,
+    fold_members,
+    lineage,
+    members_of,
+    name_graph,
+    place_graph,
+    predict_minutes,
+    prove,
+    reproduce,
+    time_windows,
+    windows_of,
+)
+from birdlab.promote.parity import ParityReport
+from birdlab.promote.request import PromotionRequest
+from birdlab.study.ensemble_gates import Gate
+from birdlab.study.words import count_words
+
+__all__ = ["Promotion", "check_runs", "predict_minutes", "promote_runs"]
 
 Floats = npt.NDArray[np.float32]
+Say = Callable[[str], None]
+Judged = Callable[[Sequence[Gate]], None]
+AS_IT_COMES = PromotionRequest()
+"""Full-data models, the mean of equals, registered as the champion."""
+BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -37,8 +65,9 @@ class Promotion:
     """A model that may be deployed: its file, the proof, its cost, its place in the registry.
 
     seconds_per_window: on one thread; predicted_minutes: for all soundscapes of the
-    competition on one thread, against its limit; registered: `models:/name@alias` and
-    version, or None when it was not registered.
+    competition, against its limit; registered: `models:/name@alias` and version, or None when it
+    was not registered; gates: all that were looked at; lengths: of training on all data, in words
+    by run.
     """
 
     name: str
@@ -50,173 +79,181 @@ class Promotion:
     predicted_minutes: float
     limit_minutes: float
     registered: tuple[str, str] | None
+    gates: tuple[Gate, ...] = ()
+    lengths: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def check_runs(
+    lab: Lab, records: Sequence[Mapping[str, Any]], request: PromotionRequest
+) -> tuple[list[Gate], dict[str, tuple[str, ...]]]:
+    """Every gate of a promotion as far as the lab tells it, and how long runs train on all data.
+
+    Nothing is trained or exported: gates that wait for it have no evidence. Raises PromotionError.
+    """
+    case = open_case(lab, records, request)
+    fulls = _plan_full(case)
+    return _list_gates(case, _check_lab(case), Tried()), {n: f.lengths for n, f in fulls.items()}
 
 
 def promote_runs(
     lab: Lab,
     records: Sequence[Mapping[str, Any]],
+    request: PromotionRequest = AS_IT_COMES,
     *,
-    alias: str = "champion",
-    blend: Blend = MEAN,
-    weights: Sequence[float] | None = None,
-    register: bool = True,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Say = lambda _: None,
+    judged: Judged = lambda _: None,
+    training: Training | None = None,
 ) -> Promotion:
-    """The promoted model of some runs, given by their records: all their fold and seed models.
+    """The promoted model of some runs, given by their records.
 
-    Columns are the scored classes of the first run. The file lies in the lab's models folder,
-    so prediction needs neither MLflow nor the cells; `weights` holds one weight per run,
-    shared by its models. Models are exported, proven against torch on real and odd windows,
-    timed, registered, and only then does the alias move. Raises PromotionError.
+    Columns are the scored classes of the first run. The fold models go through the same export as
+    what is deployed and are its evidence. `judged` gets all gates once; where one refuses nothing
+    is registered, no alias moves, and PromotionError is raised; what is refused before models are
+    trained on all data trains none. The file lies in the lab's models folder, so prediction needs
+    neither MLflow nor the cells. Raises PromotionError, and what training raises.
     """
-    _check_request(records, alias, weights)
-    plans = [plan_of(lab, record) for record in records]
-    members, shares = collect_members(lab, plans, weights)
-    classes = plans[0].data.classes.codes
-    name = digest([_says(m) for m in members] + [str(blend), shares])
-    candidate = lab.models / f".{name}.onnx"
-    progress(f"exporting {len(members)} models")
-    export = export_ensemble(
-        members,
-        candidate,
-        classes=classes,
-        metadata=_lineage(records, plans),
-        blend=blend,
-        weights=shares,
-    )
-    progress("checking it against torch")
+    case = open_case(lab, records, request)
+    if request.register:
+        check_tracked(case)
+    stored, fulls = _check_lab(case), _plan_full(case)
+    training = training or Training()
+    lab.models.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".promotion-", dir=lab.models) as place:
+        folder, windows = Path(place), windows_of(case)
+        graph, tried = _try_folds(case, folder, windows, training.step, progress)
+        if request.weights != "folds":
+            _refuse_early(case, stored, tried, judged)
+            folds, graph = graph, _export_deployed(case, fulls, folder, training, progress)
+            progress("checking the file against torch and the fold models")
+            reports = (*tried.parity, prove(case, graph, windows))
+            tried = replace(tried, parity=reports, agreements=_agree(case, folds, graph))
+        tried = replace(tried, costs=_measure(case, graph, windows))
+        gates = _list_gates(case, stored, tried)
+        judged(gates)
+        refuse(gates, request)
+        return _deploy(case, graph, gates, tried, fulls, progress)
+
+
+def _try_folds(
+    case: Case, folder: Path, windows: Floats, step: Progress, progress: Say
+) -> tuple[Graph, Tried]:
+    """The fold models as one file, proven against torch and against what validation stored."""
+    models = fold_members(case)
+    progress(f"exporting {count_words(sum(map(len, models.values())), 'fold model')}")
+    graph = export_graph(case, models, folder / "folds.onnx", lineage(case, {}))
+    progress("checking the file against torch")
+    report = prove(case, graph, windows)
+    progress("scoring held-out recordings with the file")
+    return graph, Tried((report,), reproduce(case, graph, step))
+
+
+def _check_lab(case: Case) -> list[Gate]:
+    return check_stored(case.lab, case.records, case.plans, case.request, case.shares)
+
+
+def _list_gates(case: Case, stored: Sequence[Gate], tried: Tried) -> list[Gate]:
+    """Those of the lab, those of what was tried, those that still wait."""
+    command = promote_command(case.records, case.request)
+    return [*stored, *check_tried(tried), *list_waiting(tried, case.request, command)]
+
+
+def _refuse_early(case: Case, stored: Sequence[Gate], tried: Tried, judged: Judged) -> None:
+    """Refuse before hours of training what is refused by what is known already."""
     try:
-        reference = build_reference(members, classes, blend=blend, weights=shares)
-        windows = real_windows(lab, plans[0])
-        parity = check_parity(candidate, reference, windows)
-        seconds = time_windows(candidate, windows)
-        path = lab.models / name / MODEL_FILE
-        path.parent.mkdir(exist_ok=True)
-        candidate.replace(path)
-    finally:
-        candidate.unlink(missing_ok=True)
-    export = replace(export, path=path)
+        refuse([*stored, *check_tried(tried)], case.request)
+    except PromotionError:
+        judged(_list_gates(case, stored, tried))
+        raise
+
+
+def _plan_full(case: Case) -> dict[str, FullRun]:
+    """Each run on all data, by name; empty where the models of folds are deployed."""
+    if case.request.weights != "full":
+        return {}
+    return {name: plan_full(case.lab, plan, name) for name, plan in case.plans.items()}
+
+
+def _export_deployed(
+    case: Case,
+    fulls: Mapping[str, FullRun],
+    folder: Path,
+    training: Training,
+    progress: Say,
+) -> Graph:
+    """The file of the models that no fold holds anything out of: on all data, or averaged.
+
+    Models on all data are trained, unless they are there.
+    """
+    if case.request.weights == "averaged":
+        models = averaged_members(case, folder)
+    else:
+        models = {}
+        for name, full in fulls.items():
+            progress(f"{name} on all data: {'; '.join(full.lengths)}")
+            models[name] = members_of(case, train_full(case.lab, full, training))
+    progress(f"exporting {count_words(len(models), 'model')} to deploy")
+    lengths = {name: full.lengths for name, full in fulls.items()}
+    return export_graph(case, models, folder / MODEL_FILE, lineage(case, lengths))
+
+
+def _agree(case: Case, folds: Graph, full: Graph) -> tuple[Agreement, ...]:
+    """How the models on all data order unlabelled sound, against the fold models of their run."""
+    sounds = find_sounds(case.lab, case.first, case.request.soundscapes)
+    windows = cut_sounds(sounds, full.export.card.windowing)
+    heard = [_hear(graph, windows) for graph in (folds, full)]
+    return tuple(
+        agree(name, heard[1][full.places[name][0]], [heard[0][i] for i in places], sounds.source)
+        for name, places in folds.places.items()
+    )
+
+
+def _hear(graph: Graph, windows: Floats) -> list[Floats]:
+    """What each member of a file says of windows: [W, C] each."""
+    predictor = open_predictor(graph.export.path, threads=1)
+    wanted = range(predictor.n_members)
+    parts = [
+        predictor.member_probs(windows[i : i + BATCH], wanted)
+        for i in range(0, len(windows), BATCH)
+    ]
+    return [np.concatenate([part[m] for part in parts]) for m in wanted]
+
+
+def _measure(case: Case, graph: Graph, windows: Floats) -> Costs:
+    """What the file costs on this machine."""
+    seconds = time_windows(graph.export.path, windows)
+    competition = case.first.spec.competition
+    return Costs(seconds, predict_minutes(seconds, competition), competition.cpu_minutes)
+
+
+def _deploy(
+    case: Case,
+    graph: Graph,
+    gates: Sequence[Gate],
+    tried: Tried,
+    fulls: Mapping[str, FullRun],
+    progress: Say,
+) -> Promotion:
+    """Put the file in its place, register it, and move the alias last."""
+    lab, request = case.lab, case.request
+    lengths = {name: full.lengths for name, full in fulls.items()}
+    graph = place_graph(graph, lab.models / name_graph(case, graph))
     registered = None
-    if register:
+    if request.register:
         progress("registering it in MLflow")
-        registered = _register(lab, records, export, plans[0].spec.competition, alias, name)
-    promotion = Promotion(
-        name=name,
-        path=path,
-        alias=alias,
-        export=export,
-        parity=parity,
-        seconds_per_window=seconds,
-        predicted_minutes=predict_minutes(seconds, plans[0].spec.competition),
-        limit_minutes=plans[0].spec.competition.cpu_minutes,
+        registered = register(case, graph)
+    assert tried.costs is not None
+    card = build_card(case, graph, gates, tried, registered, lengths)
+    publish(case, graph, card, tried.parity[-1], progress)
+    return Promotion(
+        name=graph.name,
+        path=graph.export.path,
+        alias=request.alias,
+        export=graph.export,
+        parity=tried.parity[-1],
+        seconds_per_window=tried.costs.seconds_per_window,
+        predicted_minutes=tried.costs.predicted_minutes,
+        limit_minutes=tried.costs.limit_minutes,
         registered=registered,
+        gates=tuple(gates),
+        lengths=lengths,
     )
-    _save_card(lab, promotion, records)
-    return promotion
-
-
-def predict_minutes(seconds_per_window: float, competition: CompetitionSpec) -> float:
-    """The minutes that all soundscapes of a competition take, windows alone."""
-    per_file = -(-competition.soundscape_s // competition.window_s)
-    return competition.n_soundscapes * per_file * seconds_per_window / 60
-
-
-def time_windows(path: Path, windows: Floats) -> float:
-    """Seconds per window on one thread: the fastest of three batches, after one to warm up."""
-    predictor = OnnxPredictor(path, threads=1)
-    batch = windows[:8]
-    predictor(batch)
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        predictor(batch)
-        seconds.append(time.perf_counter() - began)
-    return min(seconds) / len(batch)
-
-
-def _says(member: Member) -> list[object]:
-    """What the outputs of a member depend on besides its share."""
-    around = [] if member.context_s is None else [member.context_s]
-    return [member.name, member.clip, member.time_max, *around]
-
-
-def _check_request(
-    records: Sequence[Mapping[str, Any]], alias: str, weights: Sequence[float] | None
-) -> None:
-    if not records:
-        raise PromotionError("there is no run to promote", fix="birdlab promote RUN")
-    ids = [record["spec_id"] for record in records]
-    if len(set(ids)) < len(ids):
-        raise PromotionError("a run is named twice", got=", ".join(ids))
-    if weights is not None and len(weights) != len(records):
-        raise PromotionError("give one weight per run", got=f"{len(weights)} for {len(records)}")
-    check_alias(alias)
-
-
-def _lineage(records: Sequence[Mapping[str, Any]], plans: Sequence[Plan]) -> dict[str, str]:
-    """What the ONNX file says of where it comes from."""
-    return {
-        "competition": plans[0].spec.competition.name,
-        "spec_ids": json.dumps([record["spec_id"] for record in records]),
-        "runs": json.dumps([record["name"] for record in records]),
-        "data": json.dumps(
-            sorted({n for p in plans for n in (p.spec.data.base, *p.spec.data.extra)})
-        ),
-        "licence": "Weights learned from recordings under licences of their own: see the data "
-        "sets named here before you share or sell this model.",
-        **{f"promoted_{key}": value for key, value in environment().items()},
-    }
-
-
-def _register(
-    lab: Lab,
-    records: Sequence[Mapping[str, Any]],
-    export: ExportInfo,
-    competition: CompetitionSpec,
-    alias: str,
-    name: str,
-) -> tuple[str, str]:
-    from birdlab.promote.registry import register_model
-
-    link = load_link(lab, records[0]["spec_id"])
-    if "parent" not in link:
-        raise PromotionError(
-            "the run is not in MLflow, so its model has no place there",
-            where=records[0]["name"] or records[0]["spec_id"],
-            fix="run the experiment again with MLflow (nothing is trained), or: --no-register",
-        )
-    registered = register_model(
-        export.path,
-        export.card,
-        tracking_uri=lab.tracking_uri,
-        name=competition.name,
-        run_id=link["parent"],
-        tags={
-            "birdlab.model": name,
-            "birdlab.spec_ids": ",".join(record["spec_id"] for record in records),
-            "birdlab.sha256": export.sha256,
-            "birdlab.members": str(export.n_members),
-        },
-    )
-    return f"models:/{registered.name}@{alias}", registered.version
-
-
-def _save_card(lab: Lab, promotion: Promotion, records: Sequence[Mapping[str, Any]]) -> None:
-    """Write the card of the model, then move the alias to it."""
-    card = {
-        "model": promotion.name,
-        "spec_ids": [record["spec_id"] for record in records],
-        "classes": list(promotion.export.card.classes),
-        "n_members": promotion.export.n_members,
-        "sha256": promotion.export.sha256,
-        "parity": {**promotion.parity.by_case, "in a batch": promotion.parity.batch_invariance},
-        "seconds_per_window": promotion.seconds_per_window,
-        "predicted_minutes": promotion.predicted_minutes,
-        "limit_minutes": promotion.limit_minutes,
-        "registered": promotion.registered,
-        "promoted_at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    write_whole(lab.models / promotion.name / CARD_FILE, json.dumps(card, indent=1))
-    save_parity(promotion.parity, lab.models / promotion.name)
-    for alias in dict.fromkeys(("candidate", promotion.alias)):
-        move_alias(lab, alias, promotion.name, why="promoted")

@@ -23,7 +23,7 @@ from birdlab.study.ledger import score_columns
 from birdlab.study.ranking import Ranking
 from birdlab.study.tables import StudyTables, pair_cv_lb
 
-State = Literal["met", "not met", "no evidence", "no limit"]
+State = Literal["met", "not met", "no evidence", "notice"]
 Record = Mapping[str, Any]
 NOT_MEASURED = "not measured"
 PARITY = 1e-4
@@ -32,7 +32,10 @@ PARITY = 1e-4
 
 @dataclass(frozen=True)
 class Gate:
-    """One thing that an ensemble should show: what was found, against what, what to do if not."""
+    """One thing that an ensemble should show: what was found, against what, what to do if not.
+
+    A `notice` is worth knowing and refuses nothing.
+    """
 
     name: str
     state: State
@@ -89,9 +92,9 @@ def check_gates(
     promote = f"birdlab promote {shlex.join(str(r['spec_id']) for r in records.values())}"
     card = find_card(lab, [str(record["spec_id"]) for record in records.values()])
     return [
-        _folds_gate(records),
+        folds_gate(records),
         _gain_gate(verdict),
-        _leaderboard_gate(tables, next(iter(records.values()))),
+        leaderboard_gate(tables, next(iter(records.values()))),
         _parity_gate(card, promote),
         _time_gate(card, records, costs, promote),
         _size_gate(lab, card, promote),
@@ -107,7 +110,7 @@ def table_gates(gates: Sequence[Gate]) -> pd.DataFrame:
                 "state": gate.state,
                 "found": gate.number,
                 "wanted": gate.threshold,
-                "what to do": "" if gate.state in ("met", "no limit") else gate.command,
+                "what to do": "" if gate.state == "met" else gate.command,
             }
             for gate in gates
         ]
@@ -127,7 +130,8 @@ def find_card(lab: Lab, runs: Sequence[str]) -> dict[str, Any] | None:
     return max(cards, key=lambda card: str(card.get("promoted_at", "")), default=None)
 
 
-def _folds_gate(records: Mapping[str, Record]) -> Gate:
+def folds_gate(records: Mapping[str, Record]) -> Gate:
+    """Whether each run, by name, has outputs of every fold of its split."""
     lacking, told = [], []
     for name, record in records.items():
         has = len(record["evaluation"]["folds"])
@@ -159,7 +163,12 @@ def _gain_gate(verdict: Ranking | None) -> Gate:
     return Gate(name, state, found, wanted, "more folds or seeds: birdlab extend RUN --seeds N")
 
 
-def _leaderboard_gate(tables: StudyTables, record: Record) -> Gate:
+def leaderboard_gate(tables: StudyTables, record: Record) -> Gate:
+    """What the runs with both scores say of CV: met where it ranks the leaderboard, else a notice.
+
+    Few runs, no correlation and even the wrong order are known of CV and not of an ensemble, so
+    they refuse none.
+    """
     name = "CV ranks the leaderboard"
     wanted = f"ρ above 0, {MIN_RUNS} runs or more"
     ask = "birdlab lb add RUN --public SCORE"
@@ -168,20 +177,20 @@ def _leaderboard_gate(tables: StudyTables, record: Record) -> Gate:
         metric = record["spec"]["competition"]["metric"]
     columns = score_columns(tables.ledger[tables.ledger["metric"] == metric])
     if not columns:
-        return Gate(name, "no evidence", "no leaderboard score", wanted, ask)
+        return Gate(name, "notice", "no leaderboard score", wanted, ask)
     try:
         pairs = pair_cv_lb(tables, lb=columns[0], metric=metric, cv=f"cv/{metric}")
     except DataError:
-        return Gate(name, "no evidence", "no CV score", wanted, ask)
+        return Gate(name, "notice", "no CV score", wanted, ask)
     if len(pairs) < MIN_RUNS:
         found = count(len(pairs), "run")
-        return Gate(name, "no evidence", found, wanted, ask)
+        return Gate(name, "notice", found, wanted, ask)
     rho = correlate_scores("spearman", *scores_of(pairs), lineage_numbers(pairs))
     if math.isnan(rho.value):
-        return Gate(name, "no evidence", "a score never changes", wanted, ask)
+        return Gate(name, "notice", "a score never changes", wanted, ask)
     # A perfect order has no interval.
     low, high = (rho.value, rho.value) if math.isnan(rho.low) else rho.ends
-    state: State = "met" if low > 0 else "not met" if high < 0 else "no evidence"
+    state: State = "met" if low > 0 else "notice"
     found = f"ρ {rho.value:+.2f} ({low:+.2f} to {high:+.2f})"
     return Gate(name, state, found, wanted, "see the page CV and leaderboard")
 
@@ -225,4 +234,4 @@ def _size_gate(lab: Lab, card: Mapping[str, Any] | None, promote: str) -> Gate:
     path = lab.models / str(card["model"]) / "model.onnx"
     if not path.is_file():
         return Gate(name, "no evidence", "the file is gone", wanted, promote)
-    return Gate(name, "no limit", f"{path.stat().st_size / 1e6:.1f} MB", wanted)
+    return Gate(name, "notice", f"{path.stat().st_size / 1e6:.1f} MB", wanted)

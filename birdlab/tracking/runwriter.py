@@ -175,7 +175,7 @@ class RunWriter:
             f"{content.fold_text(row['fold'])}-{row['seed']}": self._log_child(
                 run_id, result, row, found
             )
-            for row in result.cells.to_dict("records")
+            for row in (*result.cells.to_dict("records"), *record.get("full", ()))
         }
         self.client.set_terminated(run_id, "FINISHED", content.to_ms(record["updated_at"]))
         self.client.set_tag(run_id, LOGGED, wanted)

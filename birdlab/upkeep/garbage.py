@@ -14,7 +14,7 @@ from birdlab.cellfiles import CARD, WEIGHTS
 from birdlab.celljob import is_left_behind
 from birdlab.keeping import cells_in_work
 from birdlab.lab import Lab
-from birdlab.recorded import iter_line, load_records
+from birdlab.recorded import cells_of, iter_line, load_records
 from birdlab.tracking.drivers import load_drivers
 from birdlab.upkeep.waveshards import find_unused_shards, remove_shard
 
@@ -89,7 +89,7 @@ def free_garbage(lab: Lab, found: Sequence[Garbage]) -> list[Garbage]:
 
 def needed_cells(lab: Lab) -> set[str]:
     """The cells that records refer to, those that drivers work for now, and all they start from."""
-    ids = {str(cell["cell_id"]) for record in load_records(lab) for cell in record["cells"]}
+    ids = {str(cell["cell_id"]) for record in load_records(lab) for cell in cells_of(record)}
     ids |= cells_in_work(lab)
     return {needed for cell_id in ids for needed in iter_line(lab, cell_id)}
 

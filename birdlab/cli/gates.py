@@ -1,0 +1,59 @@
+"""Gates of a promotion as a command prints them: a table, then what brings what is lacking."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from birdlab.study.ensemble_gates import Gate
+
+STATE_WIDTH, NAME_WIDTH = 11, 37
+LEAST_WIDTH, MOST_WIDTH = 72, 140
+
+
+def gate_lines(gates: Sequence[Gate], width: int) -> list[str]:
+    """The table as lines of at most `width` characters: state, gate, found, wanted.
+
+    Below it, for each gate that is not met, the command or the change that helps.
+    """
+    width = min(max(width, LEAST_WIDTH), MOST_WIDTH)
+    name_width = min(NAME_WIDTH, max(len(gate.name) for gate in gates))
+    rest = width - STATE_WIDTH - name_width - 4
+    found_width = rest * 3 // 5
+    widths = (STATE_WIDTH, name_width, found_width, rest - found_width - 2)
+    lines = _row(("state", "gate", "found", "wanted"), widths)
+    for gate in gates:
+        lines += _row((gate.state, gate.name, gate.number, gate.threshold), widths)
+    lacking = [gate for gate in gates if gate.state in ("not met", "no evidence")]
+    told: dict[str, list[str]] = {}
+    for gate in lacking:
+        told.setdefault(gate.command, []).append(gate.name)
+    if told:
+        lines += ["", "what helps:"]
+    for command, names in told.items():
+        lines += [f"  {', '.join(names)}", f"    {command}"]
+    return lines
+
+
+def count_states(gates: Sequence[Gate]) -> str:
+    """How many gates are in which state, in words."""
+    states = [gate.state for gate in gates]
+    said = [
+        f"{states.count(state)} {state}"
+        for state in ("met", "notice", "not met", "no evidence")
+        if state in states
+    ]
+    return f"{len(gates)} gates: {', '.join(said)}"
+
+
+def _row(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """One row of the table as lines, each cell wrapped in its column."""
+    wrapped = [textwrap.wrap(cell, w) or [""] for cell, w in zip(cells, widths, strict=True)]
+    height = max(map(len, wrapped))
+    padded = [column + [""] * (height - len(column)) for column in wrapped]
+    return [
+        "  ".join(part.ljust(w) for part, w in zip(parts, widths, strict=True)).rstrip()
+        for parts in zip(*padded, strict=True)
+    ]

@@ -1,0 +1,120 @@
+"""Is what would be promoted better out of fold than the model that is in service?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from birdlab.errors import BirdlabError, PromotionError
+from birdlab.evaluate.blends import Blend, blend_members
+from birdlab.infer.models import CARD_FILE, load_aliases
+from birdlab.lab import Lab
+from birdlab.recorded import load_record
+from birdlab.runtables import load_fold_tables
+from birdlab.study.compare import Comparison, compare_runs
+from birdlab.study.ensemble_gates import Gate, State
+from birdlab.study.run_tables import RunTables
+from birdlab.study.sharing import share_tables
+from birdlab.study.species import FoldTables, mean_seeds
+from birdlab.study.splits import count_split_folds
+
+Record = Mapping[str, Any]
+NAME = "no worse than the champion"
+CANDIDATE = "the candidate"
+
+
+def champion_gate(
+    lab: Lab, records: Sequence[Record], blend: Blend, shares: Sequence[float] | None, alias: str
+) -> Gate:
+    """The verdict on the runs against the model that `alias` names, paired fold by fold.
+
+    Only `worse` refuses. No such model, and one whose runs are gone or share no rows, folds or
+    classes with these, is a notice; so are the very same runs.
+    """
+    wanted, ask = "not worse, paired by fold", "birdlab compare RUN RUN"
+    card = _card_of(lab, alias)
+    if card is None:
+        return Gate(NAME, "notice", f"there is no @{alias} yet", wanted)
+    before = [str(run) for run in card["spec_ids"]]
+    if set(before) == {str(record["spec_id"]) for record in records}:
+        return Gate(NAME, "notice", f"@{alias} is made of the same runs", wanted)
+    try:
+        theirs = [load_record(lab, run) for run in before]
+        in_service = blend_tables(lab, theirs, *_blend_of(card))
+        candidate = blend_tables(lab, records, blend, shares)
+        found = compare_runs(
+            [RunTables(f"@{alias}", in_service), RunTables(CANDIDATE, candidate)],
+            {},
+            split_folds=count_split_folds(theirs[0]),
+            n_draws=0,
+        )
+    except BirdlabError as error:
+        return Gate(NAME, "notice", f"cannot be compared: {error.what}", wanted, ask)
+    return _judge(found, f"@{alias}", wanted)
+
+
+def blend_tables(
+    lab: Lab, records: Sequence[Record], blend: Blend, shares: Sequence[float] | None
+) -> FoldTables:
+    """The out-of-fold predictions of several runs as those of one, by (fold, seed).
+
+    Those of one run come as they are; of several each is the mean over its seeds, on the rows and
+    classes that all of them have. Raises PromotionError for runs that were split otherwise.
+    """
+    tables = [load_fold_tables(lab, record) for record in records]
+    if len(tables) == 1:
+        return tables[0]
+    runs = [RunTables(str(i), mean_seeds(own)) for i, own in enumerate(tables)]
+    shared = share_tables(runs)
+    if len(shared.tables) < len(runs):
+        raise PromotionError(
+            "the runs were split otherwise, so they have no common out-of-fold predictions",
+            got="; ".join((*shared.left_out, *shared.crossed)),
+        )
+    weights = None if shares is None else [share / sum(shares) for share in shares]
+    first = shared.tables[shared.base]
+    return {
+        cell: replace(
+            table,
+            probs=blend_members(
+                [own[cell].probs for own in shared.tables.values()], blend, weights
+            ),
+        )
+        for cell, table in first.items()
+    }
+
+
+def _card_of(lab: Lab, alias: str) -> dict[str, Any] | None:
+    """The card of the model that an alias names; None for none."""
+    name = load_aliases(lab.models).get(alias)
+    path = lab.models / str(name) / CARD_FILE
+    if name is None or not path.is_file():
+        return None
+    card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return card
+
+
+def _blend_of(card: Mapping[str, Any]) -> tuple[Blend, Sequence[float] | None]:
+    """The blend and the shares of runs that a card names; the mean of equals for older cards."""
+    said = card.get("blending") or {}
+    blend = Blend(said.get("kind", "mean"), said.get("power", 2.0))
+    return blend, said.get("shares")
+
+
+def _judge(found: Comparison, base: str, wanted: str) -> Gate:
+    """The verdict of a comparison of two as a gate."""
+    if found.ranking is not None:
+        row = found.ranking.table[found.ranking.table["arm"] != base].iloc[0]
+        delta, low, high = (float(row[key]) for key in ("delta", "low", "high"))
+        verdict = str(row["verdict"])
+    else:
+        crossed = found.crossed[0]
+        delta, low, high, verdict = crossed.delta, crossed.low, crossed.high, crossed.verdict
+    interval = "" if low != low else f" ({low:+.4f} to {high:+.4f})"
+    states: dict[str, State] = {"better": "met", "within noise": "met", "worse": "not met"}
+    state = states.get(verdict, "notice")
+    return Gate(
+        NAME, state, f"{delta:+.4f}{interval}: {verdict}", wanted, "birdlab compare RUN RUN"
+    )

@@ -1,0 +1,202 @@
+"""The gates of a promotion: what must be shown of runs, file and models before an alias moves."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from birdlab.errors import PromotionError
+from birdlab.lab import Lab
+from birdlab.plan import Plan
+from birdlab.promote.agreement import MARGIN, MIN_WINDOWS, Agreement
+from birdlab.promote.champion import champion_gate
+from birdlab.promote.parity import TOLERANCE, ParityReport
+from birdlab.promote.reproduce import Reproduction
+from birdlab.promote.request import PromotionRequest
+from birdlab.promote.storedgates import licence_gate, range_gate
+from birdlab.study.ensemble_gates import Gate, State, folds_gate, leaderboard_gate
+from birdlab.study.ledger import load_ledger
+from birdlab.study.tables import StudyTables
+from birdlab.tracking.index import load_cells, load_runs
+
+Record = Mapping[str, Any]
+
+PARITY = "the file equals its models"
+BATCH = "a clip alone equals it in a batch"
+REPRODUCED = "out-of-fold scores come back"
+BUDGET = "the CPU budget holds"
+AGREEMENT = "deployed models rank as fold models"
+AVERAGED = "the averaged models are of one line"
+WANTED = {
+    PARITY: f"at most {TOLERANCE:g} apart",
+    BATCH: f"at most {TOLERANCE:g} apart",
+    REPRODUCED: f"score and every window at most {TOLERANCE:g} apart",
+    BUDGET: "the limit of the competition",
+    AGREEMENT: f"the worst fold model's with the others, less {MARGIN:g}",
+}
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a file costs: seconds a window on one thread, minutes for all soundscapes of the
+    competition, and its limit."""
+
+    seconds_per_window: float
+    predicted_minutes: float
+    limit_minutes: float
+
+
+@dataclass(frozen=True, eq=False)
+class Tried:
+    """What was found out of models and their file so far; empty and None for what was not tried.
+
+    parity: files against the models they are made of, the deployed one last; reproduced: the
+    held-out recordings of each run through the exported fold models; agreements: of each run whose
+    deployed models have no held-out recordings.
+    """
+
+    parity: tuple[ParityReport, ...] = ()
+    reproduced: Mapping[str, Reproduction] = field(default_factory=dict)
+    costs: Costs | None = None
+    agreements: tuple[Agreement, ...] = ()
+
+
+def check_stored(
+    lab: Lab,
+    records: Mapping[str, Record],
+    plans: Mapping[str, Plan],
+    request: PromotionRequest,
+    shares: Sequence[float] | None,
+) -> list[Gate]:
+    """The gates that look only at what the lab holds."""
+    listed = list(records.values())
+    known = StudyTables(load_runs(lab), load_cells(lab), load_ledger(lab.ledger))
+    gates = [
+        folds_gate(records),
+        champion_gate(lab, listed, request.blend, shares, request.alias),
+        leaderboard_gate(known, listed[0]),
+        range_gate(lab, plans),
+        licence_gate(list(plans.values())),
+    ]
+    return gates + ([averaged_gate(plans)] if request.weights == "averaged" else [])
+
+
+def check_tried(tried: Tried) -> list[Gate]:
+    """The gates of the file and of the models in it, as far as they were tried."""
+    gates = parity_gates(tried.parity) if tried.parity else []
+    gates += [reproduction_gate(tried.reproduced)] if tried.reproduced else []
+    gates += [budget_gate(tried.costs)] if tried.costs is not None else []
+    gates += [agreement_gate(tried.agreements)] if tried.agreements else []
+    return gates
+
+
+def list_waiting(tried: Tried, request: PromotionRequest, command: str) -> list[Gate]:
+    """The gates that nothing was tried for yet, without evidence; `command` brings it."""
+    names = [] if tried.parity else [PARITY, BATCH]
+    names += [] if tried.reproduced else [REPRODUCED]
+    names += [BUDGET] if tried.costs is None else []
+    names += [AGREEMENT] if request.weights != "folds" and not tried.agreements else []
+    waits = {AGREEMENT: "waits for the models to deploy"}
+    return [
+        Gate(name, "no evidence", waits.get(name, "waits for the export"), WANTED[name], command)
+        for name in names
+    ]
+
+
+def promote_command(records: Mapping[str, Record], request: PromotionRequest) -> str:
+    """The command that promotes these runs as asked for, without forcing it."""
+    words = ["birdlab", "promote", *(str(record["spec_id"]) for record in records.values())]
+    words += [] if request.weights == "full" else ["--weights", request.weights]
+    return shlex.join(words)
+
+
+def parity_gates(reports: Sequence[ParityReport]) -> list[Gate]:
+    """Whether files say what the trained models say, and whether a batch changes that."""
+    report = max(reports, key=lambda r: max(r.by_case.values()))
+    cases = report.by_case
+    worst = max(cases, key=lambda case: cases[case])
+    alone = max(reports, key=lambda r: r.batch_invariance)
+    fix = "do not deploy it; report the backbone and the versions of torch and onnx"
+    return [
+        _at_most(PARITY, cases[worst], f" on {worst}, {len(cases)} cases", fix),
+        _at_most(BATCH, alone.batch_invariance, f", {alone.n_windows} windows", fix),
+    ]
+
+
+def _at_most(name: str, difference: float, told: str, fix: str) -> Gate:
+    state: State = "met" if difference <= TOLERANCE else "not met"
+    return Gate(name, state, f"{difference:.1e}{told}", WANTED[name], fix)
+
+
+def reproduction_gate(found: Mapping[str, Reproduction]) -> Gate:
+    """Whether exported fold models score held-out recordings as the trained ones did."""
+    told = "; ".join(
+        f"{run} {r.score_torch:.4f}, again {r.score_onnx:.4f}, windows {r.largest:.1e} apart"
+        for run, r in found.items()
+    )
+    state: State = "met" if all(r.passed for r in found.values()) else "not met"
+    return Gate(REPRODUCED, state, told, WANTED[REPRODUCED], "birdlab verify; promote it again")
+
+
+def budget_gate(costs: Costs) -> Gate:
+    """Whether all soundscapes of the competition are predicted in time."""
+    minutes, limit = costs.predicted_minutes, costs.limit_minutes
+    state: State = "met" if minutes <= limit else "not met"
+    fix = "promote fewer runs or smaller backbones"
+    return Gate(BUDGET, state, f"{minutes:.1f} min", f"at most {limit:g} min", fix)
+
+
+def agreement_gate(found: Sequence[Agreement]) -> Gate:
+    """Whether models without a held-out recording order soundscapes as the fold models do."""
+    wanted = WANTED[AGREEMENT]
+    lacking = [a for a in found if math.isnan(a.full) or math.isnan(a.threshold)]
+    if lacking:
+        said = lacking[0]
+        why = (
+            f"{said.run} has {said.n_models} fold model"
+            if said.n_models < 2
+            else f"{said.n_windows} windows, {MIN_WINDOWS} are needed"
+            if said.n_windows < MIN_WINDOWS
+            else f"{said.run} says the same of every window"
+        )
+        return Gate(AGREEMENT, "no evidence", why, wanted, "add --soundscapes DIR")
+    told = "; ".join(f"{a.run} ρ {a.full:.2f}, at least {a.threshold:.2f}" for a in found)
+    state: State = "met" if all(a.passed for a in found) else "not met"
+    on = f" ({found[0].n_windows} windows, {found[0].source})"
+    return Gate(AGREEMENT, state, told + on, wanted, "--weights folds; or train longer")
+
+
+def averaged_gate(plans: Mapping[str, Plan]) -> Gate:
+    """Whether the models of each run start from one cell, so that their mean is a network."""
+    apart = {
+        name: len({None if c.start is None else c.start.cell_id for c in plan.final_cells})
+        for name, plan in plans.items()
+        if any(c.start is None for c in plan.final_cells)
+        or len({c.start.cell_id for c in plan.final_cells if c.start is not None}) > 1
+    }
+    wanted = "all start from the weights of one cell"
+    if not apart:
+        return Gate(AVERAGED, "met", f"{len(plans)} of {len(plans)}", wanted)
+    return Gate(
+        AVERAGED,
+        "not met",
+        f"{', '.join(apart)}: fold models start from different weights, whose mean is no model",
+        wanted,
+        "--weights full",
+    )
+
+
+def refuse(gates: Sequence[Gate], request: PromotionRequest) -> None:
+    """Raise PromotionError for gates that refuse, unless the promotion is forced."""
+    against = [gate for gate in gates if gate.state in ("not met", "no evidence")]
+    if not against or request.force:
+        return
+    raise PromotionError(
+        f"{len(against)} of {len(gates)} gates refuse the promotion",
+        got="; ".join(f"{gate.name}: {gate.state} ({gate.number})" for gate in against),
+        expected="every gate met, or a notice",
+        fix='see the table for what brings each; or: --force --reason "..."',
+    )

@@ -1,0 +1,204 @@
+"""The ONNX file of a promotion: exported from models, then tried against them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from birdlab.infer.models import MODEL_FILE
+from birdlab.infer.session import OnnxPredictor, open_predictor
+from birdlab.plan import Plan, Progress
+from birdlab.promote.case import Case
+from birdlab.promote.export import (
+    ExportInfo,
+    Member,
+    average_members,
+    build_reference,
+    build_roads,
+    export_ensemble,
+)
+from birdlab.promote.members import collect_members, real_windows
+from birdlab.promote.parity import ParityReport, check_parity
+from birdlab.promote.reproduce import Reproduction, score_exported
+from birdlab.promote.storedgates import licence_kinds, training_licences
+from birdlab.record import environment
+from birdlab.spec.competition import CompetitionSpec
+from birdlab.spec.identity import digest
+
+Floats = npt.NDArray[np.float32]
+MOST = 1 - 1e-6
+"""The most that a share of training rows counts as a probability."""
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """An exported file with the models it is made of: those of each run, by their places in it."""
+
+    export: ExportInfo
+    members: tuple[Member, ...]
+    shares: tuple[float, ...]
+    places: Mapping[str, tuple[int, ...]]
+
+    @property
+    def name(self) -> str:
+        """The folder it lies in, which is its name once it is in its place."""
+        return self.export.path.parent.name
+
+
+def fold_members(case: Case) -> dict[str, list[Member]]:
+    """The fold and seed models of each run."""
+    return {name: members_of(case, plan) for name, plan in case.plans.items()}
+
+
+def members_of(case: Case, plan: Plan) -> list[Member]:
+    """The models of the last stage of a plan."""
+    return collect_members(case.lab, [plan], None)[0]
+
+
+def averaged_members(case: Case, folder: Path) -> dict[str, list[Member]]:
+    """For each run one model: the mean of the weights of its fold and seed models."""
+    averaged = {}
+    for name, members in fold_members(case).items():
+        called = digest(["averaged", *(member.name for member in members)])
+        weights = average_members(
+            [member.weights for member in members], folder / f"{called}.safetensors"
+        )
+        one = replace(
+            members[0], name=called, weights=weights, fold=None, seed=None, learned="averaged"
+        )
+        averaged[name] = [one]
+    return averaged
+
+
+def export_graph(
+    case: Case, models: Mapping[str, Sequence[Member]], path: Path, metadata: Mapping[str, str]
+) -> Graph:
+    """The file of the models of each run; the share of a run is split evenly over its models.
+
+    Raises PromotionError for models that do not fit together.
+    """
+    given = case.shares or [1.0] * len(models)
+    shares = [s / len(own) for s, own in zip(given, models.values(), strict=True) for _ in own]
+    members = [member for own in models.values() for member in own]
+    export = export_ensemble(
+        members,
+        path,
+        classes=case.first.data.classes.codes,
+        metadata=metadata,
+        blend=case.request.blend,
+        weights=shares,
+    )
+    places, n = {}, 0
+    for name, own in models.items():
+        places[name] = tuple(range(n, n + len(own)))
+        n += len(own)
+    return Graph(export, tuple(members), tuple(shares), places)
+
+
+def name_graph(case: Case, graph: Graph) -> str:
+    """The name of a model: of its members, their shares and the blend."""
+    blend = case.request.blend
+    said = [blend.kind, *([blend.power] if blend.kind == "power" else [])]
+    return digest([[_says(member) for member in graph.members], said, list(graph.shares)])
+
+
+def place_graph(graph: Graph, folder: Path) -> Graph:
+    """The file in a folder of its own, with the weights that lie beside it, if they do."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, beside = folder / MODEL_FILE, graph.export.data_path
+    if beside is not None:
+        beside = beside.replace(folder / beside.name)
+    graph.export.path.replace(path)
+    return replace(graph, export=replace(graph.export, path=path, data_path=beside))
+
+
+def _says(member: Member) -> list[object]:
+    """What the outputs of a member depend on besides its share."""
+    around = [] if member.context_s is None else [member.context_s]
+    return [member.name, member.clip, member.time_max, *around]
+
+
+def prove(case: Case, graph: Graph, windows: Floats) -> ParityReport:
+    """How far the file lies from its models in torch, on real windows and odd ones."""
+    classes = case.first.data.classes.codes
+    reference = build_reference(
+        graph.members, classes, blend=case.request.blend, weights=graph.shares
+    )
+    roads = build_roads(graph.members, classes)
+    return check_parity(graph.export.path, reference, windows, members=roads, strict=False)
+
+
+def reproduce(case: Case, folds: Graph, progress: Progress) -> dict[str, Reproduction]:
+    """What the file of the fold models says of held-out recordings, against what was stored."""
+    predictor = open_predictor(folds.export.path, threads=1)
+    return {
+        name: score_exported(case.lab, plan, predictor, progress=progress)
+        for name, plan in case.plans.items()
+    }
+
+
+def windows_of(case: Case) -> Floats:
+    """Real windows to try files on: [n, samples] of the first run's data."""
+    return real_windows(case.lab, case.first)
+
+
+def time_windows(path: Path, windows: Floats) -> float:
+    """Seconds per window on one thread: the fastest of three batches, after one to warm up."""
+    predictor = OnnxPredictor(path, threads=1)
+    batch = windows[:8]
+    predictor(batch)
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        predictor(batch)
+        seconds.append(time.perf_counter() - began)
+    return min(seconds) / len(batch)
+
+
+def predict_minutes(seconds_per_window: float, competition: CompetitionSpec) -> float:
+    """The minutes that all soundscapes of a competition take, windows alone."""
+    per_file = -(-competition.soundscape_s // competition.window_s)
+    return competition.n_soundscapes * per_file * seconds_per_window / 60
+
+
+def lineage(case: Case, lengths: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """What the ONNX file says of where it comes from; `lengths`: of training on all data."""
+    request, plans = case.request, list(case.plans.values())
+    data = {d["name"]: d["digest"] for r in case.records.values() for d in r.get("data", ())}
+    kinds = licence_kinds(training_licences(plans))
+    told = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
+    said: dict[str, Any] = {
+        "spec_ids": case.spec_ids,
+        "runs": list(case.records),
+        "data": sorted(data) or sorted({p.spec.data.base for p in plans}),
+        "data_digests": data,
+        "metric": case.score,
+        "prior": class_prior(case.first, case.first.data.classes.codes),
+    }
+    return {
+        "competition": case.first.spec.competition.name,
+        **{key: json.dumps(value) for key, value in said.items()},
+        "weights": request.weights,
+        "trained_on_all_data": json.dumps({k: list(v) for k, v in lengths.items()}),
+        "forced": request.reason if request.force else "",
+        "licence": "Weights learned from recordings under licences of their own: see the data "
+        "sets named here before you share or sell this model."
+        + (f" Restricted: {told}." if told else ""),
+        **{f"promoted_{key}": value for key, value in environment().items()},
+    }
+
+
+def class_prior(plan: Plan, codes: Sequence[str]) -> list[float]:
+    """The share of the training rows that name each class, in [0, 1)."""
+    table = plan.rows.table
+    labels = zip(table["primary_label"], table["secondary_labels"], strict=True)
+    named = Counter(code for first, others in labels for code in {first, *others})
+    return [min(named[code] / max(1, len(table)), MOST) for code in codes]

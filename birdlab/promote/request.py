@@ -1,0 +1,103 @@
+"""What is asked of a promotion: whose weights, how they are blended, what becomes of the file."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from birdlab.errors import OutputsError, PromotionError
+from birdlab.evaluate.blends import Blend
+from birdlab.promote.history import check_alias
+
+Weights = Literal["full", "folds", "averaged"]
+Shares = Literal["equal", "fitted"] | tuple[float, ...]
+LOSS = 0.001
+"""What a variant may lose of the out-of-fold score."""
+
+
+@dataclass(frozen=True)
+class PromotionRequest:
+    """How runs become one model.
+
+    weights: `full` trains each run once more on all its data, `folds` takes the fold and seed
+    models as they are, `averaged` the mean of the weights of a run's models. shares: of the runs
+    in the blend, fitted on out-of-fold predictions or a number each. variants: further forms of
+    the file, each with a gate of its own; gate: the score that one may lose. alias: moves to the
+    model. force: promote although a gate refuses, for the `reason` that is then written down.
+    soundscapes: a folder of unlabelled recordings for the rank agreement of full-data models.
+    Raises PromotionError for what makes no sense.
+    """
+
+    weights: Weights = "full"
+    blend: Blend = field(default_factory=Blend)
+    shares: Shares = "equal"
+    variants: tuple[str, ...] = ()
+    alias: str = "champion"
+    force: bool = False
+    reason: str = ""
+    register: bool = True
+    gate: float = LOSS
+    soundscapes: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.weights not in get_args(Weights):
+            raise PromotionError(
+                "these are no weights", got=self.weights, expected=", ".join(get_args(Weights))
+            )
+        check_alias(self.alias)
+        if self.force and not self.reason.strip():
+            raise PromotionError(
+                "a promotion against its gates needs a reason", fix='add --reason "..."'
+            )
+        if self.reason and not self.force:
+            raise PromotionError(
+                "a reason is given, and nothing is forced", fix="add --force, or leave it out"
+            )
+        if not 0 <= self.gate < 1:
+            raise PromotionError("a loss that is allowed", got=self.gate, expected="0 to 1")
+        if isinstance(self.shares, tuple):
+            _check_numbers(self.shares)
+
+
+def parse_blend(text: str) -> Blend:
+    """The blend that `mean`, `geometric`, `rank`, `power` or `power:3` names.
+
+    Raises PromotionError for another one.
+    """
+    kind, sign, number = text.partition(":")
+    try:
+        if sign and kind != "power":
+            raise ValueError
+        power = float(number) if sign else 2.0
+        return Blend(kind, power)  # type: ignore[arg-type]
+    except (ValueError, OutputsError):
+        raise PromotionError(
+            "unknown way to blend", got=text, expected="mean, power:2, geometric or rank"
+        ) from None
+
+
+def parse_shares(text: str) -> Shares:
+    """The shares that `equal`, `fitted` or `2,1,1` mean; PromotionError for others."""
+    if text == "equal":
+        return "equal"
+    if text == "fitted":
+        return "fitted"
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise PromotionError(
+            "unknown shares", got=text, expected="equal, fitted, or a number per run: 2,1,1"
+        ) from None
+    _check_numbers(numbers)
+    return numbers
+
+
+def _check_numbers(shares: tuple[float, ...]) -> None:
+    if not all(math.isfinite(s) and s >= 0 for s in shares) or sum(shares) <= 0:
+        raise PromotionError(
+            "the shares are no shares",
+            got=", ".join(f"{s:g}" for s in shares),
+            expected="numbers of 0 or more, and a sum above 0",
+        )
