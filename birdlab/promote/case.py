@@ -14,6 +14,9 @@ from birdlab.plan import Plan
 from birdlab.promote.champion import blend_tables
 from birdlab.promote.members import plan_of
 from birdlab.promote.request import PromotionRequest
+from birdlab.runtables import load_fold_tables
+from birdlab.study.blending import fit_shares
+from birdlab.study.ensemble import align_members
 
 Record = Mapping[str, Any]
 
@@ -83,5 +86,23 @@ def open_case(lab: Lab, records: Sequence[Record], request: PromotionRequest) ->
     called = [n if n and names.count(n) == 1 else i for n, i in zip(names, ids, strict=True)]
     plans = {name: plan_of(lab, r) for name, r in zip(called, records, strict=True)}
     by_name = dict(zip(called, records, strict=True))
-    shares, told = request.shares if isinstance(request.shares, tuple) else None, ()
+    shares, told = _share(lab, by_name, request)
     return Case(lab, request, by_name, plans, shares, told)
+
+
+def _share(
+    lab: Lab, records: Mapping[str, Record], request: PromotionRequest
+) -> tuple[tuple[float, ...] | None, tuple[str, ...]]:
+    """The shares of the runs, None for equal ones, and in words how they were fitted."""
+    if request.shares != "fitted" or len(records) < 2:
+        return (request.shares if isinstance(request.shares, tuple) else None), ()
+    tables = {name: load_fold_tables(lab, record) for name, record in records.items()}
+    members = align_members(tables)
+    if len(members.names) < len(records):
+        raise PromotionError(
+            "shares can be fitted only on rows and folds that the runs have in common",
+            got=" ".join(members.left_out),
+            fix="give --shares equal, or a number per run",
+        )
+    fitted = fit_shares(members, request.blend)
+    return (None if fitted.shrunk else fitted.weights), fitted.sentences

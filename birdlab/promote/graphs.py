@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from birdlab.infer.models import MODEL_FILE
 from birdlab.infer.session import OnnxPredictor, open_predictor
 from birdlab.plan import Plan, Progress
 from birdlab.promote.case import Case
@@ -111,9 +110,9 @@ def name_graph(case: Case, graph: Graph) -> str:
 
 
 def place_graph(graph: Graph, folder: Path) -> Graph:
-    """The file in a folder of its own, with the weights that lie beside it, if they do."""
+    """The file in a folder of its own, with the weights beside it that it names, if it does."""
     folder.mkdir(parents=True, exist_ok=True)
-    path, beside = folder / MODEL_FILE, graph.export.data_path
+    path, beside = folder / graph.export.path.name, graph.export.data_path
     if beside is not None:
         beside = beside.replace(folder / beside.name)
     graph.export.path.replace(path)

@@ -140,7 +140,7 @@ def _try_folds(
     """The fold models as one file, proven against torch and against what validation stored."""
     models = fold_members(case)
     progress(f"exporting {count_words(sum(map(len, models.values())), 'fold model')}")
-    graph = export_graph(case, models, folder / "folds.onnx", lineage(case, {}))
+    graph = export_graph(case, models, folder / "folds" / MODEL_FILE, lineage(case, {}))
     progress("checking the file against torch")
     report = prove(case, graph, windows)
     progress("scoring held-out recordings with the file")
@@ -193,7 +193,7 @@ def _export_deployed(
             models[name] = members_of(case, train_full(case.lab, full, training))
     progress(f"exporting {count_words(len(models), 'model')} to deploy")
     lengths = {name: full.lengths for name, full in fulls.items()}
-    return export_graph(case, models, folder / MODEL_FILE, lineage(case, lengths))
+    return export_graph(case, models, folder / "deployed" / MODEL_FILE, lineage(case, lengths))
 
 
 def _agree(case: Case, folds: Graph, full: Graph) -> tuple[Agreement, ...]:
