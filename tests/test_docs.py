@@ -27,6 +27,8 @@ DOCUMENTS = [
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "docs/architecture.md",
+    "docs/budget.md",
+    "docs/bundle.md",
     "docs/cluster.md",
     "docs/cv-lb.md",
     "docs/dashboards.md",

@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 
 
-_ASIDE = ("init", "predict", "cell", "doctor", "augment")
+_ASIDE = ("init", "predict", "bundle", "cell", "doctor", "augment")
 """Commands that leave MLflow alone: they need none, or may change nothing."""
 
 
@@ -46,6 +46,8 @@ def _register() -> None:
     from birdlab.cli import (
         augment,
         board,
+        budget,
+        bundle,
         cell,
         compare,
         data,
@@ -71,7 +73,8 @@ def _register() -> None:
 
     doing = (labs, data, training, cell, drivers, extend, rerun, noise, augment)
     looking = (runs, show, compare, rescore, post, board, report, studies)
-    for module in (*doing, *looking, mlflow, promote, predict, gc, exchange, doctor):
+    deploying = (promote, budget, bundle, predict)
+    for module in (*doing, *looking, mlflow, *deploying, gc, exchange, doctor):
         module.register(app)
 
 

@@ -1,0 +1,204 @@
+"""`birdlab budget`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from birdlab.infer.budget import Workload
+    from birdlab.lab import Lab
+    from birdlab.promote.budget import Budget, Machine
+    from birdlab.spec.competition import CompetitionSpec
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("budget", context_settings={"ignore_unknown_options": True})(budget)
+
+
+def budget(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN...]", help="Runs that would be members, one model each; or use --model."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A promoted model instead; default without runs: @champion.")
+    ] = None,
+    variant: Annotated[str, typer.Option(help="The form of the promoted model.")] = "fp32",
+    profile: Annotated[
+        str | None, typer.Option(help="A competition profile; default: that of the run or model.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="The limit, instead of a profile's.")
+    ] = None,
+    files: Annotated[int | None, typer.Option(help="How many soundscapes.")] = None,
+    file_minutes: Annotated[float | None, typer.Option(help="The length of one.")] = None,
+    cores: Annotated[
+        int | None, typer.Option(min=1, help="Cores there; default 2, or those of --machine.")
+    ] = None,
+    machine: Annotated[
+        Path | None, typer.Option(help="What the benchmark of a bundle wrote on another machine.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again.")] = False,
+) -> None:
+    """Predict the minutes of a submission, by part, and say what fits the limit.
+
+    Example: birdlab budget --model @champion --profile birdclef-2023
+    """
+    from birdlab.cli.progress import print_lines
+    from birdlab.errors import SpecError
+    from birdlab.infer.budget import read_machine
+    from birdlab.lab import open_lab
+    from birdlab.promote.budget import build_budget
+    from birdlab.spec.competition import load_competition
+
+    if runs and model is not None:
+        raise SpecError("name runs or --model, not both", got=f"{', '.join(runs)} and {model}")
+    lab = open_lab()
+    there = None if machine is None else read_machine(machine)
+    n_cores = cores or (2 if there is None else int(there["cores"]))
+
+    def tell(text: str) -> None:
+        print_lines(f"{text} ...")
+
+    if runs:
+        measured, competition = _of_runs(lab, runs, n_cores, fresh, there, tell)
+    else:
+        measured, competition = _of_model(lab, model, variant, n_cores, fresh, there, tell)
+    if profile is not None:
+        competition = load_competition(profile)
+    workload = _workload(competition, minutes, files, file_minutes)
+    print_lines(budget_table(build_budget(measured, workload, n_cores)))
+
+
+def _of_runs(
+    lab: Lab,
+    runs: list[str],
+    cores: int,
+    fresh: bool,
+    there: Machine | None,
+    tell: Callable[[str], None],
+) -> tuple[Machine, CompetitionSpec | None]:
+    from birdlab.promote.budget import join_machines, measure_run, move_to
+    from birdlab.recorded import spec_of
+    from birdlab.tracking.resolve import resolve_run
+
+    records = [resolve_run(lab, run) for run in runs]
+    measured = join_machines(
+        [measure_run(lab, r, cores=cores, fresh=fresh, progress=tell) for r in records]
+    )
+    if there is not None:
+        measured = move_to(lab, measured, there, cores=cores, progress=tell)
+    return measured, spec_of(records[0]).competition
+
+
+def _of_model(
+    lab: Lab,
+    model: str | None,
+    variant: str,
+    cores: int,
+    fresh: bool,
+    there: Machine | None,
+    tell: Callable[[str], None],
+) -> tuple[Machine, CompetitionSpec | None]:
+    from birdlab.infer.models import find_model
+    from birdlab.promote.budget import find_measured, measure_model, move_to
+    from birdlab.promote.bundle import competition_of
+
+    if there is not None and model is None:
+        path, _ = find_measured(lab, there)
+        measured = there
+    else:
+        path = find_model(lab.models, model or "@champion")
+        measured = measure_model(lab, path, variant, cores=cores, fresh=fresh, progress=tell)
+        if there is not None:
+            measured = move_to(lab, measured, there, cores=cores, progress=tell)
+    return measured, competition_of(lab, path)
+
+
+def _workload(
+    competition: CompetitionSpec | None,
+    minutes: float | None,
+    files: int | None,
+    file_minutes: float | None,
+) -> Workload:
+    """The workload of a competition, changed by what was given; without one all is needed."""
+    from birdlab.errors import SpecError
+    from birdlab.infer.budget import Workload
+    from birdlab.promote.budget import workload_of
+
+    given = {"--minutes": minutes, "--files": files, "--file-minutes": file_minutes}
+    lacking = [option for option, value in given.items() if value is None]
+    if competition is None and lacking:
+        raise SpecError(
+            "the model names no competition that is known here",
+            fix=f"add --profile NAME, or {' '.join(lacking)}",
+        )
+    base = Workload(1, 1, 1) if competition is None else workload_of(competition)
+    return Workload(
+        files=base.files if files is None else files,
+        file_minutes=base.file_minutes if file_minutes is None else file_minutes,
+        limit_minutes=base.limit_minutes if minutes is None else minutes,
+        name=base.name if len(lacking) == len(given) else "custom",
+    )
+
+
+def budget_table(b: Budget) -> str:
+    """The budget as the command prints it."""
+    machine, line, work = b.machine, b.line, b.workload
+    windows = work.count_windows(machine["window_s"])
+    rows = [
+        ("decode", None, line.decode_minutes),
+        ("mel", machine["mel_ms_per_window"], line.mel_minutes),
+    ]
+    for member, minutes in zip(machine["members"], line.member_minutes, strict=True):
+        rows.append((member["name"], member["ms_per_window"], minutes))
+    rows.append(("start", None, line.startup_minutes))
+    width = max(len("with 20 % kept free"), *(len(name) for name, _, _ in rows))
+    head = [
+        f"{work.name}: {work.files} files of {work.file_minutes:g} min, {windows} windows, "
+        f"limit {work.limit_minutes:g} min",
+        f"{machine['processor']}, measured with {machine['cores']} cores, said for {b.cores}",
+        "",
+        f"{'':<{width}}  {'ms a window':>11}  {'minutes':>7}",
+    ]
+    body = [
+        f"{name:<{width}}  {'' if ms is None else f'{ms:.2f}':>11}  {minutes:7.1f}"
+        for name, ms, minutes in rows
+    ]
+    kept = f"with {line.margin:.0%} kept free"
+    ends = [
+        f"{name:<{width}}  {'':>11}  {minutes:7.1f}"
+        for name, minutes in (
+            ("total", line.total_minutes),
+            (kept, line.needed_minutes),
+            ("limit", line.limit_minutes),
+        )
+    ]
+    return "\n".join([*head, *body, *ends, "", _verdict(b)])
+
+
+def _verdict(b: Budget) -> str:
+    """What fits, in words."""
+    n, fit = len(b.members), b.fit
+    if b.line.fits:
+        more = [
+            f"{count} more like {name}" for name, count in zip(b.members, fit.more, strict=True)
+        ]
+        return (
+            f"fits: {b.line.limit_minutes - b.line.needed_minutes:.1f} min are left, enough for "
+            + (" or ".join(more))
+        )
+    if not fit.most:
+        return "does not fit: not even the cheapest member does"
+    cheapest = ", ".join(b.members[i] for i in fit.most)
+    return (
+        f"does not fit: of {n} members the first {fit.prefix} do; "
+        f"cheapest first, {len(fit.most)}: {cheapest}"
+    )
