@@ -43,6 +43,15 @@ def test_a_class_is_blended_from_the_members_that_know_it() -> None:
     np.testing.assert_allclose(class_shares([1, 3]), [[0.25], [0.75]])
 
 
+@pytest.mark.parametrize("kind", ["mean", "power", "geometric", "rank"])
+def test_a_class_without_a_share_comes_out_as_zero(kind: BlendKind) -> None:
+    probs = [np.array([[0.4, 0.5], [0.2, 0.1]]), np.array([[0.8, 0.0], [0.3, 0.9]])]
+    shares = [np.array([0.25, 0.0]), np.array([0.75, 0.0])]
+    blended = blend_members(probs, Blend(kind), shares)
+    assert not blended[:, 1].any()
+    assert blended[:, 0].all()
+
+
 def test_what_makes_no_sense_is_refused() -> None:
     with pytest.raises(OutputsError, match="no member of the ensemble knows"):
         class_shares([1, 0], [[True, False], [True, True]])

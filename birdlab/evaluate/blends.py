@@ -47,9 +47,9 @@ def blend_members(probs: Sequence[Any], blend: Blend, shares: Sequence[Any] | No
     """One array for those of M members, each [..., C] in 0..1, numpy or torch alike.
 
     `shares`: per member a weight or an array [C] of weights (default: equal), as they come from
-    `class_shares`; those of a class sum to 1. mean: Σ w·p. power: (Σ w·p^a)^(1/a). geometric:
-    Π p^w. rank: Σ w·rank(p), numpy only, see `rank_rows`. Raises OutputsError for no member or
-    shares that do not fit.
+    `class_shares`; those of a class sum to 1, or are all 0: then it comes out as 0. mean: Σ w·p.
+    power: (Σ w·p^a)^(1/a). geometric: Π p^w. rank: Σ w·rank(p), numpy only, see `rank_rows`.
+    Raises OutputsError for no member or shares that do not fit.
     """
     if shares is None:
         shares = [1.0 / len(probs)] * len(probs) if probs else []
@@ -65,7 +65,8 @@ def blend_members(probs: Sequence[Any], blend: Blend, shares: Sequence[Any] | No
         powers = (w * p**blend.power for w, p in pairs)
         return functools.reduce(operator.add, powers) ** (1 / blend.power)
     if blend.kind == "geometric":
-        return functools.reduce(operator.mul, (p**w for w, p in pairs))
+        product = functools.reduce(operator.mul, (p**w for w, p in pairs))
+        return product * (functools.reduce(operator.add, shares) > 0)
     return functools.reduce(operator.add, (w * rank_rows(p) for w, p in pairs))
 
 
