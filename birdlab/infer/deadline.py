@@ -20,8 +20,10 @@ _TIME = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?
 PROBE_SHARE, PROBE_AT_MOST = 0.02, 0.1
 """A member is given up for its speed only after the first share of the time and of the windows,
 or after the second of the time."""
-TOLERANCE = 1.1
-"""How far beyond the time left a forecast must lie, since the first batches are the slow ones."""
+TOLERANCE, CAUTION = 1.1, 0.9
+"""A member is given up when its forecast is beyond this share of the time left: the first batches
+are the slow ones; but while no member has finished, and others may be faster, one that would just
+make it is put off."""
 
 
 def read_seconds(text: str) -> float:
@@ -107,14 +109,22 @@ class Race:
         """
         ends: dict[int, MemberEnd] = {}
         finished: list[int] = []
-        for member in order_members(self.card):
-            ends[member] = self._end(member, self._hear(member, watch_speed=True))
+
+        def hear(member: int, allowance: float | None) -> None:
+            ends[member] = self._end(member, self._hear(member, allowance))
             if ends[member].finished:
                 finished.append(member)
                 self.timer.hold_back(publish(finished))
+
+        order = order_members(self.card)
+        for member in order:
+            hear(member, TOLERANCE if finished or member == order[-1] else CAUTION)
+        for member in order:
+            forecast_s = self._forecast_s(member) or 0.0
+            if member not in finished and 0 < forecast_s <= self.timer.left_s() * TOLERANCE:
+                hear(member, TOLERANCE)
         if not finished:
-            nearest = min(ends, key=lambda m: (self._forecast_s(m) or 0.0, m))
-            ends[nearest] = self._end(nearest, self._hear(nearest, watch_speed=False))
+            hear(min(order, key=lambda m: self._forecast_s(m) or float("inf")), None)
         return list(ends.values())
 
     def _end(self, member: int, reason: str) -> MemberEnd:
@@ -122,14 +132,17 @@ class Race:
         name = self.card.members[member].name
         return MemberEnd(member, name, not reason, heard, spent, reason)
 
-    def _hear(self, member: int, *, watch_speed: bool) -> str:
-        """Why the member did not hear every window; nothing when it did."""
+    def _hear(self, member: int, allowance: float | None) -> str:
+        """Why the member did not hear every window; nothing when it did.
+
+        It is given up when its forecast is beyond `allowance` times the time left; None: never.
+        """
         if self.store.is_whole(member, len(self.plan.course.files)):
             return ""
         clock, began = self.timer.clock, self.timer.clock()
         first = self.store.members[member].n_rows
         forecast_s, left_s = self._forecast_s(member), self.timer.left_s()
-        if watch_speed and forecast_s is not None and forecast_s > left_s * TOLERANCE:
+        if allowance is not None and forecast_s is not None and forecast_s > left_s * allowance:
             return _too_slow(forecast_s, left_s)
         self.progress.begin(first)
         reason, last = "", began
@@ -148,7 +161,7 @@ class Race:
             )
             if left_s <= batch_s:
                 reason = "the time was up"
-            elif watch_speed and probed and forecast_s > left_s * TOLERANCE:
+            elif allowance is not None and probed and forecast_s > left_s * allowance:
                 reason = _too_slow(forecast_s, left_s)
             return not reason
 

@@ -113,6 +113,7 @@ class WorkStore:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            self._lock.close()
             raise PredictError(
                 "another prediction is writing the same file",
                 where=str(folder),
@@ -122,12 +123,18 @@ class WorkStore:
         n_classes = len(self.manifest["classes"])
         self.members = [MemberRows(folder, i, n_classes) for i in range(n_members)]
         self._files = _open_both_ways(folder / "files.jsonl")
-        said = self._files.read()
-        whole = said[: said.rfind(b"\n") + 1]
-        self._files.truncate(len(whole))
-        self._files.seek(len(whole))
-        entries = [KnownFile(**json.loads(line)) for line in whole.splitlines()]
-        self.known = {entry.place: entry for entry in entries}
+        self.known: dict[int, KnownFile] = {}
+        n_bytes = 0
+        for line in self._files.read().splitlines(keepends=True):
+            if (entry := _read_entry(line)) is None:
+                break
+            self.known[entry.place] = entry
+            n_bytes += len(line)
+        self._files.truncate(n_bytes)
+        self._files.seek(n_bytes)
+        n_known = sum(entry.n_windows for entry in self.known.values())
+        for rows in self.members:
+            rows.cut(n_known)  # what is known of no file any more
         kept = max(rows.n_rows for rows in self.members)
         if kept:
             self.resumed = f"going on: {kept} windows were heard before the last run broke off"
@@ -201,6 +208,14 @@ class WorkStore:
             rows.close()
         self._files.close()
         self._lock.close()
+
+
+def _read_entry(line: bytes) -> KnownFile | None:
+    """What a line of `files.jsonl` says; None for one that is not whole."""
+    try:
+        return KnownFile(**json.loads(line)) if line.endswith(b"\n") else None
+    except (ValueError, TypeError):
+        return None
 
 
 def _open_both_ways(path: Path) -> IO[bytes]:
