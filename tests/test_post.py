@@ -120,11 +120,16 @@ def test_rows_of_several_windows_are_their_maximum() -> None:
     rows = tuple(f"f{i}" for i in range(12))
     pooled = replace(windows, row=files, rows=rows, targets=truth, group={r: r for r in rows})
     highest = np.array([windows.probs[files == f].max(axis=0) for f in range(12)])
-    scores = score_steps({(0, 0): pooled}, parse_steps(["power:3", "lift_runs"]), n_draws=100)
+    steps = parse_steps(["power:3", "lift_runs", "file_scale:2", "smooth"])
+    scores = score_steps({(0, 0): pooled}, steps, n_draws=100)
     assert scores.base == pytest.approx(padded_cmap(truth, highest))
-    power, lift, _ = scores.steps
-    assert power.unchanged and power.delta == 0
-    assert lift.delta == 0, "the maximum of a run is its peak"
+    power, lift, scale, smooth, chain = scores.steps
+    assert all(step.unchanged and step.delta == 0 for step in (power, lift, scale))
+    assert "of whole files" in scale.unchanged and "of whole files" not in power.unchanged
+    assert not smooth.unchanged and not chain.unchanged
+    assert describe_post(scores)[1] == f"lift_runs {lift.unchanged}."
+    once = score_steps({(0, 0): windows}, steps[:3], n_draws=100)
+    assert [bool(step.unchanged) for step in once.steps] == [True, False, False, False]
 
 
 def test_overlapping_windows_are_averaged_as_predict_does() -> None:
@@ -136,7 +141,7 @@ def test_overlapping_windows_are_averaged_as_predict_does() -> None:
     assert scores.base == pytest.approx(padded_cmap(windows.targets, mean))
     power, averaged, equal, _ = scores.steps
     assert not power.unchanged and power.delta != 0, "before the average it is not harmless"
-    assert averaged.delta == 0 and averaged.unchanged
+    assert averaged.delta == 0 and "averaged so in any case" in averaged.unchanged
     assert equal.delta != 0
     after = parse_steps(["shift_average", "power"])
     chain = score_steps({(0, 0): windows}, after, n_draws=100).steps[-1]
@@ -341,7 +346,8 @@ def test_the_command_scores_and_writes_the_chain(lab: Lab, tmp_path: Path) -> No
     lines = text.splitlines()
     assert lines[0] == "padded_cmap on 9 rows of 3 files"
     assert lines[2].split()[0] == "none" and lines[3].split()[0] == "smooth:weights=[1,2,1]"
-    assert "cannot change padded_cmap: it keeps the order within every class" in lines[4]
+    assert lines[4].endswith("+0.0000  cannot change it")
+    assert "power cannot change padded_cmap: it keeps the order within every class." in lines
     assert lines[5].split()[:3] == ["the", "whole", "chain"]
     assert (
         lines[-1]
@@ -356,6 +362,24 @@ def test_the_command_scores_and_writes_the_chain(lab: Lab, tmp_path: Path) -> No
         line.split()[1] for line in lines[3:5]
     ]
     assert found["metric"] == "padded_cmap" and found["said"]
+
+
+@pytest.mark.parametrize("hop_s", [5.0, 2.5])
+def test_stored_windows_become_a_submission(lab: Lab, tmp_path: Path, hop_s: float) -> None:
+    table = predicted(hop_s=hop_s)
+    table.to_parquet(tmp_path / "s.windows.parquet", index=False)
+    words = ["post", str(tmp_path / "s.windows.parquet"), "--step", "smooth", "--submission"]
+    text = call(lab, *words, str(tmp_path / "sub.csv"))
+    assert text == f"wrote {tmp_path}/sub.csv: 12 rows after 1 step\n"
+    written = pd.read_csv(tmp_path / "sub.csv")
+    files, _ = pd.factorize(table["file"])
+    steps = [{"kind": "smooth", "weights": [0.25, 0.5, 0.25]}]
+    probs = apply_steps(table[list(CODES)], files, table["end_s"], CODES, steps)
+    if hop_s < 5:
+        probs = average_overlaps(probs, files, table["end_s"], 5.0)
+    kept = (table["end_s"] % 5 == 0).to_numpy()
+    assert written["row_id"].tolist() == table["row_id"][kept].tolist()
+    np.testing.assert_allclose(written[list(CODES)], probs[kept], atol=1e-6)
 
 
 def test_the_command_takes_a_run_and_a_kind_of_an_extension(
@@ -380,6 +404,7 @@ def test_the_command_takes_a_run_and_a_kind_of_an_extension(
         (["tiny", "--step", "smooth", "--on", "soundscapes"], "no stored outputs on labelled"),
         (["w.parquet", "--step", "smooth"], "not clear which soundscapes"),
         (["nobody", "--step", "smooth"], "nobody"),
+        (["tiny", "--step", "smooth", "--submission", "s.csv"], "a submission is made of windows"),
     ],
 )
 def test_the_command_says_what_is_wrong(trained_lab: Path, words: list[str], said: str) -> None:

@@ -248,6 +248,35 @@ def test_a_power_changes_no_score(
     assert METRICS[metric](targets, after) == METRICS[metric](targets, probs)
 
 
+def maxima(table: Table) -> np.ndarray:
+    return np.array([table[0][table[1] == file].max(axis=0) for file in np.unique(table[1])])
+
+
+@pytest.mark.parametrize("text", STEPS_TRIED)
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_what_keeps_the_maxima_of_files_in_order_changes_no_score_of_them(
+    text: str, seed: int
+) -> None:
+    """A score of maxima changes under none of the steps that are said to leave it alone."""
+    step = mapping(text)
+    if not why_unchanged([step], "macro_auc", of_maxima=True):
+        return
+    table = build_table(seed, (3, 1, 4, 2, 5, 2), 2, 2.5)
+    targets = np.random.default_rng(seed + 1).random((6, 2)) < 0.5
+    targets[:2] = [[True, False], [False, True]]
+    after = (apply_steps(*table, [step]), *table[1:])
+    assert macro_auc(targets, maxima(after)) == macro_auc(targets, maxima(table))
+
+
+def test_which_steps_leave_the_maxima_of_files_alone() -> None:
+    kept = [t for t in STEPS_TRIED if why_unchanged([mapping(t)], "macro_auc", of_maxima=True)]
+    assert kept == [
+        "file_scale", "lift_runs", "lift_runs:threshold=0.5,share=0.25,min_windows=3",
+        "power:0.5", "power:exponent=3,species=[c0]", "power_mean",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("kind", sorted(set(SLOW) - {"power"}))
 @pytest.mark.parametrize("metric", RANKED_WITHIN_CLASS)
 def test_every_other_step_can_change_the_score(kind: str, metric: str) -> None:
@@ -350,6 +379,8 @@ def test_steps_as_yaml_as_json_and_as_typed(tmp_path: Path) -> None:
         ["smooth:[1,2,1]", "boost:amount=0.2,species=[c0]", "file_scale", "again=smooth"]
     )
     assert to_mappings(steps) == to_mappings(typed)
+    twice = parse_steps(["smooth", "smooth:[1,2,1]", "smooth"])
+    assert [title_of(step) for step in twice] == ["smooth", "smooth:weights=[1,2,1]", "smooth"]
     assert [title_of(step) for step in typed] == [
         "smooth:weights=[1,2,1]", 'boost:amount=0.2,species=["c0"]', "file_scale", "again=smooth"
     ]  # fmt: skip

@@ -32,7 +32,7 @@ def post(
         str,
         typer.Option(
             help="A data set of labelled soundscapes; of a run also soundscapes (all it was "
-            "scored on) or folds (the recordings it held out)."
+            "scored on, the default where there are some) or folds (what it held out)."
         ),
     ] = "",
     step: Annotated[
@@ -52,11 +52,18 @@ def post(
         Path | None,
         typer.Option("--output", "-o", help="Write the whole chain as JSON, for predict --post."),
     ] = None,
+    submission: Annotated[
+        Path | None, typer.Option(help="Write the CSV of WINDOWS after the whole chain.")
+    ] = None,
+    sample: Annotated[
+        Path | None, typer.Option(help="With --submission: rows and columns must be its.")
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Score steps of post-processing on labelled windows: each alone, and all in a row.
 
-    Nothing is trained and nothing is predicted again: the windows are stored.
+    Nothing is trained and nothing is predicted again: the windows are stored. Without --on,
+    --submission alone applies the steps.
 
     Example: birdlab post sub.windows.parquet --on validators --step smooth --step file_scale:0.5
     """
@@ -71,6 +78,10 @@ def post(
     check_choice("--metric", metric, RANKED_WITHIN_CLASS)
     lab = open_lab()
     chain = _chain(step or [], steps)
+    if submission is not None:
+        _write_submission(source, chain, submission, sample)
+        if not on:
+            return
     evidence = _evidence(lab, source, on)
     scores = score_steps(evidence.cells, chain, metric, n_draws=draws)
     said = [*describe_post(scores, evidence.group), *evidence.notes]
@@ -95,6 +106,26 @@ def _chain(typed: list[str], file: Path | None) -> tuple[PostStep, ...]:
     return parse_steps(typed) if file is None else load_steps(file)
 
 
+def _write_submission(
+    source: str, chain: tuple[PostStep, ...], path: Path, sample: Path | None
+) -> None:
+    from birdlab.cli.progress import print_lines
+    from birdlab.errors import SpecError
+    from birdlab.infer.submission import write_submission
+    from birdlab.study.post_sources import apply_chain, read_windows
+    from birdlab.study.words import count_words
+
+    if not source.endswith(".parquet"):
+        raise SpecError(
+            "a submission is made of windows",
+            got=source,
+            expected="the .windows.parquet of `birdlab predict`",
+        )
+    table = apply_chain(read_windows(Path(source)), chain)
+    write_submission(table, [c for c in table.columns if c != "row_id"], path, sample)
+    print_lines(f"wrote {path}: {len(table)} rows after {count_words(len(chain), 'step')}")
+
+
 def _evidence(lab: Lab, source: str, on: str) -> PostEvidence:
     from birdlab.errors import SpecError
     from birdlab.study.post_sources import heard_windows, held_out_windows, predicted_windows
@@ -109,7 +140,8 @@ def _evidence(lab: Lab, source: str, on: str) -> PostEvidence:
             )
         return predicted_windows(lab, Path(source), on)
     record = resolve_run(lab, source)
-    if on in ("", "folds"):
+    heard = bool(record["evaluation"].get("soundscapes_hash"))
+    if on == "folds" or (not on and not heard):
         return held_out_windows(lab, record)
     return heard_windows(lab, record, "" if on == "soundscapes" else on)
 
@@ -132,7 +164,7 @@ def _lines(scores: PostScores, group: str, said: list[str]) -> list[str]:
 
 def _remark(step: PostScore) -> str:
     if step.interval is None:
-        return step.unchanged
+        return "cannot change it" if step.unchanged else ""
     return f"{step.interval.low:+.4f} to {step.interval.high:+.4f}"
 
 

@@ -70,17 +70,27 @@ def check_steps(steps: Sequence[Mapping[str, Any]], codes: Sequence[str] | None 
         _check_fields(f"{where} ({kind})", step, STEPS[kind].fields, codes)
 
 
-def why_unchanged(steps: Sequence[Mapping[str, Any]], metric: str) -> str:
+def why_unchanged(
+    steps: Sequence[Mapping[str, Any]], metric: str, *, of_maxima: bool = False
+) -> str:
     """Why the steps cannot change `metric`, in words; "" where they may.
 
-    What keeps the order of rows within every class changes no metric that looks at nothing else,
-    also after the maximum over the windows of a recording. Rounding to float32 can still make two
-    values that lie close together a tie.
+    What keeps the order of rows within every class changes no metric that looks at nothing else.
+    `of_maxima`: rows are the maxima of whole files, so that it is the order of these that counts.
+    Rounding to float32 can still make two values that lie close together a tie.
     """
     check_steps(steps)
-    if metric not in RANKED_WITHIN_CLASS or not all(STEPS[s["kind"]].keeps_order for s in steps):
+    if metric not in RANKED_WITHIN_CLASS:
         return ""
-    return f"cannot change {metric}: it keeps the order within every class"
+    if all(STEPS[step["kind"]].keeps_order for step in steps):
+        return f"cannot change {metric}: it keeps the order within every class"
+    if of_maxima and all(_keeps_maxima(step) for step in steps):
+        return f"cannot change {metric} of whole files: it keeps the order of their maxima"
+    return ""
+
+
+def _keeps_maxima(step: Mapping[str, Any]) -> bool:
+    return STEPS[step["kind"]].keeps_maxima and step.get("top", 1) == 1
 
 
 def changes_order(step: Mapping[str, Any], metric: str) -> bool:

@@ -47,11 +47,13 @@ class Step(NamedTuple):
     """One kind: `change(probs [W, C] float64, windows, **fields) -> [W, C]`, and its fields.
 
     keeps_order: in each column a higher value stays the higher one, over the rows of all files.
+    keeps_maxima: the same for the maxima of files, where a step that has a `top` takes 1.
     """
 
     change: Callable[..., Floats]
     fields: Mapping[str, Field]
     keeps_order: bool = False
+    keeps_maxima: bool = False
 
 
 def smooth(probs: Floats, windows: Windows, *, weights: Sequence[float]) -> Floats:
@@ -207,11 +209,19 @@ STEPS: dict[str, Step] = {
         smooth,
         {"weights": Field(_are_weights, "3 to 121 weights >= 0, an odd number, the middle > 0")},
     ),
-    "file_scale": Step(scale_by_file, {"top": _TOP, "power": _EXPONENT}),
+    "file_scale": Step(scale_by_file, {"top": _TOP, "power": _EXPONENT}, keeps_maxima=True),
     "boost": Step(boost, {"amount": _SHARE, "threshold": _THRESHOLD}),
-    "lift_runs": Step(lift_runs, {"threshold": _THRESHOLD, "share": _SHARE, "min_windows": _COUNT}),
-    "power": Step(raise_power, {"exponent": _EXPONENT}, keeps_order=True),
-    "power_mean": Step(mean_with_file, {"share": _SHARE, "top": _TOP, "exponent": _EXPONENT}),
+    "lift_runs": Step(
+        lift_runs,
+        {"threshold": _THRESHOLD, "share": _SHARE, "min_windows": _COUNT},
+        keeps_maxima=True,
+    ),
+    "power": Step(raise_power, {"exponent": _EXPONENT}, keeps_order=True, keeps_maxima=True),
+    "power_mean": Step(
+        mean_with_file,
+        {"share": _SHARE, "top": _TOP, "exponent": _EXPONENT},
+        keeps_maxima=True,
+    ),
     "shift_average": Step(
         average_shifts,
         {

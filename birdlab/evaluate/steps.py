@@ -63,14 +63,15 @@ def save_steps(steps: Sequence[PostStep], path: Path) -> Path:
 
 
 def title_of(step: PostStep) -> str:
-    """A step in a line: its name, and the fields that differ from the defaults."""
+    """A step as it is typed behind `--step`: its kind, and the fields that are no defaults."""
     fields = type(step).model_fields
     told = [
         f"{name}={json.dumps(value).replace(' ', '')}"
         for name, value in _mapping(step).items()
         if name != "kind" and value != canonical(fields[name].default)
     ]
-    name = step.name if step.name == step.kind else f"{step.name}={step.kind}"
+    numbered = step.name.removeprefix(step.kind).removeprefix("_")
+    name = step.kind if not numbered or numbered.isdigit() else f"{step.name}={step.kind}"
     return f"{name}:{','.join(told)}" if told else name
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 from birdlab.errors import PredictError
 from birdlab.evaluate.blends import blend_members
 from birdlab.evaluate.metrics import HIGHEST_PROB
-from birdlab.evaluate.postprocess import apply_steps, average_overlaps, grid_rows
+from birdlab.evaluate.postprocess import apply_steps, deployed_steps, grid_rows
 from birdlab.evaluate.windows import end_seconds
 from birdlab.infer.card import ModelCard
 from birdlab.infer.passes import Course
@@ -108,12 +108,11 @@ def finish_windows(
 ) -> tuple[list[str], Floats]:
     """The row ids and values [W, C] after post-processing, on the grid of whole windows."""
     values, window_s = heard.probs, course.windowing.window_s
-    if len(values) and steps:
-        values = apply_steps(values, heard.places, heard.end_s, card.classes, steps)
+    chain = deployed_steps(steps, heard.end_s, window_s)
+    if len(values) and chain:
+        values = apply_steps(values, heard.places, heard.end_s, card.classes, chain)
     if course.hop_samples == course.windowing.window_samples or not len(values):
         return heard.row_ids, values
-    if not any(step["kind"] == "shift_average" for step in steps):
-        values = average_overlaps(values, heard.places, heard.end_s, window_s)
     grid = grid_rows(heard.end_s, window_s)
     return [name for name, on in zip(heard.row_ids, grid, strict=True) if on], values[grid]
 

@@ -184,11 +184,9 @@ def _number_kinds(listed: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str,
 def parse_chain(texts: list[str]) -> PostChain:
     """The steps as typed: `smooth`, `boost:0.2`, `smooth:weights=[1,2,1],species=[wren]`.
 
-    Two of one kind are told apart by a name before it: `wide=smooth:weights=[1,1,1,1,1]`. Raises
-    SpecError as `read_chain`.
+    With a name: `wide=smooth:[1,1,1,1,1]`. Raises SpecError as `read_chain`.
     """
-    raw: dict[str, Any] = {"steps": [_parse_step(text) for text in texts]}
-    return validate(PostChain, raw, Document(raw, {"": "--step"}))
+    return chain_of([_parse_step(text) for text in texts], "--step")
 
 
 def _parse_step(text: str) -> dict[str, Any]:
@@ -202,7 +200,7 @@ def _parse_step(text: str) -> dict[str, Any]:
         known = kinds("postprocess").get(kind)
         main = getattr(known.cls, "main_field", None) if known else None
         fields[field.strip() or main or part] = parse_value(value)
-    return {"name": name or kind, "kind": kind, **fields}
+    return {"kind": kind, **({"name": name} if name else {}), **fields}
 
 
 def _split(text: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,14 +17,16 @@ from birdlab.datasets import open_dataset
 from birdlab.errors import DataError
 from birdlab.evaluate.evidence import Cell
 from birdlab.evaluate.outputs import StoredOutputs
-from birdlab.evaluate.postprocess import grid_rows
+from birdlab.evaluate.postprocess import apply_steps, deployed_steps, grid_rows
 from birdlab.evaluate.score import fold_table
+from birdlab.evaluate.steps import to_mappings
 from birdlab.evaluate.windows import blend
 from birdlab.lab import Lab
 from birdlab.recorded import name_remarks, spec_of
 from birdlab.runtables import iter_held_out, scored_as
 from birdlab.soundscapes import list_validators, soundscape_truth
 from birdlab.spec.parts import OutputSpec
+from birdlab.spec.postprocess import PostStep
 from birdlab.study.postprocessing import LabelledWindows
 from birdlab.study.words import count_words, list_some
 from birdlab.tracking.evidence import iter_heard, load_recordists
@@ -58,6 +60,24 @@ def read_windows(path: Path) -> pd.DataFrame:
             fix="birdlab predict writes it beside the CSV, as NAME.windows.parquet",
         )
     return table
+
+
+def apply_chain(table: pd.DataFrame, steps: Sequence[PostStep]) -> pd.DataFrame:
+    """`row_id` and a column per class: the rows of a submission after the steps, as predict's.
+
+    `table` as `read_windows` gives it, its files in the order in which they come first.
+    """
+    codes = [str(c) for c in table.columns if c not in FIXED]
+    file, _ = pd.factorize(table["file"])
+    end_s = table["end_s"].to_numpy(np.float64)
+    order = np.lexsort((end_s, file))
+    file, end_s = file[order].astype(np.int64), end_s[order]
+    probs, window_s = table[codes].to_numpy(np.float32)[order], float(end_s[0])
+    chain = deployed_steps(to_mappings(steps), end_s, window_s)
+    grid = grid_rows(end_s, window_s)
+    out = pd.DataFrame(apply_steps(probs, file, end_s, codes, chain)[grid], columns=codes)
+    out.insert(0, "row_id", table["row_id"].to_numpy()[order][grid])
+    return out
 
 
 def predicted_windows(lab: Lab, path: Path, on: str) -> PostEvidence:

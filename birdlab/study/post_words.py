@@ -13,7 +13,7 @@ MANY_ALIKE = 0.5
 
 def describe_post(scores: PostScores, group: str = "file") -> tuple[str, ...]:
     """The sentences below the table; `group` is what intervals are over, file or recordist."""
-    said = []
+    said = [f"{step.title} {step.unchanged}." for step in scores.steps if step.unchanged]
     if scores.n_groups < MIN_RECORDISTS:
         said.append(
             f"{count_words(scores.n_groups, group)}: too few to say what others would do, so there "

@@ -175,7 +175,10 @@ def _why_unchanged(cells: Mapping[Cell, LabelledWindows], steps: Steps, metric: 
     really = deployed_steps(steps, first.end_s, first.window_s)
     if really[: len(base)] != base:
         return ""
-    return why_unchanged(really[len(base) :], metric)
+    if len(really) == len(base):
+        return f"cannot change {metric}: overlapping windows are averaged so in any case"
+    whole = all(np.array_equal(windows.row, windows.file) for windows in cells.values())
+    return why_unchanged(really[len(base) :], metric, of_maxima=whole)
 
 
 def _interval(
