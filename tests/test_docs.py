@@ -34,6 +34,7 @@ DOCUMENTS = [
     "docs/dashboards.md",
     "docs/demo.md",
     "docs/data.md",
+    "docs/ensembles.md",
     "docs/estimators.md",
     "docs/models.md",
     "docs/postprocess.md",

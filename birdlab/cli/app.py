@@ -53,6 +53,7 @@ def _register() -> None:
         data,
         doctor,
         drivers,
+        ensemble,
         exchange,
         extend,
         gc,
@@ -72,7 +73,7 @@ def _register() -> None:
     )
 
     doing = (labs, data, training, cell, drivers, extend, rerun, noise, augment)
-    looking = (runs, show, compare, rescore, post, board, report, studies)
+    looking = (runs, show, compare, rescore, ensemble, post, board, report, studies)
     deploying = (promote, budget, bundle, predict)
     for module in (*doing, *looking, mlflow, *deploying, gc, exchange, doctor):
         module.register(app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from birdlab.lab import Lab
     from birdlab.record import RunResult
     from birdlab.tasks import Executor
@@ -96,6 +99,22 @@ def check_choice(option: str, value: str, allowed: tuple[str, ...]) -> Any:
 
         raise SpecError(f"unknown value of {option}", got=value, expected=", ".join(allowed))
     return value
+
+
+def name_records(records: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The records, each once, by name, or by spec id where the name is empty or not their own."""
+    found = {record["spec_id"]: record for record in records}
+    names = [record["name"] for record in found.values()]
+    return {
+        r["name"] if r["name"] and names.count(r["name"]) == 1 else r["spec_id"]: r
+        for r in found.values()
+    }
+
+
+def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table as JSON takes them; null where there is no number."""
+    rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=15))
+    return rows
 
 
 @contextmanager

@@ -66,6 +66,7 @@ def _compare(
     lab: Lab, named: list[str], metric: EstimatorSpec, smallest_effect: float, n_draws: int
 ) -> tuple[Comparison, dict[str, dict[str, Any]]]:
     """The comparison, and the record of each run by what it is called in it, the base first."""
+    from birdlab.cli.common import name_records
     from birdlab.errors import ResolveError
     from birdlab.runtables import load_fold_tables
     from birdlab.study.compare import HEADLINE, compare_runs
@@ -74,14 +75,9 @@ def _compare(
     from birdlab.tracking.evidence import load_recordists
     from birdlab.tracking.resolve import resolve_run
 
-    records = {r["spec_id"]: r for r in (resolve_run(lab, text) for text in named)}
-    if len(records) < 2:
+    called = name_records([resolve_run(lab, text) for text in named])
+    if len(called) < 2:
         raise ResolveError("a comparison needs two runs", got=", ".join(named))
-    names = [record["name"] for record in records.values()]
-    called = {
-        r["name"] if r["name"] and names.count(r["name"]) == 1 else r["spec_id"]: r
-        for r in records.values()
-    }
     recordists: dict[str, str] = {}
     for record in called.values():
         recordists = load_recordists(lab, record) | recordists
@@ -151,6 +147,7 @@ def _plain(found: Comparison, records: dict[str, dict[str, Any]]) -> dict[str, A
 
     import pandas as pd
 
+    from birdlab.cli.common import table_rows
     from birdlab.recorded import name_remarks
 
     shared = found.shared
@@ -162,14 +159,14 @@ def _plain(found: Comparison, records: dict[str, dict[str, Any]]) -> dict[str, A
         "classes": list(shared.codes),
         "folds": list(shared.folds),
         "seeds": {name: shared.seeds(name) for name in (shared.base, *shared.arms)},
-        "scores": _rows(found.scores),
-        "arms": [] if found.ranking is None else _rows(found.ranking.table),
-        "crossed": _rows(pd.DataFrame([asdict(said) for said in found.crossed])),
+        "scores": table_rows(found.scores),
+        "arms": [] if found.ranking is None else table_rows(found.ranking.table),
+        "crossed": table_rows(pd.DataFrame([asdict(said) for said in found.crossed])),
         "recordings": {
             arm: {"delta": r.delta, "low": r.low, "high": r.high, "n_recordists": r.n_recordists}
             for arm, r in found.recordings.items()
         },
-        "species": {arm: _rows(table) for arm, table in found.species.items()},
+        "species": {arm: table_rows(table) for arm, table in found.species.items()},
         "sentences": [
             *found.sentences,
             *(() if found.ranking is None else found.ranking.sentences),
@@ -177,8 +174,3 @@ def _plain(found: Comparison, records: dict[str, dict[str, Any]]) -> dict[str, A
         ],
         "left_out": [*shared.left_out, *name_remarks(records)],
     }
-
-
-def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=15))
-    return rows

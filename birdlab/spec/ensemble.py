@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from birdlab.spec.base import Name, Spec, Tuple
 from birdlab.spec.problems import validate
 from birdlab.spec.yamlfile import load_yaml
 
-BLEND = r"^(mean|geometric|rank|power(:[0-9]+(\.[0-9]+)?)?)$"
+BLEND = re.compile(r"mean|geometric|rank|power(:[0-9]{1,3}(\.[0-9]{1,6})?)?")
 """`power:2` is the power mean of exponent 2, and so is `power`."""
 
+
+def _check_blend(text: str) -> str:
+    if not BLEND.fullmatch(text) or float(text.partition(":")[2] or 1) == 0:
+        raise ValueError(f"got {text!r}; write mean, geometric, rank, or power:2")
+    return text
+
+
+BlendText = Annotated[str, AfterValidator(_check_blend)]
 Share = Annotated[float, Field(ge=0.0, strict=False)]
 
 
@@ -27,7 +36,7 @@ class EnsembleSpec(Spec):
 
     name: Name
     members: Annotated[Tuple[str], Field(min_length=1, max_length=50)]
-    blend: Annotated[str, Field(pattern=BLEND)] = "mean"
+    blend: BlendText = "mean"
     shares: Literal["equal", "fitted"] | Tuple[Share] = "equal"
     weights: Literal["full", "folds", "averaged"] = "full"
     variants: Tuple[Name] = ()

@@ -27,6 +27,8 @@ CLEAR = 1e-6
 """What float32 may still make equal, relative to the values."""
 LOG_OF_NONE = -1e30
 """For a probability of 0: any weight on it makes a geometric blend 0, and no weight nothing."""
+LOG_OF_ZERO = -1e3
+"""A logarithm under that of any float32; what is below it is 0 and a tie."""
 METRICS: tuple[Metric, ...] = ("padded_cmap", "macro_auc")
 
 
@@ -48,11 +50,13 @@ class FoldRows:
     n_rows: int
 
     def ranks(self, weights: Floats) -> ClassRanks:
-        """The ranks of the positives in the blend with one weight >= 0 per member.
+        """The ranks of the positives in the blend with one weight >= 0 per member, sum 1.
 
         A class that no member with a weight knows is a tie of all rows.
         """
         total, share = weights @ self.values, weights @ self.known
+        if self.blend.kind == "geometric":
+            np.maximum(total, LOG_OF_ZERO, out=total)
         of_class = self.column[self.positives]
         kept = self._reach_positives(total, share, of_class)
         keys = _keys(self.column[kept], self._blend(total[kept], share[self.column[kept]]))
@@ -127,6 +131,8 @@ def select_rows(
         counts = truth.copy()
         if len(told):
             counts |= (told >= told[:, truth].min(axis=1, keepdims=True)).any(axis=0)
+            none = (told == LOG_OF_NONE).any(axis=0)
+            counts |= none & none[truth].any()  # a geometric blend of 0 ties with another
         found.append(np.where(known[:, c, None], own[:, counts], 0.0))
         columns.append(np.full(int(counts.sum()), c, np.int64))
         marks.append(truth[counts])

@@ -130,15 +130,17 @@ def correlate_members(members: Members) -> pd.DataFrame:
     return pd.DataFrame(values, index=names, columns=names)
 
 
-def weigh_members(members: Members, blend: Blend | None = None) -> pd.DataFrame:
+def weigh_members(
+    members: Members, blend: Blend | None = None, *, metric: Metric = "padded_cmap"
+) -> pd.DataFrame:
     """What each member adds: name, alone, without, gain, gain_low, gain_high, helps.
 
-    Scores are fold-averaged padded cmAP of blends with equal weights, the mean by default. alone:
+    Scores are the fold-averaged metric of blends with equal weights, the mean by default. alone:
     of the member; without: of the blend of the others; gain: by how much the ensemble of all is
     better than that, and the lowest and highest fold of it; helps: in how many folds. NaN for an
     ensemble of one.
     """
-    scorer, n = members.scorer(blend), len(members.names)
+    scorer, n = members.scorer(blend, metric), len(members.names)
     whole, each = scorer.score_folds(np.ones(n)), np.eye(n)
     rows = []
     for m, name in enumerate(members.names):
@@ -158,7 +160,9 @@ def weigh_members(members: Members, blend: Blend | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def judge_ensemble(members: Members, blend: Blend | None = None) -> Ranking | None:
+def judge_ensemble(
+    members: Members, blend: Blend | None = None, *, metric: Metric = "padded_cmap"
+) -> Ranking | None:
     """The verdict on the ensemble of equal weights against its best member, paired by fold; None
     for one.
 
@@ -169,7 +173,7 @@ def judge_ensemble(members: Members, blend: Blend | None = None) -> Ranking | No
     n = len(members.names)
     if n < 2:
         return None
-    scorer = members.scorer(blend)
+    scorer = members.scorer(blend, metric)
     scores = dict(zip(members.names, map(scorer.score_folds, np.eye(n)), strict=True))
     best = max(scores, key=lambda name: float(scores[name].mean()))
     arm = ENSEMBLE if best != ENSEMBLE else f"{ENSEMBLE} of all"

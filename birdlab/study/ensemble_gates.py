@@ -62,14 +62,14 @@ def table_costs(lab: Lab, records: Mapping[str, Record]) -> pd.DataFrame:
                 "models": n,
                 "ms_per_model": each,
                 "ms": n * each,
-                "minutes": n * each / 60_000 * _windows(record),
+                "minutes": n * each / 60_000 * count_windows(record),
                 "processor": NOT_MEASURED if costs is None else costs.processor,
             }
         )
     return pd.DataFrame(rows)
 
 
-def _windows(record: Record) -> float:
+def count_windows(record: Record) -> float:
     """The windows of all soundscapes of the competition; NaN for a foreign run."""
     if is_foreign(record):
         return math.nan

@@ -112,8 +112,8 @@ def _check_costs(names: tuple[str, ...], costs_ms: Sequence[float], budget_ms: f
         cheapest = int(costs.argmin())
         raise DataError(
             "no member fits the limit",
-            got=f"{costs[cheapest]:.1f} ms a window for {names[cheapest]}, the cheapest",
-            expected=f"at most {budget_ms:.1f} ms a window",
+            got=f"{costs[cheapest]:g} ms a window for {names[cheapest]}, the cheapest",
+            expected=f"at most {budget_ms:.3g} ms a window",
         )
     return costs
 
