@@ -19,9 +19,10 @@ from birdlab.evaluate.blends import Blend, blend_members, class_shares
 from birdlab.evaluate.metrics import clamp_probs, macro_auc, padded_cmap
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import plan_experiment
+from birdlab.promote.request import parse_blend
 from birdlab.spec import load_spec
 from birdlab.spec.ensemble import load_ensemble
-from birdlab.study.blending import compare_blends, fit_shares, parse_blend
+from birdlab.study.blending import compare_blends, fit_shares
 from birdlab.study.blending_scores import METRICS, build_scorer
 from birdlab.study.blending_search import search_weights
 from birdlab.study.ensemble import Members, align_members, judge_ensemble, weigh_members

@@ -97,7 +97,7 @@ def _read_file(runs: list[str]) -> tuple[list[str], dict[str, Any]]:
 
 def _question(blend: str, metric: str, weights: str, **more: Any) -> EnsembleQuestion:
     from birdlab.cli.common import check_choice
-    from birdlab.study.blending import parse_blend
+    from birdlab.promote.request import parse_blend
     from birdlab.study.blending_scores import METRICS
     from birdlab.study.ensemble_summary import EnsembleQuestion
 

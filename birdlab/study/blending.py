@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from birdlab.errors import OutputsError
 from birdlab.evaluate.blends import Blend
 from birdlab.study.blending_scores import BlendScorer, Metric
 from birdlab.study.blending_search import search_weights
@@ -102,17 +101,6 @@ def compare_blends(
     shares = np.ones(n) if weights is None else np.asarray(weights, np.float64)
     scores = {str(b): members.scorer(b, metric).score_folds(shares) for b in BLENDS}
     return rank_folds(scores, base=str(BLENDS[0]))
-
-
-def parse_blend(text: str) -> Blend:
-    """The blend that `mean`, `power`, `power:3`, `geometric` or `rank` names; OutputsError else."""
-    kind, sign, power = text.partition(":")
-    if sign and kind != "power":
-        raise OutputsError("only power has an exponent", got=text, expected="power:2")
-    try:
-        return Blend(kind, float(power) if sign else 2.0)  # type: ignore[arg-type]
-    except ValueError:
-        raise OutputsError("an exponent is no number", got=text, expected="power:2") from None
 
 
 def _fit_nested(scorer: BlendScorer) -> tuple[Floats, Floats]:
