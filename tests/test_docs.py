@@ -41,6 +41,7 @@ DOCUMENTS = [
     "docs/lab.md",
     "docs/leaderboard.md",
     "docs/recipe.md",
+    "docs/registry.md",
     "docs/tracking.md",
     "docs/statistics.md",
     "docs/sweeps.md",

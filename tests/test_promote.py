@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,18 +14,27 @@ import soundfile
 
 from birdlab.cell import outputs_folder
 from birdlab.errors import PredictError, PromotionError
-from birdlab.evaluate.outputs import load_outputs
+from birdlab.evaluate.outputs import load_outputs, save_outputs
 from birdlab.evaluate.windows import blend
-from birdlab.infer.models import PromotedModel, find_model, list_models, load_aliases
+from birdlab.infer.models import (
+    PromotedModel,
+    find_model,
+    find_promoted,
+    list_models,
+    load_aliases,
+)
 from birdlab.infer.predict import predict_soundscapes
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import plan_experiment
 from birdlab.promote.members import collect_members
 from birdlab.promote.promote import Promotion, predict_minutes, promote_runs
+from birdlab.promote.reproduce import reproduce_folds
 from birdlab.promote.request import PromotionRequest
+from birdlab.promote.verify import verify_model
 from birdlab.run import run_experiment
 from birdlab.spec.competition import PROFILES
 from birdlab.spec.experiment import ExperimentSpec
+from birdlab.tracking.index import load_record
 from birdlab.tracking.mlflow_sink import MlflowSink
 
 RATE = 8_000
@@ -173,3 +183,42 @@ def test_models_are_found_by_alias_name_or_path(promoted: Promoted, tmp_path: Pa
 def test_predicted_minutes_of_a_competition() -> None:
     """200 files of 10 minutes are 24,000 windows; at .3 s each they fill the 120 minutes."""
     assert predict_minutes(0.3, PROFILES["birdclef-2023"]) == pytest.approx(120)
+
+
+def test_fold_models_reproduce_what_validation_stored(promoted: Promoted) -> None:
+    """From the audio files: by the members of the file, and by fold models exported anew."""
+    lab, name = promoted.lab, promoted.promotion.name
+    seen: list[tuple[int, int]] = []
+    found = verify_model(
+        lab, find_promoted(lab.models, name), progress=lambda _, done, of: seen.append((done, of))
+    )
+    (run,) = found.runs.values()
+    assert found.passed and found.anew == () and len(run.cells) == 1
+    assert seen == [(i, 6) for i in range(1, 7)]
+    anew = reproduce_folds(lab, plan_experiment(promoted.spec, lab), threads=1)
+    assert anew.passed and [(c.fold, c.seed) for c in anew.cells] == [(0, 0), (1, 0)]
+    assert anew.largest < 1e-4 and anew.n_windows > run.n_windows > 6
+    record = load_record(lab, str(promoted.record["spec_id"]))
+    assert anew.score_torch == pytest.approx(record["scores"]["cv/padded_cmap"], abs=1e-9)
+    assert anew.score_onnx == pytest.approx(anew.score_torch, abs=1e-4)
+
+
+def test_what_is_no_longer_what_was_promoted_is_told(promoted: Promoted) -> None:
+    lab = promoted.lab
+    model = find_promoted(lab.models, promoted.promotion.name)
+    other = replace(model, card={**model.card, "sha256": "0" * 64})
+    assert not verify_model(lab, other).passed
+    cell = plan_experiment(promoted.spec, lab).final_cells[0]
+    folder = outputs_folder(lab, cell)
+    stored, kept = load_outputs(folder), folder.with_name("kept")
+    shutil.copytree(folder, kept)
+    changed = stored.windows.clip_probs.copy()
+    changed[3, 1] = 0.9
+    try:
+        save_outputs(folder, replace(stored, windows=replace(stored.windows, clip_probs=changed)))
+        (run,) = verify_model(lab, model).runs.values()
+        recording = stored.windows.recordings[stored.windows.recording_index[3]]
+        assert not run.passed and recording in run.cells[0].worst
+    finally:
+        shutil.rmtree(folder)
+        kept.rename(folder)

@@ -36,9 +36,10 @@ def _options(
     if lab is not None:
         os.environ["BIRDLAB_HOME"] = str(lab)
     if context.invoked_subcommand not in _ASIDE and "--help" not in sys.argv:
-        from birdlab.cli.common import settle_dead_runs
+        from birdlab.cli.common import settle_aliases, settle_dead_runs
 
         settle_dead_runs()
+        settle_aliases()
 
 
 def _register() -> None:
@@ -59,6 +60,7 @@ def _register() -> None:
         gc,
         labs,
         mlflow,
+        models,
         noise,
         post,
         predict,
@@ -70,11 +72,12 @@ def _register() -> None:
         show,
         studies,
         training,
+        verify,
     )
 
     doing = (labs, data, training, cell, drivers, extend, rerun, noise, augment)
     looking = (runs, show, compare, rescore, ensemble, post, board, report, studies)
-    deploying = (promote, budget, bundle, predict)
+    deploying = (promote, models, verify, budget, bundle, predict)
     for module in (*doing, *looking, mlflow, *deploying, gc, exchange, doctor):
         module.register(app)
 

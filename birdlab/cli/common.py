@@ -160,6 +160,19 @@ def settle_dead_runs() -> None:
         print(f"note: {error}", file=sys.stderr)
 
 
+def settle_aliases() -> None:
+    """Bring MLflow to the lab's aliases where a move was cut short; no time where none was."""
+    import sys
+
+    from birdlab.lab import open_lab
+
+    lab = open_lab(extensions=False)
+    if (lab.models / "moving.json").is_file():
+        from birdlab.promote.aliases import settle_aliases as settle
+
+        settle(lab, lambda sentence: print(sentence, file=sys.stderr))
+
+
 def mlflow_extras() -> Extras:
     """What goes with runs into MLflow: reports, and the scores of the ledger."""
     from birdlab.tracking.runextras import Extras

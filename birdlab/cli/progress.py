@@ -56,6 +56,7 @@ class CellProgress:
             disable=not self.live,
         )
         self._steps: dict[str, TaskID] = {}
+        self._step_began: dict[str, float] = {}
         self._titles: dict[str, str] = {}
         self._epochs: dict[str, tuple[int, int]] = {}
         self._done: set[str] = set()
@@ -86,8 +87,10 @@ class CellProgress:
                 self._steps[what] = self._bars.add_task(what, total=total)
             self._bars.update(self._steps[what], completed=done)
         elif done == total or time.monotonic() - self._said.get(what, 0) > 10:
-            self._said[what] = time.monotonic()
-            self._print(f"{what}: {done}/{total}")
+            now = self._said[what] = time.monotonic()
+            passed = now - self._step_began.setdefault(what, now)
+            left = f", about {in_time(passed / done * (total - done))} left" if done else ""
+            self._print(f"{what}: {done}/{total}{left if passed and done < total else ''}")
 
     def event(self, event: Event) -> None:
         """Something that happened to a cell."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -124,6 +125,21 @@ def find_name(models: Path, model: str, file: str = CARD_FILE) -> str:
         expected=f"a path to an ONNX file, or one of {', '.join(known) or '(none yet)'}",
         fix="give more of its name; `birdlab models` lists all" if names else "birdlab promote RUN",
     )
+
+
+def hash_model(path: Path) -> str:
+    """The SHA-256 of an ONNX file, followed by the weights beside it if it has such."""
+    digest = hashlib.sha256()
+    for part in filter(Path.is_file, (path, weights_beside(path))):
+        with part.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def weights_beside(path: Path) -> Path:
+    """Where the weights of an ONNX file lie that is too large for one."""
+    return path.with_name(f"{path.name}.data")
 
 
 def _names(models: Path, file: str) -> list[str]:

@@ -21,7 +21,13 @@ from filelock import FileLock
 from birdlab.errors import PromotionError, TrackingError
 from birdlab.infer.models import ALIASES_FILE, load_aliases, load_promoted
 from birdlab.lab import Lab, write_whole
-from birdlab.promote.history import AliasMove, append_history, check_alias, load_history
+from birdlab.promote.history import (
+    AliasMove,
+    append_history,
+    check_alias,
+    check_history,
+    load_history,
+)
 from birdlab.recorded import load_json
 
 MOVING_FILE = "moving.json"
@@ -79,13 +85,18 @@ def move_alias(
             why=why,
         )
         try:
+            check_history(lab)
             follows = _move_in_mlflow(lab, move, without_mlflow, tell)
             _write_alias(lab, move)
             append_history(lab, move)
             if follows:
                 _note(lab, alias, None)
-        except BaseException:
+        except BaseException as error:
             _settle(lab, tell)
+            if isinstance(error, OSError):
+                raise PromotionError(
+                    "the alias cannot be moved", where=str(lab.models), got=error
+                ) from None
             raise
     return move
 

@@ -14,7 +14,7 @@ from birdlab.plan import Plan
 from birdlab.promote.agreement import MARGIN, MIN_WINDOWS, Agreement
 from birdlab.promote.champion import champion_gate
 from birdlab.promote.parity import TOLERANCE, ParityReport
-from birdlab.promote.reproduce import Reproduction
+from birdlab.promote.reproduction import Reproduction
 from birdlab.promote.request import PromotionRequest
 from birdlab.promote.storedgates import licence_gate, range_gate
 from birdlab.study.ensemble_gates import Gate, State, folds_gate, leaderboard_gate

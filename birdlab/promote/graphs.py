@@ -26,7 +26,8 @@ from birdlab.promote.export import (
 )
 from birdlab.promote.members import collect_members, real_windows
 from birdlab.promote.parity import ParityReport, check_parity
-from birdlab.promote.reproduce import Reproduction, score_exported
+from birdlab.promote.reproduce import score_exported
+from birdlab.promote.reproduction import Reproduction
 from birdlab.promote.storedgates import licence_kinds, training_licences
 from birdlab.record import environment
 from birdlab.spec.competition import CompetitionSpec

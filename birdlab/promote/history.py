@@ -61,6 +61,13 @@ def load_history(lab: Lab) -> list[AliasMove]:
     return moves
 
 
+def check_history(lab: Lab) -> None:
+    """Nothing; an OSError where no line can be added, PromotionError where one cannot be read."""
+    load_history(lab)
+    with (lab.models / HISTORY_FILE).open("ab"):
+        pass
+
+
 def append_history(lab: Lab, move: AliasMove) -> None:
     """Add a line; what a kill left of an earlier one is cut off."""
     path = lab.models / HISTORY_FILE

@@ -33,7 +33,7 @@ SEVERAL_THREADS = 4
 class ParityReport:
     """The largest absolute differences found, by what was tried.
 
-    `by_case`: ONNX against torch for the blend; `by_member`: the same for each member by its name;
+    `by_case`: ONNX against torch for the blend; `by_member`: for each member, by its output;
     `batch_invariance`: a clip alone against the same clip in a batch, both in ONNX; `n_windows`
     compared; `tolerance`: what was allowed; `settings`: what computed the ONNX side.
     """
@@ -197,9 +197,8 @@ def _check_probs(got: Floats, expected: Floats, where: str) -> None:
 def _check_members(
     predictor: OnnxPredictor, members: Sequence[Predict], waves: Floats, rows: dict[str, slice]
 ) -> dict[str, dict[str, float]]:
-    """How far each member lies from its torch model, by input; by its name in the card."""
+    """How far each member lies from its torch model, by input; by the name of its output."""
     found = {}
-    names = [member.name for member in getattr(predictor.card, "members", ())]
     for number, member in enumerate(members):
 
         def ask(part: Floats, number: int = number) -> Floats:
@@ -207,7 +206,7 @@ def _check_members(
 
         expected = _batched(member, waves, _TORCH_BATCH)
         own = _batched(ask, waves, BATCHES[-1])
-        name = names[number] if number < len(names) else str(number)
+        name = predictor.card.members[number].output
         found[name] = {kind: _largest(own[part], expected[part]) for kind, part in rows.items()}
     return found
 

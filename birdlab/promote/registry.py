@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from mlflow.types import Schema, TensorSpec
 
 from birdlab.errors import PromotionError, TrackingError
 from birdlab.infer.card import ModelCard
+from birdlab.infer.models import hash_model, weights_beside
 from birdlab.lab import Lab, hide_password
 from birdlab.tracking.client import connect, first_line, unreachable
 
@@ -65,7 +65,7 @@ def register_model(
     """
     client = MlflowClient(tracking_uri, registry_uri=tracking_uri)
     sha256 = hash_model(onnx_path)
-    lineage = {SHA256: sha256} | {key: str(value) for key, value in (tags or {}).items()}
+    lineage = {key: str(value) for key, value in (tags or {}).items()} | {SHA256: sha256}
     try:
         version = _version_of(client, name, sha256)
         if version is None:
@@ -133,19 +133,6 @@ def _refused(lab: Lab, error: Exception) -> TrackingError:
     )
 
 
-def hash_model(onnx_path: Path) -> str:
-    """The SHA-256 of an ONNX file, or of it and the weights that lie beside it."""
-    digest = hashlib.sha256()
-    for path in filter(Path.is_file, (onnx_path, _weights_beside(onnx_path))):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
-
-
-def _weights_beside(onnx_path: Path) -> Path:
-    return onnx_path.with_name(f"{onnx_path.name}.data")
-
-
 def _version_of(client: MlflowClient, name: str, sha256: str) -> str | None:
     """The newest version of the registered model that holds this content; None for none.
 
@@ -200,5 +187,5 @@ def _save_flavour(onnx_path: Path, card: ModelCard, folder: Path) -> None:
             input_example={"wave": wave},
             pip_requirements=REQUIREMENTS,
             onnx_execution_providers=["CPUExecutionProvider"],
-            save_as_external_data=_weights_beside(onnx_path).is_file(),
+            save_as_external_data=weights_beside(onnx_path).is_file(),
         )

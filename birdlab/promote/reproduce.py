@@ -4,99 +4,36 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from birdlab.cell import outputs_folder
 from birdlab.cellplan import CellPlan
-from birdlab.data.audio import decode
+from birdlab.data.audio import Waveform, decode
 from birdlab.errors import OutputsError, PromotionError
 from birdlab.evaluate.metrics import padded_cmap
 from birdlab.evaluate.outputs import StoredOutputs, load_outputs
 from birdlab.evaluate.score import N_PAD, fold_table
-from birdlab.evaluate.windows import batch_windows, blend, iter_windows
+from birdlab.evaluate.windows import Windowing, batch_windows, blend, iter_windows
 from birdlab.infer.card import ModelCard
+from birdlab.infer.reading import NotHeard, read_ahead, undecodable
 from birdlab.infer.session import OnnxPredictor, SoundPredictor
 from birdlab.lab import Lab
 from birdlab.plan import Plan, Progress, silent
 from birdlab.promote.export import export_ensemble
 from birdlab.promote.members import collect_members
 from birdlab.promote.parity import TOLERANCE
+from birdlab.promote.reproduction import CellReproduction, Reproduction
 from birdlab.recorded import AS_IS
 
 Floats = npt.NDArray[np.float32]
 Place = tuple[int, int]
 """A fold and a seed."""
 BATCH = 8
-
-
-@dataclass(frozen=True)
-class CellReproduction:
-    """One fold model: its stored outputs and its score, and those of its exported form.
-
-    largest: the largest difference of a probability, at the window `worst` (recording and end in
-    seconds); scores are padded cmAP over the recordings of the fold.
-    """
-
-    cell_id: str
-    fold: int
-    seed: int
-    n_recordings: int
-    n_windows: int
-    largest: float
-    worst: str
-    score_torch: float
-    score_onnx: float
-
-
-@dataclass(frozen=True)
-class Reproduction:
-    """All fold models of a run; scores are means over folds, seeds averaged within a fold."""
-
-    cells: tuple[CellReproduction, ...]
-    tolerance: float = TOLERANCE
-
-    @property
-    def largest(self) -> float:
-        """The largest difference of a probability."""
-        return max(cell.largest for cell in self.cells)
-
-    @property
-    def n_windows(self) -> int:
-        """How many windows were compared, over all models."""
-        return sum(cell.n_windows for cell in self.cells)
-
-    @property
-    def score_torch(self) -> float:
-        """The out-of-fold score from the stored outputs."""
-        return self._mean("score_torch")
-
-    @property
-    def score_onnx(self) -> float:
-        """The out-of-fold score from the exported models."""
-        return self._mean("score_onnx")
-
-    @property
-    def difference(self) -> float:
-        """Exported less stored."""
-        return self.score_onnx - self.score_torch
-
-    @property
-    def passed(self) -> bool:
-        """Whether every window and every score is as it was stored, within the tolerance."""
-        scores = (abs(cell.score_onnx - cell.score_torch) for cell in self.cells)
-        return self.largest <= self.tolerance and max(scores) <= self.tolerance
-
-    def table(self) -> pd.DataFrame:
-        """One row per fold model."""
-        return pd.DataFrame([vars(cell) for cell in self.cells])
-
-    def _mean(self, score: str) -> float:
-        return float(self.table().groupby("fold")[score].mean().mean())
 
 
 def score_exported(
@@ -111,13 +48,21 @@ def score_exported(
     """What the members of a file say of the recordings that each was scored on in validation.
 
     The road is that of `birdlab predict`: audio file, decoding, windows, session. `places`: the
-    number of the member that each (fold, seed) of the plan is; by default found by the names in the
-    file's card, which are ids of cells. Classes that the file does not know are left out of both
+    number of the member that each (fold, seed) of the plan is; by default as the
+    file's card says. Classes that the file does not know are left out of both
     sides. Raises PromotionError when a cell is no member or audio is missing, OutputsError when
     stored outputs are.
     """
     folds = _by_fold(plan)
-    numbers = _member_numbers(predictor.card, folds) if places is None else places
+    numbers = find_places(predictor.card, plan) if places is None else places
+    lacking = [c.title for own in folds.values() for c in own if _place(c) not in numbers]
+    if lacking:
+        raise PromotionError(
+            "the file does not hold all fold models of the run",
+            where=plan.spec.name or plan.spec_id,
+            got=f"{len(lacking)} missing: {'; '.join(lacking[:4])}",
+            fix="promote the run again",
+        )
     count = _Count(folds, progress)
     found: list[CellReproduction] = []
     for cells in folds.values():
@@ -191,18 +136,17 @@ def _held_out(cell: CellPlan) -> npt.NDArray[np.int64]:
     return cell.validation
 
 
-def _member_numbers(card: ModelCard, folds: Mapping[int, Sequence[CellPlan]]) -> dict[Place, int]:
-    """Which member each fold model is, by the names of the members."""
-    known = {member.name: i for i, member in enumerate(getattr(card, "members", ()))}
-    cells = [cell for own in folds.values() for cell in own]
-    lacking = [cell.title for cell in cells if cell.cell_id not in known]
-    if lacking:
-        raise PromotionError(
-            "the file does not hold all fold models of the run",
-            got=f"{len(lacking)} of {len(cells)} missing: {'; '.join(lacking[:4])}",
-            fix="promote the run again",
-        )
-    return {_place(cell): known[cell.cell_id] for cell in cells}
+def find_places(card: ModelCard, plan: Plan) -> dict[Place, int]:
+    """Which member of a file each fold model of a plan is, of those that are members at all."""
+    by_run = {(m.run, m.fold, m.seed): i for i, m in enumerate(card.members)}
+    by_name = {member.name: i for i, member in enumerate(card.members)}
+    found = {}
+    for cells in _by_fold(plan).values():
+        for cell in cells:
+            named = by_run.get((plan.spec_id, cell.fold, cell.seed), by_name.get(cell.cell_id))
+            if named is not None:
+                found[_place(cell)] = named
+    return found
 
 
 def _check_fold(
@@ -237,26 +181,47 @@ def _check_fold(
 def _windows(
     plan: Plan, cell: CellPlan, card: ModelCard, count: Callable[[], None]
 ) -> Iterator[Floats]:
-    """The windows of the held-out recordings of a cell, decoded from their files."""
-    for row in _held_out(cell):
-        key = cell.rows.keys[row]
-        if key is None:
-            raise PromotionError(
-                "the audio of a held-out recording is not there",
-                where=str(cell.rows.names[row]),
-                fix="correct [data] in birdlab.toml",
-            )
-        whole = decode(plan.paths[key], card.sample_rate_hz)
-        spans = np.rint(cell.rows.spans_s[row] * card.sample_rate_hz)
-        first, last = (None if np.isnan(end) else int(end) for end in spans)
-        yield from iter_windows(replace(whole, samples=whole.samples[first:last]), card.windowing)
-        count()
+    """The windows of the held-out recordings of a cell, decoded from their files as predict does.
+
+    Of a row that is a part of a recording the whole is decoded, and the part cut out of it.
+    """
+    rows, hears = _held_out(cell), card.windowing
+    paths = {row: _path(plan, cell, row) for row in rows}
+    is_part = np.asarray(~np.isnan(cell.rows.spans_s).all(axis=1), bool)
+    whole = [paths[row] for row in rows if not is_part[row]]
+    with closing(read_ahead(whole, hears, hop_samples=hears.window_samples)) as ahead:
+        for row in rows:
+            if is_part[row]:
+                yield from iter_windows(_part(paths[row], cell.rows.spans_s[row], hears), hears)
+            else:
+                heard = next(ahead)
+                if isinstance(heard, NotHeard):
+                    raise undecodable(paths[row], heard.reason)
+                yield from heard.windows
+            count()
+
+
+def _path(plan: Plan, cell: CellPlan, row: int) -> Path:
+    key = cell.rows.keys[row]
+    if key is None or not plan.paths[key].is_file():
+        raise PromotionError(
+            "the audio of a held-out recording is not there",
+            where=str(cell.rows.names[row]),
+            fix="correct [data] in birdlab.toml",
+        )
+    return plan.paths[key]
+
+
+def _part(path: Path, span_s: npt.NDArray[np.float64], hears: Windowing) -> Waveform:
+    recording = decode(path, hears.sample_rate_hz)
+    samples = np.rint(span_s * hears.sample_rate_hz)
+    first, last = (None if np.isnan(end) else int(end) for end in samples)
+    return replace(recording, samples=recording.samples[first:last])
 
 
 def _known(card: ModelCard, number: int) -> dict[str, int]:
     """The columns of the classes that a member of a file knows, by code."""
-    members = getattr(card, "members", ())
-    own = members[number].classes if members else None
+    own = card.members[number].classes
     return {code: i for i, code in enumerate(card.classes) if own is None or code in own}
 
 
