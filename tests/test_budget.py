@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from birdlab.cli import app as entry
 from birdlab.errors import PredictError, PromotionError
-from birdlab.infer.benchmark import measure_machine, share_cores, split_times
+from birdlab.infer.benchmark import measure_machine, split_times
 from birdlab.infer.budget import Workload, fit_members, predict_minutes, read_machine
+from birdlab.infer.passes import ModelChoice
 from birdlab.lab import Lab
 from birdlab.promote import budget
 from birdlab.promote.budget import MACHINES, join_machines, measure_run, scale_to, workload_of
@@ -28,6 +29,7 @@ MACHINE: dict[str, Any] = {
     "cores": 2,
     "window_s": 5.0,
     "decode_s_per_audio_minute": 0.3,
+    "decoded_once_minutes": 12.5,
     "mel_ms_per_window": 3.0,
     "members": [
         {"name": "large", "ms_per_window": 152.0},
@@ -54,6 +56,8 @@ def test_minutes_are_those_of_the_arithmetic() -> None:
     assert alone.member_minutes == pytest.approx((3.25,))
     four = predict_minutes(MACHINE, Y2023, cores=4)
     assert four.decode_minutes == pytest.approx(line.decode_minutes / 2)
+    hours = Workload(10, 60, 120)
+    assert predict_minutes(MACHINE, hours).decode_minutes == pytest.approx(2 * 600 * 0.3 / 60 / 2)
     with pytest.raises(PredictError, match="no members"):
         predict_minutes(MACHINE, Y2023, [3])
     with pytest.raises(PredictError, match="no members"):
@@ -108,11 +112,6 @@ def test_times_of_shared_and_own_front_ends_sum_to_the_whole() -> None:
     assert split_times(13, [13], 3) == (3, [10])
 
 
-def test_the_ways_to_share_cores() -> None:
-    assert share_cores(1) == [(1, 1)]
-    assert share_cores(4) == [(4, 1), (2, 2), (1, 4)]
-
-
 def test_a_machine_file_comes_back_and_others_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "machine.json"
     path.write_text(json.dumps(MACHINE))
@@ -164,14 +163,14 @@ def test_another_machine_is_reached_by_the_ratio_of_one_model() -> None:
 
 
 def test_a_model_is_measured_as_it_is_used(energy_model: Path) -> None:
-    machine = measure_machine(energy_model, cores=1, seconds=0.2)
+    machine = measure_machine(ModelChoice(energy_model), cores=1, seconds=0.2)
     assert read_machine_text(json.dumps(machine), energy_model.parent) == machine
     assert list(machine["windows_per_s"]) == ["1x1"]
     core_ms = machine["mel_ms_per_window"] + machine["members"][0]["ms_per_window"]
     assert machine["crowding"] * core_ms == pytest.approx(1000 / machine["windows_per_s"]["1x1"])
     assert machine["decode_s_per_audio_minute"] > 0
     with pytest.raises(PredictError, match="so many cores"):
-        measure_machine(energy_model, cores=10_000)
+        measure_machine(ModelChoice(energy_model), cores=10_000)
 
 
 def test_a_run_is_measured_once_per_architecture_trained_or_not(

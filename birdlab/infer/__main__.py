@@ -129,17 +129,13 @@ def _predict(options: argparse.Namespace, bundle: Path | None) -> None:
 
 def _benchmark(options: argparse.Namespace, bundle: Path | None) -> None:
     from birdlab.infer.benchmark import measure_machine
-    from birdlab.infer.variants import FP32, choose_variant
+    from birdlab.infer.passes import ModelChoice
 
-    model, name = _find_model(options, bundle)
-    variant = None
-    if name not in (None, FP32.name):
-        variant = choose_variant(model.parent, name, force=True)  # its times, not its scores
+    model, variant = _find_model(options, bundle)
     machine = measure_machine(
-        model,
+        ModelChoice(model, variant, force=True),  # its times count, not its scores
         cores=options.cores,
         seconds=options.seconds,
-        variant=variant,
         progress=lambda text: print(f"{text} ...", file=sys.stderr, flush=True),
     )
     options.output.write_text(json.dumps(machine, indent=1) + "\n", encoding="utf-8")

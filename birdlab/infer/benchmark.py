@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import statistics
 import tempfile
-import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -19,14 +19,15 @@ import numpy.typing as npt
 import onnxruntime
 import soundfile
 
-from birdlab.data.audio import decode
 from birdlab.errors import PredictError
-from birdlab.evaluate.windows import batch_windows, iter_windows
+from birdlab.evaluate.windows import Windowing, batch_windows
 from birdlab.infer.budget import FORMAT
-from birdlab.infer.card import ModelCard
 from birdlab.infer.checksums import file_sha256
-from birdlab.infer.session import OnnxPredictor, SoundPredictor, open_predictor
-from birdlab.infer.variants import FP32, Variant
+from birdlab.infer.passes import Engine, ModelChoice
+from birdlab.infer.reading import HELD_SAMPLES, Heard, read_ahead
+from birdlab.infer.session import OnnxPredictor, SoundPredictor
+from birdlab.infer.tuning import count_cores, list_arrangements, processor_name
+from birdlab.infer.variants import FP32
 
 Floats = npt.NDArray[np.float32]
 BATCH = 8
@@ -37,23 +38,22 @@ _FEWEST = 3
 
 
 def measure_machine(
-    model_path: Path,
+    model: ModelChoice,
     *,
     cores: int | None = None,
     seconds: float = 20.0,
-    variant: Variant | None = None,
     by: Literal["clock", "processor"] = "clock",
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """The machine file of this machine and this model, as JSON-able data; see `read_machine`.
 
-    `variant`: the form of the model, default the file itself; `cores`: how many work (default:
-    all that this process may use); `seconds`: about how long it takes, more for slow models.
-    Sound is made up, since times do not depend on it. Times of the mel and of members are those
-    of one thread alone, the least of some passes; `crowding` is how much more of a core a window
-    takes when all cores work, in the best of the ways to share them among sessions: `by` the
-    clock, as the machine is now, or by the processor's time, as if nothing else ran on it. Raises
-    PredictError for more cores than there are.
+    `cores`: how many work (default: all that this process may use); `seconds`: about how long it
+    takes, more for slow models. Sound is made up, since times do not depend on it. Times of the
+    mel and of members are those of one thread alone, the least of some passes; `crowding` is how
+    much more of a core a window takes when all cores work as `predict` has them work, in the best
+    of the ways to share them among sessions: `by` the clock, as the machine is now, or by the
+    processor's time, as if nothing else ran on it. Raises PredictError for more cores than there
+    are.
     """
     available = count_cores()
     n_cores = available if cores is None else cores
@@ -63,27 +63,20 @@ def measure_machine(
         )
     tell = progress or (lambda text: None)
     began = time.perf_counter()
-    first = open_predictor(model_path, threads=1, variant=variant)
-    startup_s = time.perf_counter() - began
-    card = first.card
-    with tempfile.TemporaryDirectory(prefix="birdlab-benchmark-") as folder:
-        sound = write_soundscape(Path(folder) / "sound.ogg", SOUND_S, card.sample_rate_hz)
-        batch = next(
-            batch_windows(iter_windows(decode(sound, card.sample_rate_hz), card.windowing), BATCH)
-        )
-        tell("decoding")
-        decode_s = _time_decoding(sound, card, n_cores, seconds / 8) * 60 / SOUND_S
+    first = model.open(1)
+    startup_s, card = time.perf_counter() - began, first.card
+    tell("decoding")
+    decode_s, batch = _time_decoding(card.windowing, n_cores, seconds / 6)
     tell("mel and members, one by one")
     mel_ms, members_ms = _time_members(first, batch, seconds / 2)
     del first
     rates, busy_ms = {}, []
-    ways = share_cores(n_cores)
+    ways = list_arrangements(n_cores)
     for sessions, threads in ways:
-        tell(f"all members, {sessions} sessions of {threads} threads")
-        predictors = [
-            open_predictor(model_path, threads=threads, variant=variant) for _ in range(sessions)
-        ]
-        rate, busy = _time_together(predictors, batch, seconds / 3 / len(ways))
+        tell(f"all members, {sessions} sessions x {threads} threads")
+        rate, busy = _time_together(
+            Engine(model, sessions, threads), batch, seconds / 3 / len(ways)
+        )
         rates[f"{sessions}x{threads}"] = rate
         busy_ms.append(busy)
     core_ms = 1000 * n_cores / max(rates.values()) if by == "clock" else min(busy_ms)
@@ -94,13 +87,11 @@ def measure_machine(
         "cores_available": available,
         "python": platform.python_version(),
         "versions": _versions(),
-        "model": {
-            "sha256": file_sha256(model_path.with_name(variant.file) if variant else model_path),
-            "variant": variant.name if variant else FP32.name,
-        },
+        "model": {"sha256": file_sha256(model.file), "variant": model.variant or FP32.name},
         "window_s": card.window_s,
         "batch": BATCH,
         "decode_s_per_audio_minute": decode_s,
+        "decoded_once_minutes": HELD_SAMPLES / card.sample_rate_hz / 60,
         "mel_ms_per_window": mel_ms,
         "members": [
             {"name": member.name, "ms_per_window": ms}
@@ -111,26 +102,6 @@ def measure_machine(
         "crowding": core_ms / (mel_ms + sum(members_ms)),
         "startup_s": startup_s,
     }
-
-
-def count_cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def processor_name() -> str:
-    """The kind of processor in words."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
-
-
-def share_cores(cores: int) -> list[tuple[int, int]]:
-    """The ways to share cores: (sessions, threads of each), none left over."""
-    return [(cores // t, t) for t in range(1, cores + 1) if cores % t == 0]
 
 
 def write_soundscape(path: Path, duration_s: float, sample_rate_hz: int, seed: int = 0) -> Path:
@@ -147,24 +118,21 @@ def write_soundscape(path: Path, duration_s: float, sample_rate_hz: int, seed: i
     return path
 
 
-def _time_decoding(sound: Path, card: ModelCard, cores: int, seconds: float) -> float:
-    """Seconds of one core to decode a file and cut its windows while all cores do so: median."""
-
-    def read() -> list[float]:
+def _time_decoding(windowing: Windowing, readers: int, seconds: float) -> tuple[float, Floats]:
+    """Seconds of one core to decode a minute of sound and cut it, as `predict` does it; a batch."""
+    hop = windowing.window_samples
+    with tempfile.TemporaryDirectory(prefix="birdlab-benchmark-") as folder:
+        path = Path(folder) / "sound.ogg"
+        sounds = [write_soundscape(path, SOUND_S, windowing.sample_rate_hz)] * (2 * readers)
         took: list[float] = []
         began = time.perf_counter()
         while len(took) < _FEWEST or time.perf_counter() - began < seconds:
-            start = time.thread_time()
-            for _ in batch_windows(
-                iter_windows(decode(sound, card.sample_rate_hz), card.windowing), BATCH
-            ):
-                pass
-            took.append(time.thread_time() - start)
-        return took
-
-    with ThreadPoolExecutor(cores) as pool:
-        started = [pool.submit(read) for _ in range(cores)]
-    return statistics.median(s for future in started for s in future.result())
+            start = time.process_time()
+            with closing(read_ahead(sounds, windowing, hop_samples=hop, readers=readers)) as ahead:
+                windows = (w for item in ahead if isinstance(item, Heard) for w in item.windows)
+                batches = [batch.copy() for batch in batch_windows(windows, BATCH)]
+            took.append(time.process_time() - start)
+    return statistics.median(took) * 60 / SOUND_S / len(sounds), batches[0]
 
 
 def _time_members(
@@ -207,27 +175,23 @@ def split_times(
     return mel_ms, [max(0.0, ms - own) for ms in each_ms]
 
 
-def _time_together(
-    predictors: Sequence[SoundPredictor], batch: Floats, seconds: float
-) -> tuple[float, float]:
-    """Windows a second of all sessions at work, and the processor's milliseconds a window."""
-    for predictor in predictors:
-        predictor(batch)
-    ready = threading.Barrier(len(predictors))
-
-    def work(predictor: SoundPredictor) -> tuple[int, float]:
-        ready.wait()
-        began, calls = time.perf_counter(), 0
-        while calls < _FEWEST or time.perf_counter() - began < seconds:
-            predictor(batch)
-            calls += 1
-        return calls * len(batch), time.perf_counter() - began
-
-    start = time.process_time()
-    with ThreadPoolExecutor(len(predictors)) as pool:
-        done = list(pool.map(work, predictors))
-    busy_ms = 1000 * (time.process_time() - start) / sum(windows for windows, _ in done)
-    return sum(windows / took for windows, took in done), busy_ms
+def _time_together(engine: Engine, batch: Floats, seconds: float) -> tuple[float, float]:
+    """Windows a second with every session at work, and the processor's milliseconds a window."""
+    members, n = range(engine.predictor.n_members), 0
+    with closing(engine):
+        wait([engine.submit(batch, members) for _ in range(engine.sessions)])
+        began, start = time.perf_counter(), time.process_time()
+        running = deque(engine.submit(batch, members) for _ in range(engine.sessions))
+        while n < _FEWEST * engine.sessions or time.perf_counter() - began < seconds:
+            running.append(engine.submit(batch, members))
+            running.popleft().result()
+            n += 1
+        wait(running)
+        windows = (n + len(running)) * len(batch)
+        return (
+            windows / (time.perf_counter() - began),
+            1000 * (time.process_time() - start) / windows,
+        )
 
 
 def _versions() -> dict[str, str]:

@@ -79,8 +79,9 @@ def predict_minutes(
 
     All cores work all the time, on sound or in the network, so that their seconds add up and are
     divided by `cores` (default: those that were measured; more or fewer is a guess that they are
-    alike). `crowding` is how much longer a window takes when all cores work than when one does.
-    PredictError for a member that the machine file does not have.
+    alike). `crowding` is how much more of a core a window takes when all work than when one does.
+    Files above `decoded_once_minutes` are decoded twice. PredictError for a member that the
+    machine file does not have.
     """
     known = machine["members"]
     chosen = range(len(known)) if members is None else members
@@ -94,6 +95,7 @@ def predict_minutes(
     windows = workload.count_windows(machine["window_s"])
     per_ms = windows * machine["crowding"] / n_cores / 60_000
     decode = workload.files * workload.file_minutes * machine["decode_s_per_audio_minute"]
+    decode *= 1 + (workload.file_minutes > machine["decoded_once_minutes"])
     decode /= 60 * n_cores
     mel = per_ms * machine["mel_ms_per_window"] if len(chosen) else 0.0
     each = tuple(per_ms * known[i]["ms_per_window"] for i in chosen)
@@ -143,6 +145,7 @@ _NUMBERS = (
     "cores",
     "window_s",
     "decode_s_per_audio_minute",
+    "decoded_once_minutes",
     "mel_ms_per_window",
     "crowding",
     "startup_s",

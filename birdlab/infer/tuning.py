@@ -156,10 +156,11 @@ def remember_tuning(folder: Path, key: str, sessions: int, threads: int) -> bool
 def tuning_key(sha256: str, settings: dict[str, str], cores: int, batch: int) -> str:
     """What a measured arrangement holds for: this model, engine, processor, number of cores."""
     said = [v for k, v in sorted(settings.items()) if k != "threads"]
-    return " ".join([sha256[:16], *said, _processor(), f"cores={cores}", f"batch={batch}"])
+    return " ".join([sha256[:16], *said, processor_name(), f"cores={cores}", f"batch={batch}"])
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """The kind of processor in words."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -16,11 +16,13 @@ from birdlab import __version__
 from birdlab.cellfiles import CARD, WEIGHTS
 from birdlab.costs import model_id, processor_name
 from birdlab.errors import PromotionError
-from birdlab.infer.benchmark import count_cores, measure_machine
+from birdlab.infer.benchmark import measure_machine
 from birdlab.infer.budget import BudgetLine, Fit, Workload, fit_members, predict_minutes
 from birdlab.infer.checksums import file_sha256
 from birdlab.infer.models import MODEL_FILE
-from birdlab.infer.variants import FP32, Variant, choose_variant, load_variants
+from birdlab.infer.passes import ModelChoice
+from birdlab.infer.tuning import count_cores
+from birdlab.infer.variants import FP32, Variant, load_variants
 from birdlab.lab import Lab, write_whole
 from birdlab.recorded import spec_of
 from birdlab.spec.competition import CompetitionSpec
@@ -113,16 +115,9 @@ def measure_model(
 
     With at most as many cores as there are.
     """
-    chosen = None
-    if variant != FP32.name:
-        chosen = choose_variant(model_path.parent, variant, force=True)
-    file = model_path if chosen is None else model_path.with_name(chosen.file)
-    what = {"sha256": file_sha256(file), "variant": variant}
-
-    def measure(n_cores: int) -> Machine:
-        return _measure(model_path, n_cores, chosen, progress)
-
-    return _known_or(lab, what, measure, cores, fresh)
+    model = ModelChoice(model_path, variant, force=True)  # its times count, not its scores
+    what = {"sha256": file_sha256(model.file), "variant": variant}
+    return _known_or(lab, what, lambda n: _measure(model, n, progress), cores, fresh)
 
 
 def measure_run(
@@ -152,7 +147,7 @@ def measure_run(
             if progress is not None:
                 progress(f"{title}: export")
             path = _export_run(lab, record, spec, n_classes, Path(folder))
-            return _measure(path, n_cores, None, progress)
+            return _measure(ModelChoice(path), n_cores, progress)
 
     machine = _known_or(lab, what, measure, cores, fresh)
     member = {**machine["members"][0], "name": title}
@@ -245,11 +240,9 @@ def _core_ms(machine: Machine) -> float:
     return float(machine["crowding"] * ms)
 
 
-def _measure(path: Path, cores: int, variant: Variant | None, progress: Tell | None) -> Machine:
+def _measure(model: ModelChoice, cores: int, progress: Tell | None) -> Machine:
     """By the processor's time: cells that train beside it lengthen it little."""
-    return measure_machine(
-        path, cores=cores, seconds=SECONDS, variant=variant, by="processor", progress=progress
-    )
+    return measure_machine(model, cores=cores, seconds=SECONDS, by="processor", progress=progress)
 
 
 def _known_or(

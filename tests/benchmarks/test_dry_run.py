@@ -13,8 +13,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from birdlab.infer.benchmark import count_cores, measure_machine, write_soundscape
+from birdlab.infer.benchmark import measure_machine, write_soundscape
 from birdlab.infer.budget import Workload, predict_minutes
+from birdlab.infer.passes import ModelChoice
+from birdlab.infer.tuning import count_cores
 from birdlab.promote.export import Member, export_ensemble
 from birdlab.sed.model import SEDModel
 from birdlab.spec.model import ModelSpec
@@ -58,7 +60,7 @@ def test_predicted_minutes_are_those_of_a_dry_run(
     workload = Workload(FILES, FILE_MINUTES, 120)
     predicted, timed = [], []
     for i in range(ROUNDS):
-        machine = measure_machine(model, cores=cores, seconds=20)
+        machine = measure_machine(ModelChoice(model), cores=cores, seconds=20)
         predicted.append(predict_minutes(machine, workload).total_minutes)
         out = tmp_path / f"{i}.csv"
         run = [sys.executable, "-m", "birdlab.infer", "predict", str(soundscapes), "-o", str(out)]
