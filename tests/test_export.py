@@ -35,6 +35,8 @@ from birdlab.promote.export import (
     build_card,
     build_reference,
     export_ensemble,
+    load_member,
+    renew_norms,
     save_model,
     write_card,
 )
@@ -325,6 +327,26 @@ def test_weights_of_members_are_averaged(members: list[Member], tmp_path: Path) 
         with pytest.raises(PromotionError, match="cannot be averaged"):
             average_members(files, tmp_path / "no")
     assert not (tmp_path / "no").exists()
+
+
+def test_batch_norms_of_a_mean_are_those_of_what_it_hears(
+    members: list[Member], tmp_path: Path
+) -> None:
+    path = average_members([members[0].weights] * 2, tmp_path / "mean.safetensors")
+    before, waves = load_file(path), noise(9)[:, :RATE]
+    renew_norms(replace(members[0], weights=path), waves, batch=4)
+    after = load_file(path)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all("running" in name or "batches" in name for name in changed)
+    model = load_member(members[0])
+    heard: list[torch.Tensor] = []
+    first = next(m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    first.register_forward_pre_hook(lambda _, given: heard.append(given[0]))
+    with torch.no_grad():
+        model(torch.from_numpy(waves[:8]))
+    name = next(name for name, module in model.named_modules() if module is first)
+    torch.testing.assert_close(after[f"{name}.running_mean"], heard[0].mean(dim=(0, 2, 3)))
 
 
 # ---------------------------------------------------------------- cards

@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import onnx
-import onnx.compose
 from onnx import (
+    AttributeProto,
     GraphProto,
     ModelProto,
     NodeProto,
@@ -23,16 +22,18 @@ from onnx import (
     helper,
     numpy_helper,
 )
+from onnx.compose import add_prefix_graph
 
 from birdlab.evaluate.blends import Blend
 from birdlab.evaluate.metrics import HIGHEST_PROB
 from birdlab.infer.card import ModelCard
 from birdlab.promote.detector import graph_blend
-from birdlab.promote.parts import OPSET, Part, Parts
+from birdlab.promote.parts import OPSET, Part, Parts, walk_graph
 
 PRODUCER = "birdlab"
 WAVE, WANTED, PROBS = "wave", "wanted", "probs"
 N_CLIPS = "batch"
+Shape = Sequence[str | int]
 
 
 def compose(parts: Parts, card: ModelCard) -> ModelProto:
@@ -43,36 +44,37 @@ def compose(parts: Parts, card: ModelCard) -> ModelProto:
     of a member that is not wanted nothing is computed, its output is 0, and the shares of the
     others are taken from their sum. With none wanted only the front-ends run.
     """
-    n_classes, batch = len(card.classes), N_CLIPS
-    graph = _Graph()
+    model = _start_model(parts, card)
+    graph = _Writer(model.graph)
     graph.constant(WANTED, np.ones(len(parts.members), bool))
     wanted = [graph.add("Gather", [WANTED, graph.number(i)]) for i in range(len(parts.members))]
     mels = [_add_frontend(graph, parts, i, wanted) for i in range(len(parts.frontends))]
+    shape: Shape = [N_CLIPS, len(card.classes)]
     for i, (part, member) in enumerate(zip(parts.members, card.members, strict=True)):
-        inner, given, gives = _prefixed(part, f"{member.output}/")
-        nodes = [helper.make_node("Identity", [mels[parts.frontend_of[i]]], [given]), *inner.node]
-        then = _branch("then", nodes, inner.initializer, gives, [batch, n_classes])
-        _add_if(graph, wanted[i], then, _zeros([batch, n_classes]), member.output)
+        mel = mels[parts.frontend_of[i]]
+        _add_choice(graph, part, mel, wanted[i], member.output, shape)
     _add_blend(graph, card)
-    return _finish(graph, card, _domains(parts))
+    return model
 
 
-class _Graph:
-    """Nodes and constants of a graph in the making."""
+class _Writer:
+    """Adds nodes and constants to a graph."""
 
-    def __init__(self) -> None:
-        self.nodes: list[NodeProto] = []
-        self.constants: dict[str, TensorProto] = {}
+    def __init__(self, graph: GraphProto) -> None:
+        self.graph = graph
+        self.known: set[str] = set()
 
     def add(self, kind: str, inputs: Sequence[str], name: str = "", **attributes: object) -> str:
         """The name of the output of a new node."""
-        name = name or f"blend/{kind}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], name, **attributes))
+        name = name or f"blend/{kind}_{len(self.graph.node)}"
+        self.graph.node.append(helper.make_node(kind, list(inputs), [name], name, **attributes))
         return name
 
     def constant(self, name: str, array: np.ndarray) -> str:
-        """The name of a constant."""
-        self.constants[name] = numpy_helper.from_array(np.asarray(array), name)
+        """The name of a constant, which is added once."""
+        if name not in self.known:
+            self.known.add(name)
+            self.graph.initializer.append(numpy_helper.from_array(np.asarray(array), name))
         return name
 
     def number(self, value: int) -> str:
@@ -84,60 +86,72 @@ class _Graph:
         return self.constant(f"blend/{value!r}", np.array(value, np.float32))
 
 
-def _add_frontend(graph: _Graph, parts: Parts, place: int, wanted: Sequence[str]) -> str:
-    """The name of what a front-end makes; left out where others alone are wanted."""
-    inner, given, gives = _prefixed(parts.frontends[place], f"mel_{place}/")
-    nodes = [helper.make_node("Identity", [WAVE], [given]), *inner.node]
+def _add_frontend(graph: _Writer, parts: Parts, place: int, wanted: Sequence[str]) -> str:
+    """The name of what a front-end makes; left out where only others are wanted."""
+    part, name = parts.frontends[place], f"mel_{place}"
     listeners = [w for w, of in zip(wanted, parts.frontend_of, strict=True) if of == place]
     if len(listeners) == len(wanted):
-        graph.nodes += nodes
-        graph.constants |= {tensor.name: tensor for tensor in inner.initializer}
+        inner = GraphProto()
+        gives = _put_part(inner, part, name, WAVE)
+        graph.graph.node.extend(inner.node)
+        graph.graph.initializer.extend(inner.initializer)
         return gives
     some = graph.add("ReduceMax", [graph.add("Cast", [WANTED], to=TensorProto.INT32)], keepdims=0)
     needed = graph.add("Not", [graph.add("Cast", [some], to=TensorProto.BOOL)])
     for listener in listeners:
         needed = graph.add("Or", [needed, listener])
-    shape = list(parts.frontends[place].output_shape)
-    then = _branch("then", nodes, inner.initializer, gives, [N_CLIPS, *shape])
-    return _add_if(graph, needed, then, _zeros(["nothing", *shape], 0), f"mel_{place}")
+    _add_choice(graph, part, WAVE, needed, name, [N_CLIPS, *part.output_shape], n_otherwise=0)
+    return name
 
 
-def _add_if(graph: _Graph, condition: str, then: GraphProto, other: GraphProto, name: str) -> str:
-    return graph.add("If", [condition], name, then_branch=then, else_branch=other)
-
-
-def _branch(
+def _add_choice(
+    graph: _Writer,
+    part: Part,
+    given: str,
+    condition: str,
     name: str,
-    nodes: Sequence[NodeProto],
-    constants: Sequence[TensorProto],
-    gives: str,
-    shape: Sequence[str | int],
-) -> GraphProto:
-    return helper.make_graph(nodes, name, [], [_floats(gives, shape)], constants)
+    shape: Shape,
+    n_otherwise: int | None = None,
+) -> None:
+    """`name` is what a part makes of `given` where the condition holds, and zeros where not.
 
-
-def _zeros(shape: Sequence[str | int], n_clips: int | None = None) -> GraphProto:
-    """A branch that gives zeros for as many clips as the wave has, or for `n_clips`."""
-    inner = _Graph()
-    rest = inner.constant("rest", np.array(shape[1:], np.int64))
-    if n_clips is None:
-        first = inner.add("Shape", [WAVE], "clips", start=0, end=1)
+    The zeros are for as many clips as the wave has, or for `n_otherwise`. Weights are copied into
+    their place and nowhere else.
+    """
+    node = graph.graph.node.add(op_type="If", name=name, input=[condition], output=[name])
+    then, other = (
+        node.attribute.add(name=f"{way}_branch", type=AttributeProto.GRAPH).g
+        for way in ("then", "else")
+    )
+    gives = _put_part(then, part, name, given)
+    then.name, other.name = "then", "else"
+    then.output.append(_floats(gives, shape))
+    zeros = _Writer(other)
+    rest = zeros.constant("rest", np.array(shape[1:], np.int64))
+    if n_otherwise is None:
+        first = zeros.add("Shape", [WAVE], "clips", start=0, end=1)
     else:
-        first = inner.constant("clips", np.array([n_clips], np.int64))
-    whole = inner.add("Concat", [first, rest], "shape", axis=0)
-    zeros = inner.add("ConstantOfShape", [whole], "zeros")
-    return _branch("else", inner.nodes, list(inner.constants.values()), zeros, shape)
+        first = zeros.constant("clips", np.array([n_otherwise], np.int64))
+    whole = zeros.add("Concat", [first, rest], "shape", axis=0)
+    last = zeros.add("ConstantOfShape", [whole], "zeros")
+    other.output.append(_floats(last, shape if n_otherwise is None else ["nothing", *shape[1:]]))
 
 
-def _prefixed(part: Part, prefix: str) -> tuple[GraphProto, str, str]:
-    """The graph of a part with names of its own, and the names of its input and output."""
-    graph = onnx.compose.add_prefix(part.model, prefix).graph
-    return graph, graph.input[0].name, graph.output[0].name
+def _put_part(graph: GraphProto, part: Part, name: str, given: str) -> str:
+    """The name of the output of a part, copied into `graph` to read `given`; names get a prefix."""
+    graph.CopyFrom(part.model.graph)
+    add_prefix_graph(graph, f"{name}/", inplace=True)
+    own, gives = str(graph.input[0].name), str(graph.output[0].name)
+    for node in walk_graph(graph):
+        if isinstance(node, NodeProto):
+            node.input[:] = [given if text == own else text for text in node.input]
+    for field in ("input", "output", "value_info"):
+        graph.ClearField(field)
+    return gives
 
 
-def _add_blend(graph: _Graph, card: ModelCard) -> None:
+def _add_blend(graph: _Writer, card: ModelCard) -> None:
     """`probs`: the members blended by their shares, those of unwanted ones taken out."""
-    blend: Blend = graph_blend(card.blend)
     axis = graph.constant("blend/axes_0", np.array([0], np.int64))
     rows = [graph.add("Unsqueeze", [member.output, axis]) for member in card.members]
     probs = graph.add("Concat", rows, axis=0) if len(rows) > 1 else rows[0]  # [M, B, C]
@@ -148,16 +162,17 @@ def _add_blend(graph: _Graph, card: ModelCard) -> None:
     total = graph.add("ReduceSum", [each, axis], keepdims=1)
     some = graph.add("Greater", [total, graph.real(0.0)])  # [1, 1, C]
     share = graph.add("Div", [each, graph.add("Where", [some, total, graph.real(1.0)])])
-    mixed = _add_mix(graph, blend, probs, share, some, axis)
+    mixed = _add_mix(graph, graph_blend(card.blend), probs, share, some)
     graph.add("Clip", [mixed, graph.real(0.0), graph.real(float(HIGHEST_PROB))], PROBS)
 
 
-def _add_mix(graph: _Graph, blend: Blend, probs: str, share: str, some: str, axis: str) -> str:
+def _add_mix(graph: _Writer, blend: Blend, probs: str, share: str, some: str) -> str:
     """The blend [B, C] of probabilities [M, B, C] by shares [M, 1, C], as `blend_members`."""
+    axis = graph.constant("blend/axes_0", np.array([0], np.int64))
     if blend.kind == "geometric":
         taken = graph.add("Greater", [share, graph.real(0.0)])
-        powers = graph.add("Pow", [graph.add("Where", [taken, probs, graph.real(1.0)]), share])
-        product = graph.add("ReduceProd", [powers, axis], keepdims=0)
+        base = graph.add("Where", [taken, probs, graph.real(1.0)])  # no engine is asked for 0^0
+        product = graph.add("ReduceProd", [graph.add("Pow", [base, share]), axis], keepdims=0)
         known = graph.add("Squeeze", [graph.add("Cast", [some], to=TensorProto.FLOAT), axis])
         return graph.add("Mul", [product, known])
     if blend.kind == "power":
@@ -168,8 +183,26 @@ def _add_mix(graph: _Graph, blend: Blend, probs: str, share: str, some: str, axi
     )
 
 
-def _floats(name: str, shape: Sequence[str | int]) -> ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
+def _start_model(parts: Parts, card: ModelCard) -> ModelProto:
+    """A model with inputs, outputs and metadata, and no node yet."""
+    names = [PROBS, *(member.output for member in card.members)]
+    graph = helper.make_graph(
+        [],
+        PRODUCER,
+        [
+            _floats(WAVE, [N_CLIPS, card.input_samples]),
+            helper.make_tensor_value_info(WANTED, TensorProto.BOOL, [len(card.members)]),
+        ],
+        [_floats(name, [N_CLIPS, len(card.classes)]) for name in names],
+    )
+    model = helper.make_model(
+        graph,
+        producer_name=PRODUCER,
+        opset_imports=[helper.make_opsetid(*domain) for domain in _domains(parts).items()],
+        ir_version=10,
+    )
+    helper.set_model_props(model, card.to_metadata())
+    return model
 
 
 def _domains(parts: Parts) -> dict[str, int]:
@@ -181,24 +214,5 @@ def _domains(parts: Parts) -> dict[str, int]:
     return found
 
 
-def _finish(graph: _Graph, card: ModelCard, domains: dict[str, int]) -> ModelProto:
-    n_members, n_classes = len(card.members), len(card.classes)
-    names = [PROBS, *(member.output for member in card.members)]
-    made = helper.make_graph(
-        graph.nodes,
-        PRODUCER,
-        [
-            _floats(WAVE, [N_CLIPS, card.input_samples]),
-            helper.make_tensor_value_info(WANTED, TensorProto.BOOL, [n_members]),
-        ],
-        [_floats(name, [N_CLIPS, n_classes]) for name in names],
-        list(graph.constants.values()),
-    )
-    model = helper.make_model(
-        made,
-        producer_name=PRODUCER,
-        opset_imports=[helper.make_opsetid(*domain) for domain in domains.items()],
-        ir_version=10,
-    )
-    helper.set_model_props(model, card.to_metadata())
-    return model
+def _floats(name: str, shape: Shape) -> ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))

@@ -16,7 +16,7 @@ from birdlab.errors import CellError, PromotionError
 from birdlab.evaluate.blends import MEAN, Blend, blend_members, class_shares
 from birdlab.evaluate.metrics import HIGHEST_PROB
 from birdlab.evaluate.windows import Windowing, blend, peak_normalise
-from birdlab.sed.averaging import mean_of
+from birdlab.sed.averaging import mean_of, recompute_norms
 from birdlab.sed.model import SEDModel
 from birdlab.spec.model import ModelSpec
 
@@ -81,9 +81,9 @@ def average_members(weights: Sequence[Path], out: Path) -> Path:
     """`out`, a safetensors file with the mean of the weights in other files.
 
     Meant for networks that started from the same weights: the mean of others is no network that
-    ever learned anything. Running statistics of batch norms are averaged too, which is what they
-    are for a network only while its weights are near each other (`sed.averaging.recompute_norms`
-    makes them anew). Raises PromotionError when files cannot be read or differ in form.
+    ever learned anything. Running statistics of batch norms are averaged too and do not fit the
+    mean: `renew_norms` makes them anew. Raises PromotionError when files cannot be read or differ
+    in form.
     """
     try:
         mean = mean_of(load_file(path) for path in weights)
@@ -98,6 +98,21 @@ def average_members(weights: Sequence[Path], out: Path) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     save_file(mean, out)
     return out
+
+
+def renew_norms(member: Member, waves: Floats, *, batch: int = 16) -> None:
+    """Make the batch-norm statistics of a member anew, in its file: their mean over batches.
+
+    `waves` [n, samples] are inputs such as those it was trained on; a rest smaller than `batch`
+    is left out, unless it is all there is. Source: Izmailov et al. 2018, section 3.1.
+    """
+    model = load_member(member)
+    whole = max(len(waves) - len(waves) % batch, min(len(waves), batch))
+    starts = range(0, whole, batch)
+    with torch.no_grad():
+        mels = (model.frontend(torch.from_numpy(waves[i : i + batch])) for i in starts)
+        recompute_norms(model, mels)
+    save_file(model.state_dict(), member.weights)
 
 
 def check_windows(members: Sequence[Member]) -> Windowing:

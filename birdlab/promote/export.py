@@ -27,6 +27,7 @@ from birdlab.promote.detector import (
     check_windows,
     find_columns,
     load_member,
+    renew_norms,
 )
 from birdlab.promote.parts import export_parts, walk_graph
 
@@ -39,6 +40,7 @@ __all__ = [
     "build_roads",
     "export_ensemble",
     "load_member",
+    "renew_norms",
     "save_model",
     "write_card",
 ]

@@ -23,6 +23,7 @@ from birdlab.promote.export import (
     build_reference,
     build_roads,
     export_ensemble,
+    renew_norms,
 )
 from birdlab.promote.members import collect_members, real_windows
 from birdlab.promote.parity import ParityReport, check_parity
@@ -34,6 +35,8 @@ from birdlab.spec.competition import CompetitionSpec
 from birdlab.spec.identity import digest
 
 Floats = npt.NDArray[np.float32]
+N_NORM_WINDOWS = 128
+"""Windows that the batch norms of averaged weights are made from."""
 MOST = 1 - 1e-6
 """The most that a share of training rows counts as a probability."""
 
@@ -64,7 +67,10 @@ def members_of(case: Case, plan: Plan) -> list[Member]:
 
 
 def averaged_members(case: Case, folder: Path) -> dict[str, list[Member]]:
-    """For each run one model: the mean of the weights of its fold and seed models."""
+    """For each run one model: the mean of the weights of its fold and seed models.
+
+    Their batch norms are made anew on windows of the run's recordings.
+    """
     averaged = {}
     for name, members in fold_members(case).items():
         called = digest(["averaged", *(member.name for member in members)])
@@ -74,6 +80,7 @@ def averaged_members(case: Case, folder: Path) -> dict[str, list[Member]]:
         one = replace(
             members[0], name=called, weights=weights, fold=None, seed=None, learned="averaged"
         )
+        renew_norms(one, real_windows(case.lab, case.plans[name], N_NORM_WINDOWS))
         averaged[name] = [one]
     return averaged
 

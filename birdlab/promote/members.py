@@ -77,13 +77,14 @@ def collect_members(
     return members, shares
 
 
-def real_windows(lab: Lab, plan: Plan) -> Floats:
-    """The models' inputs for the first windows of recordings spread over the table: [n, samples].
+def real_windows(lab: Lab, plan: Plan, n: int = N_REAL_WINDOWS) -> Floats:
+    """The models' inputs for the first windows of `n` recordings spread over the table.
 
-    Recordings whose audio is not there are passed over.
+    [n, samples], fewer where there are fewer recordings; those whose audio is not there are passed
+    over.
     """
     keys = [key for key in plan.rows.keys if key is not None]
-    chosen = np.unique(np.linspace(0, len(keys) - 1, min(N_REAL_WINDOWS, len(keys))).astype(int))
+    chosen = np.unique(np.linspace(0, len(keys) - 1, min(n, len(keys))).astype(int))
     waves = open_waves(lab, plan.sample_rate_hz)
     absent = set(waves.missing([keys[i] for i in chosen]))
     windowing = build_windowing(plan.spec, plan.sample_rate_hz)
