@@ -14,11 +14,13 @@ import pytest
 from fold_tables import build_tables
 from test_compare import call
 
-from birdlab.errors import BirdlabError, DataError, OutputsError, SpecError
+from birdlab.errors import BirdlabError, DataError, OutputsError, PromotionError, SpecError
 from birdlab.evaluate.blends import Blend, blend_members, class_shares
 from birdlab.evaluate.metrics import clamp_probs, macro_auc, padded_cmap
+from birdlab.infer.budget import Workload, predict_minutes
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import plan_experiment
+from birdlab.promote.member_costs import limit_members
 from birdlab.promote.request import parse_blend
 from birdlab.spec import load_spec
 from birdlab.spec.ensemble import load_ensemble
@@ -322,7 +324,33 @@ def test_a_choice_says_which_classes_it_does_not_know() -> None:
     choice = select_greedy(members, [1.0, 9.0], 5.0, Blend())
     assert choice.chosen == ("m0",) and "None of the chosen knows c2" in choice.sentences[-1]
     one = select_greedy(draw_members((3.0, 1.0), folds=1), [1.0, 1.0], 5.0, Blend())
-    assert one.steps["nested"].isna().all() and "one fold" in one.sentences[1]
+    assert one.steps["nested"].isna().all() and "one fold" in one.sentences[-1]
+
+
+def test_measured_costs_leave_room_for_decoding_and_front_ends() -> None:
+    machine = {
+        "cores": 2,
+        "processor": "P",
+        "window_s": 5.0,
+        "crowding": 1.5,
+        "startup_s": 6.0,
+        "decode_s_per_audio_minute": 0.1,
+        "mel_ms_per_window": 4.0,
+        "members": [{"name": "a", "ms_per_window": 10.0}, {"name": "b", "ms_per_window": 20.0}],
+    }
+    workload = Workload(files=100, file_minutes=10.0, limit_minutes=90.0)
+    costs = limit_members(machine, {"a": 1, "b": 3}, workload, 2)
+    assert costs.ms == pytest.approx({"a": 15.0, "b": 90.0})
+    windows = 100 * 120
+    seconds = 6 + (100 * 10 * 0.1 + windows * 0.004 * 1.5) / 2
+    assert costs.limit_ms == pytest.approx((90 * 60 / 1.2 - seconds) * 2 * 1000 / windows)
+    most = int(costs.limit_ms / 15)
+    whole = {**machine, "members": [{"name": "a", "ms_per_window": 10.0}] * most}
+    one_more = {**whole, "members": [*whole["members"], whole["members"][0]]}  # type: ignore[misc]
+    assert predict_minutes(whole, workload, cores=2).fits
+    assert not predict_minutes(one_more, workload, cores=2).fits
+    with pytest.raises(PromotionError, match="alone take longer"):
+        limit_members(machine, {"a": 1, "b": 1}, replace(workload, limit_minutes=1.0), 2)
 
 
 # ---------------------------------------------------------------- files and the command
