@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from fold_tables import build_tables
 from test_compare import call
+from test_ensemble import build_record
 
 from birdlab.errors import BirdlabError, DataError, OutputsError, PromotionError, SpecError
 from birdlab.evaluate.blends import Blend, blend_members, class_shares
@@ -28,6 +29,7 @@ from birdlab.study.blending import compare_blends, fit_shares
 from birdlab.study.blending_scores import METRICS, build_scorer
 from birdlab.study.blending_search import search_weights
 from birdlab.study.ensemble import Members, align_members, judge_ensemble, weigh_members
+from birdlab.study.ensemble_summary import EnsembleQuestion
 from birdlab.study.greedy import select_greedy
 from birdlab.upkeep.foreign import import_foreign
 
@@ -318,6 +320,13 @@ def test_a_limit_holds_or_is_refused() -> None:
             select_greedy(members, costs, limit, Blend())
 
 
+def test_minutes_are_milliseconds_of_a_window_on_all_cores() -> None:
+    record = build_record("a")  # 10 soundscapes of 12 s: 30 windows
+    assert EnsembleQuestion(Blend(), minutes=1.0, cores=2).limit_ms(record) == 4000
+    assert EnsembleQuestion(Blend(), budget_ms=7.0).limit_ms(record) == 7
+    assert EnsembleQuestion(Blend()).limit_ms(record) == float("inf")
+
+
 def test_a_choice_says_which_classes_it_does_not_know() -> None:
     members = draw_members((3.0, 0.0), n=100, folds=3)
     members.known[0, 2] = False
@@ -335,15 +344,13 @@ def test_measured_costs_leave_room_for_decoding_and_front_ends() -> None:
         "crowding": 1.5,
         "startup_s": 6.0,
         "decode_s_per_audio_minute": 0.1,
+        "decoded_once_minutes": 60.0,
         "mel_ms_per_window": 4.0,
         "members": [{"name": "a", "ms_per_window": 10.0}, {"name": "b", "ms_per_window": 20.0}],
     }
     workload = Workload(files=100, file_minutes=10.0, limit_minutes=90.0)
     costs = limit_members(machine, {"a": 1, "b": 3}, workload, 2)
     assert costs.ms == pytest.approx({"a": 15.0, "b": 90.0})
-    windows = 100 * 120
-    seconds = 6 + (100 * 10 * 0.1 + windows * 0.004 * 1.5) / 2
-    assert costs.limit_ms == pytest.approx((90 * 60 / 1.2 - seconds) * 2 * 1000 / windows)
     most = int(costs.limit_ms / 15)
     whole = {**machine, "members": [{"name": "a", "ms_per_window": 10.0}] * most}
     one_more = {**whole, "members": [*whole["members"], whole["members"][0]]}  # type: ignore[misc]
