@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ import pytest
 import soundfile
 
 from birdlab.cell import outputs_folder
+from birdlab.cellplan import CellPlan
 from birdlab.errors import PredictError, PromotionError
 from birdlab.evaluate.outputs import load_outputs, save_outputs
 from birdlab.evaluate.windows import blend
@@ -25,17 +28,24 @@ from birdlab.infer.models import (
 )
 from birdlab.infer.predict import predict_soundscapes
 from birdlab.lab import Lab, open_lab
-from birdlab.plan import plan_experiment
+from birdlab.plan import Plan, plan_experiment
+from birdlab.promote import budget
+from birdlab.promote.champion import NAME as CHAMPION
+from birdlab.promote.fullweights import Training, chosen_epochs, plan_full, train_full
+from birdlab.promote.gates import AGREEMENT, AVERAGED, BATCH, BUDGET, PARITY, REPRODUCED
 from birdlab.promote.members import collect_members
-from birdlab.promote.promote import Promotion, predict_minutes, promote_runs
+from birdlab.promote.promote import Promotion, check_runs, promote_runs
 from birdlab.promote.reproduce import reproduce_folds
 from birdlab.promote.request import PromotionRequest
 from birdlab.promote.verify import verify_model
+from birdlab.recorded import load_record
 from birdlab.run import run_experiment
-from birdlab.spec.competition import PROFILES
 from birdlab.spec.experiment import ExperimentSpec
-from birdlab.tracking.index import load_record
+from birdlab.spec.recipe import Average
+from birdlab.study.ensemble_gates import Gate
+from birdlab.tasks import Event
 from birdlab.tracking.mlflow_sink import MlflowSink
+from birdlab.upkeep.garbage import needed_cells
 
 RATE = 8_000
 FOLDS = PromotionRequest(weights="folds", force=True, reason="the model of one fold is looked at")
@@ -65,6 +75,14 @@ class Promoted:
     spec: ExperimentSpec
     record: dict[str, object]
     promotion: Promotion
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_budget() -> Iterator[None]:
+    """How long a submission takes is measured in a moment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(budget, "SECONDS", 0.2)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +131,8 @@ def test_promotion_is_proven_timed_and_registered(promoted: Promoted) -> None:
     assert promotion.export.n_members == 1
     assert promotion.parity.largest < 1e-4
     assert promotion.parity.by_case["real"] < 1e-4
-    assert 0 < promotion.seconds_per_window < 5
+    assert 0 < promotion.costs.ms_per_window < 5000
+    assert 0 < promotion.costs.predicted_minutes < promotion.costs.needed_minutes
     assert promotion.registered == ("models:/peeps@champion", "1")
     (listed,) = list_models(promoted.lab.models)
     assert listed == PromotedModel(promotion.name, (promoted.record["spec_id"],), "peeps/1")
@@ -123,15 +142,6 @@ def test_promotion_is_proven_timed_and_registered(promoted: Promoted) -> None:
         ("candidate", "champion"), promotion.name
     )
     assert not [p for p in promoted.lab.models.iterdir() if p.name.startswith(".")]
-
-
-def test_the_same_run_gets_the_same_name_and_another_alias(promoted: Promoted) -> None:
-    again = promote_runs(
-        promoted.lab, [promoted.record], replace(FOLDS, alias="shadow", register=False)
-    )
-    assert (again.name, again.registered) == (promoted.promotion.name, None)
-    assert load_aliases(promoted.lab.models)["shadow"] == again.name
-    assert find_model(promoted.lab.models, "@shadow") == again.path
 
 
 def test_a_runs_weight_is_split_over_its_models(promoted: Promoted) -> None:
@@ -180,11 +190,6 @@ def test_models_are_found_by_alias_name_or_path(promoted: Promoted, tmp_path: Pa
         find_model(tmp_path)
 
 
-def test_predicted_minutes_of_a_competition() -> None:
-    """200 files of 10 minutes are 24,000 windows; at .3 s each they fill the 120 minutes."""
-    assert predict_minutes(0.3, PROFILES["birdclef-2023"]) == pytest.approx(120)
-
-
 def test_fold_models_reproduce_what_validation_stored(promoted: Promoted) -> None:
     """From the audio files: by the members of the file, and by fold models exported anew."""
     lab, name = promoted.lab, promoted.promotion.name
@@ -222,3 +227,148 @@ def test_what_is_no_longer_what_was_promoted_is_told(promoted: Promoted) -> None
     finally:
         shutil.rmtree(folder)
         kept.rename(folder)
+
+
+# ---------------------------------------------------------------- gates and models on all data
+
+
+@dataclass
+class Full:
+    """The same run promoted with its models trained on all data, as often as a test asks."""
+
+    promoted: Promoted
+    record: dict[str, Any]
+    promotion: Promotion
+    gates: list[Gate]
+
+
+def ask(**changes: Any) -> PromotionRequest:
+    return replace(PromotionRequest(register=False, alias="whole"), **changes)
+
+
+@pytest.fixture(scope="module")
+def full(promoted: Promoted) -> Full:
+    lab = promoted.lab
+    record = load_record(lab, str(promoted.record["spec_id"]))
+    gates: list[Gate] = []
+    request = ask(
+        soundscapes=lab.root / "peeps" / "train_audio", force=True, reason="three steps of training"
+    )
+    promotion = promote_runs(lab, [record], request, judged=gates.extend)
+    return Full(promoted, record, promotion, gates)
+
+
+def test_a_full_data_model_stands_on_its_fold_models(full: Full) -> None:
+    lab, found = full.promoted.lab, {gate.name: gate for gate in full.gates}
+    states = {name: gate.state for name, gate in found.items()}
+    for name in ("all folds are finished", PARITY, BATCH, REPRODUCED, BUDGET):
+        assert states.pop(name) == "met", name
+    assert states.pop(CHAMPION) == states.pop("CV ranks the leaderboard") == "notice"
+    assert states.pop("licences of the training data") == "notice"
+    assert "12 unknown" in found["licences of the training data"].number
+    assert set(states) == {AGREEMENT, "score range"}
+    assert "train_audio, 12 files" in found[AGREEMENT].number
+    (member,) = full.promotion.export.card.members
+    assert (member.fold, member.weights, member.run) == (None, "full", full.record["spec_id"])
+    card = json.loads((full.promotion.path.parent / "card.json").read_text())
+    assert (card["weights"], card["n_members"]) == ("full", 1)
+    assert card["score"]["value"] == pytest.approx(full.record["scores"]["cv/padded_cmap"])
+    assert (card["score"]["folds"], card["score"]["rows"]) == (2, 12)
+    (again,) = card["reproduced"].values()
+    assert abs(again["score_torch"] - again["score_onnx"]) < 1e-4
+    refused = [g.name for g in full.gates if g.state in ("not met", "no evidence")]
+    assert card["forced"] == bool(refused) and card["forced_gates"] == refused
+    details = full.promotion.export.card.details
+    assert json.loads(details["prior"]) == pytest.approx([1 / 3] * 3)
+    assert load_aliases(lab.models)["whole"] == full.promotion.name != full.promoted.promotion.name
+
+
+def test_the_record_keeps_its_folds_and_names_the_full_cell(full: Full) -> None:
+    lab = full.promoted.lab
+    now = load_record(lab, full.record["spec_id"])
+    kept = ("cells", "scores", "evaluation", "spec", "scored_from")
+    assert {key: now[key] for key in kept} == {key: full.record[key] for key in kept}
+    (cell,) = now["full"]
+    assert cell["fold"] is None and cell["cell_id"] in needed_cells(lab)
+    run_experiment(full.promoted.spec, lab=lab)
+    assert load_record(lab, now["spec_id"])["full"] == now["full"], "scored again, still there"
+
+
+def test_a_second_promotion_trains_nothing(full: Full) -> None:
+    lab, events = full.promoted.lab, list[Event]()
+    planned = plan_full(lab, plan_experiment(full.promoted.spec, lab), "tiny")
+    again = train_full(lab, planned, Training(emit=events.append))
+    assert [cell.cell_id for cell in again.final_cells] == [
+        member.name for member in full.promotion.export.card.members
+    ]
+    assert not events and planned.lengths == ("train: 3 steps",)
+
+
+def test_a_gate_that_is_not_met_refuses_before_anything_is_trained(full: Full) -> None:
+    lab, gates = full.promoted.lab, list[Gate]()
+    before, cells = load_aliases(lab.models), sorted(lab.cells.iterdir())
+    files = sorted(lab.models.rglob("*"))
+    evaluation = {**full.record["evaluation"], "folds": [0]}
+    lacking = {**full.promoted.record, "evaluation": evaluation}
+    with pytest.raises(PromotionError, match="gates refuse") as caught:
+        promote_runs(lab, [lacking], ask(alias="strict"), judged=gates.extend)
+    assert "all folds are finished: not met (tiny: 1 of 2)" in str(caught.value)
+    found = {gate.name: gate for gate in gates}
+    folds = found["all folds are finished"]
+    assert folds.command == f"birdlab extend {lacking['spec_id']} --folds all"
+    assert found[PARITY].state == "met" and found[AGREEMENT].state == "no evidence"
+    assert (load_aliases(lab.models), sorted(lab.cells.iterdir())) == (before, cells)
+    assert sorted(lab.models.rglob("*")) == files, "no file is left behind"
+
+
+def test_a_dry_run_says_what_waits(full: Full) -> None:
+    gates, lengths = check_runs(full.promoted.lab, [full.record], ask(alias="dry"))
+    waiting = [g.name for g in gates if g.state == "no evidence"]
+    assert waiting == [PARITY, BATCH, REPRODUCED, BUDGET, AGREEMENT]
+    assert all("waits for" in g.number for g in gates if g.name in waiting)
+    assert lengths == {"tiny": ("train: 3 steps",)}
+    assert "dry" not in load_aliases(full.promoted.lab.models)
+
+
+def test_models_that_start_apart_are_not_averaged_unasked(full: Full) -> None:
+    lab = full.promoted.lab
+    gates, _ = check_runs(lab, [full.record], ask(weights="averaged"))
+    (gate,) = [g for g in gates if g.name == AVERAGED]
+    assert gate.state == "not met" and "tiny" in gate.number and gate.command == "--weights full"
+
+
+def test_epochs_that_validation_chose_become_the_length(full: Full) -> None:
+    """The median of the best epochs; early stop and averages likewise; the last weights count."""
+    lab, base = full.promoted.lab, full.promoted.spec.model_dump(mode="json")
+    train = base["stages"][0]["train"] | {
+        "length": {"epochs": 3}, "validate_every": 1, "checkpoint": "best",
+    }  # fmt: skip
+    base["stages"] = [base["stages"][0] | {"train": train}]
+    spec = ExperimentSpec.model_validate_json(json.dumps(base | {"keep": "all", "name": "chosen"}))
+    run_experiment(spec, lab=lab)
+    plan = plan_experiment(spec, lab)
+    best = []
+    for cell in plan.final_cells:
+        curves = pd.read_parquet(lab.cells / cell.cell_id / "curves.parquet")
+        best.append(int(curves["epoch"][curves["padded_cmap"].idxmax()]) + 1)
+    assert chosen_epochs(lab, plan.final_cells) == best
+    found = plan_full(lab, plan, "chosen")
+    (stage,) = found.spec.stages
+    assert stage.train.length.epochs == max(best) == found.plan.final_cells[0].steps.epochs
+    assert not stage.train.is_steered and stage.train.validate_every == "last"
+    assert found.spec.name == "chosen, all data" and found.plan.spec_id != plan.spec_id
+    assert "the median of those that validation chose" in found.lengths[0]
+    assert [cell.fold for cell in found.plan.final_cells] == [None]
+    early = replace_train(plan, checkpoint="last", early_stop=2)
+    assert chosen_epochs(lab, early) == [3, 3]
+    averaged = replace_train(plan, checkpoint="last", average=Average(of="best", k=3))
+    assert chosen_epochs(lab, averaged) == [2, 2], "the middle of the three that are averaged"
+
+
+def replace_train(plan: Plan, **changes: Any) -> list[CellPlan]:
+    """The cells of a plan as if their recipe had been another one."""
+    cells = []
+    for cell in plan.final_cells:
+        train = cell.stage.train.model_copy(update=changes)
+        cells.append(replace(cell, stage=cell.stage.model_copy(update={"train": train})))
+    return cells

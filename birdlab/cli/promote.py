@@ -32,15 +32,20 @@ def register(app: typer.Typer) -> None:
 
 
 def promote(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="The runs to promote.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="The runs to promote, or one ensemble file (YAML)."),
+    ],
     weights: Annotated[
-        str,
-        typer.Option(help="full: train each run on all data; folds: its fold models; averaged."),
-    ] = "full",
-    blend: Annotated[str, typer.Option(help="mean, power:2, geometric or rank.")] = "mean",
+        str | None,
+        typer.Option(help="full (default): train on all data; folds: fold models; averaged."),
+    ] = None,
+    blend: Annotated[
+        str | None, typer.Option(help="mean (default), power:2, geometric or rank.")
+    ] = None,
     shares: Annotated[
-        str, typer.Option(help="Of the runs: equal, fitted, or a number each: 2,1,1.")
-    ] = "equal",
+        str | None, typer.Option(help="Of the runs: equal (default), fitted, or numbers: 2,1,1.")
+    ] = None,
     variant: Annotated[
         list[str] | None, typer.Option(help="A further form of the file: int8, ... (repeatable).")
     ] = None,
@@ -51,7 +56,12 @@ def promote(
         Path | None,
         typer.Option(help="Unlabelled recordings to compare full-data models on."),
     ] = None,
-    alias: Annotated[str, typer.Option(help="The alias that moves to the model.")] = "champion",
+    post: Annotated[
+        Path | None, typer.Option(help="A file of post-processing steps that predictions get.")
+    ] = None,
+    alias: Annotated[
+        str | None, typer.Option(help="The alias that moves to the model (default: champion).")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Promote although gates refuse.")] = False,
     reason: Annotated[str, typer.Option(help="Why it is forced; written down.")] = "",
     register_: Annotated[
@@ -75,24 +85,58 @@ def promote(
 
     if force and not reason.strip():
         raise typer.BadParameter('--force needs --reason "..."', param_hint="--reason")
+    lab = open_lab()
+    named, said = _read_ensemble(runs)
+    asked = said | {
+        key: value
+        for key, value in (
+            ("weights", weights),
+            ("blend", None if blend is None else parse_blend(blend)),
+            ("shares", None if shares is None else parse_shares(shares)),
+            ("variants", tuple(dict.fromkeys(variant or ())) or None),
+            ("alias", alias),
+        )
+        if value is not None
+    }
     request = PromotionRequest(
-        weights=weights,  # type: ignore[arg-type]
-        blend=parse_blend(blend),
-        shares=parse_shares(shares),
-        variants=tuple(dict.fromkeys(variant or ())),
-        alias=alias,
+        **asked,
         force=force,
         reason=reason,
         register=register_,
         gate=gate,
         soundscapes=soundscapes,
+        post=_read_steps(post),
     )
-    lab = open_lab()
-    records = [resolve_run(lab, run) for run in runs]
+    records = [resolve_run(lab, run) for run in named]
     if dry_run:
         _preview(lab, records, request)
     else:
         _promote(lab, records, request, Place(jobs, scheduler, slurm, insecure), mlflow)
+
+
+def _read_ensemble(runs: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """The runs that are named, and what an ensemble file asks for besides; nothing without one."""
+    if len(runs) != 1 or Path(runs[0]).suffix not in (".yaml", ".yml"):
+        return runs, {}
+    from birdlab.promote.request import parse_blend
+    from birdlab.spec.ensemble import load_ensemble
+
+    spec = load_ensemble(runs[0])
+    return list(spec.members), {
+        "weights": spec.weights,
+        "blend": parse_blend(spec.blend),
+        "shares": spec.shares,
+        "variants": spec.variants,
+        "alias": spec.alias,
+    }
+
+
+def _read_steps(post: Path | None) -> tuple[dict[str, Any], ...]:
+    if post is None:
+        return ()
+    from birdlab.evaluate.steps import load_steps, portable_mappings
+
+    return tuple(portable_mappings(load_steps(post)))
 
 
 def _preview(lab: Lab, records: Sequence[dict[str, Any]], request: PromotionRequest) -> None:
@@ -154,6 +198,10 @@ def _plan_lines(records: Sequence[dict[str, Any]], request: PromotionRequest) ->
         score = record["scores"].get("cv/padded_cmap")
         told = "" if score is None else f"  padded cmAP {score:.4f}"
         lines.append(f"  {record['name'] or '(no name)'} ({record['spec_id']}){told}")
+    if request.variants:
+        lines.append(f"  variants: {', '.join(request.variants)}")
+    if request.post:
+        lines.append(f"  post-processing: {', '.join(str(step['kind']) for step in request.post)}")
     return lines
 
 
@@ -173,7 +221,8 @@ def _summary(p: Promotion, request: PromotionRequest) -> str:
         if p.registered is None
         else f"{p.registered[0]}, version {p.registered[1]}"
     )
-    fits = "fits" if p.predicted_minutes <= p.limit_minutes else "does NOT fit"
+    c = p.costs
+    fits = "fits" if c.needed_minutes <= c.limit_minutes else "does NOT fit"
     against = [g.name for g in p.gates if g.state in ("not met", "no evidence")]
     forced = [f"  forced    against: {', '.join(against)} ({request.reason})"] if against else []
     return "\n".join(
@@ -184,9 +233,9 @@ def _summary(p: Promotion, request: PromotionRequest) -> str:
             f"  parity    {cases[worst]:.1e} at most, on {worst} ({len(cases)} cases); "
             f"alone against in a batch {p.parity.batch_invariance:.1e}",
             f"  registry  {place}",
-            f"  cost      {1000 * p.seconds_per_window:.1f} ms a window on one thread: "
-            f"{p.predicted_minutes:.1f} min for the competition's soundscapes, "
-            f"limit {p.limit_minutes:g} ({fits}; decoding comes on top)",
+            f"  cost      {c.ms_per_window:.1f} ms a window of one core; "
+            f"{c.predicted_minutes:.1f} min for the competition's soundscapes on {c.cores} cores, "
+            f"{c.needed_minutes:.1f} with its margin, limit {c.limit_minutes:g} ({fits})",
             *forced,
             "",
             f"next: birdlab predict SOUNDSCAPES -o submission.csv --model @{p.alias} | "

@@ -27,7 +27,9 @@ Floats = npt.NDArray[np.float32]
 MARGIN = 0.1
 """How much below the worst fold model a full-data model may agree. With 120 windows the correlation
 of one species is known to about .09, and fold models share most of their training rows."""
-N_FILES, N_WINDOWS = 24, 120
+LEAST = 0.0
+"""Where fold models hardly agree themselves, order by chance is not enough for the deployed one."""
+N_FILES, N_WINDOWS = 40, 120
 """Files that are heard, and windows of them all together."""
 MIN_WINDOWS = 20
 AUDIO = (".ogg", ".wav", ".flac", ".mp3")
@@ -38,8 +40,8 @@ class Agreement:
     """How well the full-data model of a run agrees with its fold models, over windows.
 
     full: with their mean; worst: the lowest of a fold model with the mean of the others; threshold:
-    worst less the margin. Mean over species of Spearman's correlation, -1..1; NaN where a number
-    cannot be had. models: of the folds; source: what was heard.
+    worst less the margin, and LEAST at least. Mean over species of Spearman's correlation, -1..1;
+    NaN where a number cannot be had. n_models: of the folds; source: what was heard.
     """
 
     run: str
@@ -131,7 +133,7 @@ def agree(run: str, full: Floats, folds: Sequence[Floats], source: str) -> Agree
         run,
         correlate_ranks(full, total / len(folds)),
         worst,
-        worst - MARGIN,
+        max(worst - MARGIN, LEAST),
         n,
         len(folds),
         source,

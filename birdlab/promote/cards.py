@@ -34,7 +34,7 @@ def check_tracked(case: Case) -> None:
         )
 
 
-def register(case: Case, graph: Graph) -> tuple[str, str]:
+def register(case: Case, graph: Graph, name: str) -> tuple[str, str]:
     """The address and the version of the file in MLflow's Model Registry; PromotionError."""
     from birdlab.promote.registry import register_model
 
@@ -45,17 +45,25 @@ def register(case: Case, graph: Graph) -> tuple[str, str]:
         tracking_uri=case.lab.tracking_uri,
         name=case.first.spec.competition.name,
         run_id=load_link(case.lab, case.spec_ids[0])["parent"],
-        tags=registry_tags(case, graph),
+        tags=registry_tags(case, graph, name),
     )
     return f"models:/{registered.name}@{case.request.alias}", registered.version
 
 
-def registry_tags(case: Case, graph: Graph) -> dict[str, str]:
+def known_version(case: Case, graph: Graph, name: str) -> tuple[str, str] | None:
+    """Where the very same file was registered before, by the card that it has in the lab."""
+    path = case.lab.models / name / CARD_FILE
+    card = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    same = card.get("sha256") == graph.export.sha256
+    return tuple(card["registered"]) if same and card.get("registered") else None
+
+
+def registry_tags(case: Case, graph: Graph, name: str) -> dict[str, str]:
     """Where a version comes from: runs, data, code, file, and why it was forced."""
     data = {d["name"]: d["digest"] for r in case.records.values() for d in r.get("data", ())}
     place = environment()
     tags = {
-        "birdlab.model": graph.name,
+        "birdlab.model": name,
         "birdlab.spec_ids": ",".join(case.spec_ids),
         "birdlab.runs": ",".join(case.records),
         "birdlab.data": ",".join(f"{name} {digest}" for name, digest in sorted(data.items())),
@@ -72,6 +80,7 @@ def registry_tags(case: Case, graph: Graph) -> dict[str, str]:
 def build_card(
     case: Case,
     graph: Graph,
+    name: str,
     gates: Sequence[Gate],
     tried: Tried,
     registered: tuple[str, str] | None,
@@ -81,7 +90,7 @@ def build_card(
     request, place, parity = case.request, environment(), tried.parity[-1]
     refused = [gate.name for gate in gates if gate.state in ("not met", "no evidence")]
     return {
-        "model": graph.name,
+        "model": name,
         "spec_ids": case.spec_ids,
         "runs": list(case.records),
         "classes": list(graph.export.card.classes),
@@ -96,6 +105,7 @@ def build_card(
             "shares": None if case.shares is None else list(case.shares),
             "told": list(case.told),
         },
+        "postprocess": list(request.post),
         "score": case.score,
         "sha256": graph.export.sha256,
         "parity": {**parity.by_case, "in a batch": parity.batch_invariance},

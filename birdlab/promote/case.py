@@ -11,7 +11,7 @@ from birdlab.errors import BirdlabError, PromotionError
 from birdlab.evaluate.score import score_run
 from birdlab.lab import Lab
 from birdlab.plan import Plan
-from birdlab.promote.champion import blend_tables
+from birdlab.promote.champion import blend_runs
 from birdlab.promote.members import plan_of
 from birdlab.promote.request import PromotionRequest
 from birdlab.runtables import load_fold_tables
@@ -54,9 +54,8 @@ class Case:
         It is that of the fold models: models on all data have no score of their own.
         """
         try:
-            tables = blend_tables(
-                self.lab, list(self.records.values()), self.request.blend, self.shares
-            )
+            runs = [load_fold_tables(self.lab, record) for record in self.records.values()]
+            tables = blend_runs(runs, self.request.blend, self.shares)
         except BirdlabError:
             return {}
         return {

@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from birdlab.errors import BirdlabError, PromotionError
 from birdlab.evaluate.blends import Blend, blend_members
 from birdlab.infer.models import CARD_FILE, load_aliases
 from birdlab.lab import Lab
 from birdlab.recorded import load_record
 from birdlab.runtables import load_fold_tables
-from birdlab.study.compare import Comparison, compare_runs
+from birdlab.study.compare import compare_runs
 from birdlab.study.ensemble_gates import Gate, State
 from birdlab.study.run_tables import RunTables
 from birdlab.study.sharing import share_tables
@@ -23,6 +25,7 @@ from birdlab.study.splits import count_split_folds
 Record = Mapping[str, Any]
 NAME = "no worse than the champion"
 CANDIDATE = "the candidate"
+WANTED, ASK = "not worse, paired by fold", "birdlab compare RUN RUN"
 
 
 def champion_gate(
@@ -33,57 +36,71 @@ def champion_gate(
     Only `worse` refuses. No such model, and one whose runs are gone or share no rows, folds or
     classes with these, is a notice; so are the very same runs.
     """
-    wanted, ask = "not worse, paired by fold", "birdlab compare RUN RUN"
     card = _card_of(lab, alias)
     if card is None:
-        return Gate(NAME, "notice", f"there is no @{alias} yet", wanted)
+        return Gate(NAME, "notice", f"there is no @{alias} yet", WANTED)
     before = [str(run) for run in card["spec_ids"]]
     if set(before) == {str(record["spec_id"]) for record in records}:
-        return Gate(NAME, "notice", f"@{alias} is made of the same runs", wanted)
+        return Gate(NAME, "notice", f"@{alias} is made of the same runs", WANTED)
     try:
         theirs = [load_record(lab, run) for run in before]
-        in_service = blend_tables(lab, theirs, *_blend_of(card))
-        candidate = blend_tables(lab, records, blend, shares)
-        found = compare_runs(
-            [RunTables(f"@{alias}", in_service), RunTables(CANDIDATE, candidate)],
-            {},
-            split_folds=count_split_folds(theirs[0]),
-            n_draws=0,
-        )
+        in_service = blend_runs(_tables(lab, theirs), *_blend_of(card))
+        candidate = blend_runs(_tables(lab, records), blend, shares)
+        return judge_candidate(candidate, in_service, f"@{alias}", count_split_folds(theirs[0]))
     except BirdlabError as error:
-        return Gate(NAME, "notice", f"cannot be compared: {error.what}", wanted, ask)
-    return _judge(found, f"@{alias}", wanted)
+        return Gate(NAME, "notice", f"cannot be compared: {error.what}", WANTED, ASK)
 
 
-def blend_tables(
-    lab: Lab, records: Sequence[Record], blend: Blend, shares: Sequence[float] | None
+def judge_candidate(
+    candidate: FoldTables, in_service: FoldTables, called: str, split_folds: int | None = None
+) -> Gate:
+    """The verdict on out-of-fold predictions against those of the model that is `called` so.
+
+    Raises DataError for two that share nothing.
+    """
+    runs = [RunTables(called, in_service), RunTables(CANDIDATE, candidate)]
+    found = compare_runs(runs, {}, split_folds=split_folds, n_draws=0)
+    if found.ranking is not None:
+        row = found.ranking.table[found.ranking.table["arm"] != called].iloc[0]
+        delta, low, high = (float(row[key]) for key in ("delta", "low", "high"))
+        verdict = str(row["verdict"])
+    else:
+        crossed = found.crossed[0]
+        delta, low, high, verdict = crossed.delta, crossed.low, crossed.high, crossed.verdict
+    interval = "" if low != low else f" ({low:+.4f} to {high:+.4f})"
+    states: dict[str, State] = {"better": "met", "within noise": "met", "worse": "not met"}
+    told = f"{delta:+.4f}{interval}: {verdict}"
+    return Gate(NAME, states.get(verdict, "notice"), told, WANTED, ASK)
+
+
+def blend_runs(
+    runs: Sequence[FoldTables], blend: Blend, shares: Sequence[float] | None
 ) -> FoldTables:
     """The out-of-fold predictions of several runs as those of one, by (fold, seed).
 
     Those of one run come as they are; of several each is the mean over its seeds, on the rows and
     classes that all of them have. Raises PromotionError for runs that were split otherwise.
     """
-    tables = [load_fold_tables(lab, record) for record in records]
-    if len(tables) == 1:
-        return tables[0]
-    runs = [RunTables(str(i), mean_seeds(own)) for i, own in enumerate(tables)]
-    shared = share_tables(runs)
+    if len(runs) == 1:
+        return runs[0]
+    named = [RunTables(str(i), mean_seeds(own)) for i, own in enumerate(runs)]
+    shared = share_tables(named)
     if len(shared.tables) < len(runs):
         raise PromotionError(
             "the runs were split otherwise, so they have no common out-of-fold predictions",
             got="; ".join((*shared.left_out, *shared.crossed)),
         )
     weights = None if shares is None else [share / sum(shares) for share in shares]
-    first = shared.tables[shared.base]
-    return {
-        cell: replace(
-            table,
-            probs=blend_members(
-                [own[cell].probs for own in shared.tables.values()], blend, weights
-            ),
-        )
-        for cell, table in first.items()
-    }
+    tables = list(shared.tables.values())
+    blended = {}
+    for cell, table in tables[0].items():
+        probs = blend_members([own[cell].probs for own in tables], blend, weights)
+        blended[cell] = replace(table, probs=np.asarray(probs, np.float32))
+    return blended
+
+
+def _tables(lab: Lab, records: Sequence[Record]) -> list[FoldTables]:
+    return [load_fold_tables(lab, record) for record in records]
 
 
 def _card_of(lab: Lab, alias: str) -> dict[str, Any] | None:
@@ -101,20 +118,3 @@ def _blend_of(card: Mapping[str, Any]) -> tuple[Blend, Sequence[float] | None]:
     said = card.get("blending") or {}
     blend = Blend(said.get("kind", "mean"), said.get("power", 2.0))
     return blend, said.get("shares")
-
-
-def _judge(found: Comparison, base: str, wanted: str) -> Gate:
-    """The verdict of a comparison of two as a gate."""
-    if found.ranking is not None:
-        row = found.ranking.table[found.ranking.table["arm"] != base].iloc[0]
-        delta, low, high = (float(row[key]) for key in ("delta", "low", "high"))
-        verdict = str(row["verdict"])
-    else:
-        crossed = found.crossed[0]
-        delta, low, high, verdict = crossed.delta, crossed.low, crossed.high, crossed.verdict
-    interval = "" if low != low else f" ({low:+.4f} to {high:+.4f})"
-    states: dict[str, State] = {"better": "met", "within noise": "met", "worse": "not met"}
-    state = states.get(verdict, "notice")
-    return Gate(
-        NAME, state, f"{delta:+.4f}{interval}: {verdict}", wanted, "birdlab compare RUN RUN"
-    )

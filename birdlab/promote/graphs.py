@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from birdlab.infer.session import OnnxPredictor, open_predictor
+from birdlab.infer.session import open_predictor
 from birdlab.plan import Plan, Progress
 from birdlab.promote.case import Case
 from birdlab.promote.export import (
@@ -31,7 +30,6 @@ from birdlab.promote.reproduce import score_exported
 from birdlab.promote.reproduction import Reproduction
 from birdlab.promote.storedgates import licence_kinds, training_licences
 from birdlab.record import environment
-from birdlab.spec.competition import CompetitionSpec
 from birdlab.spec.identity import digest
 
 Floats = npt.NDArray[np.float32]
@@ -157,25 +155,6 @@ def windows_of(case: Case) -> Floats:
     return real_windows(case.lab, case.first)
 
 
-def time_windows(path: Path, windows: Floats) -> float:
-    """Seconds per window on one thread: the fastest of three batches, after one to warm up."""
-    predictor = OnnxPredictor(path, threads=1)
-    batch = windows[:8]
-    predictor(batch)
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        predictor(batch)
-        seconds.append(time.perf_counter() - began)
-    return min(seconds) / len(batch)
-
-
-def predict_minutes(seconds_per_window: float, competition: CompetitionSpec) -> float:
-    """The minutes that all soundscapes of a competition take, windows alone."""
-    per_file = -(-competition.soundscape_s // competition.window_s)
-    return competition.n_soundscapes * per_file * seconds_per_window / 60
-
-
 def lineage(case: Case, lengths: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """What the ONNX file says of where it comes from; `lengths`: of training on all data."""
     request, plans = case.request, list(case.plans.values())
@@ -194,6 +173,7 @@ def lineage(case: Case, lengths: Mapping[str, Sequence[str]]) -> dict[str, str]:
         "competition": case.first.spec.competition.name,
         **{key: json.dumps(value) for key, value in said.items()},
         "weights": request.weights,
+        **({"postprocess": json.dumps(list(request.post))} if request.post else {}),
         "trained_on_all_data": json.dumps({k: list(v) for k, v in lengths.items()}),
         "forced": request.reason if request.force else "",
         "licence": "Weights learned from recordings under licences of their own: see the data "

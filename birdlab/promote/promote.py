@@ -12,12 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from birdlab.errors import PromotionError
+from birdlab.infer.budget import predict_minutes
 from birdlab.infer.models import MODEL_FILE
 from birdlab.infer.session import open_predictor
 from birdlab.lab import Lab
 from birdlab.plan import Progress
 from birdlab.promote.agreement import Agreement, agree, cut_sounds, find_sounds
-from birdlab.promote.cards import build_card, check_tracked, publish, register
+from birdlab.promote.budget import measure_model, workload_of
+from birdlab.promote.cards import build_card, check_tracked, known_version, publish, register
 from birdlab.promote.case import Case, open_case
 from birdlab.promote.export import ExportInfo
 from birdlab.promote.fullweights import FullRun, Training, plan_full, train_full
@@ -39,10 +41,8 @@ from birdlab.promote.graphs import (
     members_of,
     name_graph,
     place_graph,
-    predict_minutes,
     prove,
     reproduce,
-    time_windows,
     windows_of,
 )
 from birdlab.promote.parity import ParityReport
@@ -50,22 +50,21 @@ from birdlab.promote.request import PromotionRequest
 from birdlab.study.ensemble_gates import Gate
 from birdlab.study.words import count_words
 
-__all__ = ["Promotion", "check_runs", "predict_minutes", "promote_runs"]
-
 Floats = npt.NDArray[np.float32]
 Say = Callable[[str], None]
 Judged = Callable[[Sequence[Gate]], None]
 AS_IT_COMES = PromotionRequest()
 """Full-data models, the mean of equals, registered as the champion."""
 BATCH = 16
+CORES = 2
+"""Of the machine that a competition gives."""
 
 
 @dataclass(frozen=True)
 class Promotion:
     """A model that may be deployed: its file, the proof, its cost, its place in the registry.
 
-    seconds_per_window: on one thread; predicted_minutes: for all soundscapes of the
-    competition, against its limit; registered: `models:/name@alias` and version, or None when it
+    registered: `models:/name@alias` and version, or None when it
     was not registered; gates: all that were looked at; lengths: of training on all data, in words
     by run.
     """
@@ -75,9 +74,7 @@ class Promotion:
     alias: str
     export: ExportInfo
     parity: ParityReport
-    seconds_per_window: float
-    predicted_minutes: float
-    limit_minutes: float
+    costs: Costs
     registered: tuple[str, str] | None
     gates: tuple[Gate, ...] = ()
     lengths: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -127,7 +124,6 @@ def promote_runs(
             progress("checking the file against torch and the fold models")
             reports = (*tried.parity, prove(case, graph, windows))
             tried = replace(tried, parity=reports, agreements=_agree(case, folds, graph))
-        tried = replace(tried, costs=_measure(case, graph, windows))
         gates = _list_gates(case, stored, tried)
         judged(gates)
         refuse(gates, request)
@@ -144,7 +140,8 @@ def _try_folds(
     progress("checking the file against torch")
     report = prove(case, graph, windows)
     progress("scoring held-out recordings with the file")
-    return graph, Tried((report,), reproduce(case, graph, step))
+    found = reproduce(case, graph, step)
+    return graph, Tried((report,), found, _measure(case, graph, progress))
 
 
 def _check_lab(case: Case) -> list[Gate]:
@@ -218,11 +215,26 @@ def _hear(graph: Graph, windows: Floats) -> list[Floats]:
     return [np.concatenate([part[m] for part in parts]) for m in wanted]
 
 
-def _measure(case: Case, graph: Graph, windows: Floats) -> Costs:
-    """What the file costs on this machine."""
-    seconds = time_windows(graph.export.path, windows)
+def _measure(case: Case, folds: Graph, progress: Say) -> Costs:
+    """What the deployed models cost on this machine, by the times of the fold models.
+
+    One model of each run is deployed unless it is all of them, and those of a run take equal time,
+    so this is known before anything is trained.
+    """
+    progress("measuring what a submission takes")
     competition = case.first.spec.competition
-    return Costs(seconds, predict_minutes(seconds, competition), competition.cpu_minutes)
+    machine = measure_model(case.lab, folds.export.path, cores=CORES)
+    several = case.request.weights == "folds"
+    members = [i for places in folds.places.values() for i in (places if several else places[:1])]
+    line = predict_minutes(machine, workload_of(competition), members, cores=CORES)
+    ms = machine["mel_ms_per_window"] + sum(machine["members"][i]["ms_per_window"] for i in members)
+    return Costs(
+        float(machine["crowding"] * ms),
+        line.total_minutes,
+        line.needed_minutes,
+        line.limit_minutes,
+        CORES,
+    )
 
 
 def _deploy(
@@ -233,26 +245,26 @@ def _deploy(
     fulls: Mapping[str, FullRun],
     progress: Say,
 ) -> Promotion:
-    """Put the file in its place, register it, and move the alias last."""
-    lab, request = case.lab, case.request
-    lengths = {name: full.lengths for name, full in fulls.items()}
-    graph = place_graph(graph, lab.models / name_graph(case, graph))
-    registered = None
-    if request.register:
-        progress("registering it in MLflow")
-        registered = register(case, graph)
+    """Register the file, put it in its place with its card, and move the alias last.
+
+    What fails before leaves the folder of the model, and so what is in service, as it was.
+    """
     assert tried.costs is not None
-    card = build_card(case, graph, gates, tried, registered, lengths)
+    name, lengths = name_graph(case, graph), {run: full.lengths for run, full in fulls.items()}
+    registered = known_version(case, graph, name)
+    if case.request.register:
+        progress("registering it in MLflow")
+        registered = register(case, graph, name)
+    card = build_card(case, graph, name, gates, tried, registered, lengths)
+    graph = place_graph(graph, case.lab.models / name)
     publish(case, graph, card, tried.parity[-1], progress)
     return Promotion(
-        name=graph.name,
+        name=name,
         path=graph.export.path,
-        alias=request.alias,
+        alias=case.request.alias,
         export=graph.export,
         parity=tried.parity[-1],
-        seconds_per_window=tried.costs.seconds_per_window,
-        predicted_minutes=tried.costs.predicted_minutes,
-        limit_minutes=tried.costs.limit_minutes,
+        costs=tried.costs,
         registered=registered,
         gates=tuple(gates),
         lengths=lengths,

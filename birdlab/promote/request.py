@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from birdlab.errors import OutputsError, PromotionError
 from birdlab.evaluate.blends import Blend
@@ -26,7 +27,8 @@ class PromotionRequest:
     in the blend, fitted on out-of-fold predictions or a number each. variants: further forms of
     the file, each with a gate of its own; gate: the score that one may lose. alias: moves to the
     model. force: promote although a gate refuses, for the `reason` that is then written down.
-    soundscapes: a folder of unlabelled recordings for the rank agreement of full-data models.
+    soundscapes: a folder of unlabelled recordings for the rank agreement of full-data models. post:
+    post-processing steps that predictions get, as `portable_mappings` gives them.
     Raises PromotionError for what makes no sense.
     """
 
@@ -40,6 +42,7 @@ class PromotionRequest:
     register: bool = True
     gate: float = LOSS
     soundscapes: Path | None = None
+    post: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         if self.weights not in get_args(Weights):

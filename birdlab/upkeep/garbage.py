@@ -174,8 +174,7 @@ def _drivers(lab: Lab, keep_days: float) -> Iterator[Garbage]:
 def _unfinished(lab: Lab) -> Iterator[Garbage]:
     stores = ("runs", "runs/*", "sweeps", "sweeps/*", "models", "drivers", "noise")
     patterns = [".*.part", *(f"{store}/.*.part" for store in stores)]
-    models = ("models/.*.onnx", "models/.promotion-*", "models/*/.*.part")
-    for pattern in (*patterns, *models, ".import-*"):
+    for pattern in (*patterns, "models/.*.onnx", ".import-*"):
         yield from _old_writes(sorted(lab.stores.glob(pattern)))
     yield from _old_writes(sorted(lab.cells.glob("[!.]*/.*.part")))
 
