@@ -22,6 +22,7 @@ extensions = [
     "experiments/extensions/constant_q.py",
     "experiments/extensions/ecapa_tdnn.py",
     "experiments/extensions/leaf.py",
+    "experiments/extensions/minus_median.py",
     "experiments/extensions/pcen.py",
     "experiments/extensions/pitch_speed.py",
     "experiments/extensions/polarity_flip.py",

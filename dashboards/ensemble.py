@@ -27,6 +27,12 @@ ALIKE = (
     "the mean over species: the closer to 1, the less the second of them adds."
 )
 
+BLENDS = (
+    "With equal weights, compared with the mean, fold by fold. Below, the weights of the mean that "
+    "score highest, on all folds and without each of them. They are used where they are surely "
+    "better on folds that the fit had not seen."
+)
+
 
 def build_layout() -> html.Div:
     """The page without its content, which the callback fills in from the URL."""
@@ -67,8 +73,27 @@ def _lay_out(view: EnsembleView) -> list[Part]:
         table_part(members_words(view), "ensemble-members", data=view.members.merge(view.costs)),
         html.P(METHOD, className="soft"),
         *alike,
+        *_blends(view),
         html.H2("Before it is deployed"),
         table_part(view.gates, "ensemble-gates"),
         *list_part("In words", view.sentences),
         *list_part("Left out", view.left_out),
+    ]
+
+
+def _blends(view: EnsembleView) -> list[Part]:
+    """Ways to blend and fitted weights; nothing for a single member."""
+    if view.blends is None:
+        return []
+    tables = []
+    if len(view.blends.blends):
+        tables = [
+            table_part(view.blends.blends, "ensemble-blends"),
+            html.P(BLENDS, className="soft"),
+            table_part(view.blends.shares, "ensemble-weights"),
+        ]
+    return [
+        html.H2("Ways to blend, and weights"),
+        *tables,
+        *[html.P(sentence) for sentence in view.blends.sentences],
     ]

@@ -13,12 +13,15 @@ import pandas as pd
 import pytest
 from fold_tables import build_tables
 from test_compare import call
+from test_ensemble import build_record
 
-from birdlab.errors import BirdlabError, DataError, OutputsError, SpecError
+from birdlab.errors import BirdlabError, DataError, OutputsError, PromotionError, SpecError
 from birdlab.evaluate.blends import Blend, blend_members, class_shares
 from birdlab.evaluate.metrics import clamp_probs, macro_auc, padded_cmap
+from birdlab.infer.budget import Workload, predict_minutes
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import plan_experiment
+from birdlab.promote.member_costs import limit_members
 from birdlab.promote.request import parse_blend
 from birdlab.spec import load_spec
 from birdlab.spec.ensemble import load_ensemble
@@ -26,6 +29,7 @@ from birdlab.study.blending import compare_blends, fit_shares
 from birdlab.study.blending_scores import METRICS, build_scorer
 from birdlab.study.blending_search import search_weights
 from birdlab.study.ensemble import Members, align_members, judge_ensemble, weigh_members
+from birdlab.study.ensemble_summary import EnsembleQuestion
 from birdlab.study.greedy import select_greedy
 from birdlab.upkeep.foreign import import_foreign
 
@@ -316,13 +320,44 @@ def test_a_limit_holds_or_is_refused() -> None:
             select_greedy(members, costs, limit, Blend())
 
 
+def test_minutes_are_milliseconds_of_a_window_on_all_cores() -> None:
+    record = build_record("a")  # 10 soundscapes of 12 s: 30 windows
+    assert EnsembleQuestion(Blend(), minutes=1.0, cores=2).limit_ms(record) == 4000
+    assert EnsembleQuestion(Blend(), budget_ms=7.0).limit_ms(record) == 7
+    assert EnsembleQuestion(Blend()).limit_ms(record) == float("inf")
+
+
 def test_a_choice_says_which_classes_it_does_not_know() -> None:
     members = draw_members((3.0, 0.0), n=100, folds=3)
     members.known[0, 2] = False
     choice = select_greedy(members, [1.0, 9.0], 5.0, Blend())
     assert choice.chosen == ("m0",) and "None of the chosen knows c2" in choice.sentences[-1]
     one = select_greedy(draw_members((3.0, 1.0), folds=1), [1.0, 1.0], 5.0, Blend())
-    assert one.steps["nested"].isna().all() and "one fold" in one.sentences[1]
+    assert one.steps["nested"].isna().all() and "one fold" in one.sentences[-1]
+
+
+def test_measured_costs_leave_room_for_decoding_and_front_ends() -> None:
+    machine = {
+        "cores": 2,
+        "processor": "P",
+        "window_s": 5.0,
+        "crowding": 1.5,
+        "startup_s": 6.0,
+        "decode_s_per_audio_minute": 0.1,
+        "decoded_once_minutes": 60.0,
+        "mel_ms_per_window": 4.0,
+        "members": [{"name": "a", "ms_per_window": 10.0}, {"name": "b", "ms_per_window": 20.0}],
+    }
+    workload = Workload(files=100, file_minutes=10.0, limit_minutes=90.0)
+    costs = limit_members(machine, {"a": 1, "b": 3}, workload, 2)
+    assert costs.ms == pytest.approx({"a": 15.0, "b": 90.0})
+    most = int(costs.limit_ms / 15)
+    whole = {**machine, "members": [{"name": "a", "ms_per_window": 10.0}] * most}
+    one_more = {**whole, "members": [*whole["members"], whole["members"][0]]}  # type: ignore[misc]
+    assert predict_minutes(whole, workload, cores=2).fits
+    assert not predict_minutes(one_more, workload, cores=2).fits
+    with pytest.raises(PromotionError, match="alone take longer"):
+        limit_members(machine, {"a": 1, "b": 1}, replace(workload, limit_minutes=1.0), 2)
 
 
 # ---------------------------------------------------------------- files and the command

@@ -37,6 +37,7 @@ DOCUMENTS = [
     "docs/ensembles.md",
     "docs/estimators.md",
     "docs/models.md",
+    "docs/onnx.md",
     "docs/postprocess.md",
     "docs/lab.md",
     "docs/leaderboard.md",

@@ -18,6 +18,7 @@ from birdlab.errors import OutputsError
 from birdlab.evaluate.metrics import padded_cmap
 from birdlab.evaluate.score import score_run
 from birdlab.lab import Lab
+from birdlab.study import ensemble_blends
 from birdlab.study.ensemble import (
     align_members,
     correlate_members,
@@ -220,7 +221,7 @@ def test_gates_say_what_is_shown_and_what_to_do(tmp_path: Path) -> None:
     assert alone.split("(")[0] == few.split("(")[0] and alone != few
 
 
-def test_the_view_of_an_ensemble(tmp_path: Path) -> None:
+def test_the_view_of_an_ensemble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tables = build_synthetic(14)
     ranked = tables.runs.sort_values("cv/padded_cmap", ascending=False)["run"].tolist()
     own = {run: build_tables(run=i) for i, run in enumerate(ranked[:13])}
@@ -241,7 +242,15 @@ def test_the_view_of_an_ensemble(tmp_path: Path) -> None:
     assert any("--seeds 2" in sentence for sentence in first.sentences)
     figure = plot_correlation(first.correlation)
     assert np.asarray(figure.data[0].z).shape == (3, 3)
+    assert first.blends is not None and len(first.blends.blends) == 4
+    assert first.blends.shares["member"].tolist() == list(first.correlation.names)
+    assert "optimism" in first.blends.sentences[0]
+    monkeypatch.setattr(ensemble_blends, "MOST_WORK", 10)
+    busy = view().blends
+    assert busy is not None and len(busy.blends) == 0
+    assert busy.sentences[0].endswith(f"birdlab ensemble {' '.join(first.runs)} --fit")
     single = view(ranked[0], "no such run")
+    assert single.blends is None
     assert single.correlation is None and "Choose a second run" in single.answer
     assert "gain" not in members_words(single)
     assert len(view(*ranked[:13]).runs) == 10

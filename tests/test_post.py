@@ -18,7 +18,7 @@ from birdlab.data.windows_truth import name_windows
 from birdlab.errors import BirdlabError, DataError, SpecError
 from birdlab.evaluate.evidence import FoldTable
 from birdlab.evaluate.metrics import cmap_min5, macro_auc, padded_cmap
-from birdlab.evaluate.postprocess import RANKED_WITHIN_CLASS, apply_steps, average_overlaps
+from birdlab.evaluate.postprocess import RANKED_WITHIN_CLASS, apply_steps
 from birdlab.evaluate.steps import load_steps, parse_steps, to_mappings
 from birdlab.lab import Lab, open_lab
 from birdlab.recorded import load_records
@@ -30,6 +30,7 @@ from birdlab.study.recordings import weighted_aucs
 
 METRICS = {"padded_cmap": padded_cmap, "macro_auc": macro_auc, "cmap_min5": cmap_min5}
 CODES = ("kite", "owl", "rook", "wren")
+AVERAGE = {"kind": "shift_average", "weights": "overlap"}
 
 
 def call(lab: Lab, *args: str) -> str:
@@ -135,7 +136,8 @@ def test_rows_of_several_windows_are_their_maximum() -> None:
 def test_overlapping_windows_are_averaged_as_predict_does() -> None:
     windows = singing(n_windows=19, hop_s=2.5)
     grid = windows.row >= 0
-    mean = average_overlaps(windows.probs, windows.file, windows.end_s, 5.0)[grid]
+    averaged = apply_steps(windows.probs, windows.file, windows.end_s, CODES, [AVERAGE])
+    mean = averaged[grid]
     steps = parse_steps(["power", "shift_average", "again=shift_average:equal"])
     scores = score_steps({(0, 0): windows}, steps, n_draws=100)
     assert scores.base == pytest.approx(padded_cmap(windows.targets, mean))
@@ -298,6 +300,9 @@ def test_windows_of_predict_meet_the_labels_of_their_files(
         (lambda t: t.drop(columns="end_s"), "scapes", "does not hold the probabilities"),
         (lambda t: t[["row_id", "file", "end_s"]], "scapes", "does not hold the probabilities"),
         (lambda t: t.iloc[:0], "scapes", "does not hold the probabilities"),
+        (lambda t: t.assign(end_s="late"), "scapes", "does not hold the probabilities"),
+        (lambda t: t.assign(end_s=np.nan), "scapes", "does not hold the probabilities"),
+        (lambda t: t.assign(wren=np.nan), "scapes", "not a probability"),
         (lambda t: t.assign(wren="high"), "scapes", "does not hold the probabilities"),
         (lambda t: t[t["file"] == "x.ogg"], "scapes", "no file of the windows"),
         (lambda t: t[(t["file"] != "b.ogg") | (t["end_s"] > 5)], "scapes", "of b.ogg are missing"),
@@ -312,7 +317,8 @@ def test_windows_that_do_not_fit_are_refused(
 ) -> None:
     change(predicted()).to_parquet(tmp_path / "s.windows.parquet", index=False)
     with pytest.raises(BirdlabError, match=said):
-        predicted_windows(lab, tmp_path / "s.windows.parquet", on)
+        evidence = predicted_windows(lab, tmp_path / "s.windows.parquet", on)
+        score_steps(evidence.cells, parse_steps(["smooth"]))
 
 
 def test_a_file_that_is_no_parquet_is_refused(lab: Lab, tmp_path: Path) -> None:
@@ -376,7 +382,7 @@ def test_stored_windows_become_a_submission(lab: Lab, tmp_path: Path, hop_s: flo
     steps = [{"kind": "smooth", "weights": [0.25, 0.5, 0.25]}]
     probs = apply_steps(table[list(CODES)], files, table["end_s"], CODES, steps)
     if hop_s < 5:
-        probs = average_overlaps(probs, files, table["end_s"], 5.0)
+        probs = apply_steps(probs, files, table["end_s"], CODES, [AVERAGE])
     kept = (table["end_s"] % 5 == 0).to_numpy()
     assert written["row_id"].tolist() == table["row_id"][kept].tolist()
     np.testing.assert_allclose(written[list(CODES)], probs[kept], atol=1e-6)

@@ -17,13 +17,12 @@ from birdlab.evaluate.metrics import HIGHEST_PROB, cmap_min5, macro_auc, padded_
 from birdlab.evaluate.postprocess import (
     RANKED_WITHIN_CLASS,
     apply_steps,
-    average_overlaps,
     changes_order,
     check_steps,
     grid_rows,
     why_unchanged,
 )
-from birdlab.evaluate.poststeps import STEPS
+from birdlab.evaluate.poststeps import STEPS, Step
 from birdlab.evaluate.steps import (
     load_steps,
     parse_steps,
@@ -91,8 +90,8 @@ def slow_lift(
     return out
 
 
-def slow_shift(p: np.ndarray, end_s: np.ndarray, window_s: float, weights: str) -> list[float]:
-    out = []
+def slow_shift(p: np.ndarray, end_s: np.ndarray, weights: str) -> list[float]:
+    out, window_s = [], end_s[0]
     for t in range(len(p)):
         shared = [max(0.0, window_s - abs(end - end_s[t])) / window_s for end in end_s]
         w = [s if weights == "overlap" else float(s > 0) for s in shared]
@@ -214,13 +213,14 @@ def test_overlapping_windows_are_averaged_by_the_seconds_they_share() -> None:
     """At a hop of half a window: ½, 1, ½ over 2, and at an end 1, ½ over 1½."""
     probs = np.array([[0.2], [0.4], [0.9], [0.1], [0.5]], np.float32)
     end_s = 5 + 2.5 * np.arange(5)
-    mean = average_overlaps(probs, np.zeros(5, int), end_s, 5.0)
+    files = np.zeros(5, int)
+    mean = apply_steps(probs, files, end_s, ["a"], [mapping("shift_average")])
     assert mean[:, 0] == pytest.approx(
         [(0.2 + 0.2) / 1.5, (0.1 + 0.4 + 0.45) / 2, (0.2 + 0.9 + 0.05) / 2,
          (0.45 + 0.1 + 0.25) / 2, (0.05 + 0.5) / 1.5]
     )  # fmt: skip
     assert grid_rows(end_s, 5.0).tolist() == [True, False, True, False, True]
-    equal = average_overlaps(probs, np.zeros(5, int), end_s, 5.0, "equal")
+    equal = apply_steps(probs, files, end_s, ["a"], [mapping("shift_average:equal")])
     assert equal[2, 0] == pytest.approx((0.4 + 0.9 + 0.1) / 3)
 
 
@@ -359,6 +359,21 @@ def test_windows_that_do_not_fit_are_refused(change: dict[str, Any], said: str) 
     }
     with pytest.raises(OutputsError, match=said):
         apply_steps(**(table | change), steps=[])
+
+
+def test_windows_of_different_lengths_have_no_common_shifts() -> None:
+    table = build_table(0, (3, 3), 2, 2.5)
+    with pytest.raises(OutputsError, match="differ in length"):
+        apply_steps(table[0][1:], table[1][1:], table[2][1:], table[3], [mapping("shift_average")])
+
+
+def test_a_step_of_an_extension_that_gives_no_probabilities_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for made in (lambda p, w: p * np.nan, lambda p, w: p[1:]):
+        monkeypatch.setitem(STEPS, "odd", Step(made, {}))
+        with pytest.raises(OutputsError, match="the step odd gave something else"):
+            apply_steps(*build_table(0, (3,), 2, 5.0), [{"kind": "odd"}])
 
 
 def test_windows_without_overlap_have_no_shifts_to_average() -> None:

@@ -21,7 +21,7 @@ from tinymodels import CLASSES, RATE, build_card, save_tiny_model
 from birdlab.data.audio import decode
 from birdlab.errors import PredictError, SpecError
 from birdlab.evaluate.blends import Blend, blend_members
-from birdlab.evaluate.postprocess import apply_steps, average_overlaps
+from birdlab.evaluate.postprocess import apply_steps
 from birdlab.evaluate.windows import iter_windows
 from birdlab.infer.predict import PredictRequest, predict_to_file
 from birdlab.infer.session import OnnxPredictor
@@ -182,14 +182,14 @@ def test_overlapping_windows_are_averaged_onto_the_rows(
     np.testing.assert_array_equal(grid.index, read(plain.output).index)
     np.testing.assert_allclose(grid, read(plain.output), atol=1e-6)
     files = pd.factorize(stored["file"])[0]
-    averaged = average_overlaps(stored[COLUMNS], files, stored["end_s"], 1.0)
+    average = {"kind": "shift_average", "weights": "overlap"}
+    averaged = apply_steps(stored[COLUMNS], files, stored["end_s"], CLASSES, [average])
     expected = averaged[(stored["end_s"] % 1 == 0).to_numpy()]
     np.testing.assert_allclose(read(done.output), expected, atol=1e-6)
     steps = ({"kind": "power", "exponent": 0.5},)
     both = predict_to_file(request(models, scapes, tmp_path / "c", hop_s=0.5, post=steps))
-    after = apply_steps(stored[COLUMNS], files, stored["end_s"], CLASSES, steps)
-    expected = average_overlaps(after, files, stored["end_s"], 1.0)
-    expected = expected[(stored["end_s"] % 1 == 0).to_numpy()]
+    after = apply_steps(stored[COLUMNS], files, stored["end_s"], CLASSES, [*steps, average])
+    expected = after[(stored["end_s"] % 1 == 0).to_numpy()]
     np.testing.assert_allclose(read(both.output), expected, atol=1e-6)
     with pytest.raises(PredictError, match="no whole part"):
         predict_to_file(request(models, scapes, tmp_path, hop_s=0.3))

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from birdlab.study.ensemble_summary import EnsembleQuestion, EnsembleSummary
+    from birdlab.lab import Lab
+    from birdlab.study.ensemble_summary import EnsembleQuestion, EnsembleSummary, MemberCosts
 
 
 def register(app: typer.Typer) -> None:
@@ -32,11 +33,19 @@ def ensemble(
     fit: Annotated[bool, typer.Option("--fit", help="Fit weights, with nested folds.")] = False,
     greedy: Annotated[bool, typer.Option("--greedy", help="Choose members step by step.")] = False,
     minutes: Annotated[
-        float | None, typer.Option(help="--greedy: the limit for all soundscapes, networks alone.")
+        float | None, typer.Option(help="--greedy: the limit for all soundscapes.")
     ] = None,
     cores: Annotated[int, typer.Option(min=1, help="--minutes: on so many cores.")] = 2,
     budget_ms: Annotated[
         float | None, typer.Option(help="--greedy: the limit for a window on one core.")
+    ] = None,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="--greedy: time ONNX files as `birdlab budget` does."),
+    ] = False,
+    machine: Annotated[
+        Path | None,
+        typer.Option(help="--greedy: times on the machine where a bundle's benchmark wrote this."),
     ] = None,
     again: Annotated[
         bool, typer.Option("--again", help="--greedy: a member may be chosen again.")
@@ -61,8 +70,11 @@ def ensemble(
     from birdlab.tracking.resolve import resolve_run
 
     members, said = _read_file(runs)
-    if (minutes is not None or budget_ms is not None or again) and not greedy:
-        raise typer.BadParameter("--minutes, --budget-ms and --again go with --greedy")
+    timed = measure or machine is not None
+    if (minutes is not None or budget_ms is not None or again or timed) and not greedy:
+        raise typer.BadParameter("limits, times and --again go with --greedy")
+    if timed and budget_ms is not None:
+        raise typer.BadParameter("--budget-ms is a limit of its own; leave --measure out")
     asked = _question(
         blend or said.get("blend", "mean"),
         metric,
@@ -78,7 +90,8 @@ def ensemble(
     lab = open_lab()
     records = name_records([resolve_run(lab, run) for run in members])
     tables = {name: load_fold_tables(lab, record) for name, record in records.items()}
-    found = summarise_ensemble(lab, records, tables, asked)
+    measured = _measure(lab, records, asked, machine) if timed else None
+    found = summarise_ensemble(lab, records, tables, asked, measured)
     if json_:
         typer.echo(json.dumps(_plain(found, asked), indent=1))
     else:
@@ -93,6 +106,31 @@ def _read_file(runs: list[str]) -> tuple[list[str], dict[str, Any]]:
 
     spec = load_ensemble(Path(runs[0]))
     return list(spec.members), {"blend": spec.blend, "weights": spec.weights, "shares": spec.shares}
+
+
+def _measure(
+    lab: Lab, records: dict[str, dict[str, Any]], asked: EnsembleQuestion, machine: Path | None
+) -> MemberCosts:
+    """The costs of runs as `birdlab budget` measures them, and what the limit leaves for them."""
+    from dataclasses import replace
+
+    from birdlab.promote.budget import workload_of
+    from birdlab.promote.member_costs import measure_members
+    from birdlab.recorded import spec_of
+
+    workload = workload_of(spec_of(next(iter(records.values()))).competition)
+    if asked.minutes is not None:
+        workload = replace(workload, limit_minutes=asked.minutes)
+    folds = asked.weights == "folds"
+    return measure_members(
+        lab,
+        records,
+        workload,
+        cores=asked.cores,
+        models={name: len(r["cells"]) if folds else 1 for name, r in records.items()},
+        machine=machine,
+        progress=lambda text: typer.echo(f"{text} ...", err=True),
+    )
 
 
 def _question(blend: str, metric: str, weights: str, **more: Any) -> EnsembleQuestion:
@@ -130,10 +168,11 @@ def _lines(found: EnsembleSummary, asked: EnsembleQuestion) -> list[str]:
         lines += [f"  {sentence}" for sentence in found.fitted.sentences]
     if found.greedy is not None:
         held = "" if found.limit_ms == float("inf") else f" within {found.limit_ms:.3g} ms a window"
-        if asked.minutes is not None:
+        if found.measured is None and asked.minutes is not None:
             held += f" ({asked.minutes:g} min on {asked.cores} cores; decoding comes on top)"
         lines += ["", f"Greedy choice{held}:", *_shown(steps_words(found.greedy))]
         lines += [f"  {sentence}" for sentence in found.greedy.sentences]
+        lines += [] if found.measured is None else [f"  {found.measured.sentence}"]
     remarks = found.remarks
     return [*lines, *([""] if remarks else []), *remarks, "", f"next: {found.command}"]
 

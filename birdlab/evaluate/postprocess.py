@@ -104,23 +104,6 @@ def add_kind(kind: str, change: Callable[..., Floats], fields: Sequence[str]) ->
     STEPS[kind] = Step(change, dict.fromkeys(fields, anything))
 
 
-def average_overlaps(
-    probs: npt.ArrayLike,
-    files: npt.ArrayLike,
-    end_s: npt.ArrayLike,
-    window_s: float,
-    weights: str = "overlap",
-) -> npt.NDArray[np.float32]:
-    """Each window as the mean of all windows of its file that overlap it: [W, C] float32.
-
-    The step `shift_average` alone; `grid_rows` then picks the rows that are asked for.
-    """
-    table = np.asarray(probs)
-    codes = [str(column) for column in range(table.shape[-1])]
-    step = {"kind": "shift_average", "window_s": window_s, "weights": weights}
-    return apply_steps(table, files, end_s, codes, [step])
-
-
 def deployed_steps(
     steps: Sequence[Mapping[str, Any]], end_s: npt.ArrayLike, window_s: float
 ) -> list[Mapping[str, Any]]:
@@ -130,7 +113,7 @@ def deployed_steps(
     """
     overlap = not grid_rows(end_s, window_s).all()
     if overlap and not any(step["kind"] == "shift_average" for step in steps):
-        return [*steps, {"kind": "shift_average", "window_s": window_s, "weights": "overlap"}]
+        return [*steps, {"kind": "shift_average", "weights": "overlap"}]
     return list(steps)
 
 
@@ -152,6 +135,12 @@ def _apply(step: Mapping[str, Any], probs: Floats, windows: Windows) -> Floats:
         own = windows._replace(codes=tuple(chosen))
         changed = probs.copy()
         changed[:, columns] = kind.change(probs[:, columns], own, **fields)
+    if changed.shape != probs.shape or np.isnan(changed).any():
+        raise OutputsError(
+            f"the step {step['kind']} gave something else than probabilities",
+            got=f"{changed.shape}, {int(np.isnan(changed).sum())} of them no number",
+            expected=f"{probs.shape}, a number each",
+        )
     return _clamp(changed)
 
 

@@ -116,12 +116,21 @@ def mean_with_file(
     return np.asarray(((1 - share) * probs**exponent + share * of_file) ** (1 / exponent))
 
 
-def average_shifts(probs: Floats, windows: Windows, *, window_s: float, weights: str) -> Floats:
+def average_shifts(probs: Floats, windows: Windows, *, weights: str) -> Floats:
     """The mean over all windows of the file that overlap a window, itself among them.
 
-    `overlap` weighs them by the seconds they share with it, `equal` all alike. Raises OutputsError
-    when no windows overlap, although a file has several.
+    `overlap` weighs them by the seconds they share with it, `equal` all alike. Windows are as long
+    as a file's first one, which begins with the file. Raises OutputsError when no windows overlap,
+    although a file has several, and for files whose windows differ in length.
     """
+    window_s = float(windows.end_s[windows.starts[0]])
+    if np.ptp(windows.end_s[windows.starts]) > ROUNDING_S:
+        raise OutputsError(
+            "the first windows of files differ in length",
+            got=f"{windows.end_s[windows.starts].min():g} to "
+            f"{windows.end_s[windows.starts].max():g} s",
+            fix="predict all files with one model, and keep all windows of a file",
+        )
     total = np.ones(len(probs))
     out = probs.copy()
     for far, same in _neighbours(windows, len(probs) - 1):
@@ -224,10 +233,7 @@ STEPS: dict[str, Step] = {
     ),
     "shift_average": Step(
         average_shifts,
-        {
-            "window_s": Field(lambda v: _is_number(v) and v > 0, "seconds above 0"),
-            "weights": Field(lambda v: v in ("overlap", "equal"), "overlap or equal"),
-        },
+        {"weights": Field(lambda v: v in ("overlap", "equal"), "overlap or equal")},
     ),
     "clip_range": Step(
         clip_range, {"range": Field(_is_range, "[low, high], 0 <= low < high <= 1")}

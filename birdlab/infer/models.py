@@ -123,7 +123,7 @@ def find_name(models: Path, model: str, file: str = CARD_FILE) -> str:
         else f"{model!r} names no promoted model",
         where=str(models),
         expected=f"a path to an ONNX file, or one of {', '.join(known) or '(none yet)'}",
-        fix="give more of its name; `birdlab models` lists all" if names else "birdlab promote RUN",
+        fix="`birdlab models` lists all" if names else "birdlab promote RUN",
     )
 
 

@@ -16,6 +16,9 @@ from birdlab.lab import Lab
 from birdlab.promote.parity import PARITY_FILE
 from birdlab.recorded import load_json, load_records
 
+MOST_COLUMNS = 4
+"""Members that have a column each in the table of differences."""
+
 
 @dataclass(frozen=True)
 class ModelLine:
@@ -77,8 +80,8 @@ def table_members(model: PromotedModel) -> pd.DataFrame:
 def table_parity(model: PromotedModel) -> pd.DataFrame:
     """How far file and trained models were found apart: a row an input or a way of asking.
 
-    Columns: case, blend, and one for each member, NaN where it was not tried. Of a model that was
-    promoted before there was `parity.json` what its card says; empty for neither.
+    Columns: case, blend, and one for each member, or for the worst of more than 4; NaN where it was
+    not tried. Of a model of before there was `parity.json` what its card says; empty for neither.
     """
     path = model.folder / PARITY_FILE
     said: Mapping[str, Any] = {"blend": model.card.get("parity") or {}}
@@ -88,9 +91,16 @@ def table_parity(model: PromotedModel) -> pd.DataFrame:
             **said,
             "blend": {**said["blend"], "alone and in a batch": said["batch_invariance"]},
         }
-    columns = {"blend": said["blend"], **said.get("members", {})}
-    table = pd.DataFrame({name: pd.Series(cases, dtype=float) for name, cases in columns.items()})
-    return table.reindex(list(said["blend"])).rename_axis("case").reset_index()
+    table = _by_case({"blend": said["blend"]})
+    members = _by_case(said.get("members", {}))
+    if len(members.columns) > MOST_COLUMNS:
+        members = pd.DataFrame({f"worst of {len(members.columns)} members": members.max(axis=1)})
+    both = pd.concat([table, members], axis=1).reindex(list(said["blend"]))
+    return both.rename_axis("case").reset_index()
+
+
+def _by_case(columns: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+    return pd.DataFrame({name: pd.Series(cases, dtype=float) for name, cases in columns.items()})
 
 
 def _run_names(lab: Lab) -> dict[str, str]:

@@ -63,7 +63,7 @@ def score_exported(
             got=f"{len(lacking)} missing: {'; '.join(lacking[:4])}",
             fix="promote the run again",
         )
-    count = _Count(folds, progress)
+    count = _Count(plan.spec.name or plan.spec_id, folds, progress)
     found: list[CellReproduction] = []
     for cells in folds.values():
         found += _check_fold(
@@ -87,7 +87,7 @@ def reproduce_folds(
     """
     folds = _by_fold(plan)
     by_name = {member.name: member for member in collect_members(lab, [plan], None)[0]}
-    count = _Count(folds, progress)
+    count = _Count(plan.spec.name or plan.spec_id, folds, progress)
     found: list[CellReproduction] = []
     for cells in folds.values():
         with tempfile.TemporaryDirectory(prefix="birdlab-folds-") as folder:
@@ -102,13 +102,16 @@ def reproduce_folds(
 class _Count:
     """Tells how many recordings are done of those of all folds."""
 
-    def __init__(self, folds: Mapping[int, Sequence[CellPlan]], progress: Progress) -> None:
+    def __init__(
+        self, run: str, folds: Mapping[int, Sequence[CellPlan]], progress: Progress
+    ) -> None:
+        self.run = run
         self.total = sum(len(_held_out(cells[0])) for cells in folds.values())
         self.done, self.progress = 0, progress
 
     def __call__(self) -> None:
         self.done += 1
-        self.progress("held-out recordings", self.done, self.total)
+        self.progress(f"{self.run}: held-out recordings", self.done, self.total)
 
 
 def _by_fold(plan: Plan) -> dict[int, list[CellPlan]]:

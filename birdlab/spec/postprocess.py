@@ -22,11 +22,11 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from birdlab.errors import SpecError
-from birdlab.spec.base import Name, Positive, Spec, Tuple
+from birdlab.spec.base import Name, Spec, Tuple
 from birdlab.spec.kinds import kinds, register
 from birdlab.spec.named import NamedList
 from birdlab.spec.problems import validate
-from birdlab.spec.yamlfile import Document, load_yaml, parse_value
+from birdlab.spec.yamlfile import Document, load_yaml, parse_yaml
 
 Exponent = Annotated[float, Field(ge=0.1, le=10.0)]
 Threshold = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -119,7 +119,6 @@ class ShiftAverage(PostStep):
     """The mean over all windows that overlap a window: needs `birdlab predict --hop`."""
 
     kind: Literal["shift_average"] = "shift_average"
-    window_s: Positive = 5.0
     weights: Literal["overlap", "equal"] = "overlap"
     main_field: ClassVar[str | None] = "weights"
 
@@ -199,7 +198,9 @@ def _parse_step(text: str) -> dict[str, Any]:
             field, value = "", part
         known = kinds("postprocess").get(kind)
         main = getattr(known.cls, "main_field", None) if known else None
-        fields[field.strip() or main or part] = parse_value(value)
+        fields[field.strip() or main or part] = parse_yaml(
+            f"value: {value}", f"--step {text}"
+        ).data["value"]
     return {"kind": kind, **({"name": name} if name else {}), **fields}
 
 

@@ -73,6 +73,15 @@ class EnsembleQuestion:
         return self.minutes * self.cores * 60_000 / windows
 
 
+@dataclass(frozen=True)
+class MemberCosts:
+    """Milliseconds of a window by each member, what they may take together, and how it is known."""
+
+    ms: Mapping[str, float]
+    limit_ms: float
+    sentence: str
+
+
 @dataclass(frozen=True, eq=False)
 class EnsembleSummary:
     """The findings; `weighed` and `costs_ms` have a row per member, see `weigh_members`.
@@ -91,6 +100,7 @@ class EnsembleSummary:
     fitted: FittedShares | None
     greedy: GreedyChoice | None
     limit_ms: float
+    measured: MemberCosts | None
     remarks: tuple[str, ...]
     command: str
 
@@ -116,21 +126,22 @@ def summarise_ensemble(
     records: Mapping[str, Record],
     tables: Mapping[str, FoldTables],
     asked: EnsembleQuestion,
+    measured: MemberCosts | None = None,
 ) -> EnsembleSummary:
     """What is asked of the runs, whose records and out-of-fold tables are by name.
 
+    Costs and limit are those `measured`, else those of the lab's costs.json and of the question.
     Raises DataError for a limit that cannot be held, OutputsError for folds without the metric.
     """
     members = align_members(tables)
     kept = {name: records[name] for name in members.names}
-    costs = table_costs(lab, kept)["ms" if asked.weights == "folds" else "ms_per_model"]
-    limit = asked.limit_ms(next(iter(records.values())))
+    costs, limit = _costs(lab, kept, asked, measured)
     fitted = fit_shares(members, asked.blend, metric=asked.metric) if asked.fit else None
     greedy = None
     if asked.greedy:
         greedy = select_greedy(
             members,
-            costs.to_list(),
+            costs,
             limit,
             asked.blend,
             metric=asked.metric,
@@ -139,7 +150,7 @@ def summarise_ensemble(
     return EnsembleSummary(
         members,
         weigh_members(members, asked.blend, metric=asked.metric),
-        tuple(costs),
+        costs,
         correlate_members(members),
         judge_ensemble(members, asked.blend, metric=asked.metric),
         compare_blends(members, metric=asked.metric),
@@ -147,9 +158,23 @@ def summarise_ensemble(
         fitted,
         greedy,
         limit,
+        measured,
         (*members.left_out, *name_remarks(kept)),
         _command(kept, asked, fitted, greedy),
     )
+
+
+def _costs(
+    lab: Lab,
+    records: Mapping[str, Record],
+    asked: EnsembleQuestion,
+    measured: MemberCosts | None,
+) -> tuple[tuple[float, ...], float]:
+    if measured is not None:
+        return tuple(measured.ms[name] for name in records), measured.limit_ms
+    column = "ms" if asked.weights == "folds" else "ms_per_model"
+    limit = asked.limit_ms(next(iter(records.values())))
+    return tuple(table_costs(lab, records)[column]), limit
 
 
 def _judge_given(members: Members, asked: EnsembleQuestion) -> Ranking | None:

@@ -20,6 +20,7 @@ from birdlab.study.ensemble import (
     judge_ensemble,
     weigh_members,
 )
+from birdlab.study.ensemble_blends import BlendsShown, show_blends
 from birdlab.study.ensemble_gates import NOT_MEASURED, check_gates, table_costs, table_gates
 from birdlab.study.figures import finish_figure
 from birdlab.study.ranking import Ranking
@@ -47,6 +48,7 @@ class EnsembleView:
     answer: str
     correlation: CorrelationInfo | None
     members: pd.DataFrame
+    blends: BlendsShown | None
     costs: pd.DataFrame
     gates: pd.DataFrame
     sentences: tuple[str, ...]
@@ -82,7 +84,7 @@ def build_ensemble_view(
     if not taken:
         empty = pd.DataFrame()
         return EnsembleView(
-            taken, options, NO_OUTPUTS, None, empty, empty, empty, (), tuple(left_out)
+            taken, options, NO_OUTPUTS, None, empty, None, empty, empty, (), tuple(left_out)
         )
     members = align_members(with_outputs)
     taken = tuple(run for run in taken if names[run] in members.names)
@@ -95,6 +97,7 @@ def build_ensemble_view(
         _answer(members, weighed, verdict),
         get_correlation_info(members) if len(taken) > 1 else None,
         weighed,
+        show_blends(members, taken),
         costs,
         table_gates(check_gates(lab, records, verdict, tables, costs)),
         (*(() if verdict is None else verdict.sentences), *_cost_sentences(costs, records)),

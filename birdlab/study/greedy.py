@@ -187,33 +187,33 @@ def _judge(base: Floats, nested: Floats) -> dict[str, object]:
 
 def _sentences(members: Members, steps: pd.DataFrame, counts: Ints, best: str) -> tuple[str, ...]:
     last = steps[steps["chosen"]].iloc[-1]
-    n = int((counts > 0).sum())
-    single = members.names[int(np.flatnonzero(counts)[0])]
-    said = [f"{f'{single} alone is' if n == 1 else f'{n} members are'} chosen."]
+    names = [name for name, n in zip(members.names, counts, strict=True) if n]
+    what, they = (f"{names[0]} alone is", "It scores") if len(names) == 1 else ("", "They score")
+    said = [f"{what or f'{len(names)} members are'} chosen."]
     if last["nested"] == last["nested"]:
         lucky = last["score"] - last["nested"]
         said.append(
-            f"They score {last['score']:.4f} on the folds that chose them, and "
-            f"{last['nested']:.4f} where the other folds chose. The first number was picked to be "
-            f"high (the winner's curse, here {lucky:+.4f}); expect the second one of other "
-            "recordings."
+            f"{they} {last['score']:.4f} on the folds that chose, and {last['nested']:.4f} where "
+            "the other folds chose. The first number was picked to be high (the winner's curse, "
+            f"here {lucky:+.4f}); expect the second one of other recordings."
         )
+    else:
+        said.append(
+            f"{they} {last['score']:.4f} on the one fold that chose; of other recordings nothing "
+            "can be said."
+        )
+    if len(names) > 1 and last["nested"] == last["nested"]:
         ends = "" if last["low"] != last["low"] else f" ({last['low']:+.4f} to {last['high']:+.4f})"
         said.append(
             f"Against {best}, the best single member that fits: {last['delta']:+.4f}{ends}: "
             f"{last['verdict']}. That one was picked by the scores it is judged on, which favours "
             "it."
         )
-    else:
-        said.append(
-            f"They score {last['score']:.4f} on the one fold that chose them; of other recordings "
-            "nothing can be said."
-        )
     left = len(steps) - int(steps["chosen"].sum())
     if left:
         said.append(
-            f"The last {'step' if left == 1 else f'{left} steps'} gained only on the folds that "
-            "chose them, so they are shown and not taken."
+            f"{'The last step' if left == 1 else f'The last {left} steps'} gained only on the "
+            "folds that chose: shown and not taken."
         )
     unknown = ~(members.known[counts > 0].any(axis=0))
     if unknown.any():

@@ -49,17 +49,24 @@ def read_windows(path: Path) -> pd.DataFrame:
         table = pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise DataError("windows cannot be read", where=str(path), got=error) from None
-    codes = [c for c in table.columns if c not in FIXED]
-    missing = [name for name in FIXED if name not in table.columns]
-    if missing or not codes or table.empty or not all(table[c].dtype.kind == "f" for c in codes):
+    if not _holds_windows(table):
         raise DataError(
             "a table does not hold the probabilities of windows",
             where=str(path),
             got=f"{len(table)} rows, columns {list_some(table.columns)}",
-            expected=f"{', '.join(FIXED)}, and a column of numbers for each class",
+            expected=f"{', '.join(FIXED)} (above 0), and a column of numbers for each class",
             fix="birdlab predict writes it beside the CSV, as NAME.windows.parquet",
         )
     return table
+
+
+def _holds_windows(table: pd.DataFrame) -> bool:
+    codes = [c for c in table.columns if c not in FIXED]
+    if table.empty or not codes or not all(name in table.columns for name in FIXED):
+        return False
+    if not all(table[name].dtype.kind == "f" for name in codes):
+        return False
+    return table["end_s"].dtype.kind in "iuf" and bool((table["end_s"] > 0).all())
 
 
 def apply_chain(table: pd.DataFrame, steps: Sequence[PostStep]) -> pd.DataFrame:

@@ -174,7 +174,8 @@ def _drivers(lab: Lab, keep_days: float) -> Iterator[Garbage]:
 def _unfinished(lab: Lab) -> Iterator[Garbage]:
     stores = ("runs", "runs/*", "sweeps", "sweeps/*", "models", "drivers", "noise")
     patterns = [".*.part", *(f"{store}/.*.part" for store in stores)]
-    for pattern in (*patterns, "models/.*.onnx", ".import-*"):
+    models = ("models/.*.onnx", "models/.promotion-*", "models/*/.*.part")
+    for pattern in (*patterns, *models, ".import-*"):
         yield from _old_writes(sorted(lab.stores.glob(pattern)))
     yield from _old_writes(sorted(lab.cells.glob("[!.]*/.*.part")))
 
