@@ -166,8 +166,10 @@ def test_post_processing_of_the_request_or_of_the_card(
     model = save_tiny_model(tmp_path / "m.onnx", card)
     by_card = predict_to_file(request(models, scapes, tmp_path / "c", model=model))
     np.testing.assert_array_equal(read(by_card.output), read(done.output))
+    assert "post-processing of the rows: power" in str(by_card)
     without = predict_to_file(request(models, scapes, tmp_path / "d", model=model, post=()))
     np.testing.assert_array_equal(read(without.output), read(plain.output))
+    assert without.steps == () and "post-processing" not in str(without)
     with pytest.raises(SpecError, match="smoothe"):
         predict_to_file(request(models, scapes, tmp_path, post=({"kind": "smoothe"},)))
 

@@ -36,8 +36,8 @@ class PredictSummary:
 
     histogram: windows by their highest probability, in tenths from 0 to 1; often: class →
     windows above 0.5, the most frequent first; resampled: file → its rate; filled: file → how
-    many of its rows nothing was heard for; dropped_files: those the sample does not ask for;
-    seconds: of this run, `n_heard_now` windows of `n_windows` in it.
+    many of its rows nothing was heard for; dropped_files: those the sample does not ask for; steps:
+    kinds of post-processing in order; seconds: of this run, `n_heard_now` windows of `n_windows` in it.
     """
 
     output: Path
@@ -57,6 +57,7 @@ class PredictSummary:
     filled: dict[str, int]
     dropped_files: tuple[str, ...]
     warnings: tuple[str, ...]
+    steps: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The summary as plain data."""
@@ -75,6 +76,8 @@ class PredictSummary:
             f"  most often above {OFTEN}: "
             + (", ".join(f"{code} {n}" for code, n in self.often.items()) or "none"),
         ]
+        if self.steps:
+            lines.append(f"  post-processing of the rows: {', '.join(self.steps)}")
         if self.windows_file is not None:
             lines.append(f"  probabilities of all windows: {self.windows_file}")
         lines += [f"  member {end.name}: {_tell_end(end)}" for end in self.members]
@@ -153,6 +156,7 @@ def summarise(
         filled={stem: n for stem, n in n_filled.items() if stem not in stems},
         dropped_files=plan.dropped,
         warnings=tuple(warnings),
+        steps=tuple(str(step["kind"]) for step in job.steps),
     )
 
 
