@@ -37,7 +37,8 @@ class PredictSummary:
     histogram: windows by their highest probability, in tenths from 0 to 1; often: class →
     windows above 0.5, the most frequent first; resampled: file → its rate; filled: file → how
     many of its rows nothing was heard for; dropped_files: those the sample does not ask for; steps:
-    kinds of post-processing in order; seconds: of this run, `n_heard_now` windows of `n_windows` in it.
+    kinds of post-processing in order; seconds: of this run, `n_heard_now` windows of `n_windows`
+    in it.
     """
 
     output: Path
