@@ -234,6 +234,9 @@ def test_the_command_says_what_fits(
     file = tmp_path / "there.json"
     file.write_text(json.dumps({**machine, "processor": "a slow one", "startup_s": 600.0}))
     there = call("--machine", str(file))
+    assert "it was busy" not in there
+    file.write_text(json.dumps({**machine, "measured_by": "clock", "share_of_cores": 0.4}))
+    assert "it was busy: the benchmark had 40% of these cores" in call("--machine", str(file))
     assert "a slow one" in there and re.search(r"^start +10\.0$", there, re.MULTILINE)
     file.write_text(json.dumps({**machine, "model": {"sha256": "0", "variant": "fp32"}}))
     assert "not in this lab" in call("--machine", str(file))

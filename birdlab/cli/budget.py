@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from birdlab.promote.budget import Budget, Machine
     from birdlab.spec.competition import CompetitionSpec
 
+IDLE_SHARE = 0.85
+"""Of its cores a benchmark gets at least so much where little else runs."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
@@ -157,8 +160,10 @@ def budget_table(b: Budget) -> str:
         ("decode", None, line.decode_minutes),
         ("mel", machine["mel_ms_per_window"], line.mel_minutes),
     ]
-    for member, minutes in zip(machine["members"], line.member_minutes, strict=True):
-        rows.append((member["name"], member["ms_per_window"], minutes))
+    for name, member, minutes in zip(
+        b.members, machine["members"], line.member_minutes, strict=True
+    ):
+        rows.append((name, member["ms_per_window"], minutes))
     rows.append(("start", None, line.startup_minutes))
     width = max(len("with 20 % kept free"), *(len(name) for name, _, _ in rows))
     head = [
@@ -168,6 +173,11 @@ def budget_table(b: Budget) -> str:
         "",
         f"{'':<{width}}  {'ms a window':>11}  {'minutes':>7}",
     ]
+    if machine.get("measured_by") == "clock" and machine.get("share_of_cores", 1.0) < IDLE_SHARE:
+        head[1] += (
+            f"\nit was busy: the benchmark had {machine['share_of_cores']:.0%} of these cores, "
+            "so idle it is that much quicker"
+        )
     body = [
         f"{name:<{width}}  {'' if ms is None else f'{ms:.2f}':>11}  {minutes:7.1f}"
         for name, ms, minutes in rows
@@ -188,13 +198,9 @@ def _verdict(b: Budget) -> str:
     """What fits, in words."""
     n, fit = len(b.members), b.fit
     if b.line.fits:
-        more = [
-            f"{count} more like {name}" for name, count in zip(b.members, fit.more, strict=True)
-        ]
-        return (
-            f"fits: {b.line.limit_minutes - b.line.needed_minutes:.1f} min are left, enough for "
-            + (" or ".join(more))
-        )
+        left = b.line.limit_minutes - b.line.needed_minutes
+        more = [f"  {count} more like {b.members[i]}" for i, count in enumerate(fit.more)]
+        return "\n".join([f"fits: {left:.1f} min are left, enough for one of", *more])
     if not fit.most:
         return "does not fit: not even the cheapest member does"
     cheapest = ", ".join(b.members[i] for i in fit.most)

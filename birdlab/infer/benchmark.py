@@ -79,7 +79,8 @@ def measure_machine(
         )
         rates[f"{sessions}x{threads}"] = rate
         busy_ms.append(busy)
-    core_ms = 1000 * n_cores / max(rates.values()) if by == "clock" else min(busy_ms)
+    clock_ms, processor_ms = 1000 * n_cores / max(rates.values()), min(busy_ms)
+    core_ms = clock_ms if by == "clock" else processor_ms
     return {
         "birdlab_machine": FORMAT,
         "processor": processor_name(),
@@ -94,11 +95,12 @@ def measure_machine(
         "decoded_once_minutes": HELD_SAMPLES / card.sample_rate_hz / 60,
         "mel_ms_per_window": mel_ms,
         "members": [
-            {"name": member.name, "ms_per_window": ms}
+            {"name": member.name, "backbone": member.backbone, "ms_per_window": ms}
             for member, ms in zip(card.members, members_ms, strict=True)
         ],
         "windows_per_s": rates,
         "measured_by": by,
+        "share_of_cores": min(1.0, processor_ms / clock_ms),
         "crowding": core_ms / (mel_ms + sum(members_ms)),
         "startup_s": startup_s,
     }

@@ -17,7 +17,7 @@ from birdlab.cellfiles import CARD, WEIGHTS
 from birdlab.costs import model_id, processor_name
 from birdlab.errors import PromotionError
 from birdlab.infer.benchmark import measure_machine
-from birdlab.infer.budget import BudgetLine, Fit, Workload, fit_members, predict_minutes
+from birdlab.infer.budget import FORMAT, BudgetLine, Fit, Workload, fit_members, predict_minutes
 from birdlab.infer.checksums import file_sha256
 from birdlab.infer.models import MODEL_FILE
 from birdlab.infer.passes import ModelChoice
@@ -40,7 +40,7 @@ Tell = Callable[[str], None]
 class Budget:
     """What a submission takes, by part, and what of it fits; `cores` are those it is said for.
 
-    `machine` is what it was computed from, `members` the names of its members in order.
+    `machine` is what it was computed from, `members` what its members are called, in order.
     """
 
     line: BudgetLine
@@ -96,10 +96,16 @@ def build_budget(machine: Machine, workload: Workload, cores: int) -> Budget:
         line=predict_minutes(machine, workload, cores=cores),
         fit=fit_members(machine, workload, cores=cores),
         machine=machine,
-        members=tuple(member["name"] for member in machine["members"]),
+        members=tuple(_title(member) for member in machine["members"]),
         workload=workload,
         cores=cores,
     )
+
+
+def _title(member: Mapping[str, Any]) -> str:
+    """A member by its name and, where that is known, its backbone."""
+    backbone = member.get("backbone")
+    return f"{member['name']} {backbone}" if backbone else str(member["name"])
 
 
 def measure_model(
@@ -254,6 +260,7 @@ def _known_or(
 ) -> Machine:
     n_cores = min(cores, count_cores())
     on = {
+        "format": FORMAT,
         "processor": processor_name(),
         "cores": n_cores,
         "onnxruntime": onnxruntime.__version__,

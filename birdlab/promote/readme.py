@@ -48,7 +48,7 @@ def _table(variant: Variant, python: str | None, wheels: Sequence[str]) -> str:
         (model, f"the model: waveform in, probabilities out ({variant.name})"),
         ("predictor.pyz", "all code that runs it, in one file; `--help` lists its options"),
         ("variants.json, bundle.json", "which form of the model is run"),
-        ("SHA256SUMS", "of every file above and below; the predictor compares them at its start"),
+        ("SHA256SUMS", "of every uploaded file; the predictor compares them at its start"),
     ]
     if python is not None:
         rows.append((f"{len(wheels)} wheels", f"the packages for Python {python}"))
