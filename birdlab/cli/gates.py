@@ -10,22 +10,19 @@ if TYPE_CHECKING:
     from birdlab.study.ensemble_gates import Gate
 
 STATE_WIDTH, NAME_WIDTH = 11, 37
-LEAST_WIDTH, MOST_WIDTH = 72, 140
+LEAST_WIDTH, MOST_WIDTH = 40, 140
+SIDE_BY_SIDE = 100
+"""From so many characters on, what was found and what is wanted stand in columns."""
 
 
 def gate_lines(gates: Sequence[Gate], width: int) -> list[str]:
     """The table as lines of at most `width` characters: state, gate, found, wanted.
 
-    Below it, for each gate that is not met, the command or the change that helps.
+    In a narrow terminal found and wanted stand below their gate. At the end comes, for each gate
+    that refuses, the command or the change that helps.
     """
     width = min(max(width, LEAST_WIDTH), MOST_WIDTH)
-    name_width = min(NAME_WIDTH, max(len(gate.name) for gate in gates))
-    rest = width - STATE_WIDTH - name_width - 4
-    found_width = rest * 3 // 5
-    widths = (STATE_WIDTH, name_width, found_width, rest - found_width - 2)
-    lines = _row(("state", "gate", "found", "wanted"), widths)
-    for gate in gates:
-        lines += _row((gate.state, gate.name, gate.number, gate.threshold), widths)
+    lines = _columns(gates, width) if width >= SIDE_BY_SIDE else _blocks(gates, width)
     lacking = [gate for gate in gates if gate.state in ("not met", "no evidence")]
     told: dict[str, list[str]] = {}
     for gate in lacking:
@@ -46,6 +43,27 @@ def count_states(gates: Sequence[Gate]) -> str:
         if state in states
     ]
     return f"{len(gates)} gates: {', '.join(said)}"
+
+
+def _columns(gates: Sequence[Gate], width: int) -> list[str]:
+    """A row a gate."""
+    rest = width - STATE_WIDTH - NAME_WIDTH - 6
+    found_width = rest * 3 // 5
+    widths = (STATE_WIDTH, NAME_WIDTH, found_width, rest - found_width)
+    lines = _row(("state", "gate", "found", "wanted"), widths)
+    for gate in gates:
+        lines += _row((gate.state, gate.name, gate.number, gate.threshold), widths)
+    return lines
+
+
+def _blocks(gates: Sequence[Gate], width: int) -> list[str]:
+    """A gate a line, and below it what was found and what is wanted."""
+    lines, rest = [], width - STATE_WIDTH - 10
+    for gate in gates:
+        lines += _row((gate.state, gate.name), (STATE_WIDTH, width - STATE_WIDTH - 2))
+        for label, text in (("found", gate.number), ("wanted", gate.threshold)):
+            lines += _row(("", label, text), (STATE_WIDTH, 6, rest - 1))
+    return lines
 
 
 def _row(cells: Sequence[str], widths: Sequence[int]) -> list[str]:

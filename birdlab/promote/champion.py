@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -25,7 +26,7 @@ from birdlab.study.splits import count_split_folds
 Record = Mapping[str, Any]
 NAME = "no worse than the champion"
 CANDIDATE = "the candidate"
-WANTED, ASK = "not worse, paired by fold", "birdlab compare RUN RUN"
+WANTED = "not worse, paired by fold"
 
 
 def champion_gate(
@@ -46,9 +47,11 @@ def champion_gate(
         theirs = [load_record(lab, run) for run in before]
         in_service = blend_runs(_tables(lab, theirs), *_blend_of(card))
         candidate = blend_runs(_tables(lab, records), blend, shares)
-        return judge_candidate(candidate, in_service, f"@{alias}", count_split_folds(theirs[0]))
+        gate = judge_candidate(candidate, in_service, f"@{alias}", count_split_folds(theirs[0]))
     except BirdlabError as error:
-        return Gate(NAME, "notice", f"cannot be compared: {error.what}", WANTED, ASK)
+        gate = Gate(NAME, "notice", f"cannot be compared: {error.what}", WANTED)
+    runs = dict.fromkeys([*before, *(str(record["spec_id"]) for record in records)])
+    return replace(gate, command=shlex.join(["birdlab", "compare", *runs]))
 
 
 def judge_candidate(
@@ -70,7 +73,7 @@ def judge_candidate(
     interval = "" if low != low else f" ({low:+.4f} to {high:+.4f})"
     states: dict[str, State] = {"better": "met", "within noise": "met", "worse": "not met"}
     told = f"{delta:+.4f}{interval}: {verdict}"
-    return Gate(NAME, states.get(verdict, "notice"), told, WANTED, ASK)
+    return Gate(NAME, states.get(verdict, "notice"), told, WANTED)
 
 
 def blend_runs(

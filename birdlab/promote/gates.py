@@ -34,9 +34,9 @@ AVERAGED = "the averaged models are of one line"
 WANTED = {
     PARITY: f"at most {TOLERANCE:g} apart",
     BATCH: f"at most {TOLERANCE:g} apart",
-    REPRODUCED: f"score and every window at most {TOLERANCE:g} apart",
+    REPRODUCED: f"score and windows at most {TOLERANCE:g} apart",
     BUDGET: "the limit of the competition",
-    AGREEMENT: f"the worst fold model's with the others, less {MARGIN:g}, and {LEAST:g}",
+    AGREEMENT: f"the worst fold model's less {MARGIN:g}, {LEAST:g} at least",
 }
 
 
