@@ -469,4 +469,6 @@ def test_a_kind_of_an_extension_works_in_the_lab_and_stays_there() -> None:
     assert changes_order(to_mappings(steps)[0], "padded_cmap")
     with pytest.raises(SpecError, match="only this lab knows"):
         portable_mappings(steps)
+    with pytest.raises(SpecError, match="needs overlapping windows"):
+        portable_mappings(parse_steps(["smooth", "shift_average"]))
     assert portable_mappings(parse_steps(["smooth"])) == to_mappings(parse_steps(["smooth"]))

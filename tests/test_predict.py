@@ -172,6 +172,9 @@ def test_post_processing_of_the_request_or_of_the_card(
     assert without.steps == () and "post-processing" not in str(without)
     with pytest.raises(SpecError, match="smoothe"):
         predict_to_file(request(models, scapes, tmp_path, post=({"kind": "smoothe"},)))
+    average = {"kind": "shift_average", "weights": "overlap"}
+    with pytest.raises(SpecError, match="needs overlapping windows"):
+        predict_to_file(request(models, scapes, tmp_path, post=(average,)))
 
 
 def test_overlapping_windows_are_averaged_onto_the_rows(

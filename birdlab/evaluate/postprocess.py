@@ -70,6 +70,16 @@ def check_steps(steps: Sequence[Mapping[str, Any]], codes: Sequence[str] | None 
         _check_fields(f"{where} ({kind})", step, STEPS[kind].fields, codes)
 
 
+def check_overlap(steps: Sequence[Mapping[str, Any]], overlap: bool) -> None:
+    """Raise SpecError for a step that averages overlapping windows where there will be none."""
+    if not overlap and any(step["kind"] == "shift_average" for step in steps):
+        raise SpecError(
+            "shift_average needs overlapping windows",
+            got="windows one after the other",
+            fix="add --hop 2.5, or leave the step out: windows that overlap are always averaged",
+        )
+
+
 def why_unchanged(
     steps: Sequence[Mapping[str, Any]], metric: str, *, of_maxima: bool = False
 ) -> str:

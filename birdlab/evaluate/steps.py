@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from birdlab.errors import SpecError
-from birdlab.evaluate.postprocess import add_kind
+from birdlab.evaluate.postprocess import add_kind, check_overlap
 from birdlab.evaluate.poststeps import Floats, Windows
 from birdlab.spec.base import canonical
 from birdlab.spec.kinds import function_of, kind_of, kinds
@@ -43,8 +43,11 @@ def to_mappings(steps: Sequence[PostStep]) -> list[dict[str, Any]]:
 def portable_mappings(steps: Sequence[PostStep]) -> list[dict[str, Any]]:
     """The same, for what leaves the lab; SpecError for a kind of an extension, which stays there.
 
-    A promoted model holds no code of the lab, so that it could not apply such a step.
+    A promoted model holds no code of the lab, so that it could not apply such a step. Nor does it
+    say how far apart windows are, so that `shift_average` is refused too: where windows overlap
+    they are averaged without it.
     """
+    check_overlap(to_mappings(steps), overlap=False)
     own = [step for step in steps if kind_of(step).source_hash is not None]
     if own:
         raise SpecError(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO, get_args
 
 from birdlab.errors import PredictError
-from birdlab.evaluate.postprocess import check_steps
+from birdlab.evaluate.postprocess import check_overlap, check_steps
 from birdlab.infer.card import ModelCard
 from birdlab.infer.deadline import MemberEnd, Race, Timer, order_members
 from birdlab.infer.job import (
@@ -104,6 +104,7 @@ def predict_to_file(request: PredictRequest, *, stream: TextIO | None = None) ->
         card = engine.predictor.card
         steps = read_steps(card) if request.post is None else request.post
         check_steps(steps, card.classes)
+        check_overlap(steps, request.hop_s is not None and request.hop_s < card.window_s)
         if sample is not None:
             check_columns(card.classes, sample)
             if not files:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from birdlab.errors import BirdlabError, PromotionError
+from birdlab.evaluate.postprocess import check_steps
 from birdlab.evaluate.score import score_run
 from birdlab.lab import Lab
 from birdlab.plan import Plan
@@ -70,7 +71,8 @@ def open_case(lab: Lab, records: Sequence[Record], request: PromotionRequest) ->
     """The runs of some records, all of whose scored cells are trained, with their shares.
 
     Raises PromotionError for no run, one that is named twice, shares that are not one per run, and
-    runs whose data changed or whose weights are gone.
+    runs whose data changed or whose weights are gone; SpecError for steps of post-processing that
+    do not fit the classes.
     """
     if not records:
         raise PromotionError("there is no run to promote", fix="birdlab promote RUN")
@@ -85,6 +87,7 @@ def open_case(lab: Lab, records: Sequence[Record], request: PromotionRequest) ->
     called = [n if n and names.count(n) == 1 else i for n, i in zip(names, ids, strict=True)]
     plans = {name: plan_of(lab, r) for name, r in zip(called, records, strict=True)}
     by_name = dict(zip(called, records, strict=True))
+    check_steps(request.post, plans[called[0]].data.classes.codes)
     shares, told = _share(lab, by_name, request)
     return Case(lab, request, by_name, plans, shares, told)
 
