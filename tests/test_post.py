@@ -21,6 +21,8 @@ from birdlab.evaluate.metrics import cmap_min5, macro_auc, padded_cmap
 from birdlab.evaluate.postprocess import RANKED_WITHIN_CLASS, apply_steps
 from birdlab.evaluate.steps import load_steps, parse_steps, to_mappings
 from birdlab.lab import Lab, open_lab
+from birdlab.promote.case import open_case
+from birdlab.promote.request import PromotionRequest
 from birdlab.recorded import load_records
 from birdlab.study.post_choice import MIN_GROUPS, NONE, choose_on_halves
 from birdlab.study.post_sources import held_out_windows, predicted_windows
@@ -339,6 +341,16 @@ def test_the_recordings_of_a_run_score_as_its_record_says(trained_lab: Path) -> 
         assert scores.n_rows == record["evaluation"]["n_rows"]
     assert evidence.group == "recordist"
     assert "are not soundscapes" in evidence.notes[0]
+
+
+def test_steps_for_other_species_are_not_promoted(trained_lab: Path) -> None:
+    lab = open_lab(trained_lab)
+    (record,) = load_records(lab)
+    fitting = tuple(to_mappings(parse_steps(["smooth"])))
+    assert open_case(lab, [record], PromotionRequest(post=fitting)).request.post == fitting
+    strange = tuple(to_mappings(parse_steps(["smooth:species=[dodo]"])))
+    with pytest.raises(SpecError, match="no classes: dodo"):
+        open_case(lab, [record], PromotionRequest(post=strange))
 
 
 # ---------------------------------------------------------------- the command
