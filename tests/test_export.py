@@ -259,6 +259,7 @@ def test_card_and_info(members: list[Member], exported: ExportInfo) -> None:
     assert json.loads(card.details["outputs"]) == ["probs", "member_0", "member_1", "member_2"]
     assert exported.size_bytes == exported.path.stat().st_size
     assert exported.data_path is None
+    assert (exported.n_members, exported.n_frontends) == (3, 2)
 
 
 # ---------------------------------------------------------------- files

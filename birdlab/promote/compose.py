@@ -57,6 +57,12 @@ def compose(parts: Parts, card: ModelCard) -> ModelProto:
     return model
 
 
+def count_frontends(model: ModelProto) -> int:
+    """How many front-ends a composed model has."""
+    names = {node.name.partition("/")[0] for node in model.graph.node}
+    return sum(name.startswith("mel_") for name in names)
+
+
 class _Writer:
     """Adds nodes and constants to a graph."""
 

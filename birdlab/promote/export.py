@@ -18,7 +18,7 @@ from birdlab import __version__
 from birdlab.errors import PromotionError
 from birdlab.evaluate.blends import MEAN, Blend
 from birdlab.infer.card import MemberCard, ModelCard
-from birdlab.promote.compose import PROBS, compose
+from birdlab.promote.compose import PROBS, compose, count_frontends
 from birdlab.promote.detector import (
     Member,
     average_members,
@@ -89,9 +89,8 @@ def export_ensemble(
     when no member knows a class, when weights do not fit, or when the export fails.
     """
     card = build_card(members, classes, metadata=metadata, blend=blend, weights=weights)
-    parts = export_parts(members, card.classes)
-    info = save_model(compose(parts, card), card, path, file_limit=file_limit)
-    return replace(info, n_frontends=len(parts.frontends))
+    model = compose(export_parts(members, card.classes), card)
+    return save_model(model, card, path, file_limit=file_limit)
 
 
 def build_card(
@@ -187,7 +186,7 @@ def save_model(
     """
     beside = path.with_name(f"{path.name}.data")
     path.parent.mkdir(parents=True, exist_ok=True)
-    away = path.with_name(f".{path.name}.part")
+    away, n_frontends = path.with_name(f".{path.name}.part"), count_frontends(model)
     shutil.rmtree(away, ignore_errors=True)
     away.mkdir()
     try:
@@ -211,7 +210,7 @@ def save_model(
     finally:
         shutil.rmtree(away, ignore_errors=True)
     data = beside if len(files) > 1 else None
-    return ExportInfo(path, card, len(card.members), 0, size, digest, data)
+    return ExportInfo(path, card, len(card.members), n_frontends, size, digest, data)
 
 
 def _weight_bytes(model: onnx.ModelProto) -> int:
