@@ -43,6 +43,7 @@ DOCUMENTS = [
     "docs/leaderboard.md",
     "docs/recipe.md",
     "docs/registry.md",
+    "docs/speed.md",
     "docs/tracking.md",
     "docs/statistics.md",
     "docs/sweeps.md",

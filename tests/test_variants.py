@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from birdlab.errors import PredictError
-from birdlab.infer.card import ModelCard
-from birdlab.infer.session import OnnxPredictor, SoundPredictor, open_predictor
+from birdlab.errors import PredictError, PromotionError
+from birdlab.infer.card import MemberCard, ModelCard
+from birdlab.infer.session import SoundPredictor, open_predictor
 from birdlab.infer.variants import (
     KNOWN,
     VARIANTS_FILE,
@@ -22,6 +23,19 @@ from birdlab.infer.variants import (
     load_variants,
     variants_text,
 )
+from birdlab.lab import Lab, open_lab
+from birdlab.plan import Plan, plan_experiment
+from birdlab.promote import quantize, variants
+from birdlab.promote.export import export_ensemble
+from birdlab.promote.members import collect_members, real_windows
+from birdlab.promote.variant_report import RunScore, VariantReport
+from birdlab.promote.variants import (
+    add_variants,
+    build_variant,
+    list_variants,
+    training_windows,
+)
+from birdlab.spec import load_spec
 
 RATE, SAMPLES, CLASSES = 8_000, 4_000, ("wren", "rook", "kite")
 WAVES = np.random.default_rng(3).standard_normal((5, SAMPLES)).astype(np.float32) / 4
@@ -87,7 +101,9 @@ def save_two_members(path: Path) -> Path:
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    helper.set_model_props(model, ModelCard(CLASSES, RATE, SAMPLES / RATE).to_metadata())
+    members = tuple(MemberCard(f"cell-{i}", "line", f"member_{i}", 1.0) for i in range(2))
+    card = ModelCard(CLASSES, RATE, SAMPLES / RATE, members=members)
+    helper.set_model_props(model, card.to_metadata())
     onnx.checker.check_model(model)
     onnx.save(model, path)
     return path
@@ -129,8 +145,7 @@ def test_every_engine_gives_the_blend_and_each_member(predictor: SoundPredictor)
 def test_what_does_not_fit_is_refused_in_words(predictor: SoundPredictor) -> None:
     with pytest.raises(PredictError, match="no such members"):
         predictor.member_probs(WAVES, [2])
-    with pytest.raises(PredictError, match="no such members"):
-        predictor.member_probs(WAVES, [])
+    assert predictor.member_probs(WAVES, []) == []
     with pytest.raises(PredictError, match="do not fit the model"):
         predictor(WAVES[:, :-1])
 
@@ -192,10 +207,133 @@ def test_a_list_of_variants_that_cannot_be_trusted(tmp_path: Path, change: dict)
         load_variants(tmp_path)
 
 
-def test_a_file_of_one_member_has_itself_as_member(tmp_path: Path) -> None:
+def test_a_file_that_does_not_tell_members_apart_has_itself_as_member(tmp_path: Path) -> None:
     graph = onnx.load(save_two_members(tmp_path / "two.onnx"))
-    del graph.graph.output[1:]
+    del graph.graph.output[1:], graph.metadata_props[:]
+    helper.set_model_props(graph, ModelCard(CLASSES, RATE, SAMPLES / RATE).to_metadata())
     onnx.save(graph, tmp_path / "one.onnx")
-    one = OnnxPredictor(tmp_path / "one.onnx", threads=1)
-    assert one.n_members == 1
-    assert np.array_equal(one.member_probs(WAVES, [0])[0], one(WAVES))
+    for engine in ("onnxruntime", "openvino"):
+        variant = Variant("x", "one.onnx", engine, "fp32", "passed")  # type: ignore[arg-type]
+        one = open_predictor(tmp_path / "one.onnx", threads=1, variant=variant)
+        assert one.n_members == 1
+        assert np.array_equal(one.member_probs(WAVES, [0])[0], one(WAVES))
+
+
+@dataclass
+class Built:
+    """A lab with a run whose fold models are one ONNX file, with its variants judged beside it."""
+
+    lab: Lab
+    plans: dict[str, Plan]
+    path: Path
+    windows: np.ndarray
+    reports: dict[str, VariantReport]
+
+
+@pytest.fixture(scope="module")
+def built(trained_lab: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    lab = open_lab(trained_lab)
+    spec = load_spec(trained_lab / "tiny.yaml", {"name": "tiny", "cells.folds": [0]})
+    plans = {"tiny": plan_experiment(spec, lab)}
+    members, _ = collect_members(lab, [plans["tiny"]], None)
+    path = tmp_path_factory.mktemp("folds") / "model.onnx"
+    export_ensemble(members, path, classes=plans["tiny"].data.classes.codes)
+    windows = real_windows(lab, plans["tiny"])
+    reports = add_variants(
+        ["int8", "openvino"], lab, plans, path, path, windows=windows, threshold=1
+    )
+    build_variant("openvino-int8", path, lab, plans.values())
+    return Built(lab, plans, path, windows, {r.variant.name: r for r in reports})
+
+
+@pytest.mark.parametrize("name", ["int8", "openvino", "openvino-int8"])
+def test_a_variant_says_nearly_what_fp32_says(built: Built, name: str) -> None:
+    fp32 = open_predictor(built.path, threads=1)
+    variant = open_predictor(built.path, threads=1, variant=KNOWN[name])
+    assert variant.settings["precision"] == KNOWN[name].precision
+    assert variant.card.classes == fp32.card.classes
+    expected, found = fp32(built.windows), variant(built.windows)
+    apart = float(np.abs(found - expected).max())
+    assert (1e-6 < apart < 0.03) if "int8" in name else apart < 1e-4
+    alone = np.concatenate([variant(wave[None]) for wave in built.windows])
+    assert np.abs(alone - found).max() < 1e-4, "a clip alone and in a batch"
+    np.testing.assert_array_equal(variant.member_probs(built.windows, [0])[0].shape, found.shape)
+
+
+def test_int8_leaves_head_front_end_and_first_layer_alone(built: Built) -> None:
+    model = onnx.load(built.path.with_name("model.int8.onnx"))
+    (branch,) = [a.g for n in model.graph.node for a in n.attribute if a.name == "then_branch"]
+    made = {output: node for node in branch.node for output in node.output}
+    layers = [n for n in branch.node if n.op_type in ("Conv", "MatMul", "Gemm")]
+    quantised = [n for n in layers if made.get(n.input[1], n).op_type == "DequantizeLinear"]
+    assert len(quantised) > 10
+    assert all("model.backbone" in n.name for n in quantised)
+    assert layers[0] not in quantised
+    assert any("model.head" in n.name for n in layers)
+    assert not any("Quantize" in n.op_type for n in model.graph.node)  # the front-end
+    assert built.path.with_name("model.int8.onnx").stat().st_size < built.path.stat().st_size
+
+
+def test_variants_are_judged_by_the_scores_of_the_fold_models(built: Built) -> None:
+    for name, report in built.reports.items():
+        (score,) = report.scores
+        cell = built.plans["tiny"].final_cells[0]
+        assert cell.validation is not None
+        assert score.n_windows >= len(cell.validation)
+        assert (score.run, score.n_folds) == ("tiny", 1)
+        assert 0 < score.score_fp32 < 1
+        assert report.ms_per_window > 0
+        assert score.largest < (0.03 if "int8" in name else 1e-4)
+        assert load_variants(built.path.parent)[name] == report.judged
+        assert f"{report.difference:+.5f}" in report.judged.evidence
+
+
+def test_a_score_that_moved_too_far_makes_a_variant_that_is_refused(
+    built: Built, tmp_path: Path
+) -> None:
+    report = replace(
+        built.reports["int8"],
+        scores=(RunScore("a", 0.8, 0.8009, 0.1, 9, 1), RunScore("b", 0.8, 0.7985, 0.1, 9, 1)),
+        threshold=0.001,
+    )
+    assert report.difference == pytest.approx(-0.0015)
+    assert not report.passed
+    assert replace(report, threshold=0.002).passed
+    list_variants(tmp_path, [built.reports["openvino"].judged, report.judged])
+    assert choose_variant(tmp_path, "openvino").state == "passed"
+    with pytest.raises(PredictError, match=r"score of b is 0\.79850 against 0\.80000"):
+        choose_variant(tmp_path, "int8")
+
+
+def test_a_member_that_int8_moves_too_far_stays_in_fp32(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(built.path.read_bytes())
+    for module in (quantize, variants):
+        monkeypatch.setattr(module, "MOST_MOVED", 0.0)
+    with pytest.raises(PromotionError, match="no member keeps its probabilities"):
+        build_variant("int8", path, built.lab, built.plans.values())
+    assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_what_cannot_be_built_is_refused_in_words(built: Built) -> None:
+    with pytest.raises(PromotionError, match=r"unknown variant(.|\n)*openvino-int8"):
+        build_variant("int4", built.path, built.lab, built.plans.values())
+    made = built.path.with_name("model.int8.onnx").read_bytes()
+    built.path.with_name("model.int8.onnx").write_bytes(built.path.read_bytes())
+    with pytest.raises(PromotionError, match="trained on"):
+        build_variant("int8", built.path, built.lab, [])
+    built.path.with_name("model.int8.onnx").write_bytes(made)
+    with pytest.raises(PromotionError, match="no branch"):
+        quantize.MemberNetwork(onnx.load(built.path), "member_7")
+
+
+def test_fold_models_are_calibrated_on_what_they_were_trained_on(built: Built) -> None:
+    plan = built.plans["tiny"]
+    member = open_predictor(built.path).card.members[0]
+    trained = training_windows(built.lab, plan, member, 1000)
+    everything = training_windows(built.lab, plan, replace(member, fold=None), 1000)
+    held_out = plan.final_cells[0].validation
+    assert held_out is not None
+    assert len(trained) == len(everything) - len(held_out) > 0

@@ -13,13 +13,11 @@ import numpy.typing as npt
 from birdlab.errors import PredictError
 from birdlab.infer.card import ModelCard, read_card
 from birdlab.infer.session import (
-    WANTED,
     as_input,
     check_file,
     check_graph,
     check_wanted,
     count_threads,
-    member_outputs,
 )
 
 Floats = npt.NDArray[np.float32]
@@ -46,7 +44,8 @@ class OpenVinoPredictor:
         model = self._read()
         self.card: ModelCard = read_card(_metadata(model), str(path))
         nodes = {port.get_any_name(): _shape(port) for port in (*model.inputs, *model.outputs)}
-        self.n_members = check_graph(nodes, self.card, path)
+        check_graph(nodes, self.card, path)
+        self.n_members = len(self.card.members)
         self._compiled: dict[tuple[int, ...], Any] = {}
         self._whole = self._compile(model)
         self.settings = {
@@ -63,7 +62,7 @@ class OpenVinoPredictor:
 
     def member_probs(self, waves: Floats, wanted: Sequence[int]) -> list[Floats]:
         check_wanted(wanted, self.n_members)
-        names = member_outputs(wanted, self.n_members)
+        names = [self.card.members[i].output for i in wanted]
         compiled = self._whole if names == ["probs"] else self._for_members(tuple(wanted))
         answers = compiled({"wave": as_input(waves, self.card)}, share_inputs=True)
         return [np.array(answers[name]) for name in names]
@@ -72,12 +71,9 @@ class OpenVinoPredictor:
         """The model with these members alone; kept, since one pass asks for the same again."""
         if wanted not in self._compiled:
             model = self._read()
-            ops = self._openvino.opset13
-            flags = np.isin(np.arange(self.n_members), wanted)
-            for node in model.get_ops():
-                if node.get_friendly_name() == WANTED and node.get_type_name() == "Constant":
-                    node.output(0).replace(ops.constant(flags).output(0))
-            kept = [model.output(name).node for name in member_outputs(wanted, self.n_members)]
+            names = {self.card.members[i].output for i in wanted}
+            kept = [port for port in model.outputs if port.get_any_name() in names]
+            kept = kept or _heard_by_members(model)
             part = self._openvino.Model(kept, model.get_parameters(), "members")
             self._compiled = {wanted: self._compile(part)}
         return self._compiled[wanted]
@@ -99,6 +95,7 @@ class OpenVinoPredictor:
                     "INFERENCE_NUM_THREADS": self.threads,
                     "PERFORMANCE_HINT": "LATENCY",
                     "NUM_STREAMS": 1,
+                    "ENABLE_CPU_PINNING": False,  # sessions side by side would share a core
                 },
             )
         except RuntimeError as error:
@@ -154,6 +151,15 @@ def _import_openvino() -> Any:
             fix="pip install openvino, or leave --variant out to use ONNX Runtime",
         ) from None
     return openvino
+
+
+def _heard_by_members(model: Any) -> list[Any]:
+    """What the front-ends give: the values that go into the branches of the members."""
+    branches = [node for node in model.get_ops() if node.get_type_name() == "If"]
+    given = [port.get_source_output() for node in branches for port in node.inputs()]
+    unique = {(p.get_node().get_friendly_name(), p.get_index()): p for p in given}
+    heard = [p for p in unique.values() if len(p.get_partial_shape()) > 2]
+    return heard or [model.output("probs")]
 
 
 def _metadata(model: Any) -> Mapping[str, str]:

@@ -39,7 +39,8 @@ class SoundPredictor(Protocol):
     def member_probs(self, waves: Floats, wanted: Sequence[int]) -> list[Floats]:
         """The probabilities of the members `wanted`, each [B, C]; the others are not computed.
 
-        A file without outputs for its members has one, 0: the model itself.
+        With none wanted only the front-ends run, where the file can do so. A file that does not
+        tell its members apart has one, 0: the model itself.
         """
         ...
 
@@ -87,9 +88,10 @@ class OnnxPredictor:
         self.card: ModelCard = read_card(metadata, str(path))
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         nodes = {node.name: list(node.shape) for node in (*inputs, *outputs)}
-        self.n_members = check_graph(nodes, self.card, path)
-        optional = self._session.get_overridable_initializers()
-        self._chooses = WANTED in [node.name for node in optional]
+        check_graph(nodes, self.card, path)
+        self.n_members = len(self.card.members)
+        optional = [node.name for node in self._session.get_overridable_initializers()]
+        self._chooses = WANTED in optional and self.card.members[0].output != "probs"
         self.settings = {
             "engine": "onnxruntime",
             "onnxruntime": onnxruntime.__version__,
@@ -104,12 +106,14 @@ class OnnxPredictor:
 
     def member_probs(self, waves: Floats, wanted: Sequence[int]) -> list[Floats]:
         check_wanted(wanted, self.n_members)
-        names = member_outputs(wanted, self.n_members)
+        names = [self.card.members[i].output for i in wanted]
         feeds: dict[str, npt.NDArray[Any]] = {"wave": as_input(waves, self.card)}
-        if self._chooses and self.n_members > 1:
+        if self._chooses:
             feeds[WANTED] = np.isin(np.arange(self.n_members), wanted)
-        probs: list[Floats] = self._session.run(names, feeds)
-        return probs
+        elif not names:
+            return []
+        probs: list[Floats] = self._session.run(names or ["probs"], feeds)
+        return probs if names else []
 
     def run_frontends(self, waves: Floats) -> bool:
         """Whether the file lets its front-ends be run without any member; they were, to time it."""
@@ -140,15 +144,13 @@ def as_input(waves: Floats, card: ModelCard) -> Floats:
     return np.ascontiguousarray(waves, dtype=np.float32)
 
 
-def check_graph(nodes: dict[str, list[object]], card: ModelCard, path: Path) -> int:
-    """How many members the graph tells apart, 1 for one with `probs` alone.
+def check_graph(nodes: dict[str, list[object]], card: ModelCard, path: Path) -> None:
+    """Nothing; PredictError where the graph does not fit the card.
 
-    `nodes`: name → shape of its inputs and outputs in order. Raises PredictError where they do
-    not fit the card.
+    `nodes`: name → shape of its inputs and outputs in order.
     """
-    n_outputs = len(nodes) - 1
-    members = [f"member_{i}" for i in range(n_outputs - 1)]
-    expected = {"wave": card.input_samples} | dict.fromkeys(["probs", *members], len(card.classes))
+    outputs = ["probs", *(member.output for member in card.members)]
+    expected = {"wave": card.input_samples} | dict.fromkeys(outputs, len(card.classes))
     got = {name: shape[1] if len(shape) == 2 else shape for name, shape in nodes.items()}
     if got != expected:
         raise PredictError(
@@ -158,22 +160,16 @@ def check_graph(nodes: dict[str, list[object]], card: ModelCard, path: Path) -> 
             expected=str(expected),
             fix="promote the run again",
         )
-    return max(1, len(members))
 
 
 def check_wanted(wanted: Sequence[int], n_members: int) -> None:
-    """Nothing; PredictError when `wanted` names no member, or one that is not there."""
-    if not len(wanted) or not all(0 <= i < n_members for i in wanted):
+    """Nothing; PredictError when `wanted` names a member that is not there."""
+    if not all(0 <= i < n_members for i in wanted):
         raise PredictError(
             "the model has no such members",
-            got=", ".join(map(str, wanted)) or "none",
+            got=", ".join(map(str, wanted)),
             expected=f"numbers from 0 to {n_members - 1}",
         )
-
-
-def member_outputs(wanted: Sequence[int], n_members: int) -> list[str]:
-    """The names of the outputs of members; a model of one member may have no other than `probs`."""
-    return ["probs"] if n_members == 1 else [f"member_{i}" for i in wanted]
 
 
 def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:

@@ -80,10 +80,16 @@ def collect_members(
 def real_windows(lab: Lab, plan: Plan, n: int = N_REAL_WINDOWS) -> Floats:
     """The models' inputs for the first windows of `n` recordings spread over the table.
 
-    [n, samples], fewer where there are fewer recordings; those whose audio is not there are passed
-    over.
+    [n or fewer, samples]. Recordings whose audio is not there are passed over.
     """
-    keys = [key for key in plan.rows.keys if key is not None]
+    return first_windows(lab, plan, [key for key in plan.rows.keys if key is not None], n)
+
+
+def first_windows(lab: Lab, plan: Plan, keys: Sequence[str], n: int) -> Floats:
+    """The models' inputs for the first windows of at most `n` of the recordings, evenly spread.
+
+    Raises PromotionError when there is none.
+    """
     chosen = np.unique(np.linspace(0, len(keys) - 1, min(n, len(keys))).astype(int))
     waves = open_waves(lab, plan.sample_rate_hz)
     absent = set(waves.missing([keys[i] for i in chosen]))
@@ -98,6 +104,6 @@ def real_windows(lab: Lab, plan: Plan, n: int = N_REAL_WINDOWS) -> Floats:
         windows.append(next(iter_windows(wave, windowing)))
     if not windows:
         raise PromotionError(
-            "there is no audio to check the export on", fix="correct [data] in birdlab.toml"
+            "there is no audio to try the models on", fix="correct [data] in birdlab.toml"
         )
     return np.stack(windows)

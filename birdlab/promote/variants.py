@@ -1,0 +1,211 @@
+"""Variants of a promoted model: built beside it, judged by the score of its fold models."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from birdlab.errors import PromotionError
+from birdlab.infer.card import MemberCard, ModelCard, read_card
+from birdlab.infer.models import hash_model
+from birdlab.infer.session import open_predictor
+from birdlab.infer.variants import (
+    FP32,
+    KNOWN,
+    VARIANTS_FILE,
+    Variant,
+    load_variants,
+    variants_text,
+)
+from birdlab.lab import Lab, write_whole
+from birdlab.plan import Plan, Progress, silent
+from birdlab.promote.export import save_model
+from birdlab.promote.members import first_windows
+from birdlab.promote.quantize import MOST_MOVED, MemberNetwork, hear_images, quantize_member
+from birdlab.promote.reproduce import score_exported
+from birdlab.promote.variant_report import RunScore, VariantReport
+
+Floats = npt.NDArray[np.float32]
+
+THRESHOLD = 0.001
+"""How far the out-of-fold score of a variant may lie from that of fp32."""
+N_CALIBRATION = 64
+"""Windows of training clips that a network is calibrated on."""
+
+
+def add_variants(
+    names: Iterable[str],
+    lab: Lab,
+    plans: Mapping[str, Plan],
+    folds_path: Path,
+    deployed_path: Path,
+    *,
+    windows: Floats,
+    threshold: float = THRESHOLD,
+    progress: Progress = silent,
+) -> list[VariantReport]:
+    """What was found of each variant; the deployed model has them all, listed beside it.
+
+    `plans`: the runs by name whose fold models `folds_path` holds; both files may be the same.
+    Variants that failed stay in the list as failed, so that nobody takes them unasked.
+    """
+    reports = []
+    for name in names:
+        variant = build_variant(name, folds_path, lab, plans.values())
+        report = judge_variant(
+            lab, plans, folds_path, variant, windows=windows, threshold=threshold, progress=progress
+        )
+        build_variant(name, deployed_path, lab, plans.values())
+        list_variants(deployed_path.parent, [report.judged])
+        reports.append(report)
+    return reports
+
+
+def build_variant(name: str, model_path: Path, lab: Lab, plans: Iterable[Plan]) -> Variant:
+    """The variant `name` of the model at `model_path`, ready beside it and not yet judged.
+
+    A file in INT8 is made from the file itself: each member is calibrated on clips that it was
+    trained on, by the plan of its run (spec id) among `plans`; one that is there for another
+    engine is used again. The variant is opened once, so what this machine cannot run fails here.
+    Raises PromotionError for an unknown name, PredictError when it cannot be opened.
+    """
+    if name not in KNOWN:
+        raise PromotionError("unknown variant", got=name, expected=", ".join(KNOWN))
+    variant = KNOWN[name]
+    path = model_path.with_name(variant.file)
+    if variant.precision == "int8" and not _is_made_of(path, model_path):
+        _write_int8(model_path, path, lab, {plan.spec_id: plan for plan in plans})
+    open_predictor(model_path, threads=1, variant=variant)
+    return variant
+
+
+def judge_variant(
+    lab: Lab,
+    plans: Mapping[str, Plan],
+    folds_path: Path,
+    variant: Variant,
+    *,
+    windows: Floats,
+    threshold: float = THRESHOLD,
+    progress: Progress = silent,
+) -> VariantReport:
+    """What the variant does to the out-of-fold scores of the fold models in `folds_path`.
+
+    `plans`: the runs by name whose fold models the file holds, as members named by their cells;
+    the variant was built beside it. The audio goes the road of prediction; what it is compared
+    with are the stored outputs, which fp32 equals to 1e-4 (parity). `windows` [n, samples] are
+    timed. Raises PromotionError, PredictError and OutputsError as `score_exported`.
+    """
+    predictor = open_predictor(folds_path, threads=1, variant=variant)
+    scores = []
+    for run, plan in plans.items():
+        found = score_exported(lab, plan, predictor, progress=progress)
+        folds = {cell.fold for cell in found.cells}
+        scores.append(
+            RunScore(
+                run, found.score_torch, found.score_onnx, found.largest, found.n_windows, len(folds)
+            )
+        )
+    return VariantReport(
+        variant,
+        tuple(scores),
+        threshold,
+        fp32_ms_per_window=_time(folds_path, FP32, windows),
+        ms_per_window=_time(folds_path, variant, windows),
+        left_in_fp32=tuple(_left_in_fp32(predictor.card)),
+    )
+
+
+def list_variants(folder: Path, judged: Iterable[Variant]) -> Path:
+    """The path of the list of variants in a model's folder, with `judged` among them."""
+    variants = load_variants(folder) | {variant.name: variant for variant in judged}
+    path = folder / VARIANTS_FILE
+    write_whole(path, variants_text(variants))
+    return path
+
+
+def training_windows(lab: Lab, plan: Plan, member: MemberCard, n: int = N_CALIBRATION) -> Floats:
+    """Windows of clips that a member was trained on: [n or fewer, samples], spread over the table.
+
+    A fold model never sees the recordings that it is scored on; other models see all rows.
+    """
+    rows, spread = plan.rows, np.arange(len(plan.rows.keys))
+    for cell in plan.final_cells:
+        if (cell.fold, cell.seed) == (member.fold, member.seed) and cell.fold is not None:
+            rows, spread = cell.rows, np.unique(cell.chosen)
+    keys = list(dict.fromkeys(key for row in spread if (key := rows.keys[row]) is not None))
+    return first_windows(lab, plan, keys, n)
+
+
+def _write_int8(source: Path, path: Path, lab: Lab, plans: Mapping[str, Plan]) -> None:
+    """The model in INT8; its card says which members are left in fp32, and how far each moved."""
+    model = onnx.load(source)
+    card = read_card({p.key: p.value for p in model.metadata_props}, str(source))
+    moved = {}
+    for member in card.members:
+        if member.run not in plans:
+            raise PromotionError(
+                "it is not known what a member was trained on, so it cannot be calibrated",
+                where=str(source),
+                got=f"{member.name} of the run {member.run or '(none)'}",
+                expected=", ".join(plans),
+                fix="promote the runs again",
+            )
+        heard = MemberNetwork(model, member.output).heard
+        windows = training_windows(lab, plans[member.run], member)
+        images = list(hear_images(model, heard, windows))
+        moved[member.name] = quantize_member(model, member.output, images)
+    said = {name: round(mean, 5) for name, mean in moved.items()}
+    if min(moved.values()) > MOST_MOVED:
+        raise PromotionError(
+            "no member keeps its probabilities in INT8",
+            where=str(source),
+            got=f"mean changes {said}",
+            expected=f"at most {MOST_MOVED:g} for one of them",
+            fix="deploy fp32, or the variant openvino",
+        )
+    kept = [name for name, mean in moved.items() if mean > MOST_MOVED]
+    details = {
+        **card.details,
+        "precision": "int8",
+        "int8_moved": json.dumps(said),
+        "int8_left_in_fp32": json.dumps(kept),
+        "made_of": hash_model(source),
+    }
+    del model.metadata_props[:]
+    card = replace(card, details=details)
+    onnx.helper.set_model_props(model, card.to_metadata())
+    save_model(model, card, path)
+
+
+def _is_made_of(path: Path, source: Path) -> bool:
+    """Is there a file at `path` that was made from `source` as it is now?"""
+    if not path.is_file():
+        return False
+    model = onnx.load(path, load_external_data=False)
+    return {p.key: p.value for p in model.metadata_props}.get("made_of") == hash_model(source)
+
+
+def _left_in_fp32(card: ModelCard) -> list[str]:
+    """Backbones of the members that an INT8 file leaves in fp32."""
+    names = json.loads(card.details.get("int8_left_in_fp32", "[]"))
+    return sorted({member.backbone for member in card.members if member.name in names})
+
+
+def _time(path: Path, variant: Variant, windows: Floats) -> float:
+    """Milliseconds per window on one thread: the fastest of three batches, after one to warm up."""
+    predictor, batch = open_predictor(path, threads=1, variant=variant), windows[:4]
+    predictor(batch)
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        predictor(batch)
+        seconds.append(time.perf_counter() - began)
+    return 1000 * min(seconds) / len(batch)
