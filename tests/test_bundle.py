@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ import birdlab
 from birdlab.errors import BirdlabError, PredictError, PromotionError
 from birdlab.infer.card import ModelCard
 from birdlab.infer.checksums import verify_checksums
+from birdlab.infer.variants import Variant, variants_text
 from birdlab.promote.bundle import Bundle, BundleRequest, write_bundle
 from birdlab.promote.kaggle import KaggleNames, slug_of
 from birdlab.promote.notebook import NotebookPlan, notebook_text
@@ -31,7 +34,7 @@ from birdlab.promote.predictor_file import BESIDE, write_predictor
 from birdlab.promote.wheels import PACKAGES, download_wheels, name_requirements
 from birdlab.spec.competition import PROFILES
 
-DETAILS = {"competition": "demo", "licence": "CC BY-NC 4.0 `of` some\nand CC BY-ND of others"}
+DETAILS = {"competition": "demo", "licence": "CC BY-NC 4.0 `of` <b>some\nand CC BY-ND of others"}
 BIRDS = PROFILES["birdclef-2024"]
 
 
@@ -91,7 +94,7 @@ def test_a_bundle_holds_what_is_uploaded_and_nothing_else(bundle: Bundle, model:
     assert (folder / "model.onnx").read_bytes() == model.read_bytes()
     assert verify_checksums(folder) == 5
     readme = (folder / "README.md").read_text()
-    assert "CC BY-NC 4.0 'of' some" in readme and "> and CC BY-ND of others" in readme
+    assert "CC BY-NC 4.0 'of' &lt;b&gt;some" in readme and "> and CC BY-ND of others" in readme
     assert (bundle.n_wheels, bundle.deadline_minutes) == (0, 110)
     assert not [p for p in folder.parent.iterdir() if p != folder]
 
@@ -186,8 +189,6 @@ def test_the_predictor_runs_by_itself(bundle: Bundle, competition: Path, tmp_pat
 
 
 def test_a_changed_bundle_is_not_run(bundle: Bundle, tmp_path: Path) -> None:
-    import shutil
-
     folder = tmp_path / "bundle"
     shutil.copytree(bundle.folder, folder)
     with (folder / "model.onnx").open("ab") as file:
@@ -269,6 +270,45 @@ def test_the_notebook_is_one_of_format_4_5() -> None:
         if code:
             compile("".join(cell["source"]), "cell", "exec")
             assert all(s.endswith("\n") for s in cell["source"][:-1])
+
+
+def test_a_notebook_of_another_python_says_what_to_bundle(
+    bundle: Bundle, competition: Path, tmp_path: Path
+) -> None:
+    plan = NotebookPlan("my-birds", "", 110, "3.10", "fp32", "a title")
+    (tmp_path / "submission.ipynb").write_text(notebook_text(plan))
+    (tmp_path / "my-birds").symlink_to(bundle.folder)
+    done = run_notebook(tmp_path / "submission.ipynb", tmp_path, tmp_path)
+    assert done.returncode == 1
+    assert f"--python {sys.version_info[0]}.{sys.version_info[1]}" in done.stderr
+
+
+def test_a_variant_travels_alone_and_is_run(model: Path, competition: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "m2"
+    shutil.copytree(model.parent, folder)
+    weights = ModelCard(CLASSES, RATE, WINDOW_S, {"precision": "int8"})
+    save_energy_model(folder / "model.int8.onnx", weights)
+    (folder / "model.int8.onnx.data").write_bytes(b"weights above 2 GB")
+    failed = Variant("int8", "model.int8.onnx", "onnxruntime", "int8", "failed", "0.01 lower")
+    (folder / "variants.json").write_text(variants_text({"int8": failed}))
+    request = BundleRequest(
+        str(folder / "model.onnx"), tmp_path / "out", BIRDS, variant="int8", wheels=False
+    )
+    with pytest.raises(PredictError, match="did not pass its gate"):
+        write_bundle(folder.parent, request)
+    bundle = write_bundle(folder.parent, replace(request, force=True))
+    assert (
+        bundle.has_placeholder
+        and "INSERT_USERNAME/" in (bundle.folder / "dataset-metadata.json").read_text()
+    )
+    names = {path.name for path in bundle.folder.iterdir()}
+    assert {"model.int8.onnx", "model.int8.onnx.data"} <= names and "model.onnx" not in names
+    run = [sys.executable, str(bundle.folder / "predictor.pyz"), "predict", "--no-windows"]
+    run += [str(competition / "test_soundscapes"), "-o", str(tmp_path / "submission.csv")]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "precision int8" in done.stdout
+    assert len(pd.read_csv(tmp_path / "submission.csv")) == 4
 
 
 # ---------------------------------------------------------------- what is refused

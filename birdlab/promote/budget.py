@@ -50,15 +50,6 @@ class Budget:
     workload: Workload
     cores: int
 
-    @property
-    def sentence(self) -> str:
-        """The total against the limit in one sentence."""
-        line, fits = self.line, "fits" if self.line.fits else "does not fit"
-        return (
-            f"{line.total_minutes:.1f} min on {self.cores} cores, {line.needed_minutes:.1f} with "
-            f"{line.margin:.0%} kept free, limit {line.limit_minutes:g}: {fits}"
-        )
-
 
 def workload_of(competition: CompetitionSpec) -> Workload:
     """The soundscapes and the limit of a competition profile."""
@@ -68,26 +59,6 @@ def workload_of(competition: CompetitionSpec) -> Workload:
         competition.cpu_minutes,
         competition.name,
     )
-
-
-def predict_budget(
-    lab: Lab,
-    model_path: Path,
-    competition: CompetitionSpec,
-    *,
-    variant: str = FP32.name,
-    cores: int = 2,
-    machine: Machine | None = None,
-    progress: Tell | None = None,
-) -> Budget:
-    """The budget of a promoted model, on this machine or on the one of a machine file.
-
-    Measuring takes SECONDS or so, once per file, variant and kind of processor; a variant is
-    measured whatever its gate said.
-    """
-    if machine is None:
-        machine = measure_model(lab, model_path, variant, cores=cores, progress=progress)
-    return build_budget(machine, workload_of(competition), cores)
 
 
 def build_budget(machine: Machine, workload: Workload, cores: int) -> Budget:

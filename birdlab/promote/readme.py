@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Sequence
 
@@ -60,7 +61,11 @@ def _table(variant: Variant, python: str | None, wheels: Sequence[str]) -> str:
 
 def _licence(card: ModelCard) -> str:
     said = card.details.get("licence")
-    notice = NO_LICENCE if not said else "\n".join(f"> {_plain(s)}" for s in said.splitlines())
+    notice = (
+        NO_LICENCE
+        if not said
+        else "\n".join(f"> {html.escape(_plain(line), quote=False)}" for line in said.splitlines())
+    )
     return (
         f"## Licence\n\n{notice}\n\nThe code of birdlab in predictor.pyz is under the MIT licence. "
         "Each wheel holds the licence of its package."
