@@ -21,7 +21,8 @@ REQUIREMENTS = "requirements.txt"
 _PYTHON = re.compile(r"3\.(1[1-9])")
 _MANYLINUX = re.compile(r"manylinux_2_(\d{1,3})_([a-z0-9_]+)")
 _PLATFORM = re.compile(r"[a-z0-9]+(_[a-z0-9]+)+")
-_OLD_NAMES = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
+_OLDEST, _OLDEST_NAME = 17, "manylinux2014"
+"""The oldest Linux that packages are still built for, and the other name of its wheels."""
 
 
 def name_requirements(engine: str) -> list[str]:
@@ -86,12 +87,9 @@ def _platforms(platform: str) -> list[str]:
                 expected="for example manylinux_2_28_x86_64, macosx_14_0_arm64 or win_amd64",
             )
         return [platform]
-    names = []
-    for minor in range(int(found[1]), 4, -1):
-        names.append(f"manylinux_2_{minor}_{found[2]}")
-        if minor in _OLD_NAMES:
-            names.append(f"{_OLD_NAMES[minor]}_{found[2]}")
-    return names
+    newest = int(found[1])
+    names = [f"manylinux_2_{minor}_{found[2]}" for minor in range(newest, _OLDEST - 1, -1)]
+    return [*names, f"{_OLDEST_NAME}_{found[2]}"]
 
 
 def _pinned(wheel: Path) -> str:
