@@ -2,19 +2,24 @@
 
 birdlab sweep experiments/one_factor.yaml, experiments/lr_optuna.yaml, birdlab lb score of their
 runs, then: python tests/screenshots.py [LAB]. Writes docs/images/.
+
+python tests/screenshots.py LAB NAME/VERSION takes MLflow's page of a promoted model instead.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.mlflow_ui import open_browser, serve
 from browsing import serving, sized, start_browser, wait
 
-from birdlab.lab import open_lab
+from birdlab.lab import Lab, open_lab
 from dashboards.source import LabSource
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
@@ -45,7 +50,31 @@ def take_pictures(browser: Any, address: str) -> list[Path]:
     return written
 
 
+def take_registry(lab: Lab, model: str) -> Path:
+    """The file written: MLflow's page of `name/version`, without the panel of its assistant."""
+    name, version = model.rsplit("/", 1)
+    process, port = serve(lab)
+    browser = open_browser()
+    try:
+        browser.set_window_size(WIDTH, 1100)
+        browser.get(f"http://127.0.0.1:{port}/#/models/{name}/versions/{version}")
+        wait(browser, f"document.body.innerText.includes('Version {version}')")
+        close = "document.querySelector('button[aria-label=Close]')"
+        wait(browser, close)
+        browser.execute_script(f"{close}.click()")
+        wait(browser, f"!{close} && document.body.innerText.includes('birdlab.sha256')")
+        path = IMAGES / "registry.png"
+        browser.save_screenshot(str(path))
+        return path
+    finally:
+        browser.quit()
+        os.killpg(process.pid, signal.SIGTERM)
+
+
 if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        print(take_registry(open_lab(Path(sys.argv[1])), sys.argv[2]))
+        sys.exit()
     lab = open_lab(Path(sys.argv[1])) if len(sys.argv) > 1 else open_lab()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:

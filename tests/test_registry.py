@@ -143,6 +143,7 @@ def test_a_version_is_logged_once_and_loads_in_every_way_of_mlflow(
     first = client.get_model_version("peeps", "1")
     assert first.tags["birdlab.forced"] == "a test" and first.tags["birdlab.model"] == NAMES[0]
     assert first.tags["birdlab.sha256"]
+    assert first.description.startswith("1 member, blend: mean. 2 classes, windows of 0.5 s at")
     logged = client.list_artifacts(newest.run_id, "models")
     assert len(logged) == len({client.get_model_version("peeps", v).source for v in "123"}) == 3
     assert mlflow.get_tracking_uri() == before
@@ -249,6 +250,11 @@ def test_without_mlflow_promotion_stops_and_a_rollback_goes_ahead(lab: Lab) -> N
     away = replace(lab, file=LabFile(tracking_uri="http://127.0.0.1:9"))
     with pytest.raises(TrackingError):
         move_alias(away, "champion", NAMES[2])
+    with pytest.raises(PromotionError, match="cannot be registered"):
+        register_model(
+            lab.models / NAMES[2] / "model.onnx", CARD, tracking_uri=away.tracking_uri,
+            name="peeps", run_id="0" * 32,
+        )  # fmt: skip
     assert in_service(lab) == (NAMES[1], NAMES[1])
     told: list[str] = []
     roll_back(away, tell=told.append)
@@ -336,7 +342,7 @@ def test_two_models_are_compared_by_card_and_by_what_they_say(lab: Lab, cli: Any
         soundfile.write(folder / f"s{i}.wav", loud * rng.uniform(-1, 1, 3_000), 1_000)
     said = cli(lab, "models", "compare", "aabb", "cccc", "--on", str(folder))
     assert said.code == 0, said.err
-    assert "of the first alone: aa, bb2222" in said.out
+    assert "members of both: none" in said.out and "of the first alone: 2 b0" in said.out
     assert "over 12 windows" in said.out and "mean over 1 class 1.000" in said.out
     a = pd.DataFrame({"row_id": ["x", "y", "z", "w"], "wren": [0.1, 0.2, 0.3, 0.4], "rook": 0.5})
     b = a.assign(wren=[0.9, 0.8, 0.7, 0.6], rook=a["wren"]).iloc[::-1]

@@ -126,13 +126,19 @@ def compare_words(one: Said, other: Said) -> list[str]:
 def _members_apart(a: pd.DataFrame, b: pd.DataFrame) -> list[str]:
     if "name" not in a or "name" not in b:
         return []
-    names = list(a["name"]), list(b["name"])
-    shared = [name for name in names[0] if name in names[1]]
-    out = [f"  members of both: {', '.join(shared) or 'none'}"]
-    for title, own, theirs in (("first", *names), ("second", *reversed(names))):
-        alone = [name for name in own if name not in theirs]
-        out += [f"  of the {title} alone: {', '.join(alone)}"] if alone else []
-    return out
+    parts = {
+        "members of both": a[a["name"].isin(b["name"])],
+        "of the first alone": a[~a["name"].isin(b["name"])],
+        "of the second alone": b[~b["name"].isin(a["name"])],
+    }
+    return [f"  {title}: {_backbones(part)}" for title, part in parts.items()]
+
+
+def _backbones(members: pd.DataFrame) -> str:
+    """How many members of which backbone."""
+    names = members["backbone"] if "backbone" in members else members["name"]
+    counts = names.value_counts(sort=False)
+    return ", ".join(f"{n} {name}" for name, n in counts.items()) or "none"
 
 
 def likeness_words(found: pd.DataFrame, n_windows: int, n_classes: int) -> list[str]:
@@ -179,7 +185,7 @@ def _move(move: AliasMove) -> str:
 
 def _indented(table: pd.DataFrame, floats: Any = "{:.4g}".format) -> list[str]:
     text = table.to_string(index=False, float_format=floats, na_rep="")
-    return [f"  {line}" for line in text.splitlines()]
+    return [f"  {line}".rstrip() for line in text.splitlines()]
 
 
 def _at(moment: str) -> str:

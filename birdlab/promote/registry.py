@@ -21,7 +21,7 @@ from birdlab.errors import PromotionError, TrackingError
 from birdlab.infer.card import ModelCard
 from birdlab.infer.models import hash_model, weights_beside
 from birdlab.lab import Lab, hide_password
-from birdlab.tracking.client import connect, first_line, unreachable
+from birdlab.tracking.client import connect, first_line, limit_requests, unreachable
 
 REQUIREMENTS = ["numpy", "onnx", "onnxruntime"]
 SHA256 = "birdlab.sha256"
@@ -63,6 +63,7 @@ def register_model(
     gets the `tags` anew. They carry the lineage. The alias is set last. Raises PromotionError when
     the store refuses.
     """
+    limit_requests()
     client = MlflowClient(tracking_uri, registry_uri=tracking_uri)
     sha256 = hash_model(onnx_path)
     lineage = {key: str(value) for key, value in (tags or {}).items()} | {SHA256: sha256}
@@ -70,7 +71,9 @@ def register_model(
         version = _version_of(client, name, sha256)
         if version is None:
             source = _log_flavour(client, onnx_path, card, run_id, _place(sha256))
-            created = client.create_model_version(name, source, run_id=run_id, tags=lineage)
+            created = client.create_model_version(
+                name, source, run_id=run_id, tags=lineage, description=describe(card)
+            )
             version = str(created.version)
         else:
             for key, value in lineage.items():
@@ -130,6 +133,17 @@ def _refused(lab: Lab, error: Exception) -> TrackingError:
         where=hide_password(lab.tracking_uri),
         got=first_line(error),
         fix="check tracking_uri in birdlab.toml, and that MLflow still has the version",
+    )
+
+
+def describe(card: ModelCard) -> str:
+    """A model in a sentence, as MLflow's page of a version shows it."""
+    backbones = ", ".join(dict.fromkeys(m.backbone for m in card.members if m.backbone))
+    of = f" ({backbones})" if backbones else ""
+    n = len(card.members)
+    return (
+        f"{n} member{'s' * (n != 1)}{of}, blend: {card.blend}. "
+        f"{len(card.classes)} classes, windows of {card.windowing}."
     )
 
 

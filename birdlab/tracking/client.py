@@ -44,14 +44,19 @@ def may_pass(error: Exception) -> bool:
     return getattr(error, "error_code", "") not in _FINAL_CODES
 
 
+def limit_requests() -> None:
+    """Let requests to a server be tried once, for REQUEST_TIMEOUT_S, unless the user says more."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(REQUEST_TIMEOUT_S))
+
+
 def open_client(lab: Lab) -> Any:
     """An MLflow client on the lab's store, whose database is migrated by one process alone.
 
     Raises what `unreachable` names. Requests to a server are tried once and give up after
     REQUEST_TIMEOUT_S, unless the user set MLflow's variables: who needs more tries waits himself.
     """
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(REQUEST_TIMEOUT_S))
+    limit_requests()
     from mlflow.tracking import MlflowClient
 
     lab.stores.mkdir(parents=True, exist_ok=True)
