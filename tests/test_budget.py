@@ -19,8 +19,9 @@ from birdlab.infer.benchmark import measure_machine, split_times
 from birdlab.infer.budget import Workload, fit_members, predict_minutes, read_machine
 from birdlab.infer.passes import ModelChoice
 from birdlab.lab import Lab
-from birdlab.promote import budget
-from birdlab.promote.budget import MACHINES, join_machines, measure_run, scale_to, workload_of
+from birdlab.promote import machines
+from birdlab.promote.budget import join_machines, scale_to, workload_of
+from birdlab.promote.machines import MACHINES, measure_run
 from birdlab.spec.competition import PROFILES
 
 MACHINE: dict[str, Any] = {
@@ -176,7 +177,7 @@ def test_a_model_is_measured_as_it_is_used(energy_model: Path) -> None:
 def test_a_run_is_measured_once_per_architecture_trained_or_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(budget, "SECONDS", 0.1)
+    monkeypatch.setattr(machines, "SECONDS", 0.1)
     spec = {
         "competition": {"name": "peeps", "window_s": 1.0},
         "data": {"base": "peeps"},
@@ -210,7 +211,7 @@ def test_the_command_says_what_fits(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("BIRDLAB_HOME", str(tmp_path))
-    monkeypatch.setattr(budget, "SECONDS", 0.1)
+    monkeypatch.setattr(machines, "SECONDS", 0.1)
 
     def call(*args: str) -> str:
         monkeypatch.setattr(sys, "argv", ["birdlab", "budget", *args])

@@ -11,7 +11,8 @@ import typer
 if TYPE_CHECKING:
     from birdlab.infer.budget import Workload
     from birdlab.lab import Lab
-    from birdlab.promote.budget import Budget, Machine
+    from birdlab.promote.budget import Budget
+    from birdlab.promote.machines import Machine
     from birdlab.spec.competition import CompetitionSpec
 
 IDLE_SHARE = 0.85
@@ -88,7 +89,8 @@ def _of_runs(
     there: Machine | None,
     tell: Callable[[str], None],
 ) -> tuple[Machine, CompetitionSpec | None]:
-    from birdlab.promote.budget import join_machines, measure_run, move_to
+    from birdlab.promote.budget import join_machines, move_to
+    from birdlab.promote.machines import measure_run
     from birdlab.recorded import spec_of
     from birdlab.tracking.resolve import resolve_run
 
@@ -111,8 +113,9 @@ def _of_model(
     tell: Callable[[str], None],
 ) -> tuple[Machine, CompetitionSpec | None]:
     from birdlab.infer.models import find_model
-    from birdlab.promote.budget import find_measured, measure_model, move_to
+    from birdlab.promote.budget import find_measured, move_to
     from birdlab.promote.bundle import competition_of
+    from birdlab.promote.machines import measure_model
 
     if there is not None and model is None:
         path, _ = find_measured(lab, there)

@@ -82,11 +82,11 @@ def competition_of(lab: Lab, model: Path) -> CompetitionSpec | None:
 
     None when the run is not in the lab and the name is no profile.
     """
-    details = open_predictor(model, threads=1).card.details
-    for spec_id in json.loads(details.get("spec_ids", "[]"))[:1]:
-        if (lab.runs / f"{slug_of(str(spec_id))}.json").is_file():
-            return spec_of(load_record(lab, str(spec_id))).competition
-    return PROFILES.get(details.get("competition", ""))
+    card = open_predictor(model, threads=1).card
+    spec_id = slug_of(card.members[0].run)
+    if (lab.runs / f"{spec_id}.json").is_file():
+        return spec_of(load_record(lab, spec_id)).competition
+    return PROFILES.get(card.details.get("competition", ""))
 
 
 def write_bundle(
@@ -118,19 +118,12 @@ def write_bundle(
         folder.mkdir()
         _copy_model(model, variant, folder)
         write_predictor(folder / PREDICTOR_FILE)
-        wheels = []
         if request.wheels:
             tell("the wheels")
-            wheels = download_wheels(
-                folder,
-                name_requirements(variant.engine),
-                python=request.python,
-                platform=request.platform,
-                source=request.wheels_from,
-            )
+        wheels = _fetch_wheels(folder, request, variant) if request.wheels else []
         (folder / BUNDLE_FILE).write_text(_about(request, variant), encoding="utf-8")
         python = request.python if request.wheels else None
-        readme = readme_text(card, names, variant, minutes, python, [w.name for w in wheels])
+        readme = readme_text(card, names, variant, minutes, python, len(wheels))
         (folder / "README.md").write_text(readme, encoding="utf-8")
         files = [*folder.iterdir()]
         (folder / SUMS_FILE).write_text(checksums_text(files), encoding="utf-8")
@@ -140,6 +133,16 @@ def write_bundle(
         folder.replace(target)
     size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     return Bundle(target, names, len(files) + 1, len(wheels), size, minutes)
+
+
+def _fetch_wheels(folder: Path, request: BundleRequest, variant: Variant) -> list[Path]:
+    return download_wheels(
+        folder,
+        name_requirements(variant.engine),
+        python=request.python,
+        platform=request.platform,
+        source=request.wheels_from,
+    )
 
 
 def _find_variant(model: Path, request: BundleRequest) -> Variant:

@@ -9,7 +9,8 @@ from typing import Any
 from birdlab.errors import PromotionError
 from birdlab.infer.budget import MARGIN, Workload, predict_minutes, read_machine
 from birdlab.lab import Lab
-from birdlab.promote.budget import join_machines, measure_run, move_to
+from birdlab.promote.budget import join_machines, move_to
+from birdlab.promote.machines import measure_run
 from birdlab.study.ensemble_summary import MemberCosts
 
 

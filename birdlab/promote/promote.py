@@ -18,7 +18,7 @@ from birdlab.infer.session import open_predictor
 from birdlab.lab import Lab
 from birdlab.plan import Progress
 from birdlab.promote.agreement import Agreement, agree, cut_sounds, find_sounds
-from birdlab.promote.budget import measure_model, workload_of
+from birdlab.promote.budget import workload_of
 from birdlab.promote.cards import build_card, check_tracked, known_version, publish, register
 from birdlab.promote.case import Case, open_case
 from birdlab.promote.export import ExportInfo
@@ -45,6 +45,7 @@ from birdlab.promote.graphs import (
     reproduce,
     windows_of,
 )
+from birdlab.promote.machines import measure_model
 from birdlab.promote.parity import ParityReport
 from birdlab.promote.request import PromotionRequest
 from birdlab.study.ensemble_gates import Gate

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Sequence
 
 from birdlab import __version__
 from birdlab.infer.card import ModelCard
@@ -23,9 +22,9 @@ def readme_text(
     variant: Variant,
     deadline_minutes: int,
     python: str | None,
-    wheels: Sequence[str],
+    n_wheels: int,
 ) -> str:
-    """The README in Markdown. `python` and `wheels` are those of the bundle, None and () without.
+    """The README in Markdown. `python` is that of the wheels, None for a bundle without.
 
     What the model's card says is quoted as code, so that no name in it becomes markup.
     """
@@ -33,7 +32,7 @@ def readme_text(
         f"# {names.slug.replace('-', ' ')}",
         f"A promoted model of birdlab {__version__} and all that an offline notebook needs to make "
         "a submission with it.",
-        _table(variant, python, wheels),
+        _table(variant, python, n_wheels),
         _licence(card),
         _upload(names, deadline_minutes),
         _by_hand(python),
@@ -43,7 +42,7 @@ def readme_text(
     return "\n\n".join(parts) + "\n"
 
 
-def _table(variant: Variant, python: str | None, wheels: Sequence[str]) -> str:
+def _table(variant: Variant, python: str | None, n_wheels: int) -> str:
     model = "model.onnx" if variant.name == "fp32" else variant.file
     rows = [
         (model, f"the model: waveform in, probabilities out ({variant.name})"),
@@ -52,7 +51,7 @@ def _table(variant: Variant, python: str | None, wheels: Sequence[str]) -> str:
         ("SHA256SUMS", "of every uploaded file; the predictor compares them at its start"),
     ]
     if python is not None:
-        rows.append((f"{len(wheels)} wheels", f"the packages for Python {python}"))
+        rows.append((f"{n_wheels} wheels", f"the packages for Python {python}"))
         rows.append(("requirements.txt", "their versions and hashes"))
     rows.append(("dataset-metadata.json, kernel/", "for Kaggle's command line; not uploaded"))
     lines = ["## What is in it", "", "| file | what it is |", "|---|---|"]
