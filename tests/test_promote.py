@@ -29,7 +29,7 @@ from birdlab.infer.models import (
 from birdlab.infer.predict import predict_soundscapes
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import Plan, plan_experiment
-from birdlab.promote import budget
+from birdlab.promote import machines
 from birdlab.promote.champion import NAME as CHAMPION
 from birdlab.promote.fullweights import Training, chosen_epochs, plan_full, train_full
 from birdlab.promote.gates import AGREEMENT, AVERAGED, BATCH, BUDGET, PARITY, REPRODUCED
@@ -81,7 +81,7 @@ class Promoted:
 def quick_budget() -> Iterator[None]:
     """How long a submission takes is measured in a moment."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(budget, "SECONDS", 0.2)
+        patch.setattr(machines, "SECONDS", 0.2)
         yield
 
 
