@@ -39,6 +39,7 @@ DOCUMENTS = [
     "docs/models.md",
     "docs/onnx.md",
     "docs/postprocess.md",
+    "docs/predict.md",
     "docs/lab.md",
     "docs/leaderboard.md",
     "docs/recipe.md",

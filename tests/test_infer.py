@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -290,30 +287,6 @@ def test_values_that_are_no_probabilities_are_refused(tmp_path: Path, value: flo
 def test_row_ids_that_come_twice_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PredictError, match="twice"):
         write_submission(TABLE.assign(row_id="a_5"), ["x", "y"], tmp_path / "s.csv")
-
-
-# ---------------------------------------------------------------- without torch
-
-
-def test_inference_imports_nothing_heavy(model: Path, soundscapes: Path, tmp_path: Path) -> None:
-    script = """
-import json, sys
-from pathlib import Path
-from birdlab.infer.predict import predict_soundscapes
-from birdlab.infer.submission import write_submission
-model, folder, out = map(Path, sys.argv[1:])
-prediction = predict_soundscapes(model, folder)
-write_submission(prediction.table, prediction.card.classes, out)
-print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
-"""
-    out = tmp_path / "submission.csv"
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(model), str(soundscapes), str(out)],
-        cwd=ROOT, check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    heavy = {"torch", "mlflow", "sklearn", "scipy", "timm", "pydantic", "optuna", "plotly", "onnx"}
-    assert not heavy & set(json.loads(done.stdout))
-    assert len(pd.read_csv(out)) == 15
 
 
 @pytest.mark.realbirds

@@ -108,5 +108,7 @@ def _read_post(post: str | None) -> tuple[Mapping[str, Any], ...] | None:
     if post is None or post == "none":
         return None if post is None else ()
     from birdlab.evaluate.steps import load_steps, to_mappings
+    from birdlab.lab import open_lab
 
+    open_lab()  # so that the steps of its extensions are known
     return tuple(to_mappings(load_steps(Path(post))))

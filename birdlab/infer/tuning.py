@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float32]
 
 TUNING_FILE = "tuning.json"
 WORTH_WINDOWS = 500
-_SECONDS_EACH = 2.0
+SECONDS_EACH = 2.0
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -52,12 +52,12 @@ def list_arrangements(cores: int) -> list[tuple[int, int]]:
     return [(cores // n, n) for n in range(1, cores + 1) if cores % n == 0]
 
 
-def measure_rate(engine: Engine, waves: Floats) -> float:
-    """Windows a second, after a first batch in each session: about two seconds of work."""
+def measure_rate(engine: Engine, waves: Floats, seconds: float = SECONDS_EACH) -> float:
+    """Windows a second in `seconds` of work, after a first batch in each session."""
     members = range(len(engine.predictor.card.members))
     wait([engine.submit(waves, members) for _ in range(engine.sessions)])
     began, n = time.perf_counter(), 0
-    while n < 2 or time.perf_counter() - began < _SECONDS_EACH:
+    while n < 2 or time.perf_counter() - began < seconds:
         for future in [engine.submit(waves, members) for _ in range(engine.sessions)]:
             future.result()
         n += 1
@@ -65,7 +65,11 @@ def measure_rate(engine: Engine, waves: Floats) -> float:
 
 
 def tune(
-    model: ModelChoice, waves: Floats, cores: int | None = None
+    model: ModelChoice,
+    waves: Floats,
+    *,
+    cores: int | None = None,
+    seconds_each: float = SECONDS_EACH,
 ) -> tuple[Engine, dict[tuple[int, int], float]]:
     """The fastest engine for batches like `waves`, open, and windows a second of each tried."""
     rates: dict[tuple[int, int], float] = {}
@@ -73,7 +77,7 @@ def tune(
     engine: Engine | None
     for sessions, threads in list_arrangements(count_cores() if cores is None else cores):
         engine = Engine(model, sessions, threads)
-        rate = measure_rate(engine, waves)
+        rate = measure_rate(engine, waves, seconds_each)
         if fastest is None or rate > max(rates.values()):
             fastest, engine = engine, fastest
         rates[sessions, threads] = rate
