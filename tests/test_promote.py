@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +17,8 @@ import soundfile
 
 from birdlab.cell import outputs_folder
 from birdlab.cellplan import CellPlan
-from birdlab.errors import PredictError, PromotionError
+from birdlab.errors import BirdlabError, PredictError, PromotionError
+from birdlab.evaluate.blends import Blend
 from birdlab.evaluate.outputs import load_outputs, save_outputs
 from birdlab.evaluate.windows import blend
 from birdlab.infer.models import (
@@ -33,8 +35,10 @@ from birdlab.promote import machines
 from birdlab.promote.champion import NAME as CHAMPION
 from birdlab.promote.fullweights import Training, chosen_epochs, plan_full, train_full
 from birdlab.promote.gates import AGREEMENT, AVERAGED, BATCH, BUDGET, PARITY, REPRODUCED
+from birdlab.promote.history import HISTORY_FILE
 from birdlab.promote.members import collect_members
 from birdlab.promote.promote import Promotion, check_runs, promote_runs
+from birdlab.promote.registry import alias_version
 from birdlab.promote.reproduce import reproduce_folds
 from birdlab.promote.request import PromotionRequest
 from birdlab.promote.verify import verify_model
@@ -206,6 +210,35 @@ def test_fold_models_reproduce_what_validation_stored(promoted: Promoted) -> Non
     record = load_record(lab, str(promoted.record["spec_id"]))
     assert anew.score_torch == pytest.approx(record["scores"]["cv/padded_cmap"], abs=1e-9)
     assert anew.score_onnx == pytest.approx(anew.score_torch, abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["mlflow", "history", "aliases"])
+def test_a_promotion_that_fails_at_its_end_leaves_the_champion(
+    promoted: Promoted, what: str
+) -> None:
+    """MLflow is gone when the file is registered, or an alias cannot be moved after that."""
+    lab, models = promoted.lab, promoted.lab.models
+    before = alias_version(lab, "peeps", "champion")
+    away = lab.file.model_copy(update={"tracking_uri": "http://127.0.0.1:9"})
+    used = replace(lab, file=away) if what == "mlflow" else lab
+    blocked = {"history": models / HISTORY_FILE, "aliases": models / f".aliases.json.{os.getpid()}"}
+    kept, shares = models.parent / "kept", replace(FOLDS, blend=Blend("geometric"))
+    shutil.copytree(models, kept)
+    if what == "history":
+        blocked[what].unlink()
+        blocked[what].mkdir()
+    elif what == "aliases":
+        blocked[what].with_name(f"{blocked[what].name}.part").mkdir()
+    try:
+        with pytest.raises(BirdlabError):
+            promote_runs(used, [promoted.record], shares)
+        assert load_aliases(models) == load_aliases(kept)
+        assert alias_version(lab, "peeps", "champion") == before
+        assert verify_model(lab, find_promoted(models, "@champion")).passed
+    finally:
+        shutil.rmtree(models)
+        kept.rename(models)
 
 
 def test_what_is_no_longer_what_was_promoted_is_told(promoted: Promoted) -> None:
