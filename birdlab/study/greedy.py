@@ -68,19 +68,17 @@ def select_greedy(
     folds = range(len(scorer.folds))
     path = _pick(scorer, folds, costs, budget_ms, replacement)
     nested = np.full((len(path), len(folds)), np.nan)
-    if len(folds) > 1:
-        for fold in folds:
-            others = [f for f in folds if f != fold]
-            own = _pick(scorer, others, costs, budget_ms, replacement)
-            for step in range(len(path)):
-                counts = _counts(own[: step + 1], scorer.n_members)
-                nested[step, fold] = scorer.score(counts, [fold])
+    for fold in folds if len(folds) > 1 else ():
+        others = [f for f in folds if f != fold]
+        own = _pick(scorer, others, costs, budget_ms, replacement)
+        for step in range(len(path)):
+            nested[step, fold] = scorer.score(_counts(own[: step + 1], len(costs)), [fold])
     singles = np.stack([scorer.score_folds(row) for row in np.eye(scorer.n_members)])
     fits = ~(costs > budget_ms)
     best = int(np.where(fits, singles.mean(axis=1), -np.inf).argmax())
     steps = _table(members, scorer, path, nested, costs, singles[best])
     chosen = path[: int(steps["chosen"].sum())]
-    counts = _counts(chosen, scorer.n_members)
+    counts = _counts(chosen, len(costs))
     return GreedyChoice(
         steps,
         members.names[best],
