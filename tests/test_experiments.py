@@ -24,6 +24,7 @@ from birdlab.spec import kinds, load_spec
 from birdlab.spec.arms import sweep_arms
 from birdlab.spec.augmentations import AugmentationSpec
 from birdlab.spec.diff import diff_specs
+from birdlab.spec.ensemble import load_ensemble
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.kinds import function_of
 from birdlab.spec.sweep import FORMS, Arm, load_sweep
@@ -39,7 +40,8 @@ SWEEPS = [
 ]
 LISTED = [name for name in SWEEPS if name != "lr_optuna.yaml"]
 """Sweeps whose arms are known before they run."""
-SINGLE = [name for name in FILES if name not in SWEEPS]
+ENSEMBLES = ["ensemble.yaml"]
+SINGLE = [name for name in FILES if name not in (*SWEEPS, *ENSEMBLES)]
 TABLE_2023 = ROOT.parent / "shared" / "data" / "birdclef2023_train_metadata.csv"
 
 MakeLab = Callable[[], Lab]
@@ -87,16 +89,22 @@ def augmentations(spec: ExperimentSpec) -> list[AugmentationSpec]:
 def test_a_file_opens_with_its_question_and_command(name: str) -> None:
     text = (EXPERIMENTS / name).read_text()
     comment = "\n".join(re.match(r"(#.*\n)+", text + "\n")[0].splitlines())  # type: ignore[index]
-    verb = "sweep" if name in SWEEPS else "run"
+    verb = "sweep" if name in SWEEPS else "ensemble" if name in ENSEMBLES else "run"
     assert "?" in comment.splitlines()[0]
     assert f"birdlab {verb} experiments/{name}" in comment
-    assert re.search(r"minute|hour", comment), "no cost"
+    assert re.search(r"second|minute|hour", comment), "no cost"
 
 
 @pytest.mark.parametrize("name", SINGLE)
 def test_experiments_load(name: str) -> None:
     open_lab(ROOT)
     assert load_spec(EXPERIMENTS / name).stages
+
+
+def test_the_ensemble_is_made_of_arms_of_the_learning_rates() -> None:
+    spec = load_ensemble(EXPERIMENTS / "ensemble.yaml")
+    assert spec.name == "ensemble" and len(spec.members) == 2
+    assert {f"lr:{title}" for title in arms_of("lr")} > set(spec.members)
 
 
 @pytest.mark.parametrize("name", LISTED)
