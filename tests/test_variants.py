@@ -331,9 +331,13 @@ def test_what_cannot_be_built_is_refused_in_words(built: Built) -> None:
 
 def test_fold_models_are_calibrated_on_what_they_were_trained_on(built: Built) -> None:
     plan = built.plans["tiny"]
-    member = open_predictor(built.path).card.members[0]
-    trained = training_windows(built.lab, plan, member, 1000)
-    everything = training_windows(built.lab, plan, replace(member, fold=None), 1000)
+    card = open_predictor(built.path, threads=1).card
+    member = card.members[0]
+    trained = training_windows(built.lab, plan, member, card.windowing, 1000)
+    everything = training_windows(
+        built.lab, plan, replace(member, fold=None), replace(card.windowing, context_s=9.0), 1000
+    )
+    assert everything.shape[1] == 9 * card.sample_rate_hz
     held_out = plan.final_cells[0].validation
     assert held_out is not None
     assert len(trained) == len(everything) - len(held_out) > 0

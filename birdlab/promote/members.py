@@ -14,7 +14,7 @@ from birdlab.data.audio import Waveform, decode
 from birdlab.data.waves import open_waves
 from birdlab.errors import PromotionError
 from birdlab.evaluate.predictor import build_windowing
-from birdlab.evaluate.windows import iter_windows
+from birdlab.evaluate.windows import Windowing, iter_windows
 from birdlab.lab import Lab
 from birdlab.plan import Plan, plan_experiment
 from birdlab.promote.export import Member
@@ -82,10 +82,13 @@ def real_windows(lab: Lab, plan: Plan, n: int = N_REAL_WINDOWS) -> Floats:
 
     [n or fewer, samples]. Recordings whose audio is not there are passed over.
     """
-    return first_windows(lab, plan, [key for key in plan.rows.keys if key is not None], n)
+    keys = [key for key in plan.rows.keys if key is not None]
+    return first_windows(lab, plan, keys, n, build_windowing(plan.spec, plan.sample_rate_hz))
 
 
-def first_windows(lab: Lab, plan: Plan, keys: Sequence[str], n: int) -> Floats:
+def first_windows(
+    lab: Lab, plan: Plan, keys: Sequence[str], n: int, windowing: Windowing
+) -> Floats:
     """The models' inputs for the first windows of at most `n` of the recordings, evenly spread.
 
     Raises PromotionError when there is none.
@@ -93,7 +96,6 @@ def first_windows(lab: Lab, plan: Plan, keys: Sequence[str], n: int) -> Floats:
     chosen = np.unique(np.linspace(0, len(keys) - 1, min(n, len(keys))).astype(int))
     waves = open_waves(lab, plan.sample_rate_hz)
     absent = set(waves.missing([keys[i] for i in chosen]))
-    windowing = build_windowing(plan.spec, plan.sample_rate_hz)
     windows = []
     for key in (keys[i] for i in chosen):
         if key in absent:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import onnx
 
 from birdlab.errors import PromotionError
+from birdlab.evaluate.windows import Windowing
 from birdlab.infer.card import MemberCard, ModelCard, read_card
 from birdlab.infer.models import hash_model
 from birdlab.infer.session import open_predictor
@@ -131,17 +132,20 @@ def list_variants(folder: Path, judged: Iterable[Variant]) -> Path:
     return path
 
 
-def training_windows(lab: Lab, plan: Plan, member: MemberCard, n: int = N_CALIBRATION) -> Floats:
+def training_windows(
+    lab: Lab, plan: Plan, member: MemberCard, windowing: Windowing, n: int = N_CALIBRATION
+) -> Floats:
     """Windows of clips that a member was trained on: [n or fewer, samples], spread over the table.
 
-    A fold model never sees the recordings that it is scored on; other models see all rows.
+    `windowing` is that of the file, whose context may be longer than the member's own. A fold model
+    never sees the recordings that it is scored on; other models see all rows.
     """
     rows, spread = plan.rows, np.arange(len(plan.rows.keys))
     for cell in plan.final_cells:
         if (cell.fold, cell.seed) == (member.fold, member.seed) and cell.fold is not None:
             rows, spread = cell.rows, np.unique(cell.chosen)
     keys = list(dict.fromkeys(key for row in spread if (key := rows.keys[row]) is not None))
-    return first_windows(lab, plan, keys, n)
+    return first_windows(lab, plan, keys, n, windowing)
 
 
 def _write_int8(source: Path, path: Path, lab: Lab, plans: Mapping[str, Plan]) -> None:
@@ -159,7 +163,7 @@ def _write_int8(source: Path, path: Path, lab: Lab, plans: Mapping[str, Plan]) -
                 fix="promote the runs again",
             )
         heard = MemberNetwork(model, member.output).heard
-        windows = training_windows(lab, plans[member.run], member)
+        windows = training_windows(lab, plans[member.run], member, card.windowing)
         images = list(hear_images(model, heard, windows))
         moved[member.name] = quantize_member(model, member.output, images)
     said = {name: round(mean, 5) for name, mean in moved.items()}
@@ -167,7 +171,7 @@ def _write_int8(source: Path, path: Path, lab: Lab, plans: Mapping[str, Plan]) -
         raise PromotionError(
             "no member keeps its probabilities in INT8",
             where=str(source),
-            got=f"mean changes {said}",
+            got=f"a change of {said}",
             expected=f"at most {MOST_MOVED:g} for one of them",
             fix="deploy fp32, or the variant openvino",
         )
@@ -200,12 +204,12 @@ def _left_in_fp32(card: ModelCard) -> list[str]:
 
 
 def _time(path: Path, variant: Variant, windows: Floats) -> float:
-    """Milliseconds per window on one thread: the fastest of three batches, after one to warm up."""
+    """Milliseconds of processor per window: the least of three batches, after one to warm up."""
     predictor, batch = open_predictor(path, threads=1, variant=variant), windows[:4]
     predictor(batch)
     seconds = []
     for _ in range(3):
-        began = time.perf_counter()
+        began = time.process_time()  # one thread, so that other work on the machine does not count
         predictor(batch)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.process_time() - began)
     return 1000 * min(seconds) / len(batch)
