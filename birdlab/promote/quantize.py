@@ -90,7 +90,7 @@ def _outer_value(branch: GraphProto) -> str:
     """The one value that a branch takes from the graph around it."""
     own = {tensor.name for tensor in branch.initializer} | {""}
     own |= {output for node in branch.node for output in node.output}
-    outer = {name for node in branch.node for name in node.input} - own
+    outer = {str(name) for node in branch.node for name in node.input} - own
     if len(outer) != 1:
         raise PromotionError(
             "the branch of a member does not hear one image",
