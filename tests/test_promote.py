@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
+from safetensors.torch import load_file
 
 from birdlab.cell import outputs_folder
 from birdlab.cellplan import CellPlan
@@ -32,9 +34,11 @@ from birdlab.infer.predict import predict_soundscapes
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import Plan, plan_experiment
 from birdlab.promote import machines
+from birdlab.promote.case import open_case
 from birdlab.promote.champion import NAME as CHAMPION
 from birdlab.promote.fullweights import Training, chosen_epochs, plan_full, train_full
 from birdlab.promote.gates import AGREEMENT, AVERAGED, BATCH, BUDGET, PARITY, REPRODUCED
+from birdlab.promote.graphs import averaged_members, fold_members
 from birdlab.promote.history import HISTORY_FILE
 from birdlab.promote.members import collect_members
 from birdlab.promote.promote import Promotion, check_runs, promote_runs
@@ -368,6 +372,21 @@ def test_models_that_start_apart_are_not_averaged_unasked(full: Full) -> None:
     gates, _ = check_runs(lab, [full.record], ask(weights="averaged"))
     (gate,) = [g for g in gates if g.name == AVERAGED]
     assert gate.state == "not met" and "tiny" in gate.number and gate.command == "--weights full"
+
+
+def test_an_averaged_model_has_the_mean_of_the_weights_and_norms_of_its_own(
+    full: Full, tmp_path: Path
+) -> None:
+    case = open_case(full.promoted.lab, [full.record], ask(weights="averaged"))
+    (models,), (averaged,) = fold_members(case).values(), averaged_members(case, tmp_path).values()
+    (member,) = averaged
+    assert (member.learned, member.fold, member.seed) == ("averaged", None, None)
+    one, other = (load_file(model.weights) for model in models)
+    mean = load_file(member.weights)
+    halfway = {k: torch.equal(mean[k], ((one[k].double() + other[k]) / 2).float()) for k in mean}
+    norms = {name for name in mean if "running" in name}
+    assert all(halfway[name] for name in mean.keys() - norms if mean[name].is_floating_point())
+    assert not all(halfway[name] for name in norms)
 
 
 def test_epochs_that_validation_chose_become_the_length(full: Full) -> None:

@@ -132,17 +132,44 @@ def read_card(metadata: Mapping[str, str], where: str) -> ModelCard:
     if form not in FORMATS:
         known = f"{', '.join(FORMATS[:-1])} and {FORMATS[-1]}"
         raise _no_card(where, f"format {form!r}, this birdlab reads {known}")
+    classes, windowing = _read_classes(metadata, where), _read_windowing(metadata, where)
+    own: tuple[str, ...] = (*_OWN_KEYS, *_WINDOW_KEYS)
+    members: tuple[MemberCard, ...] = (WHOLE,)
+    blend = MEAN
+    if form == FORMATS[2]:
+        own = (*own, *_MEMBER_KEYS)
+        members, blend = _read_members(metadata, set(classes), where)
+    return ModelCard(
+        classes,
+        windowing.sample_rate_hz,
+        windowing.window_s,
+        {key: text for key, text in metadata.items() if key not in own},
+        windowing.context_s,
+        windowing.normalise,
+        members,
+        blend,
+    )
+
+
+def _read_classes(metadata: Mapping[str, str], where: str) -> tuple[str, ...]:
     try:
         classes = json.loads(metadata["classes"])
-        rate = int(metadata["sample_rate_hz"])
-        window_s = float(metadata["window_s"])
-        context_s = float(metadata["context_s"]) if "context_s" in metadata else None
     except ValueError as error:
         raise _no_card(where, str(error)) from None
     if not isinstance(classes, list) or not all(isinstance(c, str) and c for c in classes):
         raise _no_card(where, "classes are not a list of names")
     if not classes or len(set(classes)) < len(classes):
         raise _no_card(where, "no class, or one that comes twice")
+    return tuple(classes)
+
+
+def _read_windowing(metadata: Mapping[str, str], where: str) -> Windowing:
+    try:
+        rate = int(metadata["sample_rate_hz"])
+        window_s = float(metadata["window_s"])
+        context_s = float(metadata["context_s"]) if "context_s" in metadata else None
+    except ValueError as error:
+        raise _no_card(where, str(error)) from None
     if rate < 1 or not math.isfinite(window_s) or round(window_s * rate) < 1:
         raise _no_card(where, f"windows of {window_s} s at {rate} Hz")
     if context_s is not None and not (math.isfinite(context_s) and context_s >= window_s):
@@ -150,14 +177,7 @@ def read_card(metadata: Mapping[str, str], where: str) -> ModelCard:
     normalise = _NORMALISE.get(metadata.get("normalise", "crop"))
     if normalise is None:
         raise _no_card(where, f"waveforms normalised per {metadata['normalise']}")
-    own: tuple[str, ...] = (*_OWN_KEYS, *_WINDOW_KEYS)
-    members: tuple[MemberCard, ...] = (WHOLE,)
-    blend = MEAN
-    if form == FORMATS[2]:
-        own = (*own, *_MEMBER_KEYS)
-        members, blend = _read_members(metadata, set(classes), where)
-    details = {key: text for key, text in metadata.items() if key not in own}
-    return ModelCard(tuple(classes), rate, window_s, details, context_s, normalise, members, blend)
+    return Windowing(window_s, rate, context_s, normalise)
 
 
 def _read_members(
@@ -172,8 +192,8 @@ def _read_members(
     except (ValueError, TypeError, OutputsError) as error:
         raise _no_card(where, f"members or blend: {str(error).splitlines()[0]}") from None
     outputs = [member.output for member in members]
-    if not members or len(set(outputs)) < len(outputs):
-        raise _no_card(where, "no member, or two with one output")
+    if len(set(outputs)) < len(outputs) or not any(member.weight for member in members):
+        raise _no_card(where, "no member with a weight, or two with one output")
     return members, blend
 
 
