@@ -359,18 +359,18 @@ def test_a_gate_that_is_not_met_refuses_before_anything_is_trained(full: Full) -
 
 
 def test_a_dry_run_says_what_waits(full: Full) -> None:
-    gates, lengths = check_runs(full.promoted.lab, [full.record], ask(alias="dry"))
-    waiting = [g.name for g in gates if g.state == "no evidence"]
+    found = check_runs(full.promoted.lab, [full.record], ask(alias="dry"))
+    waiting = [g.name for g in found.gates if g.state == "no evidence"]
     assert waiting == [PARITY, BATCH, REPRODUCED, BUDGET, AGREEMENT]
-    assert all("waits for" in g.number for g in gates if g.name in waiting)
-    assert lengths == {"tiny": ("train: 3 steps",)}
+    assert all("waits for" in g.number for g in found.gates if g.name in waiting)
+    assert found.lengths == {"tiny": ("train: 3 steps",)} and found.told == ()
     assert "dry" not in load_aliases(full.promoted.lab.models)
 
 
 def test_models_that_start_apart_are_not_averaged_unasked(full: Full) -> None:
     lab = full.promoted.lab
-    gates, _ = check_runs(lab, [full.record], ask(weights="averaged"))
-    (gate,) = [g for g in gates if g.name == AVERAGED]
+    found = check_runs(lab, [full.record], ask(weights="averaged"))
+    (gate,) = [g for g in found.gates if g.name == AVERAGED]
     assert gate.state == "not met" and "tiny" in gate.number and gate.command == "--weights full"
 
 

@@ -144,11 +144,11 @@ def _preview(lab: Lab, records: Sequence[dict[str, Any]], request: PromotionRequ
     from birdlab.cli.progress import print_lines
     from birdlab.promote.promote import check_runs
 
-    gates, lengths = check_runs(lab, records, request)
-    print_lines("\n".join(_plan_lines(records, request)))
-    for name, told in lengths.items():
-        print_lines(f"  {name} on all data: {'; '.join(told)}")
-    _show(gates)
+    found = check_runs(lab, records, request)
+    lines = _plan_lines(records, request)
+    lines += [f"  {name} on all data: {'; '.join(told)}" for name, told in found.lengths.items()]
+    print_lines("\n".join([*lines, *(f"  {sentence}" for sentence in found.told)]))
+    _show(found.gates)
 
 
 def _promote(
@@ -175,7 +175,7 @@ def _promote(
             lab,
             records,
             request,
-            progress=lambda text: print_lines(f"{text} ..."),
+            progress=print_lines,
             judged=_show,
             training=Training(executor, sinks, command.emit, command.step, command.driver.wanted),
         )

@@ -1,4 +1,4 @@
-"""The ONNX file of a promotion: exported from models, then tried against them."""
+"""The ONNX file of a promotion: which models it is made of, what it says of itself."""
 
 from __future__ import annotations
 
@@ -9,30 +9,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from birdlab.infer.session import open_predictor
-from birdlab.plan import Plan, Progress
+from birdlab.plan import Plan
 from birdlab.promote.case import Case
 from birdlab.promote.export import (
     ExportInfo,
     Member,
     average_members,
-    build_reference,
-    build_roads,
     export_ensemble,
     renew_norms,
 )
 from birdlab.promote.members import collect_members, real_windows
-from birdlab.promote.parity import ParityReport, check_parity
-from birdlab.promote.reproduce import score_exported
-from birdlab.promote.reproduction import Reproduction
 from birdlab.promote.storedgates import licence_kinds, training_licences
 from birdlab.record import environment
 from birdlab.spec.identity import digest
 
-Floats = npt.NDArray[np.float32]
 N_NORM_WINDOWS = 128
 """Windows that the batch norms of averaged weights are made from."""
 MOST = 1 - 1e-6
@@ -129,30 +119,6 @@ def _says(member: Member) -> list[object]:
     """What the outputs of a member depend on besides its share."""
     around = [] if member.context_s is None else [member.context_s]
     return [member.name, member.clip, member.time_max, *around]
-
-
-def prove(case: Case, graph: Graph, windows: Floats) -> ParityReport:
-    """How far the file lies from its models in torch, on real windows and odd ones."""
-    classes = case.first.data.classes.codes
-    reference = build_reference(
-        graph.members, classes, blend=case.request.blend, weights=graph.shares
-    )
-    roads = build_roads(graph.members, classes)
-    return check_parity(graph.export.path, reference, windows, members=roads, strict=False)
-
-
-def reproduce(case: Case, folds: Graph, progress: Progress) -> dict[str, Reproduction]:
-    """What the file of the fold models says of held-out recordings, against what was stored."""
-    predictor = open_predictor(folds.export.path, threads=1)
-    return {
-        name: score_exported(case.lab, plan, predictor, progress=progress)
-        for name, plan in case.plans.items()
-    }
-
-
-def windows_of(case: Case) -> Floats:
-    """Real windows to try files on: [n, samples] of the first run's data."""
-    return real_windows(case.lab, case.first)
 
 
 def lineage(case: Case, lengths: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -8,17 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from birdlab.errors import PromotionError
-from birdlab.infer.budget import predict_minutes
 from birdlab.infer.models import MODEL_FILE
-from birdlab.infer.session import open_predictor
 from birdlab.lab import Lab
 from birdlab.plan import Progress
-from birdlab.promote.agreement import Agreement, agree, cut_sounds, find_sounds
-from birdlab.promote.budget import workload_of
 from birdlab.promote.cards import build_card, check_tracked, known_version, publish, register
 from birdlab.promote.case import Case, open_case
 from birdlab.promote.export import ExportInfo
@@ -41,24 +34,17 @@ from birdlab.promote.graphs import (
     members_of,
     name_graph,
     place_graph,
-    prove,
-    reproduce,
-    windows_of,
 )
-from birdlab.promote.machines import measure_model
 from birdlab.promote.parity import ParityReport
 from birdlab.promote.request import PromotionRequest
+from birdlab.promote.trial import Floats, agree_models, measure, prove, reproduce, windows_of
 from birdlab.study.ensemble_gates import Gate
 from birdlab.study.words import count_words
 
-Floats = npt.NDArray[np.float32]
 Say = Callable[[str], None]
 Judged = Callable[[Sequence[Gate]], None]
 AS_IT_COMES = PromotionRequest()
 """Full-data models, the mean of equals, registered as the champion."""
-BATCH = 16
-CORES = 2
-"""Of the machine that a competition gives."""
 
 
 @dataclass(frozen=True)
@@ -81,16 +67,27 @@ class Promotion:
     lengths: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Preview:
+    """What is known before anything is done: gates, lengths of training on all data in words by
+    run, and in sentences how shares were fitted."""
+
+    gates: tuple[Gate, ...]
+    lengths: Mapping[str, tuple[str, ...]]
+    told: tuple[str, ...]
+
+
 def check_runs(
     lab: Lab, records: Sequence[Mapping[str, Any]], request: PromotionRequest
-) -> tuple[list[Gate], dict[str, tuple[str, ...]]]:
-    """Every gate of a promotion as far as the lab tells it, and how long runs train on all data.
+) -> Preview:
+    """Every gate of a promotion as far as the lab tells it; nothing is trained or exported.
 
-    Nothing is trained or exported: gates that wait for it have no evidence. Raises PromotionError.
+    Gates that wait for it have no evidence. Raises PromotionError.
     """
     case = open_case(lab, records, request)
-    fulls = _plan_full(case)
-    return _list_gates(case, _check_lab(case), Tried()), {n: f.lengths for n, f in fulls.items()}
+    gates = _list_gates(case, _check_lab(case), Tried())
+    lengths = {name: full.lengths for name, full in _plan_full(case).items()}
+    return Preview(tuple(gates), lengths, case.told)
 
 
 def promote_runs(
@@ -113,6 +110,8 @@ def promote_runs(
     case = open_case(lab, records, request)
     if request.register:
         check_tracked(case)
+    for sentence in case.told:
+        progress(sentence)
     stored, fulls = _check_lab(case), _plan_full(case)
     training = training or Training()
     lab.models.mkdir(parents=True, exist_ok=True)
@@ -124,7 +123,7 @@ def promote_runs(
             folds, graph = graph, _export_deployed(case, fulls, folder, training, progress)
             progress("checking the file against torch and the fold models")
             reports = (*tried.parity, prove(case, graph, windows))
-            tried = replace(tried, parity=reports, agreements=_agree(case, folds, graph))
+            tried = replace(tried, parity=reports, agreements=agree_models(case, folds, graph))
         gates = _list_gates(case, stored, tried)
         judged(gates)
         refuse(gates, request)
@@ -142,7 +141,8 @@ def _try_folds(
     report = prove(case, graph, windows)
     progress("scoring held-out recordings with the file")
     found = reproduce(case, graph, step)
-    return graph, Tried((report,), found, _measure(case, graph, progress))
+    progress("measuring what a submission takes")
+    return graph, Tried((report,), found, measure(case, graph))
 
 
 def _check_lab(case: Case) -> list[Gate]:
@@ -192,50 +192,6 @@ def _export_deployed(
     progress(f"exporting {count_words(len(models), 'model')} to deploy")
     lengths = {name: full.lengths for name, full in fulls.items()}
     return export_graph(case, models, folder / "deployed" / MODEL_FILE, lineage(case, lengths))
-
-
-def _agree(case: Case, folds: Graph, full: Graph) -> tuple[Agreement, ...]:
-    """How the models on all data order unlabelled sound, against the fold models of their run."""
-    sounds = find_sounds(case.lab, case.first, case.request.soundscapes)
-    windows = cut_sounds(sounds, full.export.card.windowing)
-    heard = [_hear(graph, windows) for graph in (folds, full)]
-    return tuple(
-        agree(name, heard[1][full.places[name][0]], [heard[0][i] for i in places], sounds.source)
-        for name, places in folds.places.items()
-    )
-
-
-def _hear(graph: Graph, windows: Floats) -> list[Floats]:
-    """What each member of a file says of windows: [W, C] each."""
-    predictor = open_predictor(graph.export.path, threads=1)
-    wanted = range(predictor.n_members)
-    parts = [
-        predictor.member_probs(windows[i : i + BATCH], wanted)
-        for i in range(0, len(windows), BATCH)
-    ]
-    return [np.concatenate([part[m] for part in parts]) for m in wanted]
-
-
-def _measure(case: Case, folds: Graph, progress: Say) -> Costs:
-    """What the deployed models cost on this machine, by the times of the fold models.
-
-    One model of each run is deployed unless it is all of them, and those of a run take equal time,
-    so this is known before anything is trained.
-    """
-    progress("measuring what a submission takes")
-    competition = case.first.spec.competition
-    machine = measure_model(case.lab, folds.export.path, cores=CORES)
-    several = case.request.weights == "folds"
-    members = [i for places in folds.places.values() for i in (places if several else places[:1])]
-    line = predict_minutes(machine, workload_of(competition), members, cores=CORES)
-    ms = machine["mel_ms_per_window"] + sum(machine["members"][i]["ms_per_window"] for i in members)
-    return Costs(
-        float(machine["crowding"] * ms),
-        line.total_minutes,
-        line.needed_minutes,
-        line.limit_minutes,
-        CORES,
-    )
 
 
 def _deploy(
