@@ -13,6 +13,7 @@ from scipy import stats
 from birdlab.cli.gates import count_states, gate_lines
 from birdlab.errors import BirdlabError, DataError, PromotionError
 from birdlab.evaluate.blends import MEAN, Blend
+from birdlab.infer.variants import KNOWN
 from birdlab.promote.agreement import MARGIN, MIN_WINDOWS, Agreement, agree, correlate_ranks
 from birdlab.promote.champion import blend_runs, judge_candidate
 from birdlab.promote.gates import (
@@ -29,11 +30,13 @@ from birdlab.promote.gates import (
     parity_gates,
     refuse,
     reproduction_gate,
+    variant_gate,
 )
 from birdlab.promote.parity import ParityReport
 from birdlab.promote.reproduce import CellReproduction, Reproduction
 from birdlab.promote.request import PromotionRequest, parse_blend, parse_shares
 from birdlab.promote.storedgates import Range, licence_kinds
+from birdlab.promote.variant_report import RunScore, VariantReport
 from birdlab.study.ensemble_gates import Gate
 
 NAMED = Agreement("a", 0.9, 0.85, 0.75, 100, 3, "fields")
@@ -140,6 +143,19 @@ def test_what_was_not_tried_waits() -> None:
     tried = Tried((ParityReport({"real": 0.0}, 0.0, 1),), {}, Costs(1, 1, 1, 2, 2), (NAMED,))
     assert [gate.name for gate in list_waiting(tried, request, "")] == [REPRODUCED]
     assert {gate.state for gate in check_tried(tried)} == {"met"}
+
+
+def test_a_variant_that_fails_is_told_and_refuses_nothing() -> None:
+    scores = (RunScore("a", 0.8, 0.7995, 3e-3, 30, 2), RunScore("b", 0.9, 0.9002, 1e-3, 30, 2))
+    report = VariantReport(KNOWN["int8"], scores, 0.001, 10.0, 4.0)
+    gate = variant_gate(report)
+    assert (gate.name, gate.state) == ("variant int8", "met")
+    assert gate.number == "-0.00050, 2.50 times as fast"
+    failed = variant_gate(replace(report, threshold=0.0001))
+    assert failed.state == "notice" and failed.number.startswith("failed: -0.00050")
+    request = PromotionRequest(weights="folds", variants=("int8", "openvino"))
+    waiting = list_waiting(Tried(variants=(report,)), request, "")
+    assert [gate.name for gate in waiting][-1] == "variant openvino"
 
 
 # ---------------------------------------------------------------- what the lab holds

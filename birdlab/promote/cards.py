@@ -119,6 +119,7 @@ def build_card(
             for run, found in tried.reproduced.items()
         },
         "agreement": [asdict(found) for found in tried.agreements],
+        "variants": {report.variant.name: report.judged.state for report in tried.variants},
         "gates": [asdict(gate) for gate in gates],
         **({} if tried.costs is None else asdict(tried.costs)),
         "registered": registered,

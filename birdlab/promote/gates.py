@@ -17,6 +17,7 @@ from birdlab.promote.parity import TOLERANCE, ParityReport
 from birdlab.promote.reproduction import Reproduction
 from birdlab.promote.request import PromotionRequest
 from birdlab.promote.storedgates import licence_gate, range_gate
+from birdlab.promote.variant_report import VariantReport
 from birdlab.study.ensemble_gates import Gate, State, folds_gate, leaderboard_gate
 from birdlab.study.ledger import load_ledger
 from birdlab.study.tables import StudyTables
@@ -61,13 +62,15 @@ class Tried:
 
     parity: files against the models they are made of, the deployed one last; reproduced: the
     held-out recordings of each run through the exported fold models; agreements: of each run whose
-    deployed models have no held-out recordings.
+    deployed models have no held-out recordings; variants: the forms of the file that were asked
+    for.
     """
 
     parity: tuple[ParityReport, ...] = ()
     reproduced: Mapping[str, Reproduction] = field(default_factory=dict)
     costs: Costs | None = None
     agreements: tuple[Agreement, ...] = ()
+    variants: tuple[VariantReport, ...] = ()
 
 
 def check_stored(
@@ -96,7 +99,7 @@ def check_tried(tried: Tried) -> list[Gate]:
     gates += [reproduction_gate(tried.reproduced)] if tried.reproduced else []
     gates += [budget_gate(tried.costs)] if tried.costs is not None else []
     gates += [agreement_gate(tried.agreements)] if tried.agreements else []
-    return gates
+    return gates + [variant_gate(report) for report in tried.variants]
 
 
 def list_waiting(tried: Tried, request: PromotionRequest, command: str) -> list[Gate]:
@@ -105,10 +108,17 @@ def list_waiting(tried: Tried, request: PromotionRequest, command: str) -> list[
     names += [] if tried.reproduced else [REPRODUCED]
     names += [BUDGET] if tried.costs is None else []
     names += [AGREEMENT] if request.weights != "folds" and not tried.agreements else []
+    judged = {report.variant.name for report in tried.variants}
+    variants = [name for name in request.variants if name not in judged]
     waits = {AGREEMENT: "waits for the models to deploy"}
-    return [
+    gates = [
         Gate(name, "no evidence", waits.get(name, "waits for the export"), WANTED[name], command)
         for name in names
+    ]
+    wanted = f"at most {request.gate:g} apart"
+    return gates + [
+        Gate(f"variant {name}", "no evidence", "waits for the export", wanted, command)
+        for name in variants
     ]
 
 
@@ -116,6 +126,7 @@ def promote_command(records: Mapping[str, Record], request: PromotionRequest) ->
     """The command that promotes these runs as asked for, without forcing it."""
     words = ["birdlab", "promote", *(str(record["spec_id"]) for record in records.values())]
     words += [] if request.weights == "full" else ["--weights", request.weights]
+    words += [word for name in request.variants for word in ("--variant", name)]
     return shlex.join(words)
 
 
@@ -179,6 +190,21 @@ def agreement_gate(found: Sequence[Agreement]) -> Gate:
     state: State = "met" if all(a.passed for a in found) else "not met"
     on = f" ({found[0].n_windows} windows, {found[0].source})"
     return Gate(AGREEMENT, state, told + on, wanted, "--weights folds; or train longer")
+
+
+def variant_gate(report: VariantReport) -> Gate:
+    """Whether a form of the file scores held-out recordings as fp32 does.
+
+    One that does not refuses no promotion: it stays in the list as failed, and is taken only by
+    force.
+    """
+    gain = report.fp32_ms_per_window / report.ms_per_window
+    told = f"{report.difference:+.5f}, {gain:.2f} times as fast"
+    name, wanted = f"variant {report.variant.name}", f"at most {report.threshold:g} apart"
+    if report.passed:
+        return Gate(name, "met", told, wanted)
+    fix = f"without --variant {report.variant.name}, or another --gate"
+    return Gate(name, "notice", f"failed: {told}; predict refuses it", wanted, fix)
 
 
 def averaged_gate(plans: Mapping[str, Plan]) -> Gate:

@@ -106,13 +106,14 @@ def name_graph(case: Case, graph: Graph) -> str:
 
 
 def place_graph(graph: Graph, folder: Path) -> Graph:
-    """The file in a folder of its own, with the weights beside it that it names, if it does."""
+    """The file in a folder of its own, after all that lies beside it: weights, variants."""
     folder.mkdir(parents=True, exist_ok=True)
-    path, beside = folder / graph.export.path.name, graph.export.data_path
-    if beside is not None:
-        beside = beside.replace(folder / beside.name)
-    graph.export.path.replace(path)
-    return replace(graph, export=replace(graph.export, path=path, data_path=beside))
+    path, data = graph.export.path, graph.export.data_path
+    beside = [other for other in sorted(path.parent.iterdir()) if other != path]
+    for file in (*beside, path):
+        file.replace(folder / file.name)
+    placed = folder / path.name, data and folder / data.name
+    return replace(graph, export=replace(graph.export, path=placed[0], data_path=placed[1]))
 
 
 def _says(member: Member) -> list[object]:

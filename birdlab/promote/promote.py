@@ -37,7 +37,16 @@ from birdlab.promote.graphs import (
 )
 from birdlab.promote.parity import ParityReport
 from birdlab.promote.request import PromotionRequest
-from birdlab.promote.trial import Floats, agree_models, measure, prove, reproduce, windows_of
+from birdlab.promote.trial import (
+    Floats,
+    add_variants,
+    agree_models,
+    judge_variants,
+    measure,
+    prove,
+    reproduce,
+    windows_of,
+)
 from birdlab.study.ensemble_gates import Gate
 from birdlab.study.words import count_words
 
@@ -142,7 +151,11 @@ def _try_folds(
     progress("scoring held-out recordings with the file")
     found = reproduce(case, graph, step)
     progress("measuring what a submission takes")
-    return graph, Tried((report,), found, measure(case, graph))
+    costs = measure(case, graph)
+    for name in case.request.variants:
+        progress(f"judging {name} by out-of-fold scores")
+    variants = judge_variants(case, graph, windows, step)
+    return graph, Tried((report,), found, costs, variants=variants)
 
 
 def _check_lab(case: Case) -> list[Gate]:
@@ -208,6 +221,7 @@ def _deploy(
     """
     assert tried.costs is not None
     name, lengths = name_graph(case, graph), {run: full.lengths for run, full in fulls.items()}
+    add_variants(case, graph, tried.variants, [full.plan for full in fulls.values()])
     registered = known_version(case, graph, name)
     if case.request.register:
         progress("registering it in MLflow")

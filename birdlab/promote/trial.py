@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from birdlab.infer.budget import predict_minutes
 from birdlab.infer.session import open_predictor
-from birdlab.plan import Progress
+from birdlab.plan import Plan, Progress
 from birdlab.promote.agreement import Agreement, agree, cut_sounds, find_sounds
 from birdlab.promote.budget import workload_of
 from birdlab.promote.case import Case
@@ -19,6 +21,8 @@ from birdlab.promote.members import real_windows
 from birdlab.promote.parity import ParityReport, check_parity
 from birdlab.promote.reproduce import score_exported
 from birdlab.promote.reproduction import Reproduction
+from birdlab.promote.variant_report import VariantReport
+from birdlab.promote.variants import build_variant, judge_variant, list_variants
 
 Floats = npt.NDArray[np.float32]
 BATCH = 16
@@ -43,6 +47,39 @@ def reproduce(case: Case, folds: Graph, progress: Progress) -> dict[str, Reprodu
         name: score_exported(case.lab, plan, predictor, progress=progress)
         for name, plan in case.plans.items()
     }
+
+
+def judge_variants(
+    case: Case, folds: Graph, windows: Floats, progress: Progress
+) -> tuple[VariantReport, ...]:
+    """What each requested form of the file does to the out-of-fold scores of the fold models."""
+    return tuple(
+        judge_variant(
+            case.lab,
+            case.plans,
+            folds.export.path,
+            build_variant(name, folds.export.path, case.lab, case.plans.values()),
+            windows=windows,
+            threshold=case.request.gate,
+            progress=progress,
+        )
+        for name in case.request.variants
+    )
+
+
+def add_variants(
+    case: Case, graph: Graph, reports: Sequence[VariantReport], plans: Sequence[Plan]
+) -> None:
+    """The forms of the deployed file beside it, in a list with what was found of each.
+
+    `plans`: of the models that were trained for it.
+    """
+    if not reports:
+        return
+    known = [*case.plans.values(), *plans]
+    for report in reports:
+        build_variant(report.variant.name, graph.export.path, case.lab, known)
+    list_variants(graph.export.path.parent, [report.judged for report in reports])
 
 
 def windows_of(case: Case) -> Floats:
