@@ -100,11 +100,13 @@ def _outer_value(branch: GraphProto) -> str:
     return outer.pop()
 
 
-def quantize_member(model: ModelProto, output: str, images: Sequence[Floats]) -> float:
+def quantize_member(
+    model: ModelProto, output: str, images: Sequence[Floats], most_moved: float = MOST_MOVED
+) -> float:
     """How far INT8 moves the probabilities of a member; it is in INT8 afterwards.
 
     That is the largest change of a window, averaged over windows. The member of the composed model
-    that gives `output` is changed in place, unless it moves by more than `MOST_MOVED`: then it
+    that gives `output` is changed in place, unless it moves by more than `most_moved`: then it
     stays as it is. `images`: what its front-end makes of training
     clips, [b, channels, mels, frames] each; networks see them one batch after another. Raises
     PromotionError when there is none, or nothing to quantise.
@@ -125,7 +127,7 @@ def quantize_member(model: ModelProto, output: str, images: Sequence[Floats]) ->
     pairs = zip(_run(part, tried), _run(quantised, tried), strict=True)
     largest = [np.abs(one - other).max(axis=1) for one, other in pairs]
     moved = float(np.concatenate(largest).mean())
-    if moved <= MOST_MOVED:
+    if moved <= most_moved:
         network.put_back(quantised)
     return moved
 

@@ -165,7 +165,7 @@ def _write_int8(source: Path, path: Path, lab: Lab, plans: Mapping[str, Plan]) -
         heard = MemberNetwork(model, member.output).heard
         windows = training_windows(lab, plans[member.run], member, card.windowing)
         images = list(hear_images(model, heard, windows))
-        moved[member.name] = quantize_member(model, member.output, images)
+        moved[member.name] = quantize_member(model, member.output, images, MOST_MOVED)
     said = {name: round(mean, 5) for name, mean in moved.items()}
     if min(moved.values()) > MOST_MOVED:
         raise PromotionError(
