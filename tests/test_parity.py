@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from test_registry import CARD, save_pair, sigmoid
 
 from birdlab.errors import PromotionError
-from birdlab.infer.card import MemberCard, ModelCard
+from birdlab.infer.card import ModelCard
 from birdlab.infer.models import PromotedModel
 from birdlab.promote.catalogue import table_parity
 from birdlab.promote.parity import check_parity, odd_windows, save_parity
@@ -40,14 +40,7 @@ def pair(off: float = 0.0) -> Callable[[Floats], Floats]:
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = save_pair(tmp_path_factory.mktemp("pair") / "model.onnx", 2.0)
-    model = onnx.load(path)
-    del model.metadata_props[:]
-    members = tuple(MemberCard(f"cell{i}", "b", f"member_{i}", 0.5) for i in (0, 1))
-    card = ModelCard(CARD.classes, CARD.sample_rate_hz, CARD.window_s, members=members)
-    helper.set_model_props(model, card.to_metadata())
-    onnx.save(model, path)
-    return path
+    return save_pair(tmp_path_factory.mktemp("pair") / "model.onnx", 2.0)
 
 
 def test_every_input_and_every_way_of_asking_is_tried(path: Path, tmp_path: Path) -> None:
@@ -130,7 +123,8 @@ def test_a_model_whose_answer_depends_on_the_batch_is_noticed(tmp_path: Path) ->
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    helper.set_model_props(model, CARD.to_metadata())
+    card = ModelCard(CARD.classes, CARD.sample_rate_hz, CARD.window_s)
+    helper.set_model_props(model, card.to_metadata())
     onnx.save(model, tmp_path / "m.onnx")
 
     def alone(waves: Floats) -> Floats:

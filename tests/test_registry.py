@@ -22,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from test_upkeep import cli as cli
 
 from birdlab.errors import BirdlabError, PredictError, PromotionError, TrackingError
-from birdlab.infer.card import ModelCard
+from birdlab.infer.card import MemberCard, ModelCard
 from birdlab.infer.models import ALIASES_FILE, find_model, find_promoted, load_aliases
 from birdlab.lab import Lab, LabFile
 from birdlab.promote.aliases import MOVING_FILE, move_alias, settle_aliases
@@ -32,7 +32,8 @@ from birdlab.promote.registry import alias_version, register_model
 from birdlab.promote.rollback import roll_back
 from birdlab.tracking.client import connect
 
-CARD = ModelCard(("wren", "rook"), 1_000, 0.5)
+MEMBERS = tuple(MemberCard(f"cell{i}", "b0", f"member_{i}", 0.5) for i in (0, 1))
+CARD = ModelCard(("wren", "rook"), 1_000, 0.5, members=MEMBERS)
 NAMES = ("aaaa1111", "aabb2222", "cccc3333")
 PEEP, NOLOAD = "ignore:The ``noload`` loader strategy", "ignore:.*Any type hint"
 pytestmark = [pytest.mark.filterwarnings(PEEP), pytest.mark.filterwarnings(NOLOAD)]
@@ -143,7 +144,7 @@ def test_a_version_is_logged_once_and_loads_in_every_way_of_mlflow(
     first = client.get_model_version("peeps", "1")
     assert first.tags["birdlab.forced"] == "a test" and first.tags["birdlab.model"] == NAMES[0]
     assert first.tags["birdlab.sha256"]
-    assert first.description.startswith("1 member, blend: mean. 2 classes, windows of 0.5 s at")
+    assert first.description.startswith("2 members (b0), blend: mean. 2 classes, windows of")
     logged = client.list_artifacts(newest.run_id, "models")
     assert len(logged) == len({client.get_model_version("peeps", v).source for v in "123"}) == 3
     assert mlflow.get_tracking_uri() == before
@@ -203,6 +204,17 @@ def test_a_rollback_passes_over_a_model_whose_file_is_gone(lab: Lab) -> None:
     with pytest.raises(PromotionError, match="file of the model is gone"):
         move_alias(lab, "champion", NAMES[1])
     assert in_service(lab) == (NAMES[0], NAMES[0])
+
+
+def test_a_rollback_goes_ahead_where_mlflow_lost_the_version(lab: Lab) -> None:
+    for name in (NAMES[1], NAMES[0]):
+        move_alias(lab, "champion", name)
+    delete_version(lab)
+    told: list[str] = []
+    roll_back(lab, tell=told.append)
+    assert in_service(lab) == (NAMES[1], NAMES[0])
+    assert "MLflow refuses" in told[0] and "stays where it is" in told[0]
+    assert not (lab.models / MOVING_FILE).exists() and len(load_history(lab)) == 3
 
 
 def block_aliases(lab: Lab) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from birdlab.errors import PredictError
-from birdlab.infer.variants import Variant, choose_variant
 
 MODEL_FILE, CARD_FILE, ALIASES_FILE = "model.onnx", "card.json", "aliases.json"
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -97,11 +96,6 @@ def find_model(models: Path, model: str = "@champion") -> Path:
     if model.endswith(".onnx"):
         return Path(model)
     return models / find_name(models, model, MODEL_FILE) / MODEL_FILE
-
-
-def find_variant(models: Path, model: str, variant: str) -> Variant:
-    """The variant of a promoted model; PredictError where it has none or its gate refused it."""
-    return choose_variant(find_model(models, model).parent, variant)
 
 
 def find_name(models: Path, model: str, file: str = CARD_FILE) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from filelock import FileLock
 
@@ -23,6 +23,7 @@ from birdlab.infer.models import ALIASES_FILE, load_aliases, load_promoted
 from birdlab.lab import Lab, write_whole
 from birdlab.promote.history import (
     AliasMove,
+    Kind,
     append_history,
     check_alias,
     check_history,
@@ -55,7 +56,7 @@ def move_alias(
     model: str,
     *,
     why: str = "",
-    kind: Literal["set", "rollback"] = "set",
+    kind: Kind = "set",
     without_mlflow: bool = False,
     tell: Tell = lambda _: None,
 ) -> AliasMove:
@@ -63,27 +64,13 @@ def move_alias(
 
     Whatever fails leaves the earlier model in service in both; after a kill the next command sees
     to it. With `without_mlflow` the lab goes ahead where MLflow cannot be reached, which follows
-    later; this is told. Raises PromotionError for a model that is not whole, TrackingError where
-    MLflow refuses.
+    later, or refuses; this is told. Raises PromotionError for a model that is not whole and where
+    MLflow refuses, TrackingError where it cannot be reached.
     """
     check_alias(alias)
     with _locked(lab):
         _settle(lab, tell)
-        promoted = load_promoted(lab.models, model)
-        if not promoted.path.is_file():
-            raise PromotionError(
-                "the file of the model is gone", where=str(promoted.path), fix="promote it again"
-            )
-        move = AliasMove(
-            id=uuid.uuid4().hex,
-            at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            kind=kind,
-            alias=alias,
-            model=model,
-            before=load_aliases(lab.models).get(alias, ""),
-            version=promoted.version,
-            why=why,
-        )
+        move = _planned(lab, alias, model, kind, why)
         try:
             check_history(lab)
             follows = _move_in_mlflow(lab, move, without_mlflow, tell)
@@ -99,6 +86,25 @@ def move_alias(
                 ) from None
             raise
     return move
+
+
+def _planned(lab: Lab, alias: str, model: str, kind: Kind, why: str) -> AliasMove:
+    """The move as the history will have it; PromotionError where the model's file is gone."""
+    promoted = load_promoted(lab.models, model)
+    if not promoted.path.is_file():
+        raise PromotionError(
+            "the file of the model is gone", where=str(promoted.path), fix="promote it again"
+        )
+    return AliasMove(
+        id=uuid.uuid4().hex,
+        at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        kind=kind,
+        alias=alias,
+        model=model,
+        before=load_aliases(lab.models).get(alias, ""),
+        version=promoted.version,
+        why=why,
+    )
 
 
 def settle_aliases(lab: Lab, tell: Tell) -> None:
@@ -134,6 +140,11 @@ def _move_in_mlflow(lab: Lab, move: AliasMove, without: bool, tell: Tell) -> boo
         _note(lab, move.alias, _Begun(move, name, version, is_known=False))
         tell(f"MLflow cannot be reached ({error.got}): its @{move.alias} follows later.")
         return False
+    except PromotionError as error:
+        if not without:
+            raise
+        _note(lab, move.alias, _Begun(move, "", ""))
+        tell(f"MLflow refuses ({error.got}): its @{move.alias} stays where it is.")
     return True
 
 
@@ -195,4 +206,6 @@ def _follow(lab: Lab, begun: _Begun, is_done: bool, tell: Tell) -> bool:
     except TrackingError as error:
         tell(f"MLflow's @{alias} does not follow the lab's yet: {error.got}")
         return False
+    except PromotionError as error:
+        tell(f"MLflow's @{alias} does not follow the lab's, MLflow refuses: {error.got}")
     return True

@@ -11,6 +11,7 @@ from birdlab.errors import PromotionError
 from birdlab.lab import Lab
 
 HISTORY_FILE = "history.jsonl"
+Kind = Literal["set", "rollback"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class AliasMove:
 
     id: str
     at: str
-    kind: Literal["set", "rollback"]
+    kind: Kind
     alias: str
     model: str
     before: str

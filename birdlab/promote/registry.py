@@ -21,7 +21,13 @@ from birdlab.errors import PromotionError, TrackingError
 from birdlab.infer.card import ModelCard
 from birdlab.infer.models import hash_model, weights_beside
 from birdlab.lab import Lab, hide_password
-from birdlab.tracking.client import connect, first_line, limit_requests, unreachable
+from birdlab.tracking.client import (
+    connect,
+    first_line,
+    limit_requests,
+    may_pass,
+    unreachable,
+)
 
 REQUIREMENTS = ["numpy", "onnx", "onnxruntime"]
 SHA256 = "birdlab.sha256"
@@ -106,7 +112,7 @@ def alias_version(lab: Lab, name: str, alias: str) -> str | None:
 def point_alias(lab: Lab, name: str, alias: str, version: str | None) -> None:
     """Put the alias of a registered model at a version; None: take it away.
 
-    Raises TrackingError where MLflow cannot be reached or has no such version.
+    Raises TrackingError where MLflow cannot be reached, PromotionError where it lacks the version.
     """
     try:
         if version is None:
@@ -127,9 +133,11 @@ def _asked(lab: Lab, ask: Callable[[Any], T]) -> T:
         raise _refused(lab, error) from None
 
 
-def _refused(lab: Lab, error: Exception) -> TrackingError:
-    return TrackingError(
-        "the model registry cannot be used",
+def _refused(lab: Lab, error: Exception) -> TrackingError | PromotionError:
+    """TrackingError where MLflow may answer later, PromotionError for what it will say again."""
+    kind = TrackingError if may_pass(error) else PromotionError
+    return kind(
+        "the model registry cannot be used" if may_pass(error) else "MLflow refuses the alias",
         where=hide_password(lab.tracking_uri),
         got=first_line(error),
         fix="check tracking_uri in birdlab.toml, and that MLflow still has the version",
