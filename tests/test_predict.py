@@ -447,6 +447,18 @@ def test_rows_without_a_file_are_refused_before_anything_is_heard(
         assert "left out: site1_0500.wav" in str(summary)
 
 
+def test_no_row_of_the_sample_has_a_file(models: Path, scapes: Path, tmp_path: Path) -> None:
+    sample = tmp_path / "sample.csv"
+    sample.write_text("row_id,wren,ädler,zebfin,1234\nelsewhere_5,0.1,0.1,0.1,0.1\n")
+    asked = request(models, scapes, tmp_path, sample=sample, missing="prior")
+    (tmp_path / "submission.windows.parquet").mkdir()  # so that it cannot be written
+    summary = predict_to_file(asked)
+    assert (summary.n_rows, summary.n_windows, len(summary.dropped_files)) == (1, 0, 6)
+    assert (read(summary.output) == 0).all(axis=None)
+    assert summary.windows_file is None
+    assert ["not written" in warning for warning in summary.warnings] == [True]
+
+
 def test_of_the_sample_only_the_columns_may_count(
     models: Path, scapes: Path, tmp_path: Path
 ) -> None:

@@ -204,9 +204,9 @@ def _publish_end(job: Job) -> list[str]:
         )
     job.publish(members)
     unknown = int((card.shares(members).sum(axis=0) == 0).sum())
-    if unknown:
+    if unknown and members:
         warnings.append(f"{unknown} classes are known only to members that were dropped: all 0")
-    if len(job.lost_places()) == len(job.plan.course.files):
+    if job.plan.course.files and len(job.lost_places()) == len(job.plan.course.files):
         warnings.append("no soundscape could be decoded")
     return warnings
 
@@ -216,7 +216,11 @@ def _write_windows(request: PredictRequest, job: Job, warnings: list[str]) -> Pa
     if not request.windows or job.heard is None:
         return None
     path = request.output.with_name(f"{request.output.stem}.windows.parquet")
-    if write_windows(path, job.heard, job.plan.course, job.card):
-        return path
-    warnings.append("the probabilities of all windows are not written: pyarrow is not installed")
+    why = "pyarrow is not installed"
+    try:
+        if write_windows(path, job.heard, job.plan.course, job.card):
+            return path
+    except OSError as error:  # the submission is there, and worth more
+        why = str(error)
+    warnings.append(f"the probabilities of all windows are not written: {why}")
     return None
