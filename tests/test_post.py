@@ -164,6 +164,17 @@ def test_what_cannot_be_scored_is_refused() -> None:
         score_steps(cells, parse_steps(["shift_average"]))
 
 
+def test_a_power_that_float32_cannot_hold_is_not_said_to_be_harmless() -> None:
+    faint = singing()
+    faint = replace(faint, probs=(faint.probs * 1e-4).astype(np.float32))
+    square, tenth = (
+        score_steps({(0, 0): faint}, parse_steps([f"power:{n}"]), n_draws=100).steps[0]
+        for n in (2, 10)
+    )
+    assert square.delta == 0 and square.unchanged
+    assert tenth.delta < 0 and not tenth.unchanged and tenth.interval is not None
+
+
 def test_few_files_have_no_interval() -> None:
     scores = score_steps({(0, 0): singing(3)}, parse_steps(["smooth", "boost"]))
     assert all(step.interval is None and not step.unchanged for step in scores.steps)
@@ -325,9 +336,10 @@ def test_windows_that_do_not_fit_are_refused(
 
 def test_a_file_that_is_no_parquet_is_refused(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "s.windows.parquet").write_text("row_id,file")
-    for path in (tmp_path / "s.windows.parquet", tmp_path / "gone.windows.parquet"):
-        with pytest.raises(DataError, match="cannot be read"):
-            predicted_windows(lab, path, "scapes")
+    with pytest.raises(DataError, match="cannot be read"):
+        predicted_windows(lab, tmp_path / "s.windows.parquet", "scapes")
+    with pytest.raises(DataError, match="no such file of windows"):
+        predicted_windows(lab, tmp_path / "gone.windows.parquet", "scapes")
 
 
 def test_the_recordings_of_a_run_score_as_its_record_says(trained_lab: Path) -> None:
@@ -398,6 +410,32 @@ def test_stored_windows_become_a_submission(lab: Lab, tmp_path: Path, hop_s: flo
     kept = (table["end_s"] % 5 == 0).to_numpy()
     assert written["row_id"].tolist() == table["row_id"][kept].tolist()
     np.testing.assert_allclose(written[list(CODES)], probs[kept], atol=1e-6)
+    chain = [str(tmp_path / "again.csv"), "--json", "-o", str(tmp_path / "chain.json")]
+    assert len(json.loads(call(lab, *words, *chain))["wrote"]) == 2
+    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "sub.csv").read_bytes()
+    assert to_mappings(load_steps(tmp_path / "chain.json")) == steps
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--submission", "s.windows.parquet"], "written over"),
+        (["--submission", "s.csv", "--sample", "s.csv"], "written over"),
+        (["--submission", "."], "written over a folder"),
+        (["--submission", "s.windows.parquet/s.csv"], "cannot be written"),
+        (["--submission", "s.csv", "-o", "chain.yaml"], "written as JSON"),
+        (["--on", "scapes", "--sample", "s.csv"], "--sample orders a submission"),
+    ],
+)
+def test_what_is_written_takes_the_place_of_nothing_that_is_read(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    predicted().to_parquet("s.windows.parquet", index=False)
+    shown = ["--lab", str(lab.root), "post", "s.windows.parquet", "--step", "smooth", *words]
+    done = CliRunner().invoke(cli.app, shown)
+    assert isinstance(done.exception, BirdlabError) and said in str(done.exception)
+    pd.testing.assert_frame_equal(pd.read_parquet("s.windows.parquet"), predicted())
 
 
 def test_the_command_takes_a_run_and_a_kind_of_an_extension(

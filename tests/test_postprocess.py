@@ -17,7 +17,6 @@ from birdlab.evaluate.metrics import HIGHEST_PROB, cmap_min5, macro_auc, padded_
 from birdlab.evaluate.postprocess import (
     RANKED_WITHIN_CLASS,
     apply_steps,
-    changes_order,
     check_steps,
     grid_rows,
     why_unchanged,
@@ -27,12 +26,12 @@ from birdlab.evaluate.steps import (
     load_steps,
     parse_steps,
     portable_mappings,
-    save_steps,
-    steps_of,
+    steps_text,
     title_of,
     to_mappings,
 )
 from birdlab.spec.kinds import kinds, load_extension
+from birdlab.spec.postprocess import chain_of
 
 ROOT = Path(__file__).parents[1]
 METRICS = {"padded_cmap": padded_cmap, "macro_auc": macro_auc, "cmap_min5": cmap_min5}
@@ -244,7 +243,7 @@ def test_a_power_changes_no_score(
     targets = rng.random(probs.shape) < 0.4
     step = {"kind": "power", "exponent": exponent, "species": species}
     after = apply_steps(probs, *table[1:], [step])
-    assert not changes_order(step, metric)
+    assert why_unchanged([step], metric)
     assert METRICS[metric](targets, after) == METRICS[metric](targets, probs)
 
 
@@ -282,7 +281,7 @@ def test_which_steps_leave_the_maxima_of_files_alone() -> None:
 def test_every_other_step_can_change_the_score(kind: str, metric: str) -> None:
     """Of each there is a table whose score it changes: no kind is called harmless in vain."""
     step = mapping(kind if kind != "clip_range" else "clip_range:range=[0.2,0.7]")
-    assert changes_order(step, metric)
+    assert not why_unchanged([step], metric)
     for seed in range(50):
         table = build_table(seed, (6, 6, 6), 2, 2.5)
         targets = np.random.default_rng(seed + 1).random(table[0].shape) < 0.5
@@ -399,13 +398,16 @@ def test_steps_as_yaml_as_json_and_as_typed(tmp_path: Path) -> None:
     assert [title_of(step) for step in typed] == [
         "smooth:weights=[1,2,1]", 'boost:amount=0.2,species=["c0"]', "file_scale", "again=smooth"
     ]  # fmt: skip
-    saved = load_steps(save_steps(steps, tmp_path / "steps.json"))
+    (tmp_path / "steps.json").write_text(steps_text(steps))
+    saved = load_steps(tmp_path / "steps.json")
     assert (
         to_mappings(saved)
         == to_mappings(steps)
         == json.loads((tmp_path / "steps.json").read_text())
     )
     check_steps(to_mappings(steps), ["c0", "c1"])
+    with pytest.raises(SpecError, match="names a field twice"):
+        parse_steps(["smooth:weights=[1,2,1],weights=[1,1,1]"])
 
 
 @pytest.mark.parametrize(
@@ -448,7 +450,7 @@ def test_both_forms_allow_the_same(kind: str, data: st.DataObject) -> None:
     )
     step = {"kind": kind} | {name: data.draw(values) for name in STEPS[kind].fields}
     accepted = []
-    for check in (lambda: check_steps([step]), lambda: steps_of([step], "here")):
+    for check in (lambda: check_steps([step]), lambda: chain_of([step], "here")):
         try:
             check()
             accepted.append(True)
@@ -466,7 +468,7 @@ def test_a_kind_of_an_extension_works_in_the_lab_and_stays_there() -> None:
     for rows in (slice(0, 5), slice(5, 9)):
         expected[rows, 1] -= np.median(expected[rows, 1])
     np.testing.assert_allclose(out, np.clip(expected, 0, HIGHEST_PROB), atol=1e-6)
-    assert changes_order(to_mappings(steps)[0], "padded_cmap")
+    assert not why_unchanged(to_mappings(steps), "padded_cmap")
     with pytest.raises(SpecError, match="only this lab knows"):
         portable_mappings(steps)
     with pytest.raises(SpecError, match="needs overlapping windows"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,29 +72,79 @@ def post(
     from birdlab.cli.common import check_choice
     from birdlab.cli.progress import print_lines
     from birdlab.evaluate.postprocess import RANKED_WITHIN_CLASS
-    from birdlab.evaluate.steps import save_steps
-    from birdlab.lab import open_lab
-    from birdlab.study.post_words import describe_post
-    from birdlab.study.postprocessing import score_steps
+    from birdlab.evaluate.steps import steps_text
+    from birdlab.lab import open_lab, write_whole
 
     check_choice("--metric", metric, RANKED_WITHIN_CLASS)
     lab = open_lab()
     chain = _chain(step or [], steps)
-    if submission is not None:
-        _write_submission(source, chain, submission, sample)
-        if not on:
-            return
+    _check_files(source, output, submission, sample)
+    wrote = [] if submission is None else [_write_submission(source, chain, submission, sample)]
+    scores: dict[str, Any] = {}
+    lines: list[str] = []
+    if submission is None or on:
+        scores, lines = _score(lab, source, on, chain, metric, draws)
+    if output is not None:
+        with _writing(output):
+            write_whole(output, steps_text(chain))
+        wrote.append(f"wrote {output}: birdlab predict ... --post {output}")
+    if json_:
+        typer.echo(json.dumps({**scores, "wrote": wrote}, indent=1))
+        return
+    print_lines("\n".join([*lines, *wrote]))
+
+
+def _score(
+    lab: Lab, source: str, on: str, chain: tuple[PostStep, ...], metric: str, draws: int
+) -> tuple[dict[str, Any], list[str]]:
+    """The scores as plain data and as lines."""
+    from dataclasses import asdict
+
+    from birdlab.study.post_words import describe_post
+    from birdlab.study.postprocessing import score_steps
+
     evidence = _evidence(lab, source, on)
     scores = score_steps(evidence.cells, chain, metric, n_draws=draws)
     said = [*describe_post(scores, evidence.group), *evidence.notes]
-    if output is not None:
-        save_steps(chain, output)
-    if json_:
-        typer.echo(json.dumps(_plain(scores, said), indent=1))
-        return
-    print_lines("\n".join(_lines(scores, evidence.group, said)))
-    if output is not None:
-        print_lines(f"wrote {output}: birdlab predict ... --post {output}")
+    return {**asdict(scores), "said": said}, _lines(scores, evidence.group, said)
+
+
+def _check_files(
+    source: str, output: Path | None, submission: Path | None, sample: Path | None
+) -> None:
+    """SpecError for files that cannot be what they are named as, before anything is computed."""
+    from birdlab.errors import SpecError
+
+    if submission is None:
+        if sample is not None:
+            raise SpecError("--sample orders a submission", fix="name it: --submission FILE")
+    elif not source.endswith(".parquet"):
+        raise SpecError(
+            "a submission is made of windows",
+            got=source,
+            expected="the .windows.parquet of `birdlab predict`",
+        )
+    if output is not None and output.suffix.lower() != ".json":
+        raise SpecError("a chain is written as JSON", got=output, fix="let its name end in .json")
+    read = {path.resolve() for path in (Path(source), sample) if path is not None}
+    for path in (output, submission):
+        if path is not None and (path.is_dir() or path.resolve() in read):
+            raise SpecError(
+                "a file would be written over a folder or what is read from",
+                got=path,
+                fix="name another file",
+            )
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """LabError for a file that cannot be written."""
+    from birdlab.errors import LabError
+
+    try:
+        yield
+    except OSError as error:
+        raise LabError("a file cannot be written", where=str(path), got=error.strerror) from None
 
 
 def _chain(typed: list[str], file: Path | None) -> tuple[PostStep, ...]:
@@ -108,22 +160,16 @@ def _chain(typed: list[str], file: Path | None) -> tuple[PostStep, ...]:
 
 def _write_submission(
     source: str, chain: tuple[PostStep, ...], path: Path, sample: Path | None
-) -> None:
-    from birdlab.cli.progress import print_lines
-    from birdlab.errors import SpecError
+) -> str:
+    """What was written, in words."""
     from birdlab.infer.submission import write_submission
     from birdlab.study.post_sources import apply_chain, read_windows
     from birdlab.study.words import count_words
 
-    if not source.endswith(".parquet"):
-        raise SpecError(
-            "a submission is made of windows",
-            got=source,
-            expected="the .windows.parquet of `birdlab predict`",
-        )
     table = apply_chain(read_windows(Path(source)), chain)
-    write_submission(table, [c for c in table.columns if c != "row_id"], path, sample)
-    print_lines(f"wrote {path}: {len(table)} rows after {count_words(len(chain), 'step')}")
+    with _writing(path):
+        write_submission(table, [c for c in table.columns if c != "row_id"], path, sample)
+    return f"wrote {path}: {len(table)} rows after {count_words(len(chain), 'step')}"
 
 
 def _evidence(lab: Lab, source: str, on: str) -> PostEvidence:
@@ -139,6 +185,12 @@ def _evidence(lab: Lab, source: str, on: str) -> PostEvidence:
                 fix="name the data set that has their labels: --on NAME",
             )
         return predicted_windows(lab, Path(source), on)
+    if source.endswith(".csv") and Path(source).is_file():
+        raise SpecError(
+            "this file does not hold windows",
+            got=source,
+            expected="the .windows.parquet that `birdlab predict` writes beside its CSV, or a run",
+        )
     record = resolve_run(lab, source)
     heard = bool(record["evaluation"].get("soundscapes_hash"))
     if on == "folds" or (not on and not heard):
@@ -166,9 +218,3 @@ def _remark(step: PostScore) -> str:
     if step.interval is None:
         return "cannot change it" if step.unchanged else ""
     return f"{step.interval.low:+.4f} to {step.interval.high:+.4f}"
-
-
-def _plain(scores: PostScores, said: list[str]) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return {**asdict(scores), "said": said}

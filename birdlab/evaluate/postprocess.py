@@ -103,11 +103,6 @@ def _keeps_maxima(step: Mapping[str, Any]) -> bool:
     return STEPS[step["kind"]].keeps_maxima and step.get("top", 1) == 1
 
 
-def changes_order(step: Mapping[str, Any], metric: str) -> bool:
-    """Whether a step may change `metric`; `why_unchanged` says why not."""
-    return not why_unchanged([step], metric)
-
-
 def add_kind(kind: str, change: Callable[..., Floats], fields: Sequence[str]) -> None:
     """Let this process know a kind of an extension, whose class has checked its fields already."""
     anything = Field(lambda value: True, "anything")

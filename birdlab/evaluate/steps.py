@@ -12,7 +12,7 @@ from birdlab.evaluate.postprocess import add_kind, check_overlap
 from birdlab.evaluate.poststeps import Floats, Windows
 from birdlab.spec.base import canonical
 from birdlab.spec.kinds import function_of, kind_of, kinds
-from birdlab.spec.postprocess import PostStep, chain_of, parse_chain, read_chain
+from birdlab.spec.postprocess import PostStep, parse_chain, read_chain
 
 FAMILY = "postprocess"
 
@@ -28,11 +28,6 @@ def load_steps(path: Path) -> tuple[PostStep, ...]:
 def parse_steps(texts: Sequence[str]) -> tuple[PostStep, ...]:
     """The steps as typed behind `--step`, else as `load_steps`."""
     return _known(parse_chain(list(texts)).steps)
-
-
-def steps_of(listed: Any, where: str) -> tuple[PostStep, ...]:
-    """The steps of a plain list, such as a model's card has, else as `load_steps`."""
-    return _known(chain_of(listed, where).steps)
 
 
 def to_mappings(steps: Sequence[PostStep]) -> list[dict[str, Any]]:
@@ -59,10 +54,9 @@ def portable_mappings(steps: Sequence[PostStep]) -> list[dict[str, Any]]:
     return to_mappings(steps)
 
 
-def save_steps(steps: Sequence[PostStep], path: Path) -> Path:
-    """The path of the written JSON list, which `load_steps` and `birdlab predict --post` read."""
-    path.write_text(json.dumps(to_mappings(steps), indent=1) + "\n", encoding="utf-8")
-    return path
+def steps_text(steps: Sequence[PostStep]) -> str:
+    """The JSON list that `load_steps` and `birdlab predict --post` read from a `.json` file."""
+    return json.dumps(to_mappings(steps), indent=1) + "\n"
 
 
 def title_of(step: PostStep) -> str:

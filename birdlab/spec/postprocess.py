@@ -191,16 +191,17 @@ def parse_chain(texts: list[str]) -> PostChain:
 def _parse_step(text: str) -> dict[str, Any]:
     head, _, rest = text.partition(":")
     name, _, kind = head.rpartition("=")
-    fields = {}
+    fields: dict[str, Any] = {}
     for part in _split(rest):
         field, equals, value = part.partition("=")
         if not equals:
             field, value = "", part
         known = kinds("postprocess").get(kind)
         main = getattr(known.cls, "main_field", None) if known else None
-        fields[field.strip() or main or part] = parse_yaml(
-            f"value: {value}", f"--step {text}"
-        ).data["value"]
+        field = field.strip() or main or part
+        if field in fields:
+            raise SpecError("a step names a field twice", where=f"--step {text}", got=field)
+        fields[field] = parse_yaml(f"value: {value}", f"--step {text}").data["value"]
     return {"kind": kind, **({"name": name} if name else {}), **fields}
 
 

@@ -45,6 +45,12 @@ class PostEvidence:
 
 def read_windows(path: Path) -> pd.DataFrame:
     """The table that `birdlab predict` wrote beside its CSV; DataError for one that is none."""
+    if not path.is_file():
+        raise DataError(
+            "there is no such file of windows",
+            where=str(path),
+            fix="birdlab predict writes it beside the CSV, as NAME.windows.parquet",
+        )
     try:
         table = pd.read_parquet(path)
     except (OSError, ValueError) as error:

@@ -138,20 +138,21 @@ def score_steps(
         tried[CHAIN] = to_mappings(steps)
     group = {name: of for windows in cells.values() for name, of in windows.group.items()}
     base = _tables(cells, [])
+    base_score = mean_score(base, metric)
     live, scored = {NONE: base}, []
     for title, chain in tried.items():
         tables, unchanged = _tables(cells, chain), _why_unchanged(cells, chain, metric)
         score = mean_score(tables, metric)
+        if score != base_score:
+            unchanged = ""  # float32 made ties of values that lie close, or near 0
         interval = None if unchanged else _interval(base, tables, group, metric, n_draws)
-        scored.append(
-            PostScore(title, score, score - mean_score(base, metric), interval, unchanged)
-        )
+        scored.append(PostScore(title, score, score - base_score, interval, unchanged))
         if not unchanged:
             live[title] = tables
     folds = {fold: windows for (fold, _), windows in cells.items()}.values()
     return PostScores(
         metric,
-        mean_score(base, metric),
+        base_score,
         tuple(scored),
         len({name for w in folds for name in w.rows}),
         len({group[name] for w in folds for name in w.rows}),
