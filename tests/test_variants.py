@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from birdlab.errors import PredictError, PromotionError
 from birdlab.infer.card import MemberCard, ModelCard
-from birdlab.infer.session import SoundPredictor, open_predictor
+from birdlab.infer.session import OnnxPredictor, SoundPredictor, open_predictor
 from birdlab.infer.variants import (
     KNOWN,
     VARIANTS_FILE,
@@ -26,12 +26,14 @@ from birdlab.infer.variants import (
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import Plan, plan_experiment
 from birdlab.promote import quantize, variants
-from birdlab.promote.export import export_ensemble
+from birdlab.promote.compose import compose
+from birdlab.promote.export import build_card, export_ensemble, save_model
 from birdlab.promote.members import collect_members, real_windows
+from birdlab.promote.parts import export_parts
 from birdlab.promote.variant_report import RunScore, VariantReport
 from birdlab.promote.variants import (
-    add_variants,
     build_variant,
+    judge_variant,
     list_variants,
     training_windows,
 )
@@ -239,11 +241,14 @@ def built(trained_lab: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
     path = tmp_path_factory.mktemp("folds") / "model.onnx"
     export_ensemble(members, path, classes=plans["tiny"].data.classes.codes)
     windows = real_windows(lab, plans["tiny"])
-    reports = add_variants(
-        ["int8", "openvino"], lab, plans, path, path, windows=windows, threshold=1
-    )
+    reports = {}
+    for name in ("int8", "openvino"):
+        variant = build_variant(name, path, lab, plans.values())
+        found = judge_variant(lab, plans, path, variant, windows=windows, threshold=1)
+        list_variants(path.parent, [found.judged])
+        reports[name] = found
     build_variant("openvino-int8", path, lab, plans.values())
-    return Built(lab, plans, path, windows, {r.variant.name: r for r in reports})
+    return Built(lab, plans, path, windows, reports)
 
 
 @pytest.mark.parametrize("name", ["int8", "openvino", "openvino-int8"])
@@ -314,6 +319,39 @@ def test_a_member_that_int8_moves_too_far_stays_in_fp32(
     with pytest.raises(PromotionError, match="no member keeps its probabilities"):
         build_variant("int8", path, built.lab, built.plans.values())
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_the_models_of_a_run_go_into_int8_together(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was judged in fp32 is not deployed in INT8, nor is half of it."""
+    tiny = built.plans["tiny"]
+    other = replace(tiny, spec_id="other")
+    (member,), _ = collect_members(built.lab, [tiny], None)
+    elsewhere = replace(member, name="second", fold=None)  # calibrated on other clips
+    members = [member, elsewhere, replace(member, name="third", run="other")]
+    path, card = tmp_path / "model.onnx", build_card(members, tiny.data.classes.codes)
+    one = export_parts([member], card.classes)
+    parts = replace(one, members=one.members * 3, frontend_of=(0, 0, 0))
+    save_model(compose(parts, card), card, path)
+    monkeypatch.setattr(variants, "N_CALIBRATION", 8)
+
+    def build(*fp32_runs: str) -> tuple[dict[str, float], list[float]]:
+        path.with_name("model.int8.onnx").unlink(missing_ok=True)
+        build_variant("int8", path, built.lab, [tiny, other], fp32_runs=fp32_runs)
+        pair = [open_predictor(path, threads=1, variant=KNOWN[v]) for v in ("fp32", "int8")]
+        fp32, int8 = (p.member_probs(built.windows, range(3)) for p in pair)
+        assert isinstance(pair[1], OnnxPredictor)
+        moved = json.loads(pair[1].card.details["int8_moved"])
+        return moved, [float(np.abs(a - b).max()) for a, b in zip(fp32, int8, strict=True)]
+
+    moved, apart = build("other")
+    assert apart[2] < 1e-6 < min(apart[:2])
+    first, second = moved[member.name], moved["second"]
+    monkeypatch.setattr(variants, "MOST_MOVED", (first + second) / 2)
+    assert first < second  # so the run of the second stays, and the third does not
+    _, apart = build()
+    assert max(apart[:2]) < 1e-6 < apart[2]
 
 
 def test_what_cannot_be_built_is_refused_in_words(built: Built) -> None:

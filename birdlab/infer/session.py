@@ -64,12 +64,24 @@ def open_predictor(
         if variant == FP32.name:  # the file itself, whatever it is called
             return OnnxPredictor(path, threads=threads)
         variant = choose_variant(path.parent, variant, force=force)
-    file = path.parent / variant.file
+        _check_name(path, variant)
+    file = path if variant.file == FP32.file else path.parent / variant.file
     if variant.engine == "onnxruntime":
         return OnnxPredictor(file, threads=threads, precision=variant.precision)
     from birdlab.infer.openvino_session import OpenVinoPredictor
 
     return OpenVinoPredictor(file, threads=threads, precision=variant.precision)
+
+
+def _check_name(path: Path, variant: Variant) -> None:
+    """Nothing; PredictError where the variant is of another file in the folder of `path`."""
+    if path.name != FP32.file:
+        raise PredictError(
+            f"the variant {variant.name!r} is not one of this file",
+            where=str(path),
+            got=f"{path.parent.name}/{variant.file}, made of {FP32.file}",
+            fix=f"name the file {FP32.file}, or leave --variant out",
+        )
 
 
 class OnnxPredictor:

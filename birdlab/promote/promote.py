@@ -221,7 +221,7 @@ def _deploy(
     """
     assert tried.costs is not None
     name, lengths = name_graph(case, graph), {run: full.lengths for run, full in fulls.items()}
-    add_variants(case, graph, tried.variants, [full.plan for full in fulls.values()])
+    add_variants(case, graph, tried.variants, {run: full.plan for run, full in fulls.items()})
     registered = known_version(case, graph, name)
     if case.request.register:
         progress("registering it in MLflow")

@@ -101,20 +101,18 @@ def _outer_value(branch: GraphProto) -> str:
 
 
 def quantize_member(
-    model: ModelProto, output: str, images: Sequence[Floats], most_moved: float = MOST_MOVED
-) -> float:
-    """How far INT8 moves the probabilities of a member; it is in INT8 afterwards.
+    model: ModelProto, output: str, images: Sequence[Floats]
+) -> tuple[ModelProto, float]:
+    """The network in INT8 of the member that gives `output`, and how far that moves it.
 
-    That is the largest change of a window, averaged over windows. The member of the composed model
-    that gives `output` is changed in place, unless it moves by more than `most_moved`: then it
-    stays as it is. `images`: what its front-end makes of training
-    clips, [b, channels, mels, frames] each; networks see them one batch after another. Raises
-    PromotionError when there is none, or nothing to quantise.
+    That is the largest change of a probability in a window, averaged over windows. `model`, a
+    composed one, stays as it is: `MemberNetwork.put_back` takes the network in. `images`: what its
+    front-end makes of training clips, [b, channels, mels, frames] each; networks see them one batch
+    after another. Raises PromotionError when there is none, or nothing to quantise.
     """
     if not images:
         raise PromotionError("there is no clip to calibrate on")
-    network = MemberNetwork(model, output)
-    part = network.take_out(images[0].shape[1:])
+    part = MemberNetwork(model, output).take_out(images[0].shape[1:])
     chosen = choose_nodes(part.graph)
     if not chosen:
         raise PromotionError(
@@ -126,10 +124,7 @@ def quantize_member(
     tried = images[:: max(1, len(images) // TRIED)]
     pairs = zip(_run(part, tried), _run(quantised, tried), strict=True)
     largest = [np.abs(one - other).max(axis=1) for one, other in pairs]
-    moved = float(np.concatenate(largest).mean())
-    if moved <= most_moved:
-        network.put_back(quantised)
-    return moved
+    return quantised, float(np.concatenate(largest).mean())
 
 
 def _quantise(part: ModelProto, chosen: list[str], images: Sequence[Floats]) -> ModelProto:

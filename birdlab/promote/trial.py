@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -68,17 +68,20 @@ def judge_variants(
 
 
 def add_variants(
-    case: Case, graph: Graph, reports: Sequence[VariantReport], plans: Sequence[Plan]
+    case: Case, graph: Graph, reports: Sequence[VariantReport], fulls: Mapping[str, Plan]
 ) -> None:
     """The forms of the deployed file beside it, in a list with what was found of each.
 
-    `plans`: of the models that were trained for it.
+    `fulls`: by the names of runs, what was trained on all data for it; a run whose fold models
+    stayed in fp32 stays so there too.
     """
     if not reports:
         return
-    known = [*case.plans.values(), *plans]
+    plans = [*case.plans.values(), *fulls.values()]
     for report in reports:
-        build_variant(report.variant.name, graph.export.path, case.lab, known)
+        left = set(report.fp32_runs)
+        left |= {full.spec_id for run, full in fulls.items() if case.plans[run].spec_id in left}
+        build_variant(report.variant.name, graph.export.path, case.lab, plans, fp32_runs=left)
     list_variants(graph.export.path.parent, [report.judged for report in reports])
 
 

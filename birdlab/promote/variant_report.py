@@ -35,7 +35,7 @@ class VariantReport:
 
     threshold: how far a score may move, either way, for the variant to pass; ms_per_window: of
     the whole file on one thread, in fp32 and as the variant; left_in_fp32: backbones of members
-    that INT8 would move too far.
+    that INT8 would move too far; fp32_runs: the spec ids of their runs.
     """
 
     variant: Variant
@@ -44,6 +44,7 @@ class VariantReport:
     fp32_ms_per_window: float
     ms_per_window: float
     left_in_fp32: tuple[str, ...] = ()
+    fp32_runs: tuple[str, ...] = ()
 
     @property
     def difference(self) -> float:
@@ -77,7 +78,7 @@ class VariantReport:
             f"{self.variant.name}: the out-of-fold score of {most.run} is "
             f"{most.score_variant:.5f} against {most.score_fp32:.5f} in fp32, a difference of "
             f"{most.difference:+.5f} ({'within' if self.passed else 'beyond'} "
-            f"{self.threshold:g}), probabilities differ by at most {self.largest:.4f} in "
+            f"{self.threshold:g}), probabilities differ by at most {self.largest:.1e} in "
             f"{sum(s.n_windows for s in self.scores)} windows; {self.ms_per_window:.1f} ms a "
             f"window on one thread against {self.fp32_ms_per_window:.1f}"
             + (f"; left in fp32: {', '.join(self.left_in_fp32)}" if self.left_in_fp32 else "")

@@ -90,9 +90,9 @@ def write_int8(source: Path, path: Path, windows: Floats) -> None:
     """The file with the members in INT8 that would pass on trained weights."""
     model = onnx.load(source)
     for i in IN_INT8:
-        heard = MemberNetwork(model, f"member_{i}").heard
-        images = list(hear_images(model, heard, windows))
-        quantize_member(model, f"member_{i}", images, most_moved=1.0)  # random weights move far
+        network = MemberNetwork(model, f"member_{i}")
+        images = list(hear_images(model, network.heard, windows))
+        network.put_back(quantize_member(model, f"member_{i}", images)[0])
     onnx.save(model, path)
 
 
