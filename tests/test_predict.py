@@ -358,7 +358,7 @@ def test_a_slow_member_is_dropped_for_all_windows(
 def test_if_no_member_can_finish_the_rest_is_the_mean(
     models: Path, many_scapes: Path, tmp_path: Path
 ) -> None:
-    card = build_card(2, weights=[1, 2])
+    card = build_card(2, weights=[1, 2], details={"prior": "[0, 0, 0, 0]"})
     model = save_tiny_model(tmp_path / "both.onnx", card, [200, 150])
     asked = request(models, many_scapes, tmp_path, model=model, batch=2, deadline_s=2.5)
     summary = predict_to_file(asked)
@@ -559,3 +559,107 @@ def test_requests_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(PredictError, match=next(iter(change))):
         request(models, scapes, tmp_path, **change)
+
+
+# ---------------------------------------------------------------- places that do not take it
+
+
+def test_files_of_others_in_the_work_folder_are_left_alone(
+    models: Path, scapes: Path, tmp_path: Path
+) -> None:
+    work = tmp_path / "submission.work"
+    (work / "figures").mkdir(parents=True)
+    (work / "manifest.json").write_text("{}")
+    (work / "notes.txt").write_text("a year of work")
+    with pytest.raises(PredictError, match=r"holds other files[^$]*figures, notes\.txt"):
+        predict_to_file(request(models, scapes, tmp_path))
+    assert sorted(path.name for path in work.iterdir()) == ["figures", "manifest.json", "notes.txt"]
+    assert not (tmp_path / "submission.csv").exists()
+
+
+@pytest.mark.parametrize("text", ["[1]", "null", "{", ""])
+def test_a_damaged_manifest_starts_anew(
+    models: Path, scapes: Path, tmp_path: Path, text: str
+) -> None:
+    work = tmp_path / "submission.work"
+    work.mkdir()
+    (work / "manifest.json").write_text(text)
+    (work / "files.jsonl").write_text('{"place": "a", "n_windows": "b", "reason": null}\n')
+    assert predict_to_file(request(models, scapes, tmp_path)).n_heard_now == 46
+    assert not work.exists()
+
+
+def test_lines_of_known_files_that_say_nothing_are_heard_again(
+    models: Path, scapes: Path, tmp_path: Path
+) -> None:
+    asked = request(models, scapes, tmp_path, keep=True)
+    predict_to_file(asked)
+    known = tmp_path / "submission.work" / "files.jsonl"
+    known.write_text('{"place": "a", "n_windows": "b", "reason": null}\n')
+    assert predict_to_file(asked).n_heard_now == 46
+
+
+def test_an_output_that_cannot_be_written_is_said(
+    models: Path, scapes: Path, tmp_path: Path, sample: Path
+) -> None:
+    (tmp_path / "taken.csv").mkdir()
+    with pytest.raises(PredictError, match=r"cannot be written[^$]*taken\.csv"):
+        predict_to_file(request(models, scapes, tmp_path, output=tmp_path / "taken.csv"))
+    assert [path for path in tmp_path.iterdir() if path.name.endswith(".tmp")] == []
+    (tmp_path / "file").write_text("")
+    inside = request(models, scapes, tmp_path, output=tmp_path / "file" / "s.csv")
+    with pytest.raises(PredictError, match="cannot be kept"):
+        predict_to_file(inside)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PredictError, match="cannot be written"):
+        predict_to_file(replace(inside, soundscapes=tmp_path / "empty", sample=sample))
+    with pytest.raises(PredictError, match="is a file"):
+        predict_to_file(request(models, tmp_path / "file", tmp_path))
+
+
+def test_a_run_that_goes_on_refuses_what_the_first_one_filled(
+    models: Path, damaged: Path, tmp_path: Path
+) -> None:
+    asked = request(models, damaged, tmp_path / "out", keep=True)
+    predict_to_file(asked)
+    before = asked.output.read_bytes()
+    with pytest.raises(PredictError, match=r"cannot be decoded[^$]*site2b_0500\.wav"):
+        predict_to_file(replace(asked, on_bad_file="fail"))
+    assert asked.output.read_bytes() == before
+
+
+def test_what_a_member_hears_later_counts_as_heard_now(
+    models: Path, scapes: Path, tmp_path: Path
+) -> None:
+    asked = request(models, scapes, tmp_path, keep=True)
+    predict_to_file(asked)
+    for ending in ("f32", "log"):  # as after a run in which the third member did not come so far
+        (tmp_path / "submission.work" / f"member_2.{ending}").write_bytes(b"")
+    assert predict_to_file(asked).n_heard_now == 46
+    again = predict_to_file(replace(asked, deadline_s=60))
+    assert again.n_heard_now == 0
+    assert "member tiny0: all windows, in an earlier run" in str(again)
+
+
+def test_a_sample_with_a_comma_too_many_is_not_misread(
+    models: Path, scapes: Path, tmp_path: Path, sample: Path
+) -> None:
+    head, *rows = sample.read_text().splitlines()
+    sample.write_text("\n".join([head, *(f"{row}," for row in rows)]))
+    with pytest.raises(PredictError, match="more fields than its first line"):
+        predict_to_file(request(models, scapes, tmp_path, sample=sample))
+
+
+def test_the_single_file_says_how_far_it_is(
+    models: Path, scapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from birdlab.infer.__main__ import main
+
+    command = ["predict", str(scapes), "-o", str(tmp_path / "s.csv"), "--keep"]
+    command += ["--model", str(models / "mean.onnx")]
+    assert main(command) == 0
+    assert main(command) == 0
+    assert "going on: 46 windows were heard" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert main(["predict", str(scapes), "-o", str(tmp_path / "file" / "s.csv"), *command[4:]]) == 1
+    assert "error: the probabilities cannot be kept" in capsys.readouterr().err

@@ -124,12 +124,13 @@ def _predict(options: argparse.Namespace, bundle: Path | None) -> None:
         hop_s=options.hop,
         batch=options.batch,
     )
-    print(predict_to_file(request))
+    print(predict_to_file(request, stream=sys.stderr))
 
 
 def _benchmark(options: argparse.Namespace, bundle: Path | None) -> None:
     from birdlab.infer.benchmark import measure_machine
     from birdlab.infer.passes import ModelChoice
+    from birdlab.infer.submission import replace_whole
 
     model, variant = _find_model(options, bundle)
     machine = measure_machine(
@@ -138,7 +139,8 @@ def _benchmark(options: argparse.Namespace, bundle: Path | None) -> None:
         seconds=options.seconds,
         progress=lambda text: print(f"{text} ...", file=sys.stderr, flush=True),
     )
-    options.output.write_text(json.dumps(machine, indent=1) + "\n", encoding="utf-8")
+    with replace_whole(options.output) as temporary:
+        temporary.write_text(json.dumps(machine, indent=1) + "\n", encoding="utf-8")
     print(f"wrote {options.output}; where the lab is: birdlab budget --machine {options.output}")
 
 

@@ -29,8 +29,8 @@ from birdlab.infer.rows import (
     read_prior,
 )
 from birdlab.infer.session import SoundPredictor
-from birdlab.infer.store import WorkStore
-from birdlab.infer.submission import Sample, tell_difference, write_rows
+from birdlab.infer.store import FORMAT, WorkStore
+from birdlab.infer.submission import Sample, replace_whole, tell_difference, write_rows
 
 Floats = npt.NDArray[np.float32]
 
@@ -112,7 +112,7 @@ def describe_job(sha256: str, predictor: SoundPredictor, plan: Plan) -> dict[str
     settings = {k: v for k, v in predictor.settings.items() if k != "threads"}
     course = plan.course
     return {
-        "format": 1,
+        "format": FORMAT,
         "model": sha256,
         "settings": settings,
         "classes": list(predictor.card.classes),
@@ -139,8 +139,9 @@ def hash_model(path: Path) -> str:
 class Job:
     """A plan at work: what is stored becomes what is written.
 
-    `others` fills rows that no file has or that were not reached, `bad` those of files that could
-    not be heard. After `publish`, `heard` and `rows` are what was written last.
+    `others` fills rows that no file has, `bad` those of files that could not be heard. Where a
+    member did not hear every window, the rows that it did not reach get the mean of those it did,
+    which they rank with. After `publish`, `heard` and `rows` are what was written last.
     """
 
     plan: Plan
@@ -163,7 +164,9 @@ class Job:
             self.heard = collect_heard(course, self.store, self.card, members)
             row_ids, values = finish_windows(self.heard, course, self.card, self.steps)
         wanted = self.plan.row_ids or list_rows(course, self.plan.headers, self.store.known)
-        lost = {course.files[place].stem: self.bad for place in self.lost_places()}
+        part = bool(members) and not set(members) <= set(self.whole_members())
+        lost: dict[str, Filler] = {path.stem: "mean" for path in course.files} if part else {}
+        lost |= {course.files[place].stem: self.bad for place in self.lost_places()}
         prior = read_prior(self.card)
         self.rows = fill_rows(wanted, row_ids, values, lost, self.others, prior)
         place = {code: i for i, code in enumerate(self.card.classes)}
@@ -190,10 +193,8 @@ class Job:
 
 def copy_sample(sample: Sample, output: Path) -> None:
     """Write the sample as it is, for a folder without soundscapes."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.tmp")
-    shutil.copyfile(sample.path, temporary)
-    temporary.replace(output)
+    with replace_whole(output) as temporary:
+        shutil.copyfile(sample.path, temporary)
 
 
 def _stem(row_id: str) -> str:

@@ -24,7 +24,7 @@ from birdlab.infer.job import (
 )
 from birdlab.infer.passes import Engine, ModelChoice, run_pass
 from birdlab.infer.progress import Progress
-from birdlab.infer.reading import find_soundscapes, list_soundscapes
+from birdlab.infer.reading import find_soundscapes, list_soundscapes, undecodable
 from birdlab.infer.rows import Filler, read_steps, write_windows
 from birdlab.infer.soundscapes import predict_soundscapes as predict_soundscapes
 from birdlab.infer.store import WorkStore
@@ -111,7 +111,7 @@ def predict_to_file(request: PredictRequest, *, stream: TextIO | None = None) ->
                 copy_sample(sample, request.output)
                 return summarise_nothing(request.output, sample, engine.predictor.settings)
         plan = _plan(request, files, card, sample)
-        store = WorkStore(*_work(request, engine, plan), len(card.members))
+        store = _open_store(request, engine, plan)
         opened.callback(store.close)
         if store.resumed:
             progress.say(store.resumed)
@@ -120,7 +120,7 @@ def predict_to_file(request: PredictRequest, *, stream: TextIO | None = None) ->
         write_s = job.publish(job.whole_members())
         engine = arrange_engine(engine, plan.course, store, plan.n_windows, progress.say)
         opened.callback(engine.close)
-        n_before = max(rows.n_rows for rows in store.members)
+        n_before = min(store.members[m].n_rows for m in order_members(card))
         ends: list[MemberEnd] = []
         if request.deadline_s is None:
             _hear_together(job, engine, progress)
@@ -164,12 +164,18 @@ def _plan(
     return plan_rows(course, card.classes, sample, request.rows, request.missing)
 
 
-def _work(request: PredictRequest, engine: Engine, plan: Plan) -> tuple[Path, dict[str, Any]]:
-    """The work folder of a request, and what its manifest must say."""
+def _open_store(request: PredictRequest, engine: Engine, plan: Plan) -> WorkStore:
+    """The work folder of a request; PredictError where an earlier run found what it refuses."""
     said = describe_job(hash_model(engine.model.file), engine.predictor, plan)
     if request.sessions is not None or request.threads is not None:
         said |= {"sessions": engine.sessions, "threads": engine.threads}
-    return request.output.with_name(f"{request.output.stem}.work"), said
+    folder = request.output.with_name(f"{request.output.stem}.work")
+    store = WorkStore(folder, said, len(engine.predictor.card.members))
+    for entry in store.known.values():
+        if plan.course.refuse_bad and entry.reason is not None:
+            store.close()
+            raise undecodable(plan.course.files[entry.place], entry.reason)
+    return store
 
 
 def _hear_together(job: Job, engine: Engine, progress: Progress) -> None:
@@ -220,7 +226,7 @@ def _write_windows(request: PredictRequest, job: Job, warnings: list[str]) -> Pa
     try:
         if write_windows(path, job.heard, job.plan.course, job.card):
             return path
-    except OSError as error:  # the submission is there, and worth more
-        why = str(error)
+    except PredictError as error:  # the submission is there, and worth more
+        why = str(error.got)
     warnings.append(f"the probabilities of all windows are not written: {why}")
     return None

@@ -63,7 +63,12 @@ def find_soundscapes(source: Path | Sequence[Path]) -> list[Path]:
     """
     if isinstance(source, Path):
         if not source.is_dir():
-            raise PredictError("the folder of soundscapes is not there", where=str(source))
+            what = "is a file" if source.exists() else "is not there"
+            raise PredictError(
+                f"the folder of soundscapes {what}",
+                where=str(source),
+                expected="a folder with the recordings in it",
+            )
         files = sorted(p for p in source.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
     else:
         files = list(source)

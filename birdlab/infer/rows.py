@@ -23,9 +23,10 @@ from birdlab.infer.card import ModelCard
 from birdlab.infer.passes import Course
 from birdlab.infer.reading import Header
 from birdlab.infer.store import KnownFile, WorkStore
+from birdlab.infer.submission import replace_whole
 
 Floats = npt.NDArray[np.float32]
-Filler = Literal["prior", "zeros"]
+Filler = Literal["prior", "zeros", "mean"]
 
 _ROWS_AT_ONCE = 8192
 _COLUMNS_AT_ONCE = 16
@@ -178,14 +179,14 @@ def fill_rows(
     others: Filler,
     prior: Floats | None,
 ) -> Rows:
-    """The rows `wanted`, in order; one that is not in `row_ids` gets the prior or zeros.
+    """The rows `wanted`, in order; one that is not in `row_ids` gets what its file is filled with.
 
-    `lost`: stem of a file that could not be heard → its filler; `others` is that of every other
+    `lost`: stem of a file whose rows are missing → its filler; `others` is that of every other
     row. Without a `prior` it is the mean of all values, zeros where there are none.
     """
-    if prior is None:
-        prior = values.mean(axis=0) if len(values) else np.zeros(values.shape[1], np.float32)
-    fillers = {"prior": prior, "zeros": np.zeros_like(prior)}
+    zeros = np.zeros(values.shape[1], np.float32)
+    mean = values.mean(axis=0) if len(values) else zeros
+    fillers = {"prior": mean if prior is None else prior, "zeros": zeros, "mean": mean}
     places = pd.Index(row_ids).get_indexer(pd.Index(wanted)) if len(row_ids) else None
     out = np.empty((len(wanted), values.shape[1]), np.float32)
     found = np.zeros(len(wanted), bool) if places is None else places >= 0
@@ -201,16 +202,18 @@ def fill_rows(
 
 
 def write_windows(path: Path, heard: HeardWindows, course: Course, card: ModelCard) -> bool:
-    """Was the Parquet of `heard` written? Not where pandas has nothing to write it with."""
+    """Was the Parquet of `heard` written? Not where pandas has nothing to write it with.
+
+    Raises PredictError where the disk does not take it.
+    """
     names = np.asarray([file.name for file in course.files], object)
     table = pd.DataFrame(heard.probs, columns=list(card.classes))
     table.insert(0, "end_s", heard.end_s)
     table.insert(0, "file", names[heard.places] if len(heard.places) else [])
     table.insert(0, "row_id", heard.row_ids)
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        table.to_parquet(temporary, index=False)
+        with replace_whole(path) as temporary:
+            table.to_parquet(temporary, index=False)
     except ImportError:
         return False
-    temporary.replace(path)
     return True

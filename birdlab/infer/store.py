@@ -11,22 +11,23 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 import shutil
-import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from birdlab.errors import PredictError
+from birdlab.infer.memberrows import MemberRows, keep_or_say, open_both_ways, write_all
 
 Floats = npt.NDArray[np.float32]
 FORMAT = 1
-_RECORD = struct.Struct("<II")
+"""Of the folder; another one is begun anew."""
+_OWN = re.compile(r"lock|manifest\.json(\.tmp)?|files\.jsonl|member_\d+\.(f32|log)")
 
 
 @dataclass(frozen=True)
@@ -38,77 +39,32 @@ class KnownFile:
     reason: str | None
 
 
-class MemberRows:
-    """The rows of one member in two files; opening them drops what is not whole."""
-
-    def __init__(self, folder: Path, member: int, n_classes: int) -> None:
-        self.path, self.n_classes = folder / f"member_{member}.f32", n_classes
-        self._rows = _open_both_ways(self.path)
-        self._log = _open_both_ways(self.path.with_suffix(".log"))
-        self.n_rows = 0
-        self._ends = [(0, 0)]  # rows and records up to each batch
-        row_bytes = 4 * n_classes
-        for n_rows, crc in _RECORD.iter_unpack(_whole_records(self._log)):
-            content = self._rows.read(n_rows * row_bytes)
-            if len(content) < n_rows * row_bytes or zlib.crc32(content) != crc:
-                break
-            self._note(n_rows)
-        self.cut(self.n_rows)
-
-    def _note(self, n_rows: int) -> None:
-        self.n_rows += n_rows
-        self._ends.append((self.n_rows, self._ends[-1][1] + 1))
-
-    def append(self, rows: Floats) -> None:
-        """Keep a batch [B, C]."""
-        content = np.ascontiguousarray(rows, np.float32).tobytes()
-        try:
-            _write(self._rows, content)
-            _write(self._log, _RECORD.pack(len(rows), zlib.crc32(content)))
-        except OSError as error:
-            raise PredictError(
-                "the probabilities cannot be kept",
-                where=str(self.path),
-                got=error,
-                fix="make room, then give the same command again: it goes on where it stopped",
-            ) from None
-        self._note(len(rows))
-
-    def cut(self, n_rows: int) -> None:
-        """Forget the batches that end after `n_rows`."""
-        while self._ends[-1][0] > n_rows:
-            self._ends.pop()
-        self.n_rows, n_records = self._ends[-1]
-        for file, size in (
-            (self._log, n_records * _RECORD.size),
-            (self._rows, self.n_rows * 4 * self.n_classes),
-        ):
-            file.truncate(size)
-            file.seek(size)
-
-    def rows(self) -> Floats:
-        """All rows so far, [n, C], mapped from the file."""
-        if not self.n_rows:
-            return np.empty((0, self.n_classes), np.float32)
-        return np.memmap(self.path, np.float32, "r", shape=(self.n_rows, self.n_classes))
-
-    def close(self) -> None:
-        self._rows.close()
-        self._log.close()
-
-
 class WorkStore:
     """The open work folder of a prediction; one process at a time.
 
     `resumed` says in words why an earlier one was thrown away, or how far it had come; "" for a
     fresh start. `known`: place → what is known of the file. `manifest` is the one that counts, with
     the settings of the run that began.
-    Raises PredictError when another process is at work in the folder.
+    Raises PredictError when another process is at work in the folder, when it holds what is not of
+    a prediction, and, as every change does, when the disk does not take it.
     """
 
     def __init__(self, folder: Path, wanted: Mapping[str, Any], n_members: int) -> None:
         self.folder, self.resumed = folder, ""
+        with keep_or_say(folder):
+            self._open(wanted, n_members)
+
+    def _open(self, wanted: Mapping[str, Any], n_members: int) -> None:
+        folder = self.folder
         folder.mkdir(parents=True, exist_ok=True)
+        strangers = [path.name for path in sorted(folder.iterdir()) if not _is_own(path)]
+        if strangers:
+            raise PredictError(
+                "the folder for work beside the output holds other files",
+                where=str(folder),
+                got=", ".join(strangers[:3]),
+                fix="move them away, or name another --output",
+            )
         self._lock = (folder / "lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -122,7 +78,7 @@ class WorkStore:
         self.manifest = self._continue_or_begin(json.loads(json.dumps(wanted)))
         n_classes = len(self.manifest["classes"])
         self.members = [MemberRows(folder, i, n_classes) for i in range(n_members)]
-        self._files = _open_both_ways(folder / "files.jsonl")
+        self._files = open_both_ways(folder / "files.jsonl")
         self.known: dict[int, KnownFile] = {}
         n_bytes = 0
         for line in self._files.read().splitlines(keepends=True):
@@ -148,6 +104,7 @@ class WorkStore:
         except (OSError, ValueError):
             earlier = {}
         if earlier is not None:
+            earlier = earlier if isinstance(earlier, dict) else {}
             loose = {key for key in ("sessions", "threads") if wanted.get(key) is None}
             wanted = {**wanted, **{key: earlier.get(key) for key in loose}}
             if earlier == wanted:
@@ -169,7 +126,8 @@ class WorkStore:
     def settle(self, sessions: int, threads: int) -> None:
         """Keep with what the windows are computed, so that a run that goes on does the same."""
         self.manifest = {**self.manifest, "sessions": sessions, "threads": threads}
-        self._save(self.manifest)
+        with keep_or_say(self.folder):
+            self._save(self.manifest)
 
     def note_file(self, place: int, n_windows: int, reason: str | None = None) -> None:
         """Keep what a file turned out to be; `n_windows` is 0 for one that gave none.
@@ -178,7 +136,8 @@ class WorkStore:
         """
         entry, before = KnownFile(place, n_windows, reason), self.known.get(place)
         if before is None or (reason is not None and before != entry):
-            _write(self._files, json.dumps(asdict(entry)).encode() + b"\n")
+            with keep_or_say(self.folder):
+                write_all(self._files, json.dumps(asdict(entry)).encode() + b"\n")
             self.known[place] = entry
 
     def is_whole(self, member: int, n_files: int) -> bool:
@@ -213,23 +172,13 @@ class WorkStore:
 def _read_entry(line: bytes) -> KnownFile | None:
     """What a line of `files.jsonl` says; None for one that is not whole."""
     try:
-        return KnownFile(**json.loads(line)) if line.endswith(b"\n") else None
+        entry = KnownFile(**json.loads(line)) if line.endswith(b"\n") else None
     except (ValueError, TypeError):
         return None
+    whole = entry is not None and isinstance(entry.place, int) and isinstance(entry.n_windows, int)
+    return entry if whole else None
 
 
-def _open_both_ways(path: Path) -> IO[bytes]:
-    """The file at its start, to be read and written without a buffer, made if it is not there."""
-    path.touch()
-    return path.open("r+b", buffering=0)
-
-
-def _write(file: IO[bytes], content: bytes) -> None:
-    """All of `content`; OSError where the disk takes only a part."""
-    if (n := file.write(content)) < len(content):
-        raise OSError(f"the disk took {n} of {len(content)} bytes")
-
-
-def _whole_records(log: IO[bytes]) -> bytes:
-    content = log.read()
-    return content[: len(content) // _RECORD.size * _RECORD.size]
+def _is_own(path: Path) -> bool:
+    """Is this a file of a work folder, which may be taken away?"""
+    return _OWN.fullmatch(path.name) is not None and not path.is_dir()

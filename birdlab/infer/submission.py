@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,21 @@ def read_sample(path: Path) -> Sample:
         raise PredictError(
             "the sample submission cannot be read", where=str(path), got=error
         ) from None
+    if len(sample) and not isinstance(sample.index, pd.RangeIndex):  # pandas takes it for an index
+        raise PredictError(
+            "rows of the sample submission have more fields than its first line",
+            where=str(path),
+            got=f"a row that begins with {sample.index[0]}",
+            expected=f"{len(sample.columns)} fields",
+            fix="take away the commas at the ends of rows",
+        )
     if "row_id" not in sample.columns:
-        raise PredictError("the sample submission has no row_id", where=str(path))
+        raise PredictError(
+            "the sample submission has no row_id",
+            where=str(path),
+            got=", ".join(map(str, sample.columns[:5])),
+            expected="columns with commas between: row_id and one for each class",
+        )
     repeated = sample["row_id"][sample["row_id"].duplicated()]
     if len(repeated):
         got = repeated.iloc[0]
@@ -109,20 +123,37 @@ def write_rows(path: Path, row_ids: Sequence[str], columns: Sequence[str], value
     PredictError for a value that is not a probability in [0, 1).
     """
     check_values(row_ids, columns, values)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with replace_whole(path) as temporary, temporary.open("wb") as file:
+        file.write(_as_csv([["row_id", *columns]]))
+        for start in range(0, len(row_ids), _ROWS_AT_ONCE):
+            part = slice(start, start + _ROWS_AT_ONCE)
+            heads = (_as_csv([[name]])[:-1] for name in row_ids[part])
+            rows = format_rows(np.asarray(values[part], np.float32))
+            file.writelines(b"%b,%b\n" % pair for pair in zip(heads, rows, strict=True))
+    return path
+
+
+@contextmanager
+def replace_whole(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, which takes its place at the end unless something fails.
+
+    Raises PredictError where the folder or the disk does not take it; what was there stays.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(_as_csv([["row_id", *columns]]))
-            for start in range(0, len(row_ids), _ROWS_AT_ONCE):
-                part = slice(start, start + _ROWS_AT_ONCE)
-                heads = (_as_csv([[name]])[:-1] for name in row_ids[part])
-                rows = format_rows(np.asarray(values[part], np.float32))
-                file.writelines(b"%b,%b\n" % pair for pair in zip(heads, rows, strict=True))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
         temporary.replace(path)
+    except OSError as error:
+        raise PredictError(
+            "a file cannot be written",
+            where=str(path),
+            got=error.strerror or error,
+            fix="make room and give the same command again, or name another --output",
+        ) from None
     finally:
-        temporary.unlink(missing_ok=True)
-    return path
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def check_values(row_ids: Sequence[str], columns: Sequence[str], values: npt.NDArray[Any]) -> None:

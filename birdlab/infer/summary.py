@@ -187,7 +187,7 @@ def count_often(probs: npt.NDArray[np.float32], classes: Sequence[str]) -> dict[
 
 def _tell_end(end: MemberEnd) -> str:
     if end.finished:
-        return f"all windows, {as_time(end.seconds)}"
+        return f"all windows, {as_time(end.seconds) if end.seconds else 'in an earlier run'}"
     return f"dropped after {end.n_windows} windows: {end.reason}"
 
 
