@@ -27,6 +27,16 @@ def test_golden_numbers_in_numpy_and_torch(kind: BlendKind, power: float, golden
     np.testing.assert_allclose(alone, 0.4, atol=1e-6)
 
 
+@pytest.mark.parametrize("power", [0.1, 8.0])
+def test_the_least_and_the_greatest_exponent_work_in_float32(power: float) -> None:
+    low = np.array([[1e-6, 1e-5, 1e-4, 1e-3, 0.1]])
+    exact = blend_members([low, low / 2], Blend("power", power))
+    found = blend_members(
+        [low.astype(np.float32), low.astype(np.float32) / 2], Blend("power", power)
+    )
+    np.testing.assert_allclose(found, exact, atol=2e-5)
+
+
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=30))
 def test_ranks_are_those_of_scipy(column: list[int]) -> None:
     values = np.asarray(column, float)[:, None] / 6
@@ -60,7 +70,8 @@ def test_what_makes_no_sense_is_refused() -> None:
             class_shares(weights)
     with pytest.raises(OutputsError, match="unknown way"):
         Blend("median")  # type: ignore[arg-type]
-    with pytest.raises(OutputsError, match="exponent"):
-        Blend("power", 0)
+    for power in (0, 0.05, 20, float("nan")):
+        with pytest.raises(OutputsError, match="exponent"):
+            Blend("power", power)
     with pytest.raises(OutputsError, match="do not fit"):
         blend_members([np.zeros((1, 1))], Blend(), [0.5, 0.5])

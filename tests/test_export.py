@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import resource
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -281,6 +282,19 @@ def test_weights_above_the_limit_lie_beside_the_file(
     again = save_model(compose(parts, exported.card), exported.card, moved / "model.onnx")
     assert again.data_path is None
     assert [p.name for p in moved.iterdir()] == ["model.onnx"]
+
+
+def test_a_full_disk_leaves_the_file_that_was_there(exported: ExportInfo, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"the old one")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(PromotionError, match=r"File too large(.|\n)*make room"):
+            save_model(onnx.load(exported.path), exported.card, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"the old one"]
 
 
 def test_weights_are_read_from_the_folder_of_the_file_alone(

@@ -96,3 +96,18 @@ def test_time_left_does_not_count_what_was_done_before(
 )
 def test_durations_in_words(seconds: float, words: str) -> None:
     assert in_time(seconds) == words
+
+
+def test_a_step_that_is_done_once_more_begins_anew(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    with CellProgress() as shown:
+        for _ in range(2):
+            now[0] += 1000.0
+            for done in (1, 2, 4):
+                shown.step("listening", done, 4)
+                now[0] += 20.0
+    once = ["listening: 1/4", "listening: 2/4, about 20 s left", "listening: 4/4"]
+    assert capsys.readouterr().out.splitlines() == once * 2

@@ -91,6 +91,8 @@ class CellProgress:
             passed = now - self._step_began.setdefault(what, now)
             left = f", about {in_time(passed / done * (total - done))} left" if done else ""
             self._print(f"{what}: {done}/{total}{left if passed and done < total else ''}")
+            if done == total:
+                del self._step_began[what], self._said[what]  # it may be done once more
 
     def event(self, event: Event) -> None:
         """Something that happened to a cell."""

@@ -23,7 +23,8 @@ class Blend:
 
     `rank` puts the ranks of a member's probabilities in each class, over all rows that are blended
     together, in their place; so it has no meaning for a row by itself. `power` counts for that
-    kind only. Raises OutputsError for an unknown kind and for an exponent that is not above 0.
+    kind only. Raises OutputsError for an unknown kind and for an exponent outside of 0.1 to 8: the
+    graph counts in float32, which holds no eighth power of what lies below 2e-5.
     """
 
     kind: BlendKind = "mean"
@@ -33,8 +34,8 @@ class Blend:
         if self.kind not in get_args(BlendKind):
             expected = ", ".join(get_args(BlendKind))
             raise OutputsError("unknown way to blend", got=self.kind, expected=expected)
-        if not 0 < self.power < float("inf"):
-            raise OutputsError("an exponent to blend with", got=self.power, expected="above 0")
+        if not 0.1 <= self.power <= 8:
+            raise OutputsError("an exponent to blend with", got=self.power, expected="0.1 to 8")
 
     def __str__(self) -> str:
         return f"power mean of exponent {self.power:g}" if self.kind == "power" else self.kind

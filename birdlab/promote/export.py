@@ -183,13 +183,13 @@ def save_model(
     """The written model, checked; the weights beside it when they are more than `file_limit` bytes.
 
     The file appears whole; weights beside it are there before it. `model` is emptied of them.
+    Raises PromotionError when it cannot be written, on a full disk for one.
     """
     beside = path.with_name(f"{path.name}.data")
-    path.parent.mkdir(parents=True, exist_ok=True)
     away, n_frontends = path.with_name(f".{path.name}.part"), count_frontends(model)
     shutil.rmtree(away, ignore_errors=True)
-    away.mkdir()
     try:
+        away.mkdir(parents=True)
         if _weight_bytes(model) <= file_limit:
             onnx.save(model, away / path.name)
         else:
@@ -207,6 +207,13 @@ def save_model(
             file.replace(path.with_name(file.name))
         if len(files) == 1:
             beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise PromotionError(
+            "the model cannot be written",
+            where=str(path),
+            got=error.strerror,
+            fix="make room and promote again: what was trained is kept",
+        ) from None
     finally:
         shutil.rmtree(away, ignore_errors=True)
     data = beside if len(files) > 1 else None

@@ -77,7 +77,9 @@ def parse_blend(text: str) -> Blend:
         return Blend(kind, power)  # type: ignore[arg-type]
     except (ValueError, OutputsError):
         raise PromotionError(
-            "unknown way to blend", got=text, expected="mean, power:2, geometric or rank"
+            "unknown way to blend",
+            got=text,
+            expected="mean, geometric, rank, or power:2 with an exponent from 0.1 to 8",
         ) from None
 
 
