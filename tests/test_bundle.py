@@ -25,7 +25,7 @@ from test_infer import CLASSES, RATE, WINDOW_S, save_energy_model
 import birdlab
 from birdlab.errors import BirdlabError, PredictError, PromotionError
 from birdlab.infer.card import ModelCard
-from birdlab.infer.checksums import verify_checksums
+from birdlab.infer.checksums import checksums_text, verify_checksums
 from birdlab.infer.variants import Variant, variants_text
 from birdlab.promote.bundle import Bundle, BundleRequest, write_bundle
 from birdlab.promote.kaggle import KaggleNames, slug_of
@@ -257,6 +257,38 @@ def test_without_test_soundscapes_the_sample_is_the_submission(
     pd.testing.assert_frame_equal(got, expected)
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_killed_predictor_is_started_once_more(
+    bundle: Bundle, competition: Path, tmp_path: Path, times: int
+) -> None:
+    """It dies when its first submission is there, as where the memory is full."""
+    folder, working = tmp_path / "my-birds", tmp_path / "working"
+    shutil.copytree(bundle.folder, folder), working.mkdir()
+    (folder / "predictor.pyz").rename(folder / "real.pyz")
+    (folder / "predictor.pyz").write_text(
+        "import os, pathlib, runpy, sys, threading\n"
+        f"deaths, csv = pathlib.Path({str(tmp_path / 'deaths')!r}), sys.argv[4]\n"
+        "def die():\n"
+        "    while not os.path.exists(csv): pass\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "n = len(deaths.read_text()) if deaths.exists() else 0\n"
+        f"if n < {times}:\n"
+        "    deaths.write_text('x' * (n + 1))\n"
+        "    threading.Thread(target=die).start()\n"
+        f"runpy.run_path({str(folder / 'real.pyz')!r}, run_name='__main__')\n"
+    )
+    names = ("bundle.json", "model.onnx", "predictor.pyz", "real.pyz", "variants.json")
+    (folder / "SHA256SUMS").write_text(checksums_text(folder / name for name in names))
+    (tmp_path / "birdclef-2024").symlink_to(competition)
+    done = run_notebook(folder / "kernel" / "submission.ipynb", tmp_path, working)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert done.stdout.count("was killed by signal 9") == times
+    table = pd.read_csv(working / "submission.csv")
+    assert table["row_id"].tolist() == ["a_0.5", "a_1.0", "b_0.5", "b_1.0"]
+    values = table.drop(columns="row_id").to_numpy()
+    assert ((values >= 0) & (values < 1)).all() and (times == 2 or (values > 0).all())
+
+
 def test_the_notebook_is_one_of_format_4_5() -> None:
     plan = NotebookPlan("a-set", "", 110, "3.11", "int8", "a title")
     notebook = json.loads(notebook_text(plan))
@@ -358,6 +390,13 @@ def test_a_folder_in_use_is_left_alone(model: Path, tmp_path: Path) -> None:
     with pytest.raises(PromotionError, match="in use"):
         write_bundle(model.parents[1], BundleRequest(str(model), tmp_path, wheels=False))
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_bundle_that_cannot_be_written_is_said(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    request = BundleRequest(str(model), tmp_path / "file" / "out", BIRDS, wheels=False)
+    with pytest.raises(PromotionError, match="cannot be written"):
+        write_bundle(model.parent, request)
 
 
 def test_wheels_that_cannot_be_had_are_an_error_with_the_command(

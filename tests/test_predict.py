@@ -615,6 +615,9 @@ def test_an_output_that_cannot_be_written_is_said(
         predict_to_file(replace(inside, soundscapes=tmp_path / "empty", sample=sample))
     with pytest.raises(PredictError, match="is a file"):
         predict_to_file(request(models, tmp_path / "file", tmp_path))
+    odd = tmp_path / os.fsdecode(b"\xff.wav")
+    with pytest.raises(PredictError, match="not UTF-8"):
+        predict_to_file(request(models, scapes, tmp_path, soundscapes=(odd,)))
 
 
 def test_a_run_that_goes_on_refuses_what_the_first_one_filled(

@@ -58,8 +58,8 @@ class NotHeard:
 def find_soundscapes(source: Path | Sequence[Path]) -> list[Path]:
     """The audio files of a folder by name, or the files given, in their order; there may be none.
 
-    Raises PredictError when the folder is not there, or when two files share a stem and so their
-    row ids.
+    Raises PredictError when the folder is not there, when two files share a stem and so their row
+    ids, and for a name that is no UTF-8, which no table can hold.
     """
     if isinstance(source, Path):
         if not source.is_dir():
@@ -72,6 +72,11 @@ def find_soundscapes(source: Path | Sequence[Path]) -> list[Path]:
         files = sorted(p for p in source.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
     else:
         files = list(source)
+    odd = [path for path in files if not _is_utf8(path.name)]
+    if odd:
+        raise PredictError(
+            "the name of a soundscape is not UTF-8", got=repr(odd[0].name), fix="rename it"
+        )
     twice = sorted(stem for stem, n in Counter(p.stem for p in files).items() if n > 1)
     if twice:
         raise PredictError(
@@ -80,6 +85,14 @@ def find_soundscapes(source: Path | Sequence[Path]) -> list[Path]:
             fix="rename one of them, or predict them apart",
         )
     return files
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def list_soundscapes(source: Path | Sequence[Path]) -> list[Path]:

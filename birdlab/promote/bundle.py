@@ -11,6 +11,7 @@ from pathlib import Path
 
 from birdlab.errors import PromotionError
 from birdlab.infer.__main__ import BUNDLE_FILE, MODEL_FILE
+from birdlab.infer.card import ModelCard
 from birdlab.infer.checksums import SUMS_FILE, checksums_text
 from birdlab.infer.models import find_model
 from birdlab.infer.session import open_predictor
@@ -35,6 +36,7 @@ from birdlab.spec.competition import PROFILES, CompetitionSpec
 
 KERNEL_FOLDER = "kernel"
 PYTHON, PLATFORM = "3.11", "manylinux_2_28_x86_64"
+Tell = Callable[[str], None]
 DEADLINE_SHARE = 0.92
 """Of a competition's minutes: 110 of 120. The rest is for what happens around the notebook."""
 
@@ -89,14 +91,12 @@ def competition_of(lab: Lab, model: Path) -> CompetitionSpec | None:
     return PROFILES.get(card.details.get("competition", ""))
 
 
-def write_bundle(
-    models: Path, request: BundleRequest, progress: Callable[[str], None] | None = None
-) -> Bundle:
+def write_bundle(models: Path, request: BundleRequest, progress: Tell | None = None) -> Bundle:
     """The bundle in `request.folder`, which is new or empty; whole, or nothing of it.
 
     Raises PredictError for a model or variant that is not there, PromotionError when the folder
-    is in use, when wheels cannot be fetched, when names do not fit, and for a competition whose
-    submissions hold no probabilities.
+    is in use or cannot be written, when wheels cannot be fetched, when names do not fit, and for a
+    competition whose submissions hold no probabilities.
     """
     tell = progress or (lambda text: None)
     target = request.folder
@@ -111,6 +111,22 @@ def write_bundle(
     variant = _find_variant(model, request)
     tell("the model, once loaded")
     card = open_predictor(model, threads=1, variant=variant).card
+    try:
+        return _write_files(request, model, variant, card, tell)
+    except OSError as error:
+        raise PromotionError(
+            "the bundle cannot be written",
+            where=str(target),
+            got=error.strerror or error,
+            fix="make room, or name another folder: -o DIR",
+        ) from None
+
+
+def _write_files(
+    request: BundleRequest, model: Path, variant: Variant, card: ModelCard, tell: Tell
+) -> Bundle:
+    """The bundle of what is known to be there."""
+    target = request.folder
     names, minutes = _name(request, model), _deadline_minutes(request.competition)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".bundle-", dir=target.parent) as temporary:
