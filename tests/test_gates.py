@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from fold_tables import build_tables
 from scipy import stats
 
 from birdlab.cli.gates import count_states, gate_lines
 from birdlab.errors import BirdlabError, DataError, PromotionError
 from birdlab.evaluate.blends import MEAN, Blend
+from birdlab.evaluate.windows import Windowing
 from birdlab.infer.variants import KNOWN
-from birdlab.promote.agreement import MARGIN, MIN_WINDOWS, Agreement, agree, correlate_ranks
+from birdlab.promote.agreement import (
+    LEAST,
+    MARGIN,
+    MIN_WINDOWS,
+    N_WINDOWS,
+    Agreement,
+    Sounds,
+    agree,
+    correlate_ranks,
+    cut_sounds,
+    find_sounds,
+)
 from birdlab.promote.champion import blend_runs, judge_candidate
 from birdlab.promote.gates import (
     AGREEMENT,
@@ -34,15 +48,21 @@ from birdlab.promote.gates import (
 )
 from birdlab.promote.parity import ParityReport
 from birdlab.promote.reproduce import CellReproduction, Reproduction
-from birdlab.promote.request import PromotionRequest, parse_blend, parse_shares
+from birdlab.promote.request import (
+    PromotionRequest,
+    parse_blend,
+    parse_shares,
+    promote_command,
+)
 from birdlab.promote.storedgates import Range, licence_kinds
 from birdlab.promote.variant_report import RunScore, VariantReport
 from birdlab.study.ensemble_gates import Gate
 
 NAMED = Agreement("a", 0.9, 0.85, 0.75, 100, 3, "fields")
+FIELDS = Sounds((), "fields")
 
 
-def build_windows(n: int = 60, noise: float = 0.3, seed: int = 0) -> list[np.ndarray]:
+def build_windows(n: int = 120, noise: float = 0.3, seed: int = 0) -> list[np.ndarray]:
     """What three fold models and a full one say: one truth, each with noise of its own."""
     rng = np.random.default_rng(seed)
     truth = rng.normal(size=(n, 4))
@@ -55,7 +75,7 @@ def build_windows(n: int = 60, noise: float = 0.3, seed: int = 0) -> list[np.nda
 
 def test_agreement_against_scipy() -> None:
     *folds, full = build_windows()
-    found = agree("a", full, folds, "fields")
+    found = agree("a", full, folds, FIELDS)
 
     def rho(one: np.ndarray, other: np.ndarray) -> float:
         return float(np.mean([stats.spearmanr(one[:, c], other[:, c]).statistic for c in range(4)]))
@@ -66,20 +86,53 @@ def test_agreement_against_scipy() -> None:
     ]
     assert found.worst == pytest.approx(min(alone))
     assert found.threshold == pytest.approx(min(alone) - MARGIN) and found.passed
-    assert (found.n_windows, found.n_models) == (60, 3)
+    assert (found.n_windows, found.n_models) == (120, 3)
 
 
 def test_a_model_that_ranks_otherwise_does_not_agree() -> None:
     *folds, full = build_windows()
     rng = np.random.default_rng(1)
-    assert not agree("a", rng.permuted(full, axis=0), folds, "").passed
-    assert not agree("a", 1 - full, folds, "").passed
+    assert not agree("a", rng.permuted(full, axis=0), folds, FIELDS).passed
+    assert not agree("a", 1 - full, folds, FIELDS).passed
+    still = agree("a", np.full_like(full, 0.5), folds, FIELDS)
+    assert np.isnan(still.full) and not still.passed and still.tells
+    assert agreement_gate([still]).state == "not met"
+    assert np.isnan(agree("a", full, folds[:1], FIELDS).threshold), "one model has no others"
+    assert np.isnan(agree("a", full[:99], [f[:99] for f in folds], FIELDS).threshold)
+
+
+def test_a_sound_that_fold_models_order_each_in_its_own_way_tells_nothing() -> None:
+    """Whatever the deployed model says of it: there is no evidence, for a threshold of chance."""
+    *folds, full = build_windows()
+    rng = np.random.default_rng(1)
     others = [rng.permuted(fold, axis=0) for fold in folds]
-    assert agree("a", full, others, "").threshold == 0, "chance is not enough"
-    still = agree("a", np.full_like(full, 0.5), folds, "")
-    assert np.isnan(still.full) and not still.passed
-    assert np.isnan(agree("a", full, folds[:1], "").threshold), "one model has no others"
-    assert np.isnan(agree("a", full[:19], [f[:19] for f in folds], "").threshold)
+    for said in (full, np.mean(others, axis=0), None):
+        found = agree("a", said, others, FIELDS)
+        assert not found.tells and not found.passed and found.threshold == LEAST
+        gate = agreement_gate([found])
+        assert gate.state == "no evidence" and "--soundscapes" in gate.command
+        assert "do not agree with each other" in gate.number and "fields" in gate.number
+
+
+def test_training_recordings_are_a_notice_and_refuse_a_model_that_fails_on_them() -> None:
+    own = replace(NAMED, seen=True, source="its training recordings", passed_over="none is there")
+    gate = agreement_gate([NAMED, own])
+    assert gate.state == "notice" and "soundscapes cannot tell: none is there" in gate.number
+    assert agreement_gate([NAMED, replace(own, full=0.5)]).state == "not met"
+
+
+def test_windows_come_from_all_over_the_files(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        wave = np.concatenate([np.full(8_000, level) for level in rng.uniform(0.1, 0.9, 100)])
+        soundfile.write(tmp_path / f"{i}.wav", wave, 8_000)
+    (tmp_path / "broken.ogg").write_bytes(b"no audio")
+    windowing = Windowing(1.0, 8_000, normalise="recording")
+    sounds = find_sounds(None, None, tmp_path)  # type: ignore[arg-type]
+    assert sounds.source == f"{tmp_path.name} (5 files)" and not sounds.seen
+    heard = list(cut_sounds(sounds, windowing))
+    assert len(heard) == 4 * (N_WINDOWS // 5) and {w.shape for w in heard} == {(8_000,)}
+    assert len({float(w[0]) for w in heard[:60]}) == 60
 
 
 def test_a_column_that_never_varies_is_left_out() -> None:
@@ -95,11 +148,17 @@ def test_a_column_that_never_varies_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("found", "state", "told"),
     [
-        ([NAMED], "met", "a ρ 0.90, at least 0.75 (worst fold 0.85) (100 windows, fields)"),
+        ([NAMED], "met", "a ρ 0.90, at least 0.75 (worst fold 0.85) on 100 windows of fields"),
         ([NAMED, replace(NAMED, run="b", full=0.74)], "not met", "b ρ 0.74, at least 0.75"),
         ([replace(NAMED, full=np.nan, n_models=1)], "no evidence", "a has 1 fold model"),
-        ([replace(NAMED, full=np.nan, n_windows=3)], "no evidence", f"3 windows, {MIN_WINDOWS}"),
-        ([replace(NAMED, full=np.nan)], "no evidence", "says the same of every window"),
+        (
+            [replace(NAMED, full=np.nan, n_windows=3)],
+            "no evidence",
+            f"3 windows of fields, {MIN_WINDOWS}",
+        ),
+        ([replace(NAMED, full=np.nan)], "not met", "a says the same of every window"),
+        ([replace(NAMED, worst=np.nan)], "no evidence", "says the same of every window on fields"),
+        ([replace(NAMED, n_windows=0, source="")], "no evidence", "has none"),
     ],
 )
 def test_the_gate_of_agreement(found: list[Agreement], state: str, told: str) -> None:
@@ -117,6 +176,9 @@ def test_parity_is_that_of_the_worst_file() -> None:
     worst, alone = parity_gates([bad, good])
     assert (worst.name, worst.state) == (PARITY, "not met") and "3.0e-04 on square" in worst.number
     assert (alone.name, alone.state) == (BATCH, "not met") and "2.0e-04" in alone.number
+    hidden = replace(good, by_member={"member_1": {"real": 2e-3, "noise": 1e-6}})
+    gate, _ = parity_gates([good, hidden])  # a small share hides a member in the blend
+    assert gate.state == "not met" and gate.number == "2.0e-03 on real of member_1, 4 cases"
 
 
 def test_scores_that_do_not_come_back_refuse() -> None:
@@ -143,6 +205,20 @@ def test_what_was_not_tried_waits() -> None:
     tried = Tried((ParityReport({"real": 0.0}, 0.0, 1),), {}, Costs(1, 1, 1, 2, 2), (NAMED,))
     assert [gate.name for gate in list_waiting(tried, request, "")] == [REPRODUCED]
     assert {gate.state for gate in check_tried(tried)} == {"met"}
+
+
+def test_the_command_that_brings_evidence_asks_for_the_same_model() -> None:
+    request = PromotionRequest(
+        weights="averaged", blend=Blend("power", 3.0), shares=(2.0, 1.0), variants=("int8",),
+        alias="shadow", register=False, gate=0.01, soundscapes=Path("a b"),
+    )  # fmt: skip
+    runs = ("1", "2")
+    assert promote_command(runs, PromotionRequest()) == "birdlab promote 1 2"
+    assert promote_command(runs, request) == (
+        "birdlab promote 1 2 --weights averaged --blend power:3.0 --shares 2,1 --gate 0.01 "
+        "--soundscapes 'a b' --alias shadow --variant int8 --no-register"
+    )
+    assert parse_blend("power:3.0") == request.blend and parse_shares("2,1") == request.shares
 
 
 def test_a_variant_that_fails_is_told_and_refuses_nothing() -> None:
@@ -237,6 +313,7 @@ def test_only_what_is_not_met_or_lacks_evidence_refuses() -> None:
         {"force": True, "reason": "  "},
         {"reason": "why not"},
         {"gate": 1.5},
+        {"variants": ("int4",)},
         {"shares": (0.0, 0.0)},
         {"shares": (1.0, -1.0)},
         {"shares": (1.0, float("nan"))},

@@ -304,7 +304,8 @@ def test_a_full_data_model_stands_on_its_fold_models(full: Full) -> None:
     assert states.pop("licences of the training data") == "notice"
     assert "12 unknown" in found["licences of the training data"].number
     assert set(states) == {AGREEMENT, "score range"}
-    assert "train_audio, 12 files" in found[AGREEMENT].number
+    assert found[AGREEMENT].state == "no evidence", "neither the folder nor its own rows are enough"
+    assert "windows of its training recordings (12), 100 are needed" in found[AGREEMENT].number
     (member,) = full.promotion.export.card.members
     assert (member.fold, member.weights, member.run) == (None, "full", full.record["spec_id"])
     card = json.loads((full.promotion.path.parent / "card.json").read_text())

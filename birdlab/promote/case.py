@@ -12,6 +12,7 @@ from birdlab.evaluate.postprocess import check_steps
 from birdlab.evaluate.score import score_run
 from birdlab.lab import Lab
 from birdlab.plan import Plan
+from birdlab.promote.agreement import find_sounds
 from birdlab.promote.champion import blend_runs
 from birdlab.promote.members import plan_of
 from birdlab.promote.request import PromotionRequest
@@ -70,9 +71,9 @@ class Case:
 def open_case(lab: Lab, records: Sequence[Record], request: PromotionRequest) -> Case:
     """The runs of some records, all of whose scored cells are trained, with their shares.
 
-    Raises PromotionError for no run, one that is named twice, shares that are not one per run, and
-    runs whose data changed or whose weights are gone; SpecError for steps of post-processing that
-    do not fit the classes.
+    Raises PromotionError for no run, one that is named twice, shares that are not one per run,
+    runs whose data changed or whose weights are gone, and a folder without soundscapes; SpecError
+    for steps of post-processing that do not fit the classes.
     """
     if not records:
         raise PromotionError("there is no run to promote", fix="birdlab promote RUN")
@@ -87,6 +88,8 @@ def open_case(lab: Lab, records: Sequence[Record], request: PromotionRequest) ->
     called = [n if n and names.count(n) == 1 else i for n, i in zip(names, ids, strict=True)]
     plans = {name: plan_of(lab, r) for name, r in zip(called, records, strict=True)}
     by_name = dict(zip(called, records, strict=True))
+    if request.soundscapes is not None:
+        find_sounds(lab, plans[called[0]], request.soundscapes)
     check_steps(request.post, plans[called[0]].data.classes.codes)
     shares, told = _share(lab, by_name, request)
     return Case(lab, request, by_name, plans, shares, told)

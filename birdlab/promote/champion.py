@@ -35,22 +35,25 @@ def champion_gate(
     """The verdict on the runs against the model that `alias` names, paired fold by fold.
 
     Only `worse` refuses. No such model, and one whose runs are gone or share no rows, folds or
-    classes with these, is a notice; so are the very same runs.
+    classes with these, is a notice; so are the very same runs that are blended in the same way.
     """
     card = _card_of(lab, alias)
     if card is None:
         return Gate(NAME, "notice", f"there is no @{alias} yet", WANTED)
     before = [str(run) for run in card["spec_ids"]]
-    if set(before) == {str(record["spec_id"]) for record in records}:
-        return Gate(NAME, "notice", f"@{alias} is made of the same runs", WANTED)
+    now = [str(record["spec_id"]) for record in records]
+    served, served_shares = _blend_of(card)
+    if (served, _parts(before, served_shares)) == (blend, _parts(now, shares)):
+        told = f"@{alias} is made of the same runs, blended in the same way"
+        return Gate(NAME, "notice", told, WANTED)
     try:
         theirs = [load_record(lab, run) for run in before]
-        in_service = blend_runs(_tables(lab, theirs), *_blend_of(card))
+        in_service = blend_runs(_tables(lab, theirs), served, served_shares)
         candidate = blend_runs(_tables(lab, records), blend, shares)
         gate = judge_candidate(candidate, in_service, f"@{alias}", count_split_folds(theirs[0]))
     except BirdlabError as error:
         gate = Gate(NAME, "notice", f"cannot be compared: {error.what}", WANTED)
-    runs = dict.fromkeys([*before, *(str(record["spec_id"]) for record in records)])
+    runs = dict.fromkeys([*before, *now])
     return replace(gate, command=shlex.join(["birdlab", "compare", *runs]))
 
 
@@ -114,6 +117,12 @@ def _card_of(lab: Lab, alias: str) -> dict[str, Any] | None:
         return None
     card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return card
+
+
+def _parts(runs: Sequence[str], shares: Sequence[float] | None) -> dict[str, float]:
+    """What part of a blend each run is; they sum to 1."""
+    given = [1.0] * len(runs) if shares is None else shares
+    return {run: round(s / sum(given), 9) for run, s in zip(runs, given, strict=True)}
 
 
 def _blend_of(card: Mapping[str, Any]) -> tuple[Blend, Sequence[float] | None]:

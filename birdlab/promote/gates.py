@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 from birdlab.errors import PromotionError
 from birdlab.lab import Lab
 from birdlab.plan import Plan
-from birdlab.promote.agreement import LEAST, MARGIN, MIN_WINDOWS, Agreement
+from birdlab.promote.agreement import LEAST, MARGIN, Agreement
 from birdlab.promote.champion import champion_gate
 from birdlab.promote.parity import TOLERANCE, ParityReport
 from birdlab.promote.reproduction import Reproduction
@@ -32,6 +30,7 @@ REPRODUCED = "out-of-fold scores come back"
 BUDGET = "the CPU budget holds"
 AGREEMENT = "deployed models rank as fold models"
 AVERAGED = "the averaged models are of one line"
+MORE_SOUND = "--soundscapes DIR with recordings that have these species in them, or --weights folds"
 WANTED = {
     PARITY: f"at most {TOLERANCE:g} apart",
     BATCH: f"at most {TOLERANCE:g} apart",
@@ -122,25 +121,24 @@ def list_waiting(tried: Tried, request: PromotionRequest, command: str) -> list[
     ]
 
 
-def promote_command(records: Mapping[str, Record], request: PromotionRequest) -> str:
-    """The command that promotes these runs as asked for, without forcing it."""
-    words = ["birdlab", "promote", *(str(record["spec_id"]) for record in records.values())]
-    words += [] if request.weights == "full" else ["--weights", request.weights]
-    words += [word for name in request.variants for word in ("--variant", name)]
-    return shlex.join(words)
-
-
 def parity_gates(reports: Sequence[ParityReport]) -> list[Gate]:
-    """Whether files say what the trained models say, and whether a batch changes that."""
-    report = max(reports, key=lambda r: max(r.by_case.values()))
-    cases = report.by_case
-    worst = max(cases, key=lambda case: cases[case])
+    """Whether files say what the trained models say, blend and members, and in any batch."""
+    found = max((_worst_case(report) for report in reports), key=lambda case: case[0])
     alone = max(reports, key=lambda r: r.batch_invariance)
     fix = "do not deploy it; report the backbone and the versions of torch and onnx"
     return [
-        _at_most(PARITY, cases[worst], f" on {worst}, {len(cases)} cases", fix),
+        _at_most(PARITY, *found, fix),
         _at_most(BATCH, alone.batch_invariance, f", {alone.n_windows} windows", fix),
     ]
+
+
+def _worst_case(report: ParityReport) -> tuple[float, str]:
+    """The largest difference of a file from its models, and in words where."""
+    cases = {(case, ""): value for case, value in report.by_case.items()}
+    for member, own in report.by_member.items():
+        cases |= {(case, f" of {member}"): value for case, value in own.items()}
+    case, member = max(cases, key=lambda key: cases[key])
+    return cases[case, member], f" on {case}{member}, {count_words(len(cases), 'case')}"
 
 
 def _at_most(name: str, difference: float, told: str, fix: str) -> Gate:
@@ -170,26 +168,20 @@ def budget_gate(costs: Costs) -> Gate:
 
 
 def agreement_gate(found: Sequence[Agreement]) -> Gate:
-    """Whether models without a held-out recording order soundscapes as the fold models do."""
+    """Whether models without a held-out recording order sound as the fold models do.
+
+    Agreement on training recordings, where soundscapes cannot tell, is a notice: the deployed
+    model has seen them all, so it says that training went well and little of other sound.
+    """
     wanted = WANTED[AGREEMENT]
-    lacking = [a for a in found if math.isnan(a.full) or math.isnan(a.threshold)]
-    if lacking:
-        said = lacking[0]
-        why = (
-            f"{said.run} has {said.n_models} fold model"
-            if said.n_models < 2
-            else f"{said.n_windows} windows, {MIN_WINDOWS} are needed"
-            if said.n_windows < MIN_WINDOWS
-            else f"{said.run} says the same of every window"
-        )
-        return Gate(AGREEMENT, "no evidence", why, wanted, "add --soundscapes DIR")
-    told = "; ".join(
-        f"{a.run} ρ {a.full:.2f}, at least {a.threshold:.2f} (worst fold {a.worst:.2f})"
-        for a in found
-    )
-    state: State = "met" if all(a.passed for a in found) else "not met"
-    on = f" ({found[0].n_windows} windows, {found[0].source})"
-    return Gate(AGREEMENT, state, told + on, wanted, "--weights folds; or train longer")
+    lacks = [a.lack for a in found if a.lack]
+    if lacks:
+        return Gate(AGREEMENT, "no evidence", "; ".join(lacks), wanted, MORE_SOUND)
+    told = "; ".join(map(str, found))
+    if not all(a.passed for a in found):
+        return Gate(AGREEMENT, "not met", told, wanted, "--weights folds; or train longer")
+    state: State = "notice" if any(a.seen for a in found) else "met"
+    return Gate(AGREEMENT, state, told, wanted, MORE_SOUND)
 
 
 def variant_gate(report: VariantReport) -> Gate:

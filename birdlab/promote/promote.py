@@ -22,7 +22,6 @@ from birdlab.promote.gates import (
     check_stored,
     check_tried,
     list_waiting,
-    promote_command,
     refuse,
 )
 from birdlab.promote.graphs import (
@@ -36,12 +35,14 @@ from birdlab.promote.graphs import (
     place_graph,
 )
 from birdlab.promote.parity import ParityReport
-from birdlab.promote.request import PromotionRequest
+from birdlab.promote.request import PromotionRequest, promote_command
 from birdlab.promote.trial import (
     Floats,
     add_variants,
     agree_models,
+    hear_folds,
     judge_variants,
+    lacking_agreements,
     measure,
     prove,
     reproduce,
@@ -128,11 +129,14 @@ def promote_runs(
         folder, windows = Path(place), windows_of(case)
         graph, tried = _try_folds(case, folder, windows, training.step, progress)
         if request.weights != "folds":
-            _refuse_early(case, stored, tried, judged)
-            folds, graph = graph, _export_deployed(case, fulls, folder, training, progress)
+            progress("asking the fold models about unlabelled sound")
+            heard = hear_folds(case, graph)
+            early = replace(tried, agreements=lacking_agreements(heard))
+            _refuse_early(case, stored, early, judged)
+            graph = _export_deployed(case, fulls, folder, training, progress)
             progress("checking the file against torch and the fold models")
             reports = (*tried.parity, prove(case, graph, windows))
-            tried = replace(tried, parity=reports, agreements=agree_models(case, folds, graph))
+            tried = replace(tried, parity=reports, agreements=agree_models(heard, graph))
         gates = _list_gates(case, stored, tried)
         judged(gates)
         refuse(gates, request)
@@ -164,7 +168,7 @@ def _check_lab(case: Case) -> list[Gate]:
 
 def _list_gates(case: Case, stored: Sequence[Gate], tried: Tried) -> list[Gate]:
     """Those of the lab, those of what was tried, those that still wait."""
-    command = promote_command(case.records, case.request)
+    command = promote_command(case.spec_ids, case.request)
     return [*stored, *check_tried(tried), *list_waiting(tried, case.request, command)]
 
 

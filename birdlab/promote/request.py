@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from birdlab.errors import OutputsError, PromotionError
 from birdlab.evaluate.blends import Blend
+from birdlab.infer.variants import KNOWN
 from birdlab.promote.history import check_alias
 
 Weights = Literal["full", "folds", "averaged"]
@@ -50,6 +52,11 @@ class PromotionRequest:
                 "these are no weights", got=self.weights, expected=", ".join(get_args(Weights))
             )
         check_alias(self.alias)
+        unknown = [name for name in self.variants if name not in KNOWN]
+        if unknown:
+            raise PromotionError(
+                "unknown variant", got=", ".join(unknown), expected=", ".join(KNOWN)
+            )
         if self.force and not self.reason.strip():
             raise PromotionError(
                 "a promotion against its gates needs a reason", fix='add --reason "..."'
@@ -62,6 +69,26 @@ class PromotionRequest:
             raise PromotionError("a loss that is allowed", got=self.gate, expected="0 to 1")
         if isinstance(self.shares, tuple):
             _check_numbers(self.shares)
+
+
+def promote_command(spec_ids: Sequence[str], request: PromotionRequest) -> str:
+    """The command that promotes these runs as asked for, without forcing it."""
+    words = ["birdlab", "promote", *spec_ids]
+    plain, shares, blend = PromotionRequest(), request.shares, request.blend
+    given = {
+        "--weights": request.weights if request.weights != plain.weights else "",
+        "--blend": write_blend(blend) if blend != plain.blend else "",
+        "--shares": shares if isinstance(shares, str) else ",".join(f"{s:.12g}" for s in shares),
+        "--gate": f"{request.gate:g}" if request.gate != plain.gate else "",
+        "--soundscapes": str(request.soundscapes or ""),
+        "--post": "FILE" if request.post else "",
+        "--alias": request.alias if request.alias != plain.alias else "",
+    }
+    if shares == plain.shares:
+        del given["--shares"]
+    words += [word for option, value in given.items() if value for word in (option, value)]
+    words += [word for name in request.variants for word in ("--variant", name)]
+    return shlex.join(words + ([] if request.register else ["--no-register"]))
 
 
 def parse_blend(text: str) -> Blend:
@@ -81,6 +108,11 @@ def parse_blend(text: str) -> Blend:
             got=text,
             expected="mean, geometric, rank, or power:2 with an exponent from 0.1 to 8",
         ) from None
+
+
+def write_blend(blend: Blend) -> str:
+    """The text of which `parse_blend` makes this blend."""
+    return f"power:{blend.power!r}" if blend.kind == "power" else blend.kind
 
 
 def parse_shares(text: str) -> Shares:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from birdlab.evaluate.windows import batch_windows
 from birdlab.infer.budget import predict_minutes
 from birdlab.infer.session import open_predictor
 from birdlab.plan import Plan, Progress
-from birdlab.promote.agreement import Agreement, agree, cut_sounds, find_sounds
+from birdlab.promote.agreement import (
+    Agreement,
+    Sounds,
+    agree,
+    cut_sounds,
+    find_sounds,
+    training_sounds,
+)
 from birdlab.promote.budget import workload_of
 from birdlab.promote.case import Case
 from birdlab.promote.export import build_reference, build_roads
@@ -90,26 +99,61 @@ def windows_of(case: Case) -> Floats:
     return real_windows(case.lab, case.first)
 
 
-def agree_models(case: Case, folds: Graph, full: Graph) -> tuple[Agreement, ...]:
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """A sound on which the fold models of a run were asked, and what each said: [W, C] each."""
+
+    sounds: Sounds
+    folds: tuple[Floats, ...]
+    passed_over: str = ""
+
+    def judge(self, run: str, full: Floats | None = None) -> Agreement:
+        """How the model on all data agrees; without it, whether this sound can tell."""
+        return agree(run, full, self.folds, self.sounds, self.passed_over)
+
+
+def hear_folds(case: Case, folds: Graph) -> dict[str, Heard]:
+    """For each run the sound on which its deployed model will be compared with its fold models.
+
+    Soundscapes, or where these models do not agree with each other there, training recordings.
+    Nothing of the deployed models is needed, so what lacks evidence is known before training.
+    """
+    own = find_sounds(case.lab, case.first, case.request.soundscapes)
+    said = _hear(folds, own, [i for places in folds.places.values() for i in places])
+    heard = {}
+    for name, places in folds.places.items():
+        found = Heard(own, tuple(said[i] for i in places))
+        lack = found.judge(name).lack
+        if lack and len(places) > 1:
+            sounds = training_sounds(case.plans[name])
+            again = _hear(folds, sounds, places)
+            found = Heard(sounds, tuple(again[i] for i in places), lack)
+        heard[name] = found
+    return heard
+
+
+def lacking_agreements(heard: Mapping[str, Heard]) -> tuple[Agreement, ...]:
+    """Those of runs for which no sound can tell, whatever is trained."""
+    found = [one.judge(name) for name, one in heard.items()]
+    return tuple(agreement for agreement in found if agreement.lack)
+
+
+def agree_models(heard: Mapping[str, Heard], full: Graph) -> tuple[Agreement, ...]:
     """How the models on all data order unlabelled sound, against the fold models of their run."""
-    sounds = find_sounds(case.lab, case.first, case.request.soundscapes)
-    windows = cut_sounds(sounds, full.export.card.windowing)
-    heard = [_hear(graph, windows) for graph in (folds, full)]
-    return tuple(
-        agree(name, heard[1][full.places[name][0]], [heard[0][i] for i in places], sounds.source)
-        for name, places in folds.places.items()
-    )
+    found = []
+    for name, one in heard.items():
+        (place,) = full.places[name]
+        found.append(one.judge(name, _hear(full, one.sounds, [place])[place]))
+    return tuple(found)
 
 
-def _hear(graph: Graph, windows: Floats) -> list[Floats]:
-    """What each member of a file says of windows: [W, C] each."""
+def _hear(graph: Graph, sounds: Sounds, wanted: Sequence[int]) -> dict[int, Floats]:
+    """What each wanted member of a file says of windows of a sound: [W, C] each, by its place."""
     predictor = open_predictor(graph.export.path, threads=1)
-    wanted = range(predictor.n_members)
-    parts = [
-        predictor.member_probs(windows[i : i + BATCH], wanted)
-        for i in range(0, len(windows), BATCH)
-    ]
-    return [np.concatenate([part[m] for part in parts]) for m in wanted]
+    windows = cut_sounds(sounds, graph.export.card.windowing)
+    parts = [predictor.member_probs(some, wanted) for some in batch_windows(windows, BATCH)]
+    none = np.zeros((0, len(graph.export.card.classes)), np.float32)
+    return {m: np.concatenate([none, *(part[k] for part in parts)]) for k, m in enumerate(wanted)}
 
 
 def measure(case: Case, folds: Graph) -> Costs:
