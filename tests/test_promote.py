@@ -38,7 +38,7 @@ from birdlab.promote.case import open_case
 from birdlab.promote.champion import NAME as CHAMPION
 from birdlab.promote.fullweights import Training, chosen_epochs, plan_full, train_full
 from birdlab.promote.gates import AGREEMENT, AVERAGED, BATCH, BUDGET, PARITY, REPRODUCED
-from birdlab.promote.graphs import averaged_members, fold_members
+from birdlab.promote.graphs import Graph, averaged_members, fold_members, name_graph
 from birdlab.promote.history import HISTORY_FILE
 from birdlab.promote.members import collect_members
 from birdlab.promote.promote import Promotion, check_runs, promote_runs
@@ -172,6 +172,18 @@ def test_requests_that_make_no_sense_are_refused(promoted: Promoted) -> None:
         promote_runs(lab, [record], replace(FOLDS, shares=(1.0, 2.0)))
     with pytest.raises(PromotionError, match="data changed"):
         promote_runs(lab, [{**record, "spec_id": "0" * 12}])
+
+
+def test_what_predicts_something_else_is_another_model(promoted: Promoted) -> None:
+    """Else a promotion under another alias would replace the file that is in service."""
+    names = set()
+    steps = ({"kind": "power", "exponent": 2.0}, {"kind": "power", "exponent": 3.0})
+    for request in (FOLDS, *(replace(FOLDS, post=(step,)) for step in steps)):
+        case = open_case(promoted.lab, [promoted.record], request)
+        (models,) = fold_members(case).values()
+        graph = Graph(promoted.promotion.export, tuple(models), (1.0,), {"tiny": (0,)})
+        names.add(name_graph(case, graph))
+    assert promoted.promotion.name in names and len(names) == 3
 
 
 def test_missing_weights_are_named(promoted: Promoted) -> None:

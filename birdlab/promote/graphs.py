@@ -99,10 +99,14 @@ def export_graph(
 
 
 def name_graph(case: Case, graph: Graph) -> str:
-    """The name of a model: of its members, their shares and the blend."""
-    blend = case.request.blend
+    """The name of a model: of its members, their shares, the blend and post-processing.
+
+    What predicts something else has another name, so no promotion changes a model in service.
+    """
+    blend, post = case.request.blend, list(case.request.post)
     said = [blend.kind, *([blend.power] if blend.kind == "power" else [])]
-    return digest([[_says(member) for member in graph.members], said, list(graph.shares)])
+    parts = [[_says(member) for member in graph.members], said, list(graph.shares)]
+    return digest([*parts, post] if post else parts)
 
 
 def place_graph(graph: Graph, folder: Path) -> Graph:
