@@ -31,6 +31,7 @@ from birdlab.infer.models import (
     load_aliases,
 )
 from birdlab.infer.predict import predict_soundscapes
+from birdlab.infer.session import open_predictor
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import Plan, plan_experiment
 from birdlab.promote import machines
@@ -142,6 +143,9 @@ def test_promotion_is_proven_timed_and_registered(promoted: Promoted) -> None:
     assert 0 < promotion.costs.ms_per_window < 5000
     assert 0 < promotion.costs.predicted_minutes < promotion.costs.needed_minutes
     assert promotion.registered == ("models:/peeps@champion", "1")
+    (member,) = open_predictor(promotion.path, threads=1).card.members
+    assert member.ms_per_window is not None
+    assert 0 < member.ms_per_window < 5000
     (listed,) = list_models(promoted.lab.models)
     assert listed == PromotedModel(promotion.name, (promoted.record["spec_id"],), "peeps/1")
     card = json.loads((promotion.path.parent / "card.json").read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import shutil
@@ -113,7 +114,7 @@ def build_card(
             backbone=member.backbone,
             output=f"member_{i}",
             weight=given[i] / total,
-            classes=None if all(known[i]) else _only(classes, known[i]),
+            classes=None if all(known[i]) else tuple(itertools.compress(classes, known[i])),
             run=member.run,
             fold=member.fold,
             seed=member.seed,
@@ -171,10 +172,6 @@ def _check_shares(
             expected=f"{len(classes)} classes",
             fix="add a member that was trained on them, or promote fewer classes",
         )
-
-
-def _only(classes: Sequence[str], known: Sequence[bool]) -> tuple[str, ...]:
-    return tuple(code for code, has in zip(classes, known, strict=True) if has)
 
 
 def save_model(

@@ -45,7 +45,8 @@ class Costs:
     """What a file costs: milliseconds a window of one core, and the minutes of a submission.
 
     predicted_minutes: for all soundscapes of the competition on so many cores; needed_minutes:
-    with the share that is kept free; limit_minutes: of the competition.
+    with the share that is kept free; limit_minutes: of the competition; run_ms: milliseconds a
+    window of the network of one model of each run, by its name.
     """
 
     ms_per_window: float
@@ -53,6 +54,7 @@ class Costs:
     needed_minutes: float
     limit_minutes: float
     cores: int
+    run_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,6 +44,7 @@ from birdlab.promote.trial import (
     judge_variants,
     lacking_agreements,
     measure,
+    note_times,
     prove,
     reproduce,
     windows_of,
@@ -134,6 +135,7 @@ def promote_runs(
             early = replace(tried, agreements=lacking_agreements(heard))
             _refuse_early(case, stored, early, judged)
             graph = _export_deployed(case, fulls, folder, training, progress)
+            graph = note_times(graph, tried.costs)
             progress("checking the file against torch and the fold models")
             reports = (*tried.parity, prove(case, graph, windows))
             tried = replace(tried, parity=reports, agreements=agree_models(heard, graph))
@@ -156,6 +158,7 @@ def _try_folds(
     found = reproduce(case, graph, step)
     progress("measuring what a submission takes")
     costs = measure(case, graph)
+    graph = note_times(graph, costs)
     for name in case.request.variants:
         progress(f"judging {name} by out-of-fold scores")
     variants = judge_variants(case, graph, windows, step)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from birdlab.promote.agreement import (
 )
 from birdlab.promote.budget import workload_of
 from birdlab.promote.case import Case
-from birdlab.promote.export import build_reference, build_roads
+from birdlab.promote.export import build_reference, build_roads, write_card
 from birdlab.promote.gates import Costs
 from birdlab.promote.graphs import Graph
 from birdlab.promote.machines import measure_model
@@ -174,4 +174,23 @@ def measure(case: Case, folds: Graph) -> Costs:
         line.needed_minutes,
         line.limit_minutes,
         CORES,
+        {
+            name: float(np.mean([machine["members"][i]["ms_per_window"] for i in places]))
+            for name, places in folds.places.items()
+        },
     )
+
+
+def note_times(graph: Graph, costs: Costs | None) -> Graph:
+    """The same file, whose card says how long each member takes, where that was measured.
+
+    By that a deadline knows which of equal members comes first, and what the next one will take.
+    """
+    if costs is None:
+        return graph
+    times = {i: costs.run_ms[run] for run, places in graph.places.items() for i in places}
+    card = graph.export.card
+    members = tuple(
+        replace(member, ms_per_window=round(times[i], 2)) for i, member in enumerate(card.members)
+    )
+    return replace(graph, export=write_card(graph.export, replace(card, members=members)))
