@@ -23,8 +23,14 @@ from birdlab.errors import PredictError, SpecError
 from birdlab.evaluate.blends import Blend, blend_members
 from birdlab.evaluate.postprocess import apply_steps
 from birdlab.evaluate.windows import iter_windows
+from birdlab.infer.deadline import Race, Timer
+from birdlab.infer.job import describe_job, plan_course, plan_rows
+from birdlab.infer.passes import Engine, ModelChoice
 from birdlab.infer.predict import PredictRequest, predict_to_file
+from birdlab.infer.progress import Progress
+from birdlab.infer.reading import find_soundscapes
 from birdlab.infer.session import OnnxPredictor
+from birdlab.infer.store import WorkStore
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = list(CLASSES)
@@ -205,7 +211,12 @@ def test_overlapping_windows_are_averaged_onto_the_rows(
 SCRIPT = """
 import sys
 from pathlib import Path
+from birdlab.infer.deadline import Race, Timer
+from birdlab.infer.job import describe_job, plan_course, plan_rows
+from birdlab.infer.passes import Engine, ModelChoice
 from birdlab.infer.predict import PredictRequest, predict_to_file
+from birdlab.infer.progress import Progress
+from birdlab.infer.reading import find_soundscapes
 model, scapes, output, sessions, batch = sys.argv[1:]
 predict_to_file(PredictRequest(
     Path(model), Path(scapes), Path(output), sessions=int(sessions), threads=1, batch=int(batch)
@@ -353,6 +364,28 @@ def test_a_slow_member_is_dropped_for_all_windows(
     table = check_submission(summary.output, summary.n_rows)
     heard = table[~table.index.str.startswith("site05b")]
     np.testing.assert_allclose(heard, alone(asked.model, many_scapes, 0), atol=1e-6)
+
+
+def test_waiting_for_the_first_file_is_not_taken_for_slowness(
+    models: Path, scapes: Path, tmp_path: Path
+) -> None:
+    """Each member waits 3 s for its first batch, and takes .01 s a window from then on."""
+    asked = request(models, scapes, tmp_path, model=models / "slow.onnx")
+    engine = Engine(ModelChoice(asked.model), 1, 1)
+    card, files = engine.predictor.card, find_soundscapes(scapes)
+    course = plan_course(files, card.windowing, hop_s=None, batch=8, readers=1, refuse_bad=False)
+    plan = plan_rows(course, card.classes, None, "files", "fail")
+    said = describe_job("0" * 64, engine.predictor, plan)
+    store = WorkStore(tmp_path / "s.work", said, len(card.members))
+
+    def clock() -> float:
+        heard = [rows.n_rows for rows in store.members]
+        return sum(3 * (n > 0) + 0.01 * n for n in heard)
+
+    race = Race(plan, engine, store, card, Timer(12, 0.0, clock=clock), Progress(None))
+    ends = race.run(lambda members: 0.0)
+    store.close(), engine.close()
+    assert [(end.finished, end.n_windows) for end in ends] == [(True, 46), (True, 46)]
 
 
 def test_if_no_member_can_finish_the_rest_is_the_mean(

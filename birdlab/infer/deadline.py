@@ -146,18 +146,27 @@ class Race:
             return _too_slow(forecast_s, left_s)
         self.progress.begin(first)
         reason, last = "", began
+        since, n_since = began, first
 
         def go_on(done: int) -> bool:
-            nonlocal reason, last
+            nonlocal reason, last, since, n_since
             now = clock()
             batch_s, last = now - last, now
-            self.seconds_per_window[member] = (now - began) / (done - first)
+            self.seconds_per_window[member] = (now - since) / (done - n_since)
+            waited = n_since == first  # for the first file to be decoded, which tells no speed
+            if waited:
+                since, n_since = now, done
             self.progress.update(self._title(member), done, self.plan.n_windows)
             left_s = self.timer.left_s()
             forecast_s = self._forecast_s(member) or 0.0
             time_share = (now - began) / self.timer.deadline_s
-            probed = time_share >= PROBE_SHARE and (
-                (done - first) / self.plan.n_windows >= PROBE_SHARE or time_share >= PROBE_AT_MOST
+            probed = (
+                not waited
+                and time_share >= PROBE_SHARE
+                and (
+                    (done - first) / self.plan.n_windows >= PROBE_SHARE
+                    or time_share >= PROBE_AT_MOST
+                )
             )
             if left_s <= batch_s:
                 reason = "the time was up"
