@@ -398,6 +398,8 @@ def test_a_card_with_members_survives_its_metadata() -> None:
         {"weights": "stolen"},
         {"classes": ["z"]},
         {"output": "member_1"},
+        {"ms_per_window": "fast"},
+        {"ms_per_window": -1},
     ],
 )
 def test_cards_whose_members_make_no_sense_are_refused(change: dict[str, Any]) -> None:

@@ -205,6 +205,9 @@ def _read_member(given: Any, classes: set[str]) -> MemberCard:
         raise ValueError("a name, backbone or output is no text")
     if not (math.isfinite(member.weight) and member.weight >= 0):
         raise ValueError(f"weight {member.weight}")
+    ms = member.ms_per_window
+    if ms is not None and not (math.isfinite(ms) and ms >= 0):
+        raise ValueError(f"{ms} ms a window")
     if member.weights not in WEIGHTS:
         raise ValueError(f"weights {member.weights!r}, not one of {', '.join(WEIGHTS)}")
     if member.classes is None:
