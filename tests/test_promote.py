@@ -188,6 +188,9 @@ def test_what_predicts_something_else_is_another_model(promoted: Promoted) -> No
         graph = Graph(promoted.promotion.export, tuple(models), (1.0,), {"tiny": (0,)})
         names.add(name_graph(case, graph))
     assert promoted.promotion.name in names and len(names) == 3
+    other = replace(graph, export=replace(graph.export, sha256="0" * 64))
+    case = open_case(promoted.lab, [promoted.record], FOLDS)
+    assert name_graph(case, other) != promoted.promotion.name, "another file of the same models"
 
 
 def test_missing_weights_are_named(promoted: Promoted) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from birdlab.infer.models import MODEL_FILE, hash_model
 from birdlab.plan import Plan
 from birdlab.promote.case import Case
 from birdlab.promote.export import (
@@ -101,12 +102,17 @@ def export_graph(
 def name_graph(case: Case, graph: Graph) -> str:
     """The name of a model: of its members, their shares, the blend and post-processing.
 
-    What predicts something else has another name, so no promotion changes a model in service.
+    What predicts something else has another name, and so has another file of the same models (of
+    another commit, say) than one that is there: no promotion changes a model in service.
     """
     blend, post = case.request.blend, list(case.request.post)
     said = [blend.kind, *([blend.power] if blend.kind == "power" else [])]
     parts = [[_says(member) for member in graph.members], said, list(graph.shares)]
-    return digest([*parts, post] if post else parts)
+    name = digest([*parts, post] if post else parts)
+    there = case.lab.models / name / MODEL_FILE
+    if there.is_file() and hash_model(there) != graph.export.sha256:
+        return digest([name, graph.export.sha256])
+    return name
 
 
 def place_graph(graph: Graph, folder: Path) -> Graph:
