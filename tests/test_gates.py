@@ -187,6 +187,9 @@ def test_scores_that_do_not_come_back_refuse() -> None:
     assert reproduction_gate({"a": fine}).state == "met"
     gate = reproduction_gate({"a": fine, "b": off})
     assert gate.state == "not met" and "b 0.8000, again 0.7900" in gate.number
+    assert "near ties" in gate.command, "every window came back, so only their order can differ"
+    lost = Reproduction((replace(cell, largest=0.2),))
+    assert "another machine" in reproduction_gate({"a": lost}).command
 
 
 def test_the_budget_is_the_limit_of_the_competition() -> None:
@@ -298,7 +301,7 @@ def test_only_what_is_not_met_or_lacks_evidence_refuses() -> None:
     refuse(fine, PromotionRequest())
     for state in ("not met", "no evidence"):
         gates = [*fine, Gate("c", state, "3", "1")]  # type: ignore[arg-type]
-        with pytest.raises(PromotionError, match="1 of 3 gates") as caught:
+        with pytest.raises(PromotionError, match="refused by 1 gate") as caught:
             refuse(gates, PromotionRequest())
         assert "c: " in str(caught.value) and "--force" in str(caught.value)
         refuse(gates, PromotionRequest(force=True, reason="a trial"))

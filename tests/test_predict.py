@@ -674,7 +674,7 @@ def test_what_a_member_hears_later_counts_as_heard_now(
     assert predict_to_file(asked).n_heard_now == 46
     again = predict_to_file(replace(asked, deadline_s=60))
     assert again.n_heard_now == 0
-    assert "member tiny0: all windows, in an earlier run" in str(again)
+    assert "member tiny0 (tiny): all windows, in an earlier run" in str(again)
 
 
 def test_a_sample_with_a_comma_too_many_is_not_misread(

@@ -59,6 +59,7 @@ class MemberEnd:
 
     member: int
     name: str
+    backbone: str
     finished: bool
     n_windows: int
     seconds: float
@@ -129,8 +130,8 @@ class Race:
 
     def _end(self, member: int, reason: str) -> MemberEnd:
         heard, spent = self.store.members[member].n_rows, self.spent_s.get(member, 0.0)
-        name = self.card.members[member].name
-        return MemberEnd(member, name, not reason, heard, spent, reason)
+        card = self.card.members[member]
+        return MemberEnd(member, card.name, card.backbone, not reason, heard, spent, reason)
 
     def _hear(self, member: int, allowance: float | None) -> str:
         """Why the member did not hear every window; nothing when it did.

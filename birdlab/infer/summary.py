@@ -81,7 +81,7 @@ class PredictSummary:
             lines.append(f"  post-processing of the rows: {', '.join(self.steps)}")
         if self.windows_file is not None:
             lines.append(f"  probabilities of all windows: {self.windows_file}")
-        lines += [f"  member {end.name}: {_tell_end(end)}" for end in self.members]
+        lines += [f"  member {end.name} ({end.backbone}): {_tell_end(end)}" for end in self.members]
         lines += self._unusual_lines()
         lines += [f"  WARNING: {warning}" for warning in self.warnings]
         return "\n".join(lines)

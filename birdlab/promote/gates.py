@@ -31,6 +31,7 @@ BUDGET = "the CPU budget holds"
 AGREEMENT = "deployed models rank as fold models"
 AVERAGED = "the averaged models are of one line"
 MORE_SOUND = "--soundscapes DIR with recordings that have these species in them, or --weights folds"
+FOLDS_INSTEAD = "birdlab promote RUN... --weights folds; or train longer"
 WANTED = {
     PARITY: f"at most {TOLERANCE:g} apart",
     BATCH: f"at most {TOLERANCE:g} apart",
@@ -155,7 +156,11 @@ def reproduction_gate(found: Mapping[str, Reproduction]) -> Gate:
         for run, r in found.items()
     )
     state: State = "met" if all(r.passed for r in found.values()) else "not met"
-    return Gate(REPRODUCED, state, told, WANTED[REPRODUCED], "birdlab verify; promote it again")
+    if not all(r.largest <= TOLERANCE for r in found.values()):
+        fix = "outputs of another machine or other versions are not these: train the run anew here"
+    else:
+        fix = "windows agree and near ties move the score: train longer, or force it"
+    return Gate(REPRODUCED, state, told, WANTED[REPRODUCED], fix)
 
 
 def budget_gate(costs: Costs) -> Gate:
@@ -181,7 +186,7 @@ def agreement_gate(found: Sequence[Agreement]) -> Gate:
         return Gate(AGREEMENT, "no evidence", "; ".join(lacks), wanted, MORE_SOUND)
     told = "; ".join(map(str, found))
     if not all(a.passed for a in found):
-        return Gate(AGREEMENT, "not met", told, wanted, "--weights folds; or train longer")
+        return Gate(AGREEMENT, "not met", told, wanted, FOLDS_INSTEAD)
     state: State = "notice" if any(a.seen for a in found) else "met"
     return Gate(AGREEMENT, state, told, wanted, MORE_SOUND)
 
@@ -227,7 +232,7 @@ def refuse(gates: Sequence[Gate], request: PromotionRequest) -> None:
     if not against or request.force:
         return
     raise PromotionError(
-        f"{len(against)} of {len(gates)} gates refuse the promotion",
+        f"the promotion is refused by {count_words(len(against), 'gate')}",
         got="; ".join(f"{gate.name}: {gate.state} ({gate.number})" for gate in against),
         expected="every gate met, or a notice",
         fix='see the table for what brings each; or: --force --reason "..."',

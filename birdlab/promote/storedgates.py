@@ -80,15 +80,16 @@ def range_gate(lab: Lab, plans: Mapping[str, Plan]) -> Gate:
     from the 1st to the 99th percentile of all probabilities.
     """
     wanted = f"in [0, 1), spread {LEAST_SPREAD:g}, at most {MOST_FLAT:.0%} of species flat"
-    told, passed = [], True
+    told, failed = [], []
     for name, plan in plans.items():
         found = measure_range(lab, plan)
-        passed = passed and found.passed
+        failed += [] if found.passed else [name]
         bad = f", {found.n_bad:,} values are none" if found.n_bad else ""
         flat = f", {found.n_flat} of {found.n_classes} species flat" if found.n_flat else ""
         told.append(f"{name}: {found.low:.2g} to {found.high:.3f}{flat}{bad}")
-    state: State = "met" if passed else "not met"
-    return Gate("score range", state, "; ".join(told), wanted, "birdlab show RUN; train it longer")
+    state: State = "not met" if failed else "met"
+    fix = f"train longer: {', '.join(failed)}" if failed else ""
+    return Gate("score range", state, "; ".join(told), wanted, fix)
 
 
 def licence_kinds(licences: Sequence[str]) -> Counter[str]:
