@@ -21,7 +21,7 @@ from birdlab.infer.passes import ModelChoice
 from birdlab.lab import Lab
 from birdlab.promote import machines
 from birdlab.promote.budget import join_machines, scale_to, workload_of
-from birdlab.promote.machines import MACHINES, measure_run
+from birdlab.promote.machines import MACHINES, load_machines, measure_run
 from birdlab.spec.competition import PROFILES
 
 MACHINE: dict[str, Any] = {
@@ -161,6 +161,13 @@ def test_another_machine_is_reached_by_the_ratio_of_one_model() -> None:
     before = predict_minutes(mine, Y2023, cores=2)
     assert moved.member_minutes[0] == pytest.approx(2 * before.member_minutes[0])
     assert moved.decode_minutes == pytest.approx(3 * before.decode_minutes)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "", '{"a'])
+def test_a_damaged_list_of_machines_is_measured_again(tmp_path: Path, text: str) -> None:
+    assert load_machines(tmp_path / "machines.json") == {}
+    (tmp_path / "machines.json").write_text(text)
+    assert load_machines(tmp_path / "machines.json") == {}
 
 
 def test_a_model_is_measured_as_it_is_used(energy_model: Path) -> None:

@@ -106,19 +106,25 @@ def _known_or(
         "birdlab": __version__,
     }
     key, path = digest({**what, **on}), lab.stores / MACHINES
-    known = _load(path)
+    known = load_machines(path)
     if key in known and not fresh:
         return known[key]
     machine = measure(n_cores)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
-        write_whole(path, json.dumps(_load(path) | {key: machine}, indent=1, sort_keys=True))
+        write_whole(
+            path, json.dumps(load_machines(path) | {key: machine}, indent=1, sort_keys=True)
+        )
     return machine
 
 
-def _load(path: Path) -> dict[str, Machine]:
-    found: dict[str, Machine] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    return found
+def load_machines(path: Path) -> dict[str, Machine]:
+    """What was measured, by key; nothing of a damaged file: it is measured again."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _frontend(spec: ExperimentSpec) -> dict[str, Any]:
