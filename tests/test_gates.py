@@ -351,4 +351,7 @@ def test_the_table_keeps_to_the_width(width: int) -> None:
     assert lines[helps + 1 :] == ["  all folds are finished", "    birdlab extend a"]
     assert sum(line.count("word") for line in lines) == 40, "nothing is cut off"
     assert "what helps:" not in gate_lines(gates[1:], width)
+    notice = Gate("CV ranks", "notice", "2 runs", "10 runs", "birdlab lb add a --public SCORE")
+    told = gate_lines([notice], width)
+    assert told[-3:] == ["what would tell more:", "  CV ranks", f"    {notice.command}"]
     assert count_states(gates) == "2 gates: 1 met, 1 not met"

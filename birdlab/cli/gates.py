@@ -19,16 +19,21 @@ def gate_lines(gates: Sequence[Gate], width: int) -> list[str]:
     """The table as lines of at most `width` characters: state, gate, found, wanted.
 
     In a narrow terminal found and wanted stand below their gate. At the end comes, for each gate
-    that refuses, the command or the change that helps.
+    that refuses, the command or the change that helps, and for notices what would tell more.
     """
     width = min(max(width, LEAST_WIDTH), MOST_WIDTH)
     lines = _columns(gates, width) if width >= SIDE_BY_SIDE else _blocks(gates, width)
-    lacking = [gate for gate in gates if gate.state in ("not met", "no evidence")]
+    lines += _help_lines("what helps:", gates, ("not met", "no evidence"))
+    return lines + _help_lines("what would tell more:", gates, ("notice",))
+
+
+def _help_lines(heading: str, gates: Sequence[Gate], states: Sequence[str]) -> list[str]:
+    """What the gates in these states ask for, gates that ask for the same together."""
     told: dict[str, list[str]] = {}
-    for gate in lacking:
-        told.setdefault(gate.command, []).append(gate.name)
-    if told:
-        lines += ["", "what helps:"]
+    for gate in gates:
+        if gate.state in states and gate.command:
+            told.setdefault(gate.command, []).append(gate.name)
+    lines = ["", heading] if told else []
     for command, names in told.items():
         lines += [f"  {', '.join(names)}", f"    {command}"]
     return lines

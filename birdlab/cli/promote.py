@@ -214,6 +214,8 @@ def _show(gates: Sequence[Gate]) -> None:
 
 
 def _summary(p: Promotion, request: PromotionRequest) -> str:
+    from birdlab.study.words import count_words
+
     cases = p.parity.by_case
     worst = max(cases, key=lambda case: cases[case])
     place = (
@@ -229,9 +231,10 @@ def _summary(p: Promotion, request: PromotionRequest) -> str:
         [
             f"promoted {p.name} as @{p.alias}",
             f"  file      {p.path}  ({p.export.size_bytes / 1e6:.1f} MB, "
-            f"{p.export.n_members} models, {p.export.n_frontends} shared front-end(s))",
-            f"  parity    {cases[worst]:.1e} at most, on {worst} ({len(cases)} cases); "
-            f"alone against in a batch {p.parity.batch_invariance:.1e}",
+            f"{count_words(p.export.n_members, 'model')} on "
+            f"{count_words(p.export.n_frontends, 'front-end')})",
+            f"  parity    torch and file at most {cases[worst]:.1e} apart, on {worst} "
+            f"({len(cases)} cases); a clip alone and in a batch {p.parity.batch_invariance:.1e}",
             f"  registry  {place}",
             f"  cost      {c.ms_per_window:.1f} ms a window of one core; "
             f"{c.predicted_minutes:.1f} min for the competition's soundscapes on {c.cores} cores, "

@@ -92,7 +92,7 @@ class PredictSummary:
         said = ", ".join(f"{key} {value}" for key, value in self.settings.items())
         each = f"{self.seconds / self.n_files:.3f} s a file"
         if self.n_heard_now:
-            each += f", {1000 * self.seconds / self.n_heard_now:.1f} ms a window"
+            each += f", {1000 * self.seconds / self.n_heard_now:.1f} ms a window, all counted"
         if self.n_heard_now < self.n_windows:
             each += f" ({self.n_heard_now} windows heard in this run)"
         return [f"  {each} in {as_time(self.seconds)}", f"  with {said}"]

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from birdlab.errors import PromotionError
+from birdlab.errors import PromotionError, TrackingError
 from birdlab.infer.models import CARD_FILE
 from birdlab.lab import write_whole
 from birdlab.promote.aliases import move_alias
@@ -18,14 +18,24 @@ from birdlab.promote.graphs import Graph
 from birdlab.promote.parity import ParityReport, save_parity
 from birdlab.record import environment
 from birdlab.study.ensemble_gates import Gate
+from birdlab.tracking.client import connect
 from birdlab.tracking.index import load_link
 
 Say = Callable[[str], None]
 
 
 def check_tracked(case: Case) -> None:
-    """Raise PromotionError for a first run that is not in MLflow, where its model would belong."""
+    """Raise PromotionError where MLflow is away or lacks the first run: its model belongs there."""
     run = case.spec_ids[0]
+    try:
+        connect(case.lab)
+    except TrackingError as error:
+        raise PromotionError(
+            "MLflow cannot be used, and the model would be registered there",
+            where=error.where,
+            got=error.got,
+            fix="promote again when it is there, or: --no-register",
+        ) from None
     if "parent" not in load_link(case.lab, run):
         raise PromotionError(
             "the run is not in MLflow, so its model has no place there",

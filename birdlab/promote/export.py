@@ -211,6 +211,13 @@ def save_model(
             got=error.strerror,
             fix="make room and promote again: what was trained is kept",
         ) from None
+    except onnx.checker.ValidationError as error:
+        raise PromotionError(
+            "the graph that was built is no valid ONNX",
+            where=str(path),
+            got=str(error).splitlines()[0][:300],
+            fix="report it with the backbones; a variant can be left out",
+        ) from None
     finally:
         shutil.rmtree(away, ignore_errors=True)
     data = beside if len(files) > 1 else None

@@ -171,7 +171,7 @@ def leaderboard_gate(tables: StudyTables, record: Record) -> Gate:
     """
     name = "CV ranks the leaderboard"
     wanted = f"ρ above 0, {MIN_RUNS} runs or more"
-    ask = "birdlab lb add RUN --public SCORE"
+    ask = f"birdlab lb add {record['spec_id']} --public SCORE"
     metric = record["evaluation"]["metric"]
     if not is_foreign(record):
         metric = record["spec"]["competition"]["metric"]
