@@ -25,7 +25,7 @@ from birdlab.infer.variants import (
 )
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import Plan, plan_experiment
-from birdlab.promote import quantize, variants
+from birdlab.promote import blocks, quantize, variants
 from birdlab.promote.compose import compose
 from birdlab.promote.export import build_card, export_ensemble, save_model
 from birdlab.promote.members import collect_members, real_windows
@@ -336,22 +336,126 @@ def test_the_models_of_a_run_go_into_int8_together(
     save_model(compose(parts, card), card, path)
     monkeypatch.setattr(variants, "N_CALIBRATION", 8)
 
-    def build(*fp32_runs: str) -> tuple[dict[str, float], list[float]]:
+    def build(**fp32_blocks: list[str]) -> tuple[dict[str, str], list[float]]:
         path.with_name("model.int8.onnx").unlink(missing_ok=True)
-        build_variant("int8", path, built.lab, [tiny, other], fp32_runs=fp32_runs)
+        build_variant("int8", path, built.lab, [tiny, other], fp32_blocks=fp32_blocks)
         pair = [open_predictor(path, threads=1, variant=KNOWN[v]) for v in ("fp32", "int8")]
         fp32, int8 = (p.member_probs(built.windows, range(3)) for p in pair)
         assert isinstance(pair[1], OnnxPredictor)
-        moved = json.loads(pair[1].card.details["int8_moved"])
-        return moved, [float(np.abs(a - b).max()) for a, b in zip(fp32, int8, strict=True)]
+        apart = [float(np.abs(a - b).max()) for a, b in zip(fp32, int8, strict=True)]
+        return pair[1].card.details, apart
 
-    moved, apart = build("other")
+    details, apart = build(other=[blocks.WHOLE])
     assert apart[2] < 1e-6 < min(apart[:2])
-    first, second = moved[member.name], moved["second"]
-    monkeypatch.setattr(variants, "MOST_MOVED", (first + second) / 2)
-    assert first < second  # so the run of the second stays, and the third does not
-    _, apart = build()
-    assert max(apart[:2]) < 1e-6 < apart[2]
+    assert json.loads(details["int8_left_in_fp32"]) == {"other": [blocks.WHOLE]}
+    moved = json.loads(details["int8_moved"])
+    monkeypatch.setattr(variants, "MOST_MOVED", 0.7 * min(moved[member.name], moved["second"]))
+    details, _ = build()
+    left = json.loads(details["int8_left_in_fp32"])
+    assert left[tiny.spec_id]
+    model = onnx.load(path.with_name("model.int8.onnx"))
+    for i, run in enumerate((tiny.spec_id, tiny.spec_id, "other")):
+        output, names = f"member_{i}", left.get(run, [])
+        network = quantize.MemberNetwork(model, output).take_out((1, 32, 26))
+        made = {value for node in network.graph.node for value in node.output}
+        layers = [n.name for n in network.graph.node if n.op_type in ("Conv", "MatMul", "Gemm")]
+        plain = [n for n in network.graph.node if n.name in layers and n.input[1] not in made]
+        chosen = quantize.choose_nodes(
+            quantize.MemberNetwork(onnx.load(path), output).take_out((1, 32, 26)).graph
+        )
+        in_fp32 = {node.name for node in plain}
+        for block in blocks.group_layers(chosen):
+            assert (block.name in names) == (in_fp32 >= set(block.nodes)), block.name
+
+
+@pytest.fixture(scope="module")
+def in_int8(built: Built) -> tuple[onnx.ModelProto, onnx.ModelProto, list[blocks.Block]]:
+    """The network of the member in fp32, wholly in INT8, and the blocks of its layers."""
+    networks = []
+    for name in ("model.onnx", "model.int8.onnx"):
+        network = quantize.MemberNetwork(onnx.load(built.path.with_name(name)), "member_0")
+        networks.append(network.take_out((1, 32, 26)))
+    return networks[0], networks[1], blocks.group_layers(quantize.choose_nodes(networks[0].graph))
+
+
+def test_layers_are_grouped_by_the_module_of_their_last_number() -> None:
+    names = ["stem.conv", "stem.norm", "stages_0.0.conv1", "stages_0.0.conv2", "stages_0.1.a.b"]
+    traced = [f"member_0/model.backbone.{name}/node_{i}" for i, name in enumerate(names)]
+    grouped = blocks.group_layers([*traced, "model.backbone.final/node_9"])
+    assert [block.name for block in grouped] == ["stem.conv", "stages_0.0", "stages_0.1", "final"]
+    assert grouped[1].nodes == tuple(traced[2:4])
+
+
+def test_layers_taken_back_are_those_of_fp32(
+    in_int8: tuple[onnx.ModelProto, onnx.ModelProto, list[blocks.Block]],
+) -> None:
+    plain, quantised, grouped = in_int8
+    everything = [name for block in grouped for name in block.nodes]
+    none_left = blocks.take_back(quantised, plain, everything)
+    assert not any("Quantize" in node.op_type for node in none_left.graph.node)
+    image = np.random.default_rng(0).random((2, 1, 32, 26)).astype(np.float32)
+    (expected,), (found,) = (list(quantize._run(m, [image])) for m in (plain, none_left))
+    np.testing.assert_array_equal(found, expected)
+    one = blocks.take_back(quantised, plain, grouped[0].nodes)
+    made = {output: node for node in one.graph.node for output in node.output}
+    for node in one.graph.node:
+        if node.name in everything:
+            in_int8_now = node.input[1] in made
+            assert in_int8_now == (node.name not in grouped[0].nodes)
+    onnx.checker.check_model(one)
+
+
+def test_the_worst_blocks_go_back_to_fp32_first(
+    in_int8: tuple[onnx.ModelProto, onnx.ModelProto, list[blocks.Block]],
+) -> None:
+    plain, quantised, grouped = in_int8
+    costs = {block.name: float(i) for i, block in enumerate(grouped)}
+
+    def measure(model: onnx.ModelProto) -> float:
+        """The sum of the costs of the blocks that are in INT8."""
+        made = {output for node in model.graph.node for output in node.output}
+        rounded = {node.name for node in model.graph.node if {*node.input[1:2]} & made}
+        return sum(costs[block.name] for block in grouped if rounded & {*block.nodes})
+
+    whole = sum(costs.values())
+    assert blocks.leave_blocks(plain, quantised, grouped, measure=measure, most=whole).left == ()
+    mixed = blocks.leave_blocks(plain, quantised, grouped, measure=measure, most=whole - 1)
+    assert mixed.left == (grouped[-1].name,)
+    assert mixed.moved == whole - costs[grouped[-1].name] == measure(mixed.network)
+    two = blocks.leave_blocks(
+        plain, quantised, grouped, measure=measure, most=whole - costs[grouped[-1].name] - 1
+    )
+    assert two.left == tuple(block.name for block in grouped[-2:])
+    first = grouped[0].name
+    kept = blocks.leave_blocks(
+        plain, quantised, grouped, measure=measure, most=whole - 1, kept=[first]
+    )
+    assert kept.left == (first, grouped[-1].name)
+    with pytest.raises(PromotionError, match="no such blocks"):
+        blocks.leave_blocks(plain, quantised, grouped, measure=measure, most=1.0, kept=["x"])
+    nothing = blocks.leave_blocks(plain, quantised, grouped, measure=measure, most=-1.0)
+    assert nothing.network is plain
+    assert nothing.left == (blocks.WHOLE,)
+    assert nothing.moved == whole
+
+
+def test_a_file_names_the_blocks_that_it_leaves_in_fp32(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(built.path.read_bytes())
+    whole = open_predictor(built.path, threads=1, variant=KNOWN["int8"]).card
+    (moved,) = json.loads(whole.details["int8_moved"]).values()
+    monkeypatch.setattr(variants, "MOST_MOVED", 0.7 * moved)
+    build_variant("int8", path, built.lab, built.plans.values())
+    card = open_predictor(path, threads=1, variant=KNOWN["int8"]).card
+    (less,) = json.loads(card.details["int8_moved"]).values()
+    (left,) = json.loads(card.details["int8_left_in_fp32"]).values()
+    assert 0 < less <= 0.7 * moved
+    assert left
+    assert left != [blocks.WHOLE]
+    assert variants._left_in_fp32(card) == (f"{card.members[0].backbone} ({', '.join(left)})",)
+    assert variants._left_in_fp32(whole) == ()
 
 
 def test_what_cannot_be_built_is_refused_in_words(built: Built) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,21 +29,20 @@ from onnxruntime.quantization import (
 )
 
 from birdlab.errors import PromotionError
+from birdlab.promote.blocks import BACKBONE, Mixed, group_layers, leave_blocks
 
 Floats = npt.NDArray[np.float32]
 
-BACKBONE = "model.backbone"
-"""In the name of a node, where it was traced."""
 KINDS = ("Conv", "MatMul", "Gemm")
 BATCH = 2
 """Windows that calibration gives a network at once, with every activation of theirs."""
 TRIED = 16
 """Batches that a network in INT8 is compared on, at most about."""
-MOST_MOVED = 0.02
-"""A member stays in fp32 when the probability of a window that INT8 moves most moves by more than
-this, on average over windows. Measured on weights trained on real birds: convnextv2_tiny .003,
-eca_nfnet_l0 .09 (no layer norms it, so a few large values leave the others a handful of steps; with
-the worse half of its layers left out it was a quarter of that)."""
+MOST_MOVED = 0.01
+"""How far INT8 may move the probability of a window that it moves most, on average over windows.
+Blocks go back to fp32 until it is that little, see promote/blocks.py. Measured on weights trained
+on real birds: convnextv2_tiny .003; eca_nfnet_l0 .07, because no layer norms it and a few large
+values leave the others a handful of steps, most of all in its first layers."""
 
 
 class MemberNetwork:
@@ -101,14 +100,20 @@ def _outer_value(branch: GraphProto) -> str:
 
 
 def quantize_member(
-    model: ModelProto, output: str, images: Sequence[Floats]
-) -> tuple[ModelProto, float]:
-    """The network in INT8 of the member that gives `output`, and how far that moves it.
+    model: ModelProto,
+    output: str,
+    images: Sequence[Floats],
+    *,
+    most_moved: float = MOST_MOVED,
+    kept: Collection[str] = (),
+) -> Mixed:
+    """The network in INT8 of the member that gives `output`, and which blocks it leaves in fp32.
 
-    That is the largest change of a probability in a window, averaged over windows. `model`, a
-    composed one, stays as it is: `MemberNetwork.put_back` takes the network in. `images`: what its
-    front-end makes of training clips, [b, channels, mels, frames] each; networks see them one batch
-    after another. Raises PromotionError when there is none, or nothing to quantise.
+    It moves by the largest change of a probability in a window, averaged over windows; the blocks
+    named in `kept` stay in fp32, and so do others until it moves by `most_moved` at most. `model`,
+    a composed one, stays as it is: `MemberNetwork.put_back` takes the network in. `images`: what
+    its front-end makes of training clips, [b, channels, mels, frames] each; networks see them one
+    batch after another. Raises PromotionError when there is none, or nothing to quantise.
     """
     if not images:
         raise PromotionError("there is no clip to calibrate on")
@@ -120,11 +125,16 @@ def quantize_member(
             got=f"{output}: no convolution or matrix product of its backbone",
             fix="deploy it as it is, or in OpenVINO",
         )
-    quantised = _quantise(part, chosen, images)
     tried = images[:: max(1, len(images) // TRIED)]
-    pairs = zip(_run(part, tried), _run(quantised, tried), strict=True)
-    largest = [np.abs(one - other).max(axis=1) for one, other in pairs]
-    return quantised, float(np.concatenate(largest).mean())
+    expected = list(_run(part, tried))
+
+    def measure(other: ModelProto) -> float:
+        pairs = zip(expected, _run(other, tried), strict=True)
+        return float(np.concatenate([np.abs(a - b).max(axis=1) for a, b in pairs]).mean())
+
+    quantised = _quantise(part, chosen, images)
+    blocks = group_layers(chosen)
+    return leave_blocks(part, quantised, blocks, measure=measure, most=most_moved, kept=kept)
 
 
 def _quantise(part: ModelProto, chosen: list[str], images: Sequence[Floats]) -> ModelProto:

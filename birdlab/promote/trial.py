@@ -81,16 +81,17 @@ def add_variants(
 ) -> None:
     """The forms of the deployed file beside it, in a list with what was found of each.
 
-    `fulls`: by the names of runs, what was trained on all data for it; a run whose fold models
-    stayed in fp32 stays so there too.
+    `fulls`: by the names of runs, what was trained on all data for it; what the fold models of a
+    run left in fp32 is in fp32 there too.
     """
     if not reports:
         return
     plans = [*case.plans.values(), *fulls.values()]
     for report in reports:
-        left = set(report.fp32_runs)
-        left |= {full.spec_id for run, full in fulls.items() if case.plans[run].spec_id in left}
-        build_variant(report.variant.name, graph.export.path, case.lab, plans, fp32_runs=left)
+        left = dict(report.fp32_blocks)
+        for run, full in fulls.items():
+            left[full.spec_id] = left.get(case.plans[run].spec_id, ())
+        build_variant(report.variant.name, graph.export.path, case.lab, plans, fp32_blocks=left)
     list_variants(graph.export.path.parent, [report.judged for report in reports])
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -34,8 +35,8 @@ class VariantReport:
     """What a variant does to the score of the fold models of each run, and what it costs.
 
     threshold: how far a score may move, either way, for the variant to pass; ms_per_window: of
-    the whole file on one thread, in fp32 and as the variant; left_in_fp32: backbones of members
-    that INT8 would move too far; fp32_runs: the spec ids of their runs.
+    the whole file on one thread, in fp32 and as the variant; left_in_fp32: backbones, or
+    their blocks, that INT8 would move too far; fp32_blocks: the same by the spec ids of runs.
     """
 
     variant: Variant
@@ -44,7 +45,7 @@ class VariantReport:
     fp32_ms_per_window: float
     ms_per_window: float
     left_in_fp32: tuple[str, ...] = ()
-    fp32_runs: tuple[str, ...] = ()
+    fp32_blocks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def difference(self) -> float:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ from birdlab.infer.variants import (
 )
 from birdlab.lab import Lab, write_whole
 from birdlab.plan import Plan, Progress, silent
+from birdlab.promote.blocks import WHOLE, Mixed
 from birdlab.promote.export import save_model
 from birdlab.promote.members import first_windows
 from birdlab.promote.quantize import MOST_MOVED, MemberNetwork, hear_images, quantize_member
@@ -47,15 +49,15 @@ def build_variant(
     lab: Lab,
     plans: Iterable[Plan],
     *,
-    fp32_runs: Collection[str] = (),
+    fp32_blocks: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> Variant:
     """The variant `name` of the model at `model_path`, ready beside it and not yet judged.
 
     A file in INT8 is made from the file itself: each member is calibrated on clips that it was
     trained on, by the plan of its run (spec id) among `plans`; one that is there for another
-    engine is used again. Members of one run go into INT8 together or stay in fp32 together, and
-    those of `fp32_runs` (spec ids) stay: a deployed model has in INT8 what was judged in INT8. The
-    variant is opened once, so what this machine cannot run fails here.
+    engine is used again. The members of one run leave the same blocks in fp32, among them those
+    of `fp32_blocks` (by spec id; WHOLE is all): a deployed model has in INT8 what was judged in
+    INT8. The variant is opened once, so what this machine cannot run fails here.
     Raises PromotionError for an unknown name, PredictError when it cannot be opened.
     """
     if name not in KNOWN:
@@ -64,7 +66,7 @@ def build_variant(
     path = model_path.with_name(variant.file)
     if variant.precision == "int8" and not _is_made_of(path, model_path):
         known = {plan.spec_id: plan for plan in plans}
-        _write_int8(model_path, path, lab, known, set(fp32_runs))
+        _write_int8(model_path, path, lab, known, fp32_blocks)
     open_predictor(model_path, threads=1, variant=variant)
     return variant
 
@@ -96,15 +98,14 @@ def judge_variant(
                 run, found.score_torch, found.score_onnx, found.largest, found.n_windows, len(folds)
             )
         )
-    left = _left_in_fp32(predictor.card)
     return VariantReport(
         variant,
         tuple(scores),
         threshold,
         fp32_ms_per_window=_time(folds_path, FP32, windows),
         ms_per_window=_time(folds_path, variant, windows),
-        left_in_fp32=tuple(sorted({member.backbone for member in left})),
-        fp32_runs=tuple(sorted({member.run for member in left})),
+        left_in_fp32=_left_in_fp32(predictor.card),
+        fp32_blocks=_fp32_blocks(predictor.card),
     )
 
 
@@ -133,20 +134,23 @@ def training_windows(
 
 
 def _write_int8(
-    source: Path, path: Path, lab: Lab, plans: Mapping[str, Plan], fp32_runs: set[str]
+    source: Path,
+    path: Path,
+    lab: Lab,
+    plans: Mapping[str, Plan],
+    fp32_blocks: Mapping[str, Collection[str]],
 ) -> None:
-    """The model in INT8; its card says which members are left in fp32, and how far each moved."""
+    """The model in INT8; its card says what is left in fp32, and how far each member moved."""
     model = onnx.load(source)
     card = read_card({p.key: p.value for p in model.metadata_props}, str(source))
-    tried = {
-        member.output: _quantise(model, card, member, lab, plans, source)
-        for member in card.members
-        if member.run not in fp32_runs
-    }
-    moved = {m.name: round(tried[m.output][1], 5) for m in card.members if m.output in tried}
-    far = {m.run for m in card.members if moved.get(m.name, 0) > MOST_MOVED}
-    kept = [member for member in card.members if member.run in fp32_runs | far]
-    if len(kept) == len(card.members):
+    left = {member.run: set(fp32_blocks.get(member.run, ())) for member in card.members}
+    tried: dict[str, Mixed] = {}
+    while member := _find_other(card, tried, left):
+        kept = left[member.run]
+        tried[member.output] = _quantise(model, card, member, lab, plans, source, kept)
+        kept.update(tried[member.output].left)
+    moved = {m.name: round(tried[m.output].moved, 5) for m in card.members if m.output in tried}
+    if all(WHOLE in blocks for blocks in left.values()):
         raise PromotionError(
             "no member keeps its probabilities in INT8",
             where=str(source),
@@ -155,19 +159,32 @@ def _write_int8(
             fix="deploy fp32, or the variant openvino",
         )
     for member in card.members:
-        if member not in kept:
-            MemberNetwork(model, member.output).put_back(tried[member.output][0])
+        if WHOLE not in left[member.run]:
+            MemberNetwork(model, member.output).put_back(tried[member.output].network)
+    said = {run: [WHOLE] if WHOLE in blocks else sorted(blocks) for run, blocks in left.items()}
     details = {
         **card.details,
         "precision": "int8",
         "int8_moved": json.dumps(moved),
-        "int8_left_in_fp32": json.dumps([member.name for member in kept]),
+        "int8_left_in_fp32": json.dumps({run: blocks for run, blocks in said.items() if blocks}),
         "made_of": hash_model(source),
     }
     del model.metadata_props[:]
     card = replace(card, details=details)
     onnx.helper.set_model_props(model, card.to_metadata())
     save_model(model, card, path)
+
+
+def _find_other(
+    card: ModelCard, tried: Mapping[str, Mixed], left: Mapping[str, set[str]]
+) -> MemberCard | None:
+    """A member that was not tried yet, or with other blocks than its run leaves; None if none."""
+    for member in card.members:
+        blocks = left[member.run]
+        settled = member.output in tried and set(tried[member.output].left) == blocks
+        if WHOLE not in blocks and not settled:
+            return member
+    return None
 
 
 def _quantise(
@@ -177,7 +194,8 @@ def _quantise(
     lab: Lab,
     plans: Mapping[str, Plan],
     source: Path,
-) -> tuple[onnx.ModelProto, float]:
+    kept: Collection[str],
+) -> Mixed:
     """As `quantize_member`, calibrated on clips that the member was trained on."""
     if member.run not in plans:
         raise PromotionError(
@@ -189,7 +207,8 @@ def _quantise(
         )
     heard = MemberNetwork(model, member.output).heard
     windows = training_windows(lab, plans[member.run], member, card.windowing, N_CALIBRATION)
-    return quantize_member(model, member.output, list(hear_images(model, heard, windows)))
+    images = list(hear_images(model, heard, windows))
+    return quantize_member(model, member.output, images, most_moved=MOST_MOVED, kept=kept)
 
 
 def _is_made_of(path: Path, source: Path) -> bool:
@@ -200,10 +219,20 @@ def _is_made_of(path: Path, source: Path) -> bool:
     return {p.key: p.value for p in model.metadata_props}.get("made_of") == hash_model(source)
 
 
-def _left_in_fp32(card: ModelCard) -> list[MemberCard]:
-    """The members that an INT8 file leaves in fp32."""
-    names = json.loads(card.details.get("int8_left_in_fp32", "[]"))
-    return [member for member in card.members if member.name in names]
+def _fp32_blocks(card: ModelCard) -> dict[str, tuple[str, ...]]:
+    """What an INT8 file leaves in fp32: the blocks of each run (spec id), WHOLE for all."""
+    left = json.loads(card.details.get("int8_left_in_fp32", "{}"))
+    return {run: tuple(blocks) for run, blocks in left.items()}
+
+
+def _left_in_fp32(card: ModelCard) -> tuple[str, ...]:
+    """The same in words: each backbone with its blocks, or alone if it is all."""
+    said = set()
+    for member in card.members:
+        blocks = _fp32_blocks(card).get(member.run, ())
+        if blocks:
+            said.add(member.backbone + ("" if WHOLE in blocks else f" ({', '.join(blocks)})"))
+    return tuple(sorted(said))
 
 
 def _time(path: Path, variant: Variant, windows: Floats) -> float:

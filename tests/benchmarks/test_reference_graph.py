@@ -36,8 +36,9 @@ from birdlab.sed.model import SEDModel
 from birdlab.spec.model import LogMelSpec, ModelSpec, SedAttention
 
 BACKBONES = ("eca_nfnet_l0", "convnext_small", "convnextv2_tiny")
-IN_INT8 = (1, 2)
-"""The members that keep their probabilities in INT8 on trained weights: docs/speed.md."""
+IN_FP32 = {"eca_nfnet_l0": ("stem_conv2", "stages_0.0", "stages_1.0", "stages_2.0")}
+"""The blocks that promotion left in fp32 on trained weights (docs/speed.md): random weights would
+choose others."""
 RATE, SAMPLES, N_CLASSES, BATCH, CORES, ROUNDS = 32_000, 160_000, 264, 4, 2, 3
 N_FILES, FILE_S = 4, 30
 ENOUGH = {"fp32": 1.25, "int8": 2.2}
@@ -87,12 +88,14 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> Graphs:
 
 
 def write_int8(source: Path, path: Path, windows: Floats) -> None:
-    """The file with the members in INT8 that would pass on trained weights."""
+    """The file in INT8, with those blocks in fp32 that trained weights leave there."""
     model = onnx.load(source)
-    for i in IN_INT8:
+    for i, backbone in enumerate(BACKBONES):
         network = MemberNetwork(model, f"member_{i}")
         images = list(hear_images(model, network.heard, windows))
-        network.put_back(quantize_member(model, f"member_{i}", images)[0])
+        left = IN_FP32.get(backbone, ())
+        mixed = quantize_member(model, f"member_{i}", images, most_moved=1.0, kept=left)
+        network.put_back(mixed.network)
     onnx.save(model, path)
 
 
@@ -152,7 +155,7 @@ def test_ensemble_against_the_graph_of_2023(benchmark: Any, graphs: Graphs) -> N
             cpu[name] = min(cpu[name], process_time() - worked)
 
     benchmark.pedantic(one_round, rounds=ROUNDS, warmup_rounds=1)
-    n_windows = len(answers["peer"])
+    n_windows, wrong = len(answers["peer"]), []
     print(f"\n{n_windows} windows, batches of {BATCH}, {len(os.sched_getaffinity(0))} cores:")
     for name in roads:
         apart = float(np.abs(answers[name] - answers["peer"]).max())
@@ -162,10 +165,14 @@ def test_ensemble_against_the_graph_of_2023(benchmark: Any, graphs: Graphs) -> N
             f"{1000 * cpu[name] / n_windows:6.1f} ms of processor, "
             f"{wall['peer'] / wall[name]:.2f} x the peer, probabilities within {apart:.1e}"
         )
-        if "int8" not in name:
-            assert apart <= 1e-4, f"{name} says something else"
-    for name, factor in ENOUGH.items():
-        assert wall["peer"] / wall[name] >= factor, f"{name} is not {factor} x as fast"
+        if "int8" not in name and apart > 1e-4:
+            wrong.append(f"{name} says something else")
+    wrong += [
+        f"{name} is not {factor} x as fast"
+        for name, factor in ENOUGH.items()
+        if wall["peer"] / wall[name] < factor
+    ]
+    assert not wrong
 
 
 def test_mel_against_a_convolution(benchmark: Any, tmp_path: Path) -> None:
