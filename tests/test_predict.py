@@ -47,9 +47,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_tiny_model(folder / f"{blend.kind}.onnx", card)
     slow = build_card(2, weights=[1, 2])
     save_tiny_model(folder / "slow.onnx", slow, [0, 4])
-    save_tiny_model(folder / "slower.onnx", slow, [0, 200])
+    save_tiny_model(folder / "slower.onnx", slow, [0, 1200])
     timed = build_card(2, weights=[2, 1], ms=[0.02, 90.0])
-    save_tiny_model(folder / "timed.onnx", timed, [0, 200])
+    save_tiny_model(folder / "timed.onnx", timed, [0, 1200])
     return folder
 
 
@@ -392,7 +392,7 @@ def test_if_no_member_can_finish_the_rest_is_the_mean(
     models: Path, many_scapes: Path, tmp_path: Path
 ) -> None:
     card = build_card(2, weights=[1, 2], details={"prior": "[0, 0, 0, 0]"})
-    model = save_tiny_model(tmp_path / "both.onnx", card, [200, 150])
+    model = save_tiny_model(tmp_path / "both.onnx", card, [1200, 900])
     asked = request(models, many_scapes, tmp_path, model=model, batch=2, deadline_s=2.5)
     summary = predict_to_file(asked)
     assert summary.seconds < 4
@@ -401,8 +401,9 @@ def test_if_no_member_can_finish_the_rest_is_the_mean(
     table = check_submission(summary.output, summary.n_rows)
     n = summary.n_windows
     assert 0 < n < len(table)
-    mean = table.iloc[:n].mean(axis=0)
-    np.testing.assert_allclose(table.iloc[n:], np.tile(mean, (len(table) - n, 1)), atol=1e-6)
+    readable = table[~table.index.str.startswith("site05b")]
+    mean, rest = readable.iloc[:n].mean(axis=0), readable.iloc[n:]
+    np.testing.assert_allclose(rest, np.tile(mean, (len(rest), 1)), atol=1e-6)
     assert sum(summary.filled.values()) + sum(b.n_rows for b in summary.bad_files) == len(table) - n
     predict_to_file(replace(asked, deadline_s=0.001))  # nothing at all can be heard
     assert (check_submission(summary.output, summary.n_rows) == 0).all(axis=None)

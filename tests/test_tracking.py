@@ -209,12 +209,19 @@ def test_stages_have_curves_of_their_own(lab: Lab) -> None:
 
 
 def test_training_on_all_data_is_logged_without_a_score(lab: Lab) -> None:
-    result = run(lab, {"cells.folds": "none"})
+    result = run(lab, {"cells.folds": "none", "train.batch": 4})
     link = load_link(lab, result.spec_id)
     assert set(link["children"]) == {"all-0"}
     client = connect(lab)
     assert "cv/padded_cmap" not in client.get_run(link["parent"]).data.metrics
     assert client.get_run(link["parent"]).data.tags["folds"] == "none"
+
+
+def test_training_on_all_data_leaves_the_score_of_the_folds(lab: Lab) -> None:
+    result = run(lab, {"cells.folds": "none"})
+    link = load_link(lab, result.spec_id)
+    assert set(link["children"]) == {"0-0", "1-0", "all-0"}
+    assert "cv/padded_cmap" in connect(lab).get_run(link["parent"]).data.metrics
 
 
 def test_a_failed_run_is_failed_and_may_be_tried_again(lab: Lab) -> None:
