@@ -209,7 +209,7 @@ def test_stages_have_curves_of_their_own(lab: Lab) -> None:
 
 
 def test_training_on_all_data_is_logged_without_a_score(lab: Lab) -> None:
-    result = run(lab, {"cells.folds": "none", "train.batch": 4})
+    result = run(lab, {"cells.folds": "none", "train.batch": 3})
     link = load_link(lab, result.spec_id)
     assert set(link["children"]) == {"all-0"}
     client = connect(lab)
