@@ -25,6 +25,7 @@ from birdlab.infer.passes import ModelChoice
 from birdlab.infer.progress import Progress, as_time
 from birdlab.infer.reading import Heard, NotHeard, read_ahead, read_headers
 from birdlab.infer.tuning import (
+    CLEARLY,
     count_cores,
     list_arrangements,
     recall_tuning,
@@ -137,7 +138,7 @@ def test_the_fastest_arrangement_is_measured_and_remembered(tmp_path: Path) -> N
     waves = np.random.default_rng(0).uniform(-1, 1, (4, RATE)).astype(np.float32)
     engine, rates = tune(ModelChoice(model), waves, cores=2, seconds_each=0.2)
     assert set(rates) == {(2, 1), (1, 2)}
-    assert rates[engine.sessions, engine.threads] == max(rates.values()) > 0
+    assert CLEARLY * rates[engine.sessions, engine.threads] >= max(rates.values()) > 0
     assert len(engine.submit(waves, [0, 1]).result()) == 2
     engine.close()
     assert recall_tuning(tmp_path, "a machine") is None
