@@ -109,10 +109,10 @@ if sys.version_info[:2] != tuple(map(int, "PYTHON".split("."))):
         f"this notebook runs Python {sys.version.split()[0]}, the wheels are for PYTHON: "
         f"bundle again with --python {sys.version_info[0]}.{sys.version_info[1]}"
     )
-pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
+pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
 pip += ["--only-binary=:all:", "--require-hashes", "--disable-pip-version-check"]
-pip += ["--find-links", str(bundle), "--requirement", str(bundle / "requirements.txt")]
-subprocess.run([*pip, "--target", str(PACKAGES)], check=True)"""
+pip += ["--requirement", "requirements.txt", "--target", str(PACKAGES)]
+subprocess.run(pip, cwd=bundle, check=True)"""
 _PREDICT = """\
 import os
 import subprocess

@@ -98,7 +98,7 @@ def _by_hand(python: str | None) -> str:
         "    python -m venv --system-site-packages env     # any Python with its own numpy, ...\n"
         if python is None
         else f"    python{python} -m venv env\n"
-        "    env/bin/pip install --no-index --find-links . --require-hashes -r requirements.txt\n"
+        "    env/bin/pip install --no-deps --require-hashes -r requirements.txt\n"
     )
     return (
         f"## By hand\n\n{install}"

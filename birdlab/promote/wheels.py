@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from packaging.utils import parse_wheel_filename
-
 from birdlab.errors import PromotionError
 from birdlab.infer.checksums import file_sha256
 
@@ -41,15 +39,15 @@ def download_wheels(
 ) -> list[Path]:
     """The wheels in `folder` for that Python and platform, and beside them `requirements.txt`.
 
-    The latter names each wheel with its version and SHA-256, for `pip install --require-hashes`.
-    They come from where pip is told to look, or from the folder `source` alone. Raises
-    PromotionError for a Python or platform that is none, and when pip cannot fetch them, with
-    the command to run where it can.
+    The latter names each wheel as a file with its SHA-256, for `pip install --require-hashes` in
+    that folder. They come from where pip is told to look; wheels of the folder `source` come
+    first. Raises PromotionError for a Python or platform that is none, and when pip cannot fetch
+    them, with the command to run where it can.
     """
     options = _options(requirements, python, platform)
-    place = [] if source is None else ["--no-index", "--find-links", str(source)]
+    given = [] if source is None else [str(wheel) for wheel in sorted(source.glob("*.whl"))]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input"]
-    command += ["--disable-pip-version-check", "--dest", str(folder), *place, *options]
+    command += ["--disable-pip-version-check", "--dest", str(folder), *options, *given]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise PromotionError(
@@ -93,8 +91,7 @@ def _platforms(platform: str) -> list[str]:
 
 
 def _pinned(wheel: Path) -> str:
-    name, number, *_ = parse_wheel_filename(wheel.name)
-    return f"{name}=={number} --hash=sha256:{file_sha256(wheel)}\n"
+    return f"./{wheel.name} --hash=sha256:{file_sha256(wheel)}\n"
 
 
 def _complaint(stderr: str) -> str:
