@@ -19,6 +19,7 @@ ROOMS = (
     ("lab", ("birdlab.lab",)),
     ("data", ("birdlab.data",)),
     ("evaluate", ("birdlab.evaluate",)),
+    ("infer", ("birdlab.infer",)),
     ("sed", ("birdlab.sed",)),
     (
         "run",
@@ -59,7 +60,6 @@ ROOMS = (
     ("tracking", ("birdlab.tracking",)),
     ("study", ("birdlab.study",)),
     ("sweep", ("birdlab.sweep",)),
-    ("infer", ("birdlab.infer",)),
     ("promote", ("birdlab.promote",)),
     ("upkeep", ("birdlab.upkeep",)),
     ("cli", ("birdlab.cli",)),

@@ -11,6 +11,7 @@ from birdlab.spec.base import AddedLater, Name, Positive, Probability, Spec, Tup
 from birdlab.spec.estimators import STANDARD, EstimatorSpec, find_clash
 from birdlab.spec.named import NamedList
 from birdlab.spec.recipe import TrainSpec
+from birdlab.spec.teaching import DistillSpec, PseudoSpec, SoupSpec
 
 FRESH = ("none", "imagenet")
 """What a stage may start from besides an earlier stage: random or pretrained weights."""
@@ -25,6 +26,8 @@ class StageSpec(Spec):
     `all` keeps its classes and head, `backbone` gives this stage a new head, `mapped` a head of
     this stage's classes in which those that both know keep their weights. `seeds: shared` trains
     the stage once for all seeds, which hides the variance between seeds that it would add.
+    `pseudo` adds labelled windows of soundscapes to its clips, `distill` a teacher's outputs to its
+    targets; `soup` makes it the mean of the weights of an earlier stage, and nothing is trained.
     """
 
     name: Name
@@ -32,6 +35,9 @@ class StageSpec(Spec):
     start: Name | None = None
     transfer: Literal["all", "backbone", "mapped"] = "all"
     seeds: Literal["per_seed", "shared"] = "per_seed"
+    pseudo: Annotated[PseudoSpec | None, AddedLater(as_before=None)] = None
+    distill: Annotated[DistillSpec | None, AddedLater(as_before=None)] = None
+    soup: Annotated[SoupSpec | None, AddedLater(as_before=None)] = None
     train: TrainSpec
     augment: Annotated[tuple[AugmentationSpec, ...], NamedList("augmentation")] = ()
 
