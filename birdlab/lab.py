@@ -28,6 +28,7 @@ BUILT_IN_DATA: Mapping[str, Mapping[str, Any]] = {
     "demo-abroad": {"seed": 1},
     "demo-environment": {"part": "environment"},
     "demo-soundscapes": {"part": "soundscapes"},
+    "demo-unlabelled": {"part": "unlabelled"},
     "demo-phones": {"part": "phones"},
 }
 """Data sets that birdlab generates by itself on first use: the fields of their DemoSource."""

@@ -14,7 +14,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birdlab.data.demo import DemoSettings, build_demo, generate
+from birdlab.data.demo import DemoSettings, build_demo, find_truth, generate
 from birdlab.data.demo.environment import EVENTS, render_event
 from birdlab.data.demo.oggfile import write_ogg
 from birdlab.data.demo.parts import CLIPS_PER_EVENT, PHONE_RATES_HZ, build_part
@@ -278,7 +278,7 @@ def test_settings_that_cannot_be_met_are_refused(wrong: dict[str, object]) -> No
 def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The data sets that go with the small competition."""
     root = tmp_path_factory.mktemp("parts")
-    names = ("environment", "soundscapes", "phones")
+    names = ("environment", "soundscapes", "unlabelled", "phones")
     return {part: build_demo(root / part, SMALL, part=part, jobs=1) for part in names}  # type: ignore[arg-type]
 
 
@@ -288,10 +288,10 @@ def test_the_built_in_data_sets_are_those_of_the_demo(tmp_path: Path) -> None:
         DemoSource(path="mlruns/demo/demo"),
         DemoSource(path="mlruns/demo/demo-abroad", seed=1),
     }
-    for part in ("environment", "soundscapes", "phones"):
+    for part in ("environment", "soundscapes", "unlabelled", "phones"):
         name = f"demo-{part}"
         assert lab.source(name) == DemoSource(path=f"mlruns/demo/{name}", part=part)
-    assert len(BUILT_IN_DATA) == 5
+    assert len(BUILT_IN_DATA) == 6
 
 
 def test_equal_settings_give_equal_parts(tmp_path: Path, parts: dict[str, Path]) -> None:
@@ -347,6 +347,42 @@ def test_training_soundscapes_are_no_leaderboards(parts: dict[str, Path], demo: 
     ours = {plan.site for plan in build_part(SMALL, "soundscapes").soundscapes}
     assert ours.isdisjoint(plan.site for plan in build_world(SMALL).soundscapes)
     assert not (parts["soundscapes"] / "sample_submission.csv").exists()
+
+
+def test_unlabelled_soundscapes_are_those_sites_at_other_hours(
+    parts: dict[str, Path], demo: Path
+) -> None:
+    lab = parts["unlabelled"].parent
+    dataset = load_source(DemoSource(path="unlabelled"), "more", parts["unlabelled"], lab)
+    assert len(dataset.soundscapes) == 7 and set(dataset.soundscapes["split"]) == {"unlabelled"}
+    assert dataset.soundscape_labels.empty and dataset.annotations.empty
+    assert not list(parts["unlabelled"].glob("*label*"))
+    theirs = set(read_table(demo, "soundscapes.csv")["filename"])
+    assert theirs.isdisjoint(dataset.soundscapes["filename"])
+    waves = {soundfile.read(path)[0].tobytes() for path in dataset.soundscapes["path"]}
+    theirs_too = {soundfile.read(path)[0].tobytes() for path in (demo / "soundscapes").iterdir()}
+    assert len(waves) == 7 and waves.isdisjoint(theirs_too)
+    for settings in (SMALL, DemoSettings()):
+        scored = {p.site for p in build_world(settings).soundscapes if p.split != "unlabelled"}
+        plans = build_part(settings, "unlabelled").soundscapes
+        assert {plan.site for plan in plans} == scored
+        assert {code for plan in plans for code in plan.species} == set(build_world(settings).codes)
+    assert len(plans) == 60 and {plan.duration_s for plan in plans} == {60.0}
+
+
+def test_what_unlabelled_soundscapes_hold_is_known_to_whoever_asks(demo: Path) -> None:
+    truth, codes = find_truth(SMALL), list(build_world(SMALL).codes)
+    plans = build_part(SMALL, "unlabelled").soundscapes
+    ids = [f"{Path(p.filename).stem}_{end}" for p in plans for end in (5, 10, 15, 20)]
+    assert truth["row_id"].tolist() == ids and list(truth.columns) == ["row_id", *codes]
+    stems = truth["row_id"].str.rpartition("_")[0]
+    for plan in plans:
+        sung = truth.loc[stems == Path(plan.filename).stem, codes].max()
+        assert set(sung[sung > 0].index) <= set(plan.species)
+    assert 0.05 < truth[codes].to_numpy().mean() < 0.95
+    known = read_table(demo, "soundscape_labels.csv").set_index("row_id")
+    again = find_truth(SMALL, "competition").set_index("row_id")
+    assert (again.loc[known.index, codes] == known[codes]).all(axis=None)
 
 
 def test_phones_record_the_same_species_at_lower_rates(parts: dict[str, Path], demo: Path) -> None:

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from birdlab.data.demo.generate import build_demo
 from birdlab.data.demo.settings import DemoSettings
+from birdlab.data.demo.truth import find_truth
 
-__all__ = ["DemoSettings", "build_demo"]
+__all__ = ["DemoSettings", "build_demo", "find_truth"]

@@ -2,6 +2,7 @@
 
 `environment`: short clips of everyday noise, in the manner of ESC-50; background for training.
 `soundscapes`: labelled ones of the split `train`, from sites that no leaderboard looks at.
+`unlabelled`: ones without labels, from the sites of the leaderboard at other hours.
 `phones`: more recordings of the same species by other people, half of them at low sample rates.
 """
 
@@ -39,6 +40,8 @@ def build_part(settings: DemoSettings, part: Part) -> World:
         return replace(empty, backgrounds=_plan_environment())
     if part == "soundscapes":
         return replace(empty, soundscapes=_plan_training_soundscapes(settings, world))
+    if part == "unlabelled":
+        return replace(empty, soundscapes=_plan_unlabelled_soundscapes(settings, world))
     return replace(empty, recordings=_plan_phones(settings))
 
 
@@ -58,6 +61,20 @@ def _plan_training_soundscapes(settings: DemoSettings, world: World) -> tuple[So
     return tuple(
         replace(plan, filename=f"train_{plan.filename}", site=f"train-{plan.site}")
         for plan in plans
+    )
+
+
+def _plan_unlabelled_soundscapes(
+    settings: DemoSettings, world: World
+) -> tuple[SoundscapePlan, ...]:
+    """Five for every two of the competition, dealt evenly to the sites of the leaderboard."""
+    rng = build_generator(settings.seed, "soundscapes", "unlabelled")
+    sizes = {"unlabelled": settings.n_soundscapes * 5 // 2}
+    plans = plan_soundscapes(settings, world.codes, sizes, rng)
+    sites = sorted({plan.site for plan in world.soundscapes if plan.split != "unlabelled"})
+    return tuple(
+        replace(plan, filename=f"hour_{plan.filename}", site=sites[i % len(sites)])
+        for i, plan in enumerate(plans)
     )
 
 

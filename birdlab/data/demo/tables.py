@@ -66,9 +66,10 @@ def _metadata_row(
     )
 
 
-def _window_rows(
+def mark_rows(
     plan: SoundscapePlan, codes: Sequence[str], audible: Mapping[str, Truth]
 ) -> list[Row]:
+    """The row id of each window of a soundscape with a 1 or 0 per code."""
     n_windows = round(plan.duration_s / WINDOW_S)
     silent = np.zeros(n_windows, dtype=bool)
     columns = [mark_windows(audible[c], n_windows) if c in audible else silent for c in codes]
@@ -108,7 +109,10 @@ def save_tables(
 
 
 def _save_soundscapes(root: Path, world: World, audible: Mapping[str, Mapping[str, Truth]]) -> None:
-    """The soundscapes, the labels of their windows, and a submission for the public ones."""
+    """The soundscapes, the labels of their windows, and a submission for the public ones.
+
+    No table of labels is written where no soundscape has any.
+    """
     codes = world.codes
     _save_rows(
         root / "soundscapes.csv",
@@ -116,7 +120,9 @@ def _save_soundscapes(root: Path, world: World, audible: Mapping[str, Mapping[st
         ((p.filename, p.split, p.duration_s) for p in world.soundscapes),
     )
     labelled = [p for p in world.soundscapes if p.split != "unlabelled"]
-    rows = [(p.split, row) for p in labelled for row in _window_rows(p, codes, audible[p.filename])]
+    if not labelled:
+        return
+    rows = [(p.split, row) for p in labelled for row in mark_rows(p, codes, audible[p.filename])]
     header = ("row_id", *codes)
     _save_rows(root / "soundscape_labels.csv", header, (row for _, row in rows))
     guess = [1 / len(codes)] * len(codes)
