@@ -18,6 +18,7 @@ from birdlab.spec.base import Name, Spec, Tuple
 from birdlab.spec.kinds import load_extension, nearest
 from birdlab.spec.problems import validate
 from birdlab.spec.sources import DemoSource, Source, SourceSpec
+from birdlab.spec.teaching import TeacherFile
 from birdlab.spec.yamlfile import Document
 
 LAB_FILE = "birdlab.toml"
@@ -63,10 +64,11 @@ class SlurmSettings(Spec):
 class LabFile(Spec):
     """What `birdlab.toml` may say; `birdlab.local.toml` overrides it on one machine.
 
-    Paths are relative to the file. `data` and `weights` give names to folders and files;
-    `stores` is the folder of all stores. Cells may use `cores` CPU cores and `gpus` (a number, or
-    names as in CUDA_VISIBLE_DEVICES; default: what the process may use), `cells_per_gpu` share
-    one GPU, and `jobs` is the most that are trained at once.
+    Paths are relative to the file. `data` and `weights` give names to folders and files, and
+    `teachers` to ONNX files that label or teach; `stores` is the folder of all stores. Cells may
+    use `cores` CPU cores and `gpus` (a number, or names as in CUDA_VISIBLE_DEVICES; default: what
+    the process may use), `cells_per_gpu` share one GPU, and `jobs` is the most that are trained at
+    once.
     `waveforms = "decode"` keeps no decoded audio and reads crops from the files themselves;
     `readers` is the number of threads per cell that read clips ahead. `system_metrics = true` logs
     what the machine does while runs are under way.
@@ -74,6 +76,7 @@ class LabFile(Spec):
 
     data: dict[Name, Source] = Field(default_factory=dict)
     weights: dict[Name, str] = Field(default_factory=dict)
+    teachers: dict[Name, TeacherFile] = Field(default_factory=dict)
     extensions: Tuple[str] = ()
     jobs: int | None = Field(default=None, ge=1)
     cores: int | None = Field(default=None, ge=1)

@@ -95,7 +95,7 @@ class OnnxPredictor:
     def __init__(self, path: Path, *, threads: int | None = None, precision: str = "fp32") -> None:
         self.path = path
         self.threads = count_threads(threads)
-        self._session = _open_session(path, self.threads)
+        self._session = open_session(path, self.threads)
         metadata = dict(self._session.get_modelmeta().custom_metadata_map)
         self.card: ModelCard = read_card(metadata, str(path))
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
@@ -184,7 +184,8 @@ def check_wanted(wanted: Sequence[int], n_members: int) -> None:
         )
 
 
-def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    """The graph in a file, ready to run on CPU; PredictError when it cannot be loaded."""
     check_file(path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

@@ -83,6 +83,28 @@ class DistillSpec(Spec):
     hop_s: Positive = 2.5
 
 
+class TeacherFile(Spec):
+    """An ONNX file that labels or teaches, as `[teachers]` of the lab file describes it.
+
+    `path` is the file; a file that birdlab promoted says the rest itself. `classes` is a text file
+    with one code a line, in the order of the columns of `output` (default: the only output, or
+    `probs`), which holds probabilities or logits (`kind`). The input is [windows, samples] float32:
+    `window_s` at `sample_rate_hz`, each window brought to peak 1 (`normalise`: `crop`), its
+    recording (`recording`), or left at the level of the file (`none`). `embedding` is an output
+    [windows, values]. `labels` is a table with the columns `from` and `to` that renames classes.
+    """
+
+    path: Annotated[str, Field(min_length=1)]
+    classes: str | None = None
+    window_s: Positive | None = None
+    sample_rate_hz: Annotated[int, Field(ge=1)] | None = None
+    output: str | None = None
+    kind: Literal["probs", "logits"] = "probs"
+    embedding: str | None = None
+    labels: str | None = None
+    normalise: Literal["crop", "recording", "none"] = "crop"
+
+
 class SoupSpec(Spec):
     """A stage that trains nothing: the mean of the weights of an earlier stage's seeds.
 

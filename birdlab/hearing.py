@@ -1,0 +1,255 @@
+"""What a teacher says of recordings, heard once and kept: windows on a grid, outputs in float16.
+
+The outputs depend on the teacher, the waveform and the grid alone, never on who asks, so one
+folder `<stores>/teachers/<teacher>-<target>-<hop>` serves all experiments. It holds parts: an
+array of outputs and an index of the recordings in it. A part appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from birdlab.data.audio import Waveform, decode, to_float
+from birdlab.data.waves import open_waves
+from birdlab.datasets import Progress, silent
+from birdlab.errors import DataError
+from birdlab.evaluate.metrics import HIGHEST_PROB
+from birdlab.evaluate.windows import PEAK_EPS, Floats, Windowing, batch_windows, peak_normalise
+from birdlab.heardstore import HeardStore, Part
+from birdlab.lab import Lab
+
+Target = Literal["logits", "embeddings"]
+Half = npt.NDArray[np.float16]
+
+BATCH = 32
+"""Windows of one recording that a teacher hears at once; no batch spans two recordings, so that
+outputs do not depend on which recordings were there before."""
+PART_WINDOWS = 2048
+"""A part is written when it holds so many windows: what a kill may cost."""
+_LOWEST = np.float32(6e-8)
+
+
+class Teacher(Protocol):
+    """Who says what is in a window: a file or the network of a cell.
+
+    identity names its outputs, everything that changes them; codes are their columns; `output`
+    takes waves [B, samples] float32 and gives logits [B, C] or embeddings [B, D], finite.
+    normalise: what brings a window to peak 1: `crop` itself, `recording`, or `none` nothing.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def identity(self) -> str: ...
+
+    @property
+    def codes(self) -> tuple[str, ...]: ...
+
+    @property
+    def windowing(self) -> Windowing: ...
+
+    @property
+    def normalise(self) -> str: ...
+
+    def output(self, waves: Floats, target: Target) -> Floats: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """A teacher's outputs for R recordings, mapped from files.
+
+    codes: the columns of logits; starts [R]: the first sample of each window, counted from the
+    start of the used part at the rate of the lab's waveforms, negative where the window is longer
+    than the part and zeros stand before it.
+    """
+
+    codes: tuple[str, ...]
+    window_s: float
+    sample_rate_hz: int
+    starts: tuple[npt.NDArray[np.int64], ...]
+    outputs: tuple[Half, ...]
+
+    def __len__(self) -> int:
+        return len(self.outputs)
+
+    def probs(self, i: int) -> Floats:
+        """The probabilities of every window of recording i: [W, C] float32, 0 <= p < 1."""
+        return np.minimum(sigmoid(self.outputs[i].astype(np.float32)), HIGHEST_PROB)
+
+    def start_s(self, i: int) -> npt.NDArray[np.float64]:
+        """When each window of recording i starts: [W] seconds, not below 0."""
+        return np.maximum(self.starts[i], 0) / self.sample_rate_hz
+
+
+def grid_starts(n_samples: int, width: int, hop: int) -> npt.NDArray[np.int64]:
+    """Where the windows over a recording start: every `hop` samples, and the last at its end.
+
+    One shorter than a window has a single one, which starts at n_samples - width: zeros stand
+    before the recording, as in crops and in validation.
+    """
+    last = n_samples - width
+    if last <= 0:
+        return np.array([last], np.int64)
+    starts = np.arange(0, last + 1, hop, dtype=np.int64)
+    return starts if starts[-1] == last else np.append(starts, last)
+
+
+def hear(
+    teacher: Teacher,
+    lab: Lab,
+    keys: Sequence[str],
+    hop_s: float,
+    progress: Progress = silent,
+    *,
+    sample_rate_hz: int,
+    spans_s: npt.NDArray[np.float64] | None = None,
+    paths: Mapping[str, Path] | None = None,
+    target: Target = "logits",
+) -> Heard:
+    """What the teacher says of each waveform `keys` [R] of the lab's store, in the order given.
+
+    What is stored already is read; the rest is heard now, in parts that stay when the process
+    dies. A second process that wants the same waits and finds it. `spans_s` [R, 2] are the used
+    parts in seconds (NaN: from the start, to the end). A teacher of another rate than
+    `sample_rate_hz`, that of the keys, hears the files of `paths` (key to file), decoded at its
+    own rate. Raises DataError for outputs that are not finite and for a file that is needed and
+    not there, LabError when the outputs cannot be written.
+    """
+    from birdlab.sed.loader import locate_takes
+
+    waves = open_waves(lab, sample_rate_hz)
+    spans = np.full((len(keys), 2), np.nan) if spans_s is None else spans_s
+    takes = locate_takes(waves, np.array(keys, "S32"), spans)
+    width = round(teacher.windowing.window_s * sample_rate_hz)
+    hop = max(1, round(hop_s * sample_rate_hz))
+    starts = tuple(grid_starts(int(n), width, hop) for n in takes.n_samples)
+    names = [name_of(key, span) for key, span in zip(keys, spans.tolist(), strict=True)]
+    store = HeardStore(lab.stores / "teachers" / f"{teacher.identity[:32]}-{target}-{hop_s:g}")
+
+    def wave_of(i: int) -> Waveform:
+        place, first, n = int(takes.place[i]), int(takes.first[i]), int(takes.n_samples[i])
+        if teacher.windowing.sample_rate_hz == sample_rate_hz:
+            stored = waves.read_row(place, first, n)
+            return Waveform(stored, waves.scale_of(place), sample_rate_hz)
+        return _decoded(teacher, keys[i], (paths or {}).get(keys[i]), first, n, sample_rate_hz)
+
+    def made(wanted: Sequence[int]) -> Iterator[Part]:
+        yield from _parts(teacher, target, wanted, names, starts, wave_of, sample_rate_hz, progress)
+
+    store.complete(names, made)
+    outputs = store.load(names, [len(s) for s in starts])
+    return Heard(teacher.codes, teacher.windowing.window_s, sample_rate_hz, starts, outputs)
+
+
+def name_of(key: str, span_s: Sequence[float]) -> str:
+    """The name of a used part of a waveform in the store of outputs."""
+    if np.isnan(span_s).all():
+        return key
+    first, last = ("" if np.isnan(s) else f"{s:.6f}" for s in span_s)
+    return f"{key}:{first}-{last}"
+
+
+def _parts(
+    teacher: Teacher,
+    target: Target,
+    wanted: Sequence[int],
+    names: Sequence[str],
+    starts: Sequence[npt.NDArray[np.int64]],
+    wave_of: Callable[[int], Waveform],
+    sample_rate_hz: int,
+    progress: Progress,
+) -> Iterator[Part]:
+    """The outputs for the recordings `wanted`, some recordings at a time."""
+    total, done = sum(len(starts[i]) for i in wanted), 0
+    held: dict[str, Half] = {}
+    progress(f"{teacher.name} hears windows", 0, total)
+    for i in wanted:
+        seconds = starts[i] / sample_rate_hz
+        heard = _hear_one(teacher, target, wave_of(i), seconds)
+        if not np.isfinite(heard).all():
+            raise DataError(
+                f"the {target} of {teacher.name} are not finite",
+                where=names[i],
+                got=f"{int((~np.isfinite(heard)).sum())} of {heard.size} values",
+                fix="check that the file takes waves of this rate and scale",
+            )
+        held[names[i]] = heard
+        done += len(heard)
+        if sum(map(len, held.values())) >= PART_WINDOWS:
+            yield held
+            held = {}
+        progress(f"{teacher.name} hears windows", done, total)
+    if held:
+        yield held
+
+
+def _hear_one(
+    teacher: Teacher, target: Target, wave: Waveform, start_s: npt.NDArray[np.float64]
+) -> Half:
+    """The outputs for the windows of one recording as they are kept: [W, D] float16."""
+    windowing = teacher.windowing
+    cut = (
+        _cut(wave, round(float(start) * wave.sample_rate_hz), windowing, teacher.normalise)
+        for start in start_s
+    )
+    heard = [teacher.output(batch, target) for batch in batch_windows(cut, BATCH)]
+    return _kept(np.concatenate(heard), target)
+
+
+def _kept(values: Any, target: Target) -> Half:
+    """Logits within what a float32 probability can say; embeddings of length 1."""
+    if target == "embeddings":
+        lengths = np.linalg.norm(values, axis=1, keepdims=True)
+        return np.asarray(values / np.maximum(lengths, 1e-12), np.float16)
+    return np.asarray(np.clip(values, logit(_LOWEST), -logit(_LOWEST)), np.float16)
+
+
+def _cut(wave: Waveform, start: int, windowing: Windowing, normalise: str) -> Floats:
+    """What a teacher hears of the window at sample `start`: [input_samples] float32.
+
+    Zeros stand where the recording has ended or not begun.
+    """
+    first = start - windowing.margin_samples
+    last = first + windowing.input_samples
+    begin, stop = max(first, 0), min(last, wave.n_samples)
+    heard = np.zeros(windowing.input_samples, np.float32)
+    if begin < stop:
+        heard[begin - first : stop - first] = to_float(wave.samples[begin:stop], wave.scale)
+    if normalise == "crop":
+        return peak_normalise(heard)
+    return heard / np.float32(max(wave.scale, PEAK_EPS)) if normalise == "recording" else heard
+
+
+def _decoded(
+    teacher: Teacher, key: str, path: Path | None, first: int, n: int, sample_rate_hz: int
+) -> Waveform:
+    """The used part of a recording at the rate of the teacher, from its file."""
+    rate = teacher.windowing.sample_rate_hz
+    if path is None or not path.is_file():
+        raise DataError(
+            f"{teacher.name} hears {rate} Hz and the file of a recording is not there",
+            where=str(path or key),
+            expected=f"the recording itself: the lab keeps waveforms of {sample_rate_hz} Hz only",
+            fix="put the file back where its data set says",
+        )
+    whole = decode(path, rate)
+    begin, stop = (round(at / sample_rate_hz * rate) for at in (first, first + n))
+    return Waveform(whole.samples[begin:stop], whole.scale, rate)
+
+
+def logit(probs: npt.ArrayLike) -> Floats:
+    """log(p / (1 - p)) of probabilities, float32; those nearer to 0 or 1 than 6e-8 are moved."""
+    p = np.clip(np.asarray(probs, np.float64), float(_LOWEST), 1 - float(_LOWEST))
+    return np.asarray(np.log(p) - np.log1p(-p), np.float32)
+
+
+def sigmoid(logits: Floats) -> Floats:
+    """1 / (1 + exp(-z)), float32."""
+    return np.asarray(np.exp(-np.logaddexp(0.0, -logits.astype(np.float64))), np.float32)

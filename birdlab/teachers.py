@@ -1,0 +1,285 @@
+"""Teachers that are ONNX files: promoted models, and files that `[teachers]` describes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from birdlab.data.classes import ClassList
+from birdlab.data.sources.labelmaps import load_map
+from birdlab.errors import BirdlabError, DataError, LabError, PredictError
+from birdlab.evaluate.windows import Floats, Windowing
+from birdlab.hearing import Heard, Target, hear, logit, sigmoid
+from birdlab.infer.card import read_card
+from birdlab.infer.models import find_model, hash_model
+from birdlab.infer.session import open_session
+from birdlab.lab import LAB_FILE, Lab
+from birdlab.spec.identity import digest
+from birdlab.spec.kinds import nearest
+from birdlab.spec.teaching import TeacherFile
+
+__all__ = ["Heard", "OnnxTeacher", "hear", "open_teacher"]
+
+_SLACK = 1e-4
+"""A probability may leave 0..1 by so much: float32 sums."""
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxTeacher:
+    """A graph that says what is in a window: see `hearing.Teacher`.
+
+    columns: the classes of the file in order, "" for one that is left out; codes: what they become,
+    each once; one that several become gets the largest of their probabilities.
+    """
+
+    name: str
+    path: Path
+    sha256: str
+    columns: tuple[str, ...]
+    windowing: Windowing
+    normalise: str
+    output_name: str
+    kind: str
+    embedding: str | None
+    threads: int
+
+    @cached_property
+    def codes(self) -> tuple[str, ...]:
+        """The classes that it knows, in the order of its outputs."""
+        return tuple(dict.fromkeys(code for code in self.columns if code))
+
+    @property
+    def window_s(self) -> float:
+        """The length of a window in seconds."""
+        return self.windowing.window_s
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """The rate of its waves."""
+        return self.windowing.sample_rate_hz
+
+    @cached_property
+    def identity(self) -> str:
+        """32 hex digits that name its outputs: the file, and all that is said of it."""
+        said = {
+            "columns": list(self.columns),
+            "windowing": str(self.windowing),
+            "normalise": self.normalise,
+            "output": self.output_name,
+            "kind": self.kind,
+            "embedding": self.embedding,
+        }
+        return digest({"file": self.sha256, **said}, 32)
+
+    def mapped(self, classes: Sequence[str]) -> npt.NDArray[np.int64]:
+        """The output of each of `classes`, -1 for one that it does not know.
+
+        Raises DataError when it knows none.
+        """
+        place = {code: i for i, code in enumerate(self.codes)}
+        columns = np.array([place.get(code, -1) for code in classes], np.int64)
+        if (columns < 0).all():
+            raise DataError(
+                f"the teacher {self.name} knows none of the classes",
+                got=f"{', '.join(self.codes[:3])} ...",
+                expected=f"some of {', '.join(list(classes)[:3])} ...",
+                fix="map its labels: `labels` of the teacher in birdlab.toml",
+            )
+        return columns
+
+    def __call__(self, waves: Floats) -> Floats:
+        """The probability of each code in each window [B, samples]: [B, C] float32, 0..1."""
+        raw = self._run(self.output_name, waves)
+        if self.kind == "logits":
+            raw = sigmoid(raw)
+        elif raw.min() < -_SLACK or raw.max() > 1 + _SLACK:
+            raise DataError(
+                f"the output {self.output_name} of {self.name} holds no probabilities",
+                where=str(self.path),
+                got=f"{raw.min():.3g} to {raw.max():.3g}",
+                expected="0 to 1",
+                fix='write kind = "logits" if a sigmoid is to follow',
+            )
+        return self._joined(np.asarray(np.clip(raw, 0, 1), np.float32))
+
+    def output(self, waves: Floats, target: Target) -> Floats:
+        """The logits of each code, or the embedding, of each window."""
+        if target == "logits":
+            return logit(self(waves))
+        if self.embedding is None:
+            raise DataError(
+                f"the teacher {self.name} gives no embeddings",
+                where=f"{LAB_FILE}: teachers.{self.name}",
+                expected='embedding = "the name of an output"',
+                fix="name that output, or write target: logits",
+            )
+        return self._run(self.embedding, waves)
+
+    def _joined(self, probs: Floats) -> Floats:
+        if self.codes == self.columns:
+            return probs
+        place = {code: i for i, code in enumerate(self.codes)}
+        joined = np.zeros((len(probs), len(self.codes)), np.float32)
+        for column, code in enumerate(self.columns):
+            if code:
+                np.maximum(joined[:, place[code]], probs[:, column], out=joined[:, place[code]])
+        return joined
+
+    @cached_property
+    def _graph(self) -> Any:
+        return open_session(self.path, self.threads)
+
+    def _run(self, output: str, waves: Floats) -> Floats:
+        """One output for a batch; a graph that takes one window at a time gets them so."""
+        entry = self._graph.get_inputs()[0]
+        parts = [waves] if not isinstance(entry.shape[0], int) else list(waves[:, None])
+        try:
+            got = [self._graph.run([output], {entry.name: part})[0] for part in parts]
+        except Exception as error:  # its errors share no base class below Exception
+            raise PredictError(
+                f"the teacher {self.name} cannot hear a window",
+                where=str(self.path),
+                got=str(error).splitlines()[0],
+            ) from None
+        values: Floats = np.concatenate(got)
+        return values
+
+
+def open_teacher(lab: Lab, name: str, *, threads: int | None = None) -> OnnxTeacher:
+    """The teacher of that name: an entry of `[teachers]`, else a promoted model.
+
+    A promoted model is named as anywhere: `@champion`, its name or the start of it, its version.
+    Nothing is heard yet. Raises LabError for a name that is nothing or whose file is not there,
+    and DataError or PredictError for a file that is not what is said of it.
+    """
+    entry = lab.file.teachers.get(name)
+    if entry is None:
+        return _open(lab, name, _promoted(lab, name), TeacherFile(path="promoted"), threads)
+    path = _file(lab, entry.path, f"teachers.{name}.path")
+    return _open(lab, name, path, entry, threads)
+
+
+def _promoted(lab: Lab, name: str) -> Path:
+    known = list(lab.file.teachers)
+    try:
+        if name.endswith(".onnx"):
+            raise PredictError(f"{name!r} is a file: give it a name under [teachers]")
+        return find_model(lab.models, name)
+    except BirdlabError as error:
+        raise LabError(
+            f"the lab knows no teacher {name!r}",
+            where=str(lab.root / LAB_FILE),
+            got=error.what,
+            expected=f"an entry of [teachers] ({nearest(name, known) if known else 'none yet'}) "
+            f"or a promoted model: {error.expected or 'a name'}",
+            fix=f'describe it: [teachers] {name.split(".")[0]} = {{path = "file.onnx", ...}}',
+        ) from None
+
+
+def _open(lab: Lab, name: str, path: Path, entry: TeacherFile, threads: int | None) -> OnnxTeacher:
+    graph = open_session(path, threads or lab.jobs)
+    metadata = dict(graph.get_modelmeta().custom_metadata_map)
+    columns, windowing = _described(lab, name, path, entry, metadata)
+    if entry.labels is not None:
+        columns = _renamed(columns, _file(lab, entry.labels, f"teachers.{name}.labels"))
+    shapes = {node.name: list(node.shape) for node in graph.get_outputs()}
+    output = entry.output or (next(iter(shapes)) if len(shapes) == 1 else "probs")
+    teacher = OnnxTeacher(
+        name=name,
+        path=path,
+        sha256=hash_model(path),
+        columns=columns,
+        windowing=windowing,
+        normalise=windowing.normalise if entry.classes is None else entry.normalise,
+        output_name=output,
+        kind=entry.kind,
+        embedding=entry.embedding,
+        threads=threads or lab.jobs,
+    )
+    _check(teacher, [list(node.shape) for node in graph.get_inputs()], shapes)
+    return teacher
+
+
+def _described(
+    lab: Lab, name: str, path: Path, entry: TeacherFile, metadata: Mapping[str, str]
+) -> tuple[tuple[str, ...], Windowing]:
+    """The classes and windows of a file: as it says itself, or as the lab file says."""
+    if entry.classes is None:
+        card = read_card(metadata, str(path))
+        return card.classes, card.windowing
+    if entry.window_s is None or entry.sample_rate_hz is None:
+        raise LabError(
+            "a teacher is not described",
+            where=f"{lab.root / LAB_FILE}: teachers.{name}",
+            expected="window_s and sample_rate_hz beside classes",
+            fix="add what the authors of the file say",
+        )
+    listed = _file(lab, entry.classes, f"teachers.{name}.classes")
+    try:
+        lines = listed.read_text(encoding="utf-8").splitlines()
+        codes = ClassList(tuple(line.strip() for line in lines if line.strip())).codes
+    except (OSError, ValueError, DataError) as error:
+        raise DataError(
+            "the classes of a teacher cannot be read",
+            where=str(listed),
+            got=error,
+            expected="a text file with one code a line, each once",
+        ) from None
+    return codes, Windowing(entry.window_s, entry.sample_rate_hz)
+
+
+def _renamed(columns: tuple[str, ...], path: Path) -> tuple[str, ...]:
+    known = load_map(path)
+    lacking = [code for code in columns if code not in known]
+    if lacking:
+        raise DataError(
+            f"{len(lacking)} classes of a teacher are not in its label map",
+            where=str(path),
+            got=", ".join(lacking[:5]),
+            expected="every class in the column `from`",
+            fix="add a line for each; an empty `to` leaves the class out",
+        )
+    return tuple(known[code] for code in columns)
+
+
+def _check(teacher: OnnxTeacher, inputs: list[list[Any]], shapes: Mapping[str, list[Any]]) -> None:
+    """Nothing; DataError where the graph is not what is said of it."""
+
+    def wrong(what: str, got: object, expected: str) -> DataError:
+        return DataError(
+            f"the graph of the teacher {teacher.name} is not what is said of it: {what}",
+            where=str(teacher.path),
+            got=got,
+            expected=expected,
+            fix=f"correct teachers.{teacher.name} in {LAB_FILE}",
+        )
+
+    n, shape = teacher.windowing.input_samples, inputs[0]
+    if len(inputs) != 1 or len(shape) != 2 or (isinstance(shape[1], int) and shape[1] != n):
+        raise wrong("its input", f"shapes {inputs}", f"one input [windows, {n}]")
+    if isinstance(shape[0], int) and shape[0] != 1:
+        raise wrong("its input", f"{shape[0]} windows at a time", "any number, or 1")
+    if not teacher.codes:
+        raise wrong("its label map", "no class is left", "a class at least")
+    for output in filter(None, (teacher.output_name, teacher.embedding)):
+        if output not in shapes:
+            raise wrong("an output", output, f"one of {', '.join(shapes)}")
+        width = shapes[output][-1]
+        if len(shapes[output]) != 2:
+            raise wrong(f"the output {output}", f"shape {shapes[output]}", "[windows, values]")
+        is_classes = output == teacher.output_name
+        if is_classes and isinstance(width, int) and width != len(teacher.columns):
+            raise wrong("its classes", f"{width} columns", f"{len(teacher.columns)} classes")
+
+
+def _file(lab: Lab, name: str, where: str) -> Path:
+    path = (lab.root / name).resolve()
+    if not path.is_file():
+        raise LabError("a file of a teacher is not there", where=where, got=str(path))
+    return path

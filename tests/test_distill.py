@@ -1,0 +1,222 @@
+"""Teachers: what they hear and say, what is kept of it, and what a student learns from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from teacherfiles import logits_of, save_teacher
+
+from birdlab.data.store import WaveStore
+from birdlab.errors import DataError, LabError
+from birdlab.evaluate.windows import peak_normalise
+from birdlab.hearing import Floats, Target, grid_starts, hear, logit, sigmoid
+from birdlab.lab import Lab, LabFile
+from birdlab.teachers import OnnxTeacher, open_teacher
+
+RATE = 200
+LENGTHS = (500, 120, 64, 40)
+"""Of the recordings of a small store; a window of the teacher has 64 samples."""
+WINDOW_S = 0.32
+
+
+def teacher_lab(folder: Path, **entry: Any) -> tuple[Lab, list[str], list[Path]]:
+    """A lab with four recordings of noise and a teacher called `t`; their keys and files."""
+    folder.mkdir(exist_ok=True)
+    (folder / "codes.txt").write_text("a\nb\nc\n")
+    if "path" not in entry:
+        save_teacher(folder / "t.onnx", 64)
+    given = {
+        "path": "t.onnx",
+        "classes": "codes.txt",
+        "window_s": WINDOW_S,
+        "sample_rate_hz": RATE,
+        "output": "scores",
+        **entry,
+    }
+    lab = Lab(folder, LabFile.model_validate({"teachers": {"t": given}, "cores": 1}))
+    store = WaveStore(lab.waves, RATE)
+    rng = np.random.default_rng(0)
+    keys, paths = [], []
+    for i, n in enumerate(LENGTHS):
+        path = folder / f"{i}.wav"
+        soundfile.write(path, rng.uniform(-0.5, 0.2, n), RATE, subtype="FLOAT")
+        keys.append(store.key(str(i)))
+        paths.append(path)
+    assert store.build(list(zip(keys, paths, strict=True))) == []
+    return lab, keys, paths
+
+
+class Counting:
+    """A teacher that counts the windows it heard."""
+
+    def __init__(self, teacher: OnnxTeacher) -> None:
+        self.teacher, self.heard, self.most = teacher, 0, 10**9
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.teacher, name)
+
+    def output(self, waves: Floats, target: Target) -> Floats:
+        if self.heard >= self.most:
+            raise KeyboardInterrupt
+        self.heard += len(waves)
+        return self.teacher.output(waves, target)
+
+
+def windows_of(lab: Lab, key: str, starts: Sequence[int], n: int = 64) -> Floats:
+    """The windows of a recording, cut by hand: zeros before a short one, each at peak 1."""
+    whole = WaveStore(lab.waves, RATE).read_all(key)
+    padded = np.concatenate([np.zeros(n, np.float32), whole])
+    return np.stack([peak_normalise(padded[start + n : start + 2 * n]) for start in starts])
+
+
+# ---------------------------------------------------------------- what a teacher hears
+
+
+def test_windows_start_on_a_grid_and_the_last_ends_with_the_recording() -> None:
+    assert grid_starts(500, 64, 100).tolist() == [0, 100, 200, 300, 400, 436]
+    assert grid_starts(264, 64, 100).tolist() == [0, 100, 200]
+    assert grid_starts(64, 64, 100).tolist() == [0]
+    assert grid_starts(40, 64, 100).tolist() == [-24]
+
+
+def test_outputs_are_those_of_windows_cut_by_hand(tmp_path: Path) -> None:
+    lab, keys, _ = teacher_lab(tmp_path / "lab")
+    heard = hear(open_teacher(lab, "t"), lab, keys, 0.5, sample_rate_hz=RATE)
+    assert heard.codes == ("a", "b", "c")
+    for i, key in enumerate(keys):
+        expected = 1 / (1 + np.exp(-logits_of(windows_of(lab, key, heard.starts[i].tolist()))))
+        assert np.allclose(heard.probs(i), expected, atol=3e-4), "float16 logits"
+    assert heard.start_s(0).tolist() == [0, 0.5, 1.0, 1.5, 2.0, 2.18]
+    assert heard.start_s(3).tolist() == [0]
+
+
+def test_a_used_part_is_heard_by_itself(tmp_path: Path) -> None:
+    lab, keys, _ = teacher_lab(tmp_path / "lab")
+    teacher = open_teacher(lab, "t")
+    spans = np.array([[0.5, 1.0], [np.nan, np.nan]])
+    heard = hear(teacher, lab, [keys[0], keys[0]], 0.5, sample_rate_hz=RATE, spans_s=spans)
+    assert [len(starts) for starts in heard.starts] == [2, 6]
+    expected = sigmoid(logit(teacher(windows_of(lab, keys[0], [100, 136]))))
+    assert np.allclose(heard.probs(0), expected, atol=3e-4)
+
+
+def test_a_teacher_of_another_rate_hears_the_files_at_its_own(tmp_path: Path) -> None:
+    entry = {"path": "fast.onnx", "sample_rate_hz": 2 * RATE}
+    (tmp_path / "lab").mkdir()
+    save_teacher(tmp_path / "lab" / "fast.onnx", 128)
+    lab, keys, paths = teacher_lab(tmp_path / "lab", **entry)
+    teacher = Counting(open_teacher(lab, "t"))
+    with pytest.raises(DataError, match="the file of a recording is not there"):
+        hear(teacher, lab, keys, 0.5, sample_rate_hz=RATE)
+    files = dict(zip(keys, paths, strict=True))
+    heard = hear(teacher, lab, keys, 0.5, sample_rate_hz=RATE, paths=files)
+    assert [len(starts) for starts in heard.starts] == [6, 2, 1, 1] and teacher.heard == 10
+
+
+# ---------------------------------------------------------------- what is kept
+
+
+def test_what_was_heard_is_not_heard_again_also_after_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("birdlab.hearing.PART_WINDOWS", 1)
+    lab, keys, _ = teacher_lab(tmp_path / "lab")
+    whole = hear(open_teacher(lab, "t"), lab, keys, 0.5, sample_rate_hz=RATE)
+    other, _, _ = teacher_lab(tmp_path / "other")
+    killed = Counting(open_teacher(other, "t"))
+    killed.most = 6
+    with pytest.raises(KeyboardInterrupt):
+        hear(killed, other, keys, 0.5, sample_rate_hz=RATE)
+    again = Counting(open_teacher(other, "t"))
+    told: list[tuple[str, int, int]] = []
+    got = hear(again, other, keys, 0.5, lambda *a: told.append(a), sample_rate_hz=RATE)
+    assert again.heard == 4, "the recording that was complete is not heard again"
+    assert told[0][1:] == (0, 4)
+    assert told[-1][1:] == (4, 4)
+    for one, two in zip(whole.outputs, got.outputs, strict=True):
+        assert np.array_equal(one, two)
+    third = Counting(open_teacher(other, "t"))
+    hear(third, other, keys[::-1], 0.5, sample_rate_hz=RATE)
+    assert third.heard == 0
+    hear(third, other, keys, 0.4, sample_rate_hz=RATE)
+    assert third.heard > 0, "another grid is another hearing"
+
+
+def test_a_store_that_is_cut_off_is_told(tmp_path: Path) -> None:
+    lab, keys, _ = teacher_lab(tmp_path / "lab")
+    teacher = open_teacher(lab, "t")
+    hear(teacher, lab, keys, 0.5, sample_rate_hz=RATE)
+    (array,) = (lab.stores / "teachers").glob("*/*.npy")
+    array.write_bytes(array.read_bytes()[:-20])
+    with pytest.raises(DataError, match="do not hold what they must"):
+        hear(teacher, lab, keys, 0.5, sample_rate_hz=RATE)
+
+
+# ---------------------------------------------------------------- files and their descriptions
+
+
+def test_logits_one_window_at_a_time_and_embeddings(tmp_path: Path) -> None:
+    folder = tmp_path / "lab"
+    folder.mkdir()
+    save_teacher(folder / "l.onnx", 64, kind="logits", batch=1)
+    lab, keys, _ = teacher_lab(folder, path="l.onnx", kind="logits", embedding="pooled")
+    teacher = open_teacher(lab, "t")
+    waves = windows_of(lab, keys[0], [0, 100])
+    assert np.allclose(teacher.output(waves, "logits"), logits_of(waves), atol=1e-5)
+    heard = hear(teacher, lab, keys, 0.5, sample_rate_hz=RATE, target="embeddings")
+    lengths = np.linalg.norm(heard.outputs[0].astype(np.float32), axis=1)
+    assert np.allclose(lengths, 1, atol=1e-3)
+
+
+def test_a_label_map_renames_joins_and_leaves_out(tmp_path: Path) -> None:
+    folder = tmp_path / "lab"
+    folder.mkdir()
+    (folder / "map.csv").write_text("from,to\na,x\nb,\nc,x\n")
+    lab, keys, _ = teacher_lab(folder, labels="map.csv")
+    teacher, plain = open_teacher(lab, "t"), teacher_lab(tmp_path / "plain")[0]
+    assert teacher.codes == ("x",)
+    assert teacher.identity != open_teacher(plain, "t").identity
+    waves = windows_of(lab, keys[0], [0, 100])
+    assert np.array_equal(teacher(waves)[:, 0], open_teacher(plain, "t")(waves)[:, [0, 2]].max(1))
+    assert teacher.mapped(("q", "x")).tolist() == [-1, 0]
+    with pytest.raises(DataError, match="knows none of the classes"):
+        teacher.mapped(("q", "r"))
+    (folder / "map.csv").write_text("from,to\na,x\n")
+    with pytest.raises(DataError, match="2 classes of a teacher are not in its label map"):
+        open_teacher(lab, "t")
+
+
+@pytest.mark.parametrize(
+    ("entry", "kind", "words"),
+    [
+        ({"window_s": 1.0}, DataError, "its input"),
+        ({"output": "nothing"}, DataError, "one of scores, pooled"),
+        ({"embedding": "nothing"}, DataError, "one of scores, pooled"),
+        ({"output": "pooled"}, DataError, "2 columns"),
+        ({"window_s": None}, LabError, "window_s and sample_rate_hz"),
+        ({"path": "gone.onnx"}, LabError, "gone.onnx"),
+        ({"classes": "gone.txt"}, LabError, "gone.txt"),
+    ],
+)
+def test_a_file_that_is_not_what_is_said_of_it(
+    tmp_path: Path, entry: dict[str, Any], kind: type[Exception], words: str
+) -> None:
+    lab, _, _ = teacher_lab(tmp_path / "lab", **entry)
+    with pytest.raises(kind, match=words):
+        open_teacher(lab, "t")
+
+
+def test_unknown_teachers_and_outputs_that_are_no_probabilities(tmp_path: Path) -> None:
+    folder = tmp_path / "lab"
+    folder.mkdir()
+    save_teacher(folder / "l.onnx", 64, kind="logits")
+    lab, keys, _ = teacher_lab(folder, path="l.onnx")
+    with pytest.raises(LabError, match="knows no teacher 'nobody'"):
+        open_teacher(lab, "nobody")
+    with pytest.raises(DataError, match="holds no probabilities"):
+        hear(open_teacher(lab, "t"), lab, keys, 0.5, sample_rate_hz=RATE)
