@@ -238,7 +238,8 @@ def keep_freed_memory() -> None:
 
 def clip_source(job: CellJob, lab: Lab) -> Any:
     """Where the training clips of a cell come from."""
-    from birdlab.sed.loader import ClipSource, locate_takes
+    from birdlab.sed.loader import ClipSource
+    from birdlab.sed.takes import locate_takes
 
     waves = open_waves(lab, job.sample_rate_hz)
     noise = {

@@ -154,8 +154,8 @@ def show_clips(job: CellJob, source: Any, *, n_clips: int = 6, epoch: int = 0) -
     draws, n_draws = EpochDraws(job.seed, job.fold, epoch), job.steps.per_epoch * job.steps.batch
     source = replace(source, sampler=train.sampler)
     rows = draw_rows(train.sampler, source.targets.primary, n_draws, draws.generator("rows"))
-    rows = rows[:n_clips]
-    positions = np.arange(len(rows))
+    positions = np.arange(len(rows[:n_clips]))
+    rows = source.with_windows(rows[:n_clips], draws, positions)
     waves = [step for step in augment if step.domain == "wave"]
     masks = [step for step in augment if step.domain == "mel"]
 
@@ -174,7 +174,7 @@ def show_clips(job: CellJob, source: Any, *, n_clips: int = 6, epoch: int = 0) -
         _drawn_words(step, batches[0], draws.at(positions, step.name), job) for step in steps
     ]
     clips = []
-    for i, recording in enumerate(job.names(rows.tolist())):
+    for i, recording in enumerate(source.name_clips(rows.tolist(), job.names)):
         looks = _looks(job, i, steps, batches, mels, drawn)
         clips.append(ShownClip(recording, looks))
     return ClipShow(

@@ -99,7 +99,7 @@ def _predict(job: CellJob, lab: Lab, model: Any, table: pd.DataFrame) -> StoredO
 
 def _reader(waves: Any, table: pd.DataFrame) -> Callable[[int], Waveform]:
     """A function that reads the used part of row i, with the peak of its whole recording."""
-    from birdlab.sed.loader import locate_takes
+    from birdlab.sed.takes import locate_takes
 
     spans = table[["start_s", "end_s"]].to_numpy(np.float64)
     takes = locate_takes(waves, table["key"].to_numpy("S32"), spans)

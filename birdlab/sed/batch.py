@@ -126,7 +126,8 @@ class ClipBatch:
 
     wave: [B, S] float32, crops of peak 1, or of recordings of peak 1; targets: [B, C] float32,
     0..1; fetched: by augmentation name, what its `fetch` function read for this batch; mask:
-    [B, C] bool, which targets count in the loss, None where all do; waiting: by clip, what is
+    [B, C] bool, which targets count in the loss, None where all do; sure: a class whose label in
+    a mixture is above it counts there, whatever one of the clips masks; waiting: by clip, what is
     still to be done to it (see `change`); `replace` carries it on.
     """
 
@@ -135,6 +136,7 @@ class ClipBatch:
     sample_rate_hz: int
     fetched: dict[str, Fetched] = field(default_factory=dict)
     mask: torch.Tensor | None = None
+    sure: float = 0.0
     waiting: dict[int, list[tuple[Change, int]]] = field(
         default_factory=lambda: defaultdict(list), repr=False
     )
@@ -165,14 +167,31 @@ class ClipBatch:
 
 
 @dataclass(frozen=True, eq=False)
+class Mixed:
+    """Other clips that are mixed into those at `index` [k], each with the weight `ratio`."""
+
+    index: npt.NDArray[np.int64]
+    crops: Crops
+    ratio: float
+
+    def put(self, clips: Clips, part: Part) -> None:
+        """(1 - ratio) * clip + ratio * other, both of peak 1, peak-normalised again."""
+        clips.scale(np.full(len(self.index), 1 - self.ratio, np.float32), part)
+        self.crops.add_to(clips, part, np.full(len(self.index), self.ratio, np.float32))
+        clips.peak_normalise()
+
+
+@dataclass(frozen=True, eq=False)
 class StoredBatch:
-    """A batch as the loader reads it, on the CPU."""
+    """A batch as the loader reads it, on the CPU; its targets are those of its mixtures."""
 
     crops: Crops
     targets: npt.NDArray[np.float32]
     sample_rate_hz: int
     fetched: dict[str, Fetched]
     mask: npt.NDArray[np.bool_] | None = None
+    mixed: Mixed | None = None
+    sure: float = 0.0
 
     def to(self, device: torch.device) -> ClipBatch:
         """The batch on `device`; on a CPU its clips wait to be put into the wave."""
@@ -185,8 +204,10 @@ class StoredBatch:
         )
         mask = None if self.mask is None else torch.from_numpy(self.mask).to(device)
         targets = torch.from_numpy(self.targets).to(device)
-        batch = ClipBatch(wave, targets, self.sample_rate_hz, self.fetched, mask)
+        batch = ClipBatch(wave, targets, self.sample_rate_hz, self.fetched, mask, self.sure)
         batch.change(np.arange(len(self.crops)), self.crops.put)
+        if self.mixed is not None:
+            batch.change(self.mixed.index, self.mixed.put)
         return batch
 
 

@@ -97,7 +97,7 @@ def fit(
         return epoch_batches(*given, first_step=first_step)
 
     def lost(value: float, norm: float, rows: Sequence[int], clips: ClipBatch) -> CellError:
-        return lost_error(value, norm, at, clips, names(rows), failed)
+        return lost_error(value, norm, at, clips, source.name_clips(rows, names), failed)
 
     with _folder(checkpoint) as folder:
         snapshots = Snapshots(folder)

@@ -13,74 +13,39 @@ import numpy.typing as npt
 import torch
 
 from birdlab.data.store import WaveStore
-from birdlab.errors import DataError
 from birdlab.evaluate.windows import Normalise
 from birdlab.sed.augment import augment_wave, fetch_all
-from birdlab.sed.batch import ClipBatch, Crops, StoredBatch
+from birdlab.sed.batch import ClipBatch, Crops, Mixed, StoredBatch
 from birdlab.sed.draws import EpochDraws
+from birdlab.sed.pseudo import Cut, PseudoRows
 from birdlab.sed.sampler import draw_rows, row_weights_of
+from birdlab.sed.takes import Takes, locate_takes
 from birdlab.sed.targets import Targets
 from birdlab.spec.augmentations import AugmentationSpec, Partner
 from birdlab.spec.base import Spec
 from birdlab.spec.recipe import Plain
 
-_LOCATED_AT_ONCE = 4096
+__all__ = ["ClipSource", "Takes", "epoch_batches", "locate_takes", "read_batch"]
 
 Samples = npt.NDArray[np.int16]
+Masks = npt.NDArray[np.bool_]
 Batch = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], ClipBatch]
 
+_WINDOWS, _MIXING = "pseudo windows", "pseudo mixing"
+"""Names of draws; no augmentation has one with a space."""
 
-@dataclass(frozen=True, eq=False)
-class Takes:
-    """Recordings, or the parts of them that are used, as places in a waveform store.
-
-    place: [N] the store's number of the recording; first and n_samples: [N] the part of it.
-    """
-
-    place: npt.NDArray[np.int64]
-    first: npt.NDArray[np.int64]
-    n_samples: npt.NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.place)
-
-
-def locate_takes(
-    waves: WaveStore, keys: npt.NDArray[np.bytes_], spans_s: npt.NDArray[np.float64]
-) -> Takes:
-    """Where the parts `spans_s` [N, 2] of the recordings `keys` [N] lie.
-
-    A span is (start, end) in seconds, NaN for the start or the end of the recording. Raises
-    DataError for a recording that is not in the store and for a span that holds no sample.
-    """
-    takes = Takes(*(np.empty(len(keys), np.int64) for _ in range(3)))
-    for begin in range(0, len(keys), _LOCATED_AT_ONCE):
-        part = slice(begin, begin + _LOCATED_AT_ONCE)
-        places = waves.locate([key.decode() for key in keys[part].tolist()])
-        length = np.array([waves.length_of(place) for place in places.tolist()], np.int64)
-        spans = np.rint(spans_s[part] * waves.sample_rate_hz)
-        first = np.where(np.isnan(spans[:, 0]), 0, spans[:, 0]).astype(np.int64)
-        last = np.where(np.isnan(spans[:, 1]), length, np.minimum(spans[:, 1], length))
-        takes.place[part], takes.first[part] = places, first
-        takes.n_samples[part] = last.astype(np.int64) - first
-    empty = np.flatnonzero((takes.n_samples < 1) | (takes.first < 0))
-    if len(empty):
-        row = int(empty[0])
-        raise DataError(
-            f"{len(empty)} kept ranges lie outside their recordings",
-            got=f"{spans_s[row, 0]:g} to {spans_s[row, 1]:g} s of {keys[row].decode()}",
-            fix="correct the list of kept ranges",
-        )
-    return takes
+SURE = 0.5
+"""With soft labels a class counts in a mixture, whatever one of its clips masks, above this."""
 
 
 @dataclass(frozen=True, eq=False)
 class ClipSource:
-    """Where crops come from: the rows of a training table and the noise data sets.
+    """Where crops come from: training rows, noise data sets, windows with soft labels.
 
     A row costs 36 bytes here whatever its labels; everything else is read when it is needed.
-    `normalise` holds for crops of rows, noise always has peak 1; `sampler` weighs the partners of
-    `partner: class_weight`, without one every row alike.
+    `normalise` holds for crops of rows and windows, noise always has peak 1; `sampler` weighs the
+    partners of `partner: class_weight`, without one every row alike. Rows from `n_rows` on are
+    the windows of `pseudo`.
     """
 
     waves: WaveStore
@@ -90,6 +55,7 @@ class ClipSource:
     crop_samples: int
     normalise: Normalise = "crop"
     sampler: Spec | None = None
+    pseudo: PseudoRows | None = None
 
     @property
     def sample_rate_hz(self) -> int:
@@ -113,16 +79,68 @@ class ClipSource:
     def _cumulative_weights(self) -> npt.NDArray[np.float64]:
         return np.cumsum(row_weights_of(self.sampler or Plain(), self.targets.primary))
 
+    def with_windows(
+        self, rows: npt.NDArray[np.int64], draws: EpochDraws, positions: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int64]:
+        """The rows drawn at positions of an epoch, in a share of them windows of `pseudo`."""
+        if self.pseudo is None:
+            return rows
+        of_windows = draws.at(positions, _WINDOWS)
+        picked = self.n_rows + self.pseudo.pick(of_windows.uniform(tag="window")[:, 0])
+        return np.where(of_windows.happens(self.pseudo.spec.draw_rate), picked, rows)
+
+    def name_clips(
+        self, rows: Sequence[int], names: Callable[[Sequence[int]], Sequence[str]]
+    ) -> list[str]:
+        """The recordings of rows, in words; `names` gives those of training rows."""
+        labelled = iter(names([row for row in rows if row < self.n_rows]))
+        return [
+            self.pseudo.name(row - self.n_rows)
+            if self.pseudo is not None and row >= self.n_rows
+            else next(labelled)
+            for row in rows
+        ]
+
+    @property
+    def masks_windows(self) -> bool:
+        """Whether some labels of windows do not count, since their teacher does not know them."""
+        return self.pseudo is not None and not self.pseudo.known.all()
+
+    def masks(self, rows: npt.NDArray[np.int64]) -> Masks | None:
+        """Which targets of training rows count, [len(rows), C]; None where all always do."""
+        masks = self.targets.masks(rows)
+        if masks is None and self.masks_windows:
+            return np.ones((len(rows), self.targets.n_classes), np.bool_)
+        return masks
+
+    def read_clips(
+        self, rows: npt.NDArray[np.int64], u: npt.NDArray[np.float64]
+    ) -> tuple[Crops, npt.NDArray[np.float32], Masks | None]:
+        """A crop of each row or window, placed by `u`, its targets and which of them count."""
+        soft = rows >= self.n_rows
+        if self.pseudo is None or not soft.any():
+            return self.read_crops(rows, u), self.targets.dense(rows), self.masks(rows)
+        labelled = np.where(soft, 0, rows)
+        targets, masks = self.targets.dense(labelled), self.masks(labelled)
+        cuts: list[Cut] = []
+        for i, (row, x) in enumerate(zip(rows.tolist(), u.tolist(), strict=True)):
+            if soft[i]:
+                cut, targets[i] = self.pseudo.cut(row - self.n_rows, x, self.crop_samples)
+                cuts.append(cut)
+            else:
+                cuts.append(self._cut(self.takes, row, x))
+        if masks is not None:
+            masks[soft] = self.pseudo.known
+        return self._crops(cuts, _pad, self.normalise), targets, masks
+
     def read_crops(self, rows: npt.NDArray[np.int64], u: npt.NDArray[np.float64]) -> Crops:
-        """A crop of each row; `u` in [0, 1) places it over its legal starts.
+        """A crop of each training row; `u` in [0, 1) places it over its legal starts.
 
         A recording shorter than a crop is padded with zeros on the left.
         """
-        return self._crops(
-            ((self.takes, row, float(x)) for row, x in zip(rows.tolist(), u, strict=True)),
-            _pad,
-            self.normalise,
-        )
+        places = zip(rows.tolist(), u, strict=True)
+        cuts = (self._cut(self.takes, row, float(x)) for row, x in places)
+        return self._crops(cuts, _pad, self.normalise)
 
     def read_noise(self, names: Sequence[str], u: npt.NDArray[np.float64]) -> Crops:
         """Noise as long as a clip: data set, recording and start by three draws [k, 3] each.
@@ -131,23 +149,26 @@ class ClipSource:
         """
         sets = [self.noise[name] for name in names]
         chosen = ((sets[int(a * len(sets))], b, c) for a, b, c in u.tolist())
-        return self._crops(
-            ((takes, int(b * len(takes)), c) for takes, b, c in chosen), np.resize, "crop"
-        )
+        cuts = (self._cut(takes, int(b * len(takes)), c) for takes, b, c in chosen)
+        return self._crops(cuts, np.resize, "crop")
+
+    def _cut(self, takes: Takes, row: int, u: float) -> Cut:
+        """The crop of a row of takes that starts where a draw says."""
+        place, n = int(takes.place[row]), int(takes.n_samples[row])
+        start = int(takes.first[row]) + int(u * max(1, n - self.crop_samples + 1))
+        return place, start, min(n, self.crop_samples)
 
     def _crops(
         self,
-        places: Iterable[tuple[Takes, int, float]],
+        cuts: Iterable[Cut],
         lengthen: Callable[[Samples, int], Samples],
         normalise: Normalise,
     ) -> Crops:
-        """Crops of rows of takes, started by a draw each; short ones made as long as the others."""
+        """The crops at these places; short ones made as long as the others."""
         pieces, scales = [], []
-        for takes, row, u in places:
-            place, n = int(takes.place[row]), int(takes.n_samples[row])
-            start = int(takes.first[row]) + int(u * max(1, n - self.crop_samples + 1))
-            piece = self.waves.read_row(place, start, min(n, self.crop_samples))
-            pieces.append(piece if n >= self.crop_samples else lengthen(piece, self.crop_samples))
+        for place, start, n in cuts:
+            piece = self.waves.read_row(place, start, n)
+            pieces.append(piece if n == self.crop_samples else lengthen(piece, self.crop_samples))
             scales.append(self.waves.scale_of(place))
         return Crops(pieces, np.array(scales), normalise)
 
@@ -165,13 +186,42 @@ def read_batch(
 ) -> StoredBatch:
     """The clips of `rows` drawn at `positions` of an epoch, with what augmentations need."""
     u = draws.at(positions, "crop").uniform(1)[:, 0]
+    crops, targets, mask = source.read_clips(rows, u)
     return StoredBatch(
-        source.read_crops(rows, u),
-        source.targets.dense(rows),
+        crops,
+        targets,
         source.sample_rate_hz,
         fetch_all(augment, draws, positions, source),
-        source.targets.masks(rows),
+        mask,
+        _mix_windows(source, draws, positions, rows, targets, mask),
+        0.0 if source.pseudo is None else SURE,
     )
+
+
+def _mix_windows(
+    source: ClipSource,
+    draws: EpochDraws,
+    positions: npt.NDArray[np.int64],
+    rows: npt.NDArray[np.int64],
+    targets: npt.NDArray[np.float32],
+    mask: Masks | None,
+) -> Mixed | None:
+    """Windows for a share of the labelled clips, whose targets and masks change in place.
+
+    A mixture has the larger label of both. A class counts where it counts for both, or where its
+    label is above `SURE`.
+    """
+    if source.pseudo is None or source.pseudo.spec.mix_rate == 0:
+        return None
+    spec, given = source.pseudo.spec, draws.at(positions, _MIXING)
+    index = np.flatnonzero(given.happens(spec.mix_rate) & (rows < source.n_rows))
+    u = given.uniform(2, tag="window")[index]
+    windows = source.n_rows + source.pseudo.pick(u[:, 0])
+    crops, labels, known = source.read_clips(windows, u[:, 1])
+    targets[index] = np.maximum(targets[index], labels)
+    if mask is not None and known is not None:
+        mask[index] = (mask[index] & known) | (targets[index] > SURE)
+    return Mixed(index, crops, spec.mix_ratio)
 
 
 def epoch_batches(
@@ -187,6 +237,8 @@ def epoch_batches(
 ) -> Iterator[Batch]:
     """(positions, rows, clips) of the batches of an epoch from `first_step` on, waves augmented.
 
+    Rows from `source.n_rows` on are windows with soft labels.
+
     `workers` threads make the next batches meanwhile; with 0 each is made when it is asked
     for. The batches do not depend on their number.
     """
@@ -195,8 +247,9 @@ def epoch_batches(
 
     def load(step: int) -> Batch:
         positions = np.arange(step * batch, (step + 1) * batch)
-        stored = read_batch(source, augment, draws, positions, rows[positions]).to(device)
-        return positions, rows[positions], augment_wave(augment, stored, draws, positions)
+        heard = source.with_windows(rows[positions], draws, positions)
+        stored = read_batch(source, augment, draws, positions, heard).to(device)
+        return positions, heard, augment_wave(augment, stored, draws, positions)
 
     if workers == 0:
         yield from map(load, range(first_step, n_steps))

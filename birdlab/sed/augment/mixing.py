@@ -30,7 +30,7 @@ def fetch_partner(spec: OrMixup | Mixup | Cutmix, draws: Draws, source: ClipSour
         "rows": rows,
         "crops": source.read_crops(rows, u[:, 1]),
         "targets": source.targets.dense(rows),
-        "mask": source.targets.masks(rows),
+        "mask": source.masks(rows),
     }
 
 
@@ -110,7 +110,8 @@ def join_labels(
 ) -> ClipBatch:
     """The batch with the labels of its mixed clips: the union, or partners weighed `theirs` [k].
 
-    A class counts in the loss where it counts for both clips, or is positive in the mixture.
+    A class counts in the loss where it counts for both clips, or is positive in the mixture:
+    above `batch.sure`, since a soft label is above 0 for all classes.
     """
     device = batch.targets.device
     index, labels = (torch.from_numpy(got[name]).to(device) for name in ("index", "targets"))
@@ -122,5 +123,5 @@ def join_labels(
     batch.targets[index] = mixed
     if batch.mask is not None:
         counts = torch.from_numpy(got["mask"]).to(device)
-        batch.mask[index] = (batch.mask[index] & counts) | (mixed > 0)
+        batch.mask[index] = (batch.mask[index] & counts) | (mixed > batch.sure)
     return batch
