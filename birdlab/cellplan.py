@@ -236,6 +236,8 @@ class CellBuilder:
         }
         if context and self.spec.evaluate.context_s is not None:
             document["context_s"] = self.spec.evaluate.context_s
+            if self.spec.evaluate.windows_per_pass > 1:
+                document["windows_per_pass"] = self.spec.evaluate.windows_per_pass
         return digest(document, 12)
 
 

@@ -141,6 +141,8 @@ def soundscapes_id(contents: Sequence[str | None], windowing: Windowing, classes
     }
     if windowing.context_s is not None:
         document["context_s"] = windowing.context_s
+    if windowing.windows_per_pass > 1:
+        document["windows_per_pass"] = windowing.windows_per_pass
     if windowing.normalise != "crop":
         document["normalise"] = windowing.normalise
     return digest(document, 12)

@@ -71,7 +71,7 @@ def predict_waves(
     windowing = build_windowing(spec, sample_rate_hz)
     columns = scored.positions_in(classes)
     return predict_recordings(
-        TorchPredictor(model, columns, pick_device(), windowing.centre),
+        TorchPredictor(model, columns, pick_device(), windowing.centres),
         recordings,
         read,
         scored.codes,

@@ -23,7 +23,7 @@ from birdlab.promote.export import Member, build_reference, export_ensemble
 from birdlab.promote.parity import check_parity, odd_windows
 from birdlab.promote.parts import walk_graph
 from birdlab.sed.backbones import Backbone, build_backbone
-from birdlab.sed.maps import slice_centre, stack_levels
+from birdlab.sed.maps import slice_share, stack_levels
 from birdlab.sed.model import SEDModel
 from birdlab.sed.sequence import Block, build_positions
 from birdlab.sed.weights import load_backbone_weights
@@ -144,12 +144,12 @@ def test_the_centre_holds_the_frames_whose_middle_lies_in_it(
     n: int, centre: tuple[float, float], first: int, end: int
 ) -> None:
     frames = torch.arange(n).view(1, 1, 1, n)
-    assert slice_centre(frames, centre).flatten().tolist() == list(range(first, end))
+    assert slice_share(frames, centre).flatten().tolist() == list(range(first, end))
 
 
 def test_a_centre_without_a_frame_is_refused() -> None:
     with pytest.raises(SpecError, match="no feature frame"):
-        slice_centre(torch.zeros(1, 1, 1, 2), (0.4, 0.6))
+        slice_share(torch.zeros(1, 1, 1, 2), (0.4, 0.6))
 
 
 def test_the_head_sees_the_centre_alone_and_the_backbone_everything() -> None:
@@ -158,14 +158,14 @@ def test_the_head_sees_the_centre_alone_and_the_backbone_everything() -> None:
     model = SEDModel(spec, 3).eval()
     wave = torch.randn(2, 128_000)
     with torch.no_grad():
-        whole, part = model(wave), model(wave, (0.25, 0.75))
-        features = slice_centre(model.features(model.frontend(wave)), (0.25, 0.75))
+        whole, part = model(wave), model.hear(wave, [(0.25, 0.75)])
+        features = slice_share(model.features(model.frontend(wave)), (0.25, 0.75))
         by_hand = model.head(features)
-    assert part.frame_logits.shape[1] * 2 in (whole.frame_logits.shape[1] + d for d in (-1, 0, 1))
-    assert all(torch.equal(a, b) for a, b in zip(part, by_hand, strict=True))
-    inside = whole.frame_logits.unfold(1, part.frame_logits.shape[1], 1)
+    assert features.shape[3] * 2 in (whole.frame_logits.shape[1] + d for d in (-1, 0, 1))
+    assert torch.equal(part[0], by_hand.probs) and torch.equal(part[1], by_hand.time_max)
+    inside = whole.frame_logits.unfold(1, by_hand.frame_logits.shape[1], 1)
     gaps = [
-        (inside[:, i].transpose(1, 2) - part.frame_logits).abs().max()
+        (inside[:, i].transpose(1, 2) - by_hand.frame_logits).abs().max()
         for i in range(inside.shape[1])
     ]
     assert min(gaps) < 1e-5 < 1e-4 < sorted(gaps)[1], (

@@ -207,7 +207,7 @@ def test_a_card_from_before_loads_as_it_was_meant() -> None:
     }
     card = read_card(metadata, "x")
     assert card == ModelCard(("b", "a"), 32_000, 5.0, {"reduction": "mean"}, None, "crop")
-    assert (card.input_samples, card.windowing.centre) == (160_000, None)
+    assert (card.input_samples, card.windowing.centres) == (160_000, ((0.0, 1.0),))
 
 
 @pytest.mark.parametrize(
@@ -224,6 +224,10 @@ def test_a_card_from_before_loads_as_it_was_meant() -> None:
         {"context_s": "0.25"},
         {"context_s": "NaN"},
         {"normalise": "loudness"},
+        {"windows_per_pass": "2"},
+        {"windows_per_pass": "0"},
+        {"windows_per_pass": "some"},
+        {"windows_per_pass": "3", "context_s": "1.25"},
     ],
 )
 def test_cards_that_say_nonsense_are_refused(change: dict[str, str]) -> None:

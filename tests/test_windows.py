@@ -86,8 +86,8 @@ def test_what_is_heard_of_each_window(
 
 
 def test_the_window_lies_in_the_centre_of_its_context() -> None:
-    assert Windowing(5.0, 32_000, 10.0).centre == (0.25, 0.75)
-    assert Windowing(5.0, 32_000, 5.0).centre is None
+    assert Windowing(5.0, 32_000, 10.0).centres == ((0.25, 0.75),)
+    assert Windowing(5.0, 32_000, 5.0).centres == ((0.0, 1.0),)
     assert Windowing(5.0, 32_000).input_samples == 160_000
     assert Windowing(5.0, 32_000, 10.0).input_samples == 320_000
     assert str(Windowing(5.0, 32_000, 10.0)) == "5 s out of 10 s at 32000 Hz, normalised per crop"

@@ -10,7 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from birdlab.data.audio import Waveform
-from birdlab.evaluate.windows import Windowing, batch_windows, end_seconds, iter_windows
+from birdlab.evaluate.passes import find_windows
+from birdlab.evaluate.windows import (
+    Windowing,
+    batch_windows,
+    count_windows,
+    end_seconds,
+    iter_windows,
+)
 from birdlab.spec.experiment import ExperimentSpec
 
 Floats = npt.NDArray[np.float32]
@@ -20,8 +27,9 @@ class Predictor(Protocol):
     """Anything that turns windows into probabilities: a torch model, an ONNX session."""
 
     def __call__(self, waves: Floats) -> tuple[Floats, Floats]:
-        """(P, M), each [B, C] float32 in 0..1, for inputs [B, samples] of `iter_windows`.
+        """(P, M), each [B · k, C] float32 in 0..1, for inputs [B, samples] of `iter_windows`.
 
+        A row for each of the k windows of a pass, which follow each other.
         Nothing of `waves` may be kept: the next batch is written over it.
         """
         ...
@@ -45,8 +53,13 @@ class WindowOutputs:
 
 def build_windowing(spec: ExperimentSpec, sample_rate_hz: int) -> Windowing:
     """What the models of an experiment hear of each window; OutputsError as Windowing."""
-    window_s, context_s = spec.competition.window_s, spec.evaluate.context_s
-    return Windowing(window_s, sample_rate_hz, context_s, spec.model.normalise)
+    return Windowing(
+        spec.competition.window_s,
+        sample_rate_hz,
+        spec.evaluate.context_s,
+        spec.model.normalise,
+        spec.evaluate.windows_per_pass,
+    )
 
 
 def predict_recordings(
@@ -58,33 +71,32 @@ def predict_recordings(
     windowing: Windowing,
     batch: int,
 ) -> WindowOutputs:
-    """The outputs for every window of the recordings, windows of many recordings per batch.
+    """The outputs for every window of the recordings, passes of many recordings per batch.
 
-    `read(i)` gives the waveform of recording i at the rate of `windowing`. Batches are filled
-    across recordings, so that short ones cost no empty windows.
+    `read(i)` gives the waveform of recording i at the rate of `windowing`; `batch` is the number of
+    passes. Batches are filled across recordings, so that short ones cost no empty windows.
     """
-    index: list[int] = []
-    ends: list[float] = []
+    n_windows: list[int] = []
 
-    def windows() -> Iterator[Floats]:
+    def inputs() -> Iterator[Floats]:
         for i in range(len(recordings)):
-            n_before = len(index)
-            for window in iter_windows(read(i), windowing):
-                index.append(i)
-                yield window
-            ends.extend(end_seconds(len(index) - n_before, windowing.window_s))
+            wave = read(i)
+            n_windows.append(count_windows(wave.n_samples, windowing.window_samples))
+            yield from iter_windows(wave, windowing)
 
     clip_probs: list[Floats] = []
     time_max: list[Floats] = []
-    for waves in batch_windows(windows(), batch):
+    for waves in batch_windows(inputs(), batch):
         p, m = predictor(waves)
         clip_probs.append(p)
         time_max.append(m)
+    rows = find_windows(n_windows, windowing.windows_per_pass)
+    ends = [end for n in n_windows for end in end_seconds(n, windowing.window_s)]
     return WindowOutputs(
         tuple(recordings),
         tuple(codes),
-        np.asarray(index, np.int64),
+        np.repeat(np.arange(len(n_windows)), n_windows),
         np.asarray(ends, np.float64),
-        np.concatenate(clip_probs),
-        np.concatenate(time_max),
+        np.concatenate(clip_probs)[rows],
+        np.concatenate(time_max)[rows],
     )

@@ -6,6 +6,7 @@ number scored is the number deployed. No torch.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -16,9 +17,12 @@ import numpy.typing as npt
 from birdlab.data.audio import Waveform, to_float
 from birdlab.errors import OutputsError
 from birdlab.evaluate.metrics import HIGHEST_PROB
+from birdlab.evaluate.passes import list_passes
 
 Floats = npt.NDArray[np.float32]
 Normalise = Literal["crop", "recording"]
+Share = tuple[float, float]
+"""A part of an input: from which to which share of its length."""
 
 PEAK_EPS = 1e-6
 """A clip whose peak is below this is divided by it instead, so silence stays silence."""
@@ -26,32 +30,40 @@ PEAK_EPS = 1e-6
 
 @dataclass(frozen=True)
 class Windowing:
-    """What a model hears of each window of a recording.
+    """What a model hears of the windows of a recording.
 
-    With `context_s` its input is so many seconds centred on the window. `normalise` is what
-    brings it to peak 1: `crop`, the input by itself, or `recording`, the whole recording, so
-    that quiet windows stay quiet. Raises OutputsError for a context shorter than the window.
+    With `context_s` its input is so many seconds, and `windows_per_pass` windows that follow each
+    other lie in the middle of it. `normalise` is what brings it to peak 1: `crop`, the input by
+    itself, or `recording`, the whole recording, so that quiet windows stay quiet. Raises
+    OutputsError for a context shorter than its windows.
     """
 
     window_s: float
     sample_rate_hz: int
     context_s: float | None = None
     normalise: Normalise = "crop"
+    windows_per_pass: int = 1
 
     def __post_init__(self) -> None:
-        if self.context_s is not None and not self.context_s >= self.window_s:
+        if self.windows_per_pass < 1:
+            raise OutputsError("a pass gives no window", got=self.windows_per_pass)
+        least = self.windows_per_pass * self.window_s
+        if not (self.window_s if self.context_s is None else self.context_s) >= least:
             raise OutputsError(
-                "a context is shorter than its window",
-                got=f"context {self.context_s:g} s, window {self.window_s:g} s",
-                fix="set evaluate.context_s to the length of a window or more",
+                "a context is shorter than its window"
+                if self.windows_per_pass == 1
+                else "a context is shorter than its windows",
+                got="no context" if self.context_s is None else f"context {self.context_s:g} s",
+                expected=f"{least:g} s or more for {self.windows_per_pass} x {self.window_s:g} s",
+                fix="set evaluate.context_s to the length of these windows or more",
             )
 
     def __str__(self) -> str:
+        each = f"{self.window_s:g} s"
+        if self.windows_per_pass > 1:
+            each = f"{self.windows_per_pass} x {each}"
         around = "" if self.context_s is None else f" out of {self.context_s:g} s"
-        return (
-            f"{self.window_s:g} s{around} at {self.sample_rate_hz} Hz, "
-            f"normalised per {self.normalise}"
-        )
+        return f"{each}{around} at {self.sample_rate_hz} Hz, normalised per {self.normalise}"
 
     @property
     def window_samples(self) -> int:
@@ -60,22 +72,28 @@ class Windowing:
 
     @property
     def margin_samples(self) -> int:
-        """How many samples the input holds before its window, and as many after it."""
-        around_s = 0.0 if self.context_s is None else self.context_s - self.window_s
+        """How many samples the input holds before its first window, and as many after its last."""
+        windows_s = self.windows_per_pass * self.window_s
+        around_s = 0.0 if self.context_s is None else self.context_s - windows_s
         return round(around_s / 2 * self.sample_rate_hz)
 
     @property
     def input_samples(self) -> int:
         """The number of samples that the model is given."""
-        return self.window_samples + 2 * self.margin_samples
+        return self.windows_per_pass * self.window_samples + 2 * self.margin_samples
 
     @property
-    def centre(self) -> tuple[float, float] | None:
-        """From which to which share of the input the window lies; None when it is all of it."""
-        if not self.margin_samples:
-            return None
-        before = self.margin_samples / self.input_samples
-        return before, 1 - before
+    def centres(self) -> tuple[Share, ...]:
+        """From which to which share of the input each window of a pass lies.
+
+        Each begins where the one before it ends, to the bit. (0, 1) where the input is the window.
+        """
+        before, n = self.margin_samples, self.input_samples
+        if self.windows_per_pass == 1:
+            return ((before / n, 1 - before / n),)
+        k, width = self.windows_per_pass, self.window_samples
+        ends = [(before + i * width) / n for i in range(k + 1)]
+        return tuple(itertools.pairwise(ends))
 
 
 def count_windows(n_samples: int, window_samples: int, hop_samples: int | None = None) -> int:
@@ -110,13 +128,13 @@ def cut_windows(wave: npt.ArrayLike, window_samples: int, hop_samples: int | Non
 
 
 def iter_windows(wave: Waveform, windowing: Windowing) -> Iterator[Floats]:
-    """What a model hears of each window of a recording, in order: [input_samples] float32.
+    """What a model hears of a recording, pass by pass: [input_samples] float32.
 
     Windows follow each other from the start; in the last one the rest of the recording stands
-    at the END, after zeros, as in `cut_windows`. The context of a window is what lies around it
-    in the recording that is padded so, and zeros beyond its ends. An input is made when it is
-    asked for, so that an hour is never held as float. `wave` may be a part of a recording whose
-    peak is `wave.scale`.
+    at the END, after zeros, as in `cut_windows`. A pass has `windows_per_pass` of them, in time
+    (`list_passes`). Their context is what lies around them in the recording that is padded so, and
+    zeros beyond its ends. An input is made when it is asked for, so that an hour is never held as
+    float. `wave` may be a part of a recording whose peak is `wave.scale`.
     """
     return stream_windows([wave.samples], wave.n_samples, wave.scale, windowing)
 
@@ -139,7 +157,8 @@ def stream_windows(
     gap = last + width - n_samples
     parts = ((0, last, 0), (last, n_samples, gap))  # where a part of the recording is put
     coming, held, at = iter(pieces), np.empty(0, np.int16), 0
-    for start in range(-margin, last + 1 - margin, hop):
+    firsts = list_passes(last // hop + 1, windowing.windows_per_pass, width // hop)
+    for start in (firsts * hop - margin).tolist():
         end = start + windowing.input_samples
         done = min(max(start - gap - at, 0), len(held))
         held, at = held[done:], at + done

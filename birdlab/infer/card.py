@@ -14,12 +14,13 @@ from birdlab.errors import OutputsError, PredictError
 from birdlab.evaluate.blends import MEAN, Blend, Floats
 from birdlab.evaluate.windows import Normalise, Windowing
 
-FORMATS = ("1", "2", "3")
+FORMATS = ("1", "2", "3", "4")
 """2 says more than 1: the context of a window, and what brings it to peak 1. 3 says what the
-members are and how they are blended. A card is written as the first that can say it."""
+members are and how they are blended, 4 that a pass has several windows. A card is written as the
+first that can say it, so that who reads only older ones refuses what it would misread."""
 WEIGHTS = ("full", "fold", "averaged")
 _OWN_KEYS = ("birdlab_format", "classes", "sample_rate_hz", "window_s")
-_WINDOW_KEYS = ("context_s", "normalise")
+_WINDOW_KEYS = ("context_s", "normalise", "windows_per_pass")
 _MEMBER_KEYS = ("members", "blend")
 _NORMALISE: dict[str, Normalise] = {"crop": "crop", "recording": "recording"}
 
@@ -57,9 +58,9 @@ WHOLE = MemberCard("model", "", "probs", 1.0)
 class ModelCard:
     """What a model hears and says: columns in order, rate of its input, length of a window.
 
-    `context_s` and `normalise` are those of its Windowing; `members` and `blend` are how its
-    probabilities come about. `details` holds everything else that was written into the file
-    (lineage, metric, versions, licence), as text.
+    `context_s`, `normalise` and `windows_per_pass` are those of its Windowing; `members` and
+    `blend` are how its probabilities come about. `details` holds everything else that was written
+    into the file (lineage, metric, versions, licence), as text.
     """
 
     classes: tuple[str, ...]
@@ -70,11 +71,18 @@ class ModelCard:
     normalise: Normalise = "crop"
     members: tuple[MemberCard, ...] = (WHOLE,)
     blend: Blend = MEAN
+    windows_per_pass: int = 1
 
     @property
     def windowing(self) -> Windowing:
         """How recordings are cut for the model."""
-        return Windowing(self.window_s, self.sample_rate_hz, self.context_s, self.normalise)
+        return Windowing(
+            self.window_s,
+            self.sample_rate_hz,
+            self.context_s,
+            self.normalise,
+            self.windows_per_pass,
+        )
 
     @property
     def input_samples(self) -> int:
@@ -107,8 +115,10 @@ class ModelCard:
         if self.normalise != "crop":
             more["normalise"] = self.normalise
         form = FORMATS[bool(more)]
-        if (self.members, self.blend) != ((WHOLE,), MEAN):
-            form = FORMATS[2]
+        if self.windows_per_pass > 1:
+            form, more["windows_per_pass"] = FORMATS[3], str(self.windows_per_pass)
+        if (self.members, self.blend) != ((WHOLE,), MEAN) or form == FORMATS[3]:
+            form = max(form, FORMATS[2])
             more["members"] = json.dumps([asdict(m) for m in self.members], ensure_ascii=False)
             more["blend"] = json.dumps(asdict(self.blend))
         own = (
@@ -136,7 +146,7 @@ def read_card(metadata: Mapping[str, str], where: str) -> ModelCard:
     own: tuple[str, ...] = (*_OWN_KEYS, *_WINDOW_KEYS)
     members: tuple[MemberCard, ...] = (WHOLE,)
     blend = MEAN
-    if form == FORMATS[2]:
+    if form in FORMATS[2:]:
         own = (*own, *_MEMBER_KEYS)
         members, blend = _read_members(metadata, set(classes), where)
     return ModelCard(
@@ -148,6 +158,7 @@ def read_card(metadata: Mapping[str, str], where: str) -> ModelCard:
         windowing.normalise,
         members,
         blend,
+        windowing.windows_per_pass,
     )
 
 
@@ -168,16 +179,18 @@ def _read_windowing(metadata: Mapping[str, str], where: str) -> Windowing:
         rate = int(metadata["sample_rate_hz"])
         window_s = float(metadata["window_s"])
         context_s = float(metadata["context_s"]) if "context_s" in metadata else None
+        per_pass = int(metadata.get("windows_per_pass", 1))
     except ValueError as error:
         raise _no_card(where, str(error)) from None
     if rate < 1 or not math.isfinite(window_s) or round(window_s * rate) < 1:
         raise _no_card(where, f"windows of {window_s} s at {rate} Hz")
-    if context_s is not None and not (math.isfinite(context_s) and context_s >= window_s):
-        raise _no_card(where, f"windows of {window_s} s from {context_s} s")
+    heard_s = window_s if context_s is None else context_s
+    if per_pass < 1 or not (math.isfinite(heard_s) and heard_s >= per_pass * window_s):
+        raise _no_card(where, f"{per_pass} windows of {window_s} s from {heard_s} s")
     normalise = _NORMALISE.get(metadata.get("normalise", "crop"))
     if normalise is None:
         raise _no_card(where, f"waveforms normalised per {metadata['normalise']}")
-    return Windowing(window_s, rate, context_s, normalise)
+    return Windowing(window_s, rate, context_s, normalise, per_pass)
 
 
 def _read_members(

@@ -22,7 +22,7 @@ from birdlab.spec.model import ModelSpec
 
 Floats = npt.NDArray[np.float32]
 Road = Callable[[Floats], Floats]
-"""A function from inputs [B, samples] to probabilities [B, C]."""
+"""A function from inputs [B, samples] to probabilities [B · k, C], k windows of each input."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Member:
     """A trained model of an ensemble: what it is, its columns, its weights, its blend.
 
     `weights` is a safetensors state dict of SEDModel; `clip` and `time_max` weigh the clip
-    probability and the time maximum; `context_s` is that of `evaluate`. The rest is for messages
+    probability and the time maximum; `context_s` and `windows_per_pass` are those of `evaluate`.
+    The rest is for messages
     and the card: `name`, the spec id `run`, `fold` (None: all data), `seed`, and `learned`, one
     of `full`, `fold` and `averaged`.
     """
@@ -43,6 +44,7 @@ class Member:
     time_max: float
     name: str = ""
     context_s: float | None = None
+    windows_per_pass: int = 1
     run: str = ""
     fold: int | None = None
     seed: int | None = None
@@ -51,7 +53,13 @@ class Member:
     @property
     def windowing(self) -> Windowing:
         """What the model hears of each window."""
-        return Windowing(self.window_s, _rate(self.spec), self.context_s, self.spec.normalise)
+        return Windowing(
+            self.window_s,
+            _rate(self.spec),
+            self.context_s,
+            self.spec.normalise,
+            self.windows_per_pass,
+        )
 
     @property
     def backbone(self) -> str:
@@ -123,14 +131,15 @@ def check_windows(members: Sequence[Member]) -> Windowing:
     if not members:
         raise PromotionError("there is no member to promote")
     inputs = list(dict.fromkeys(member.windowing for member in members))
-    kinds = {(w.sample_rate_hz, w.window_s, w.normalise) for w in inputs}
+    kinds = {(w.sample_rate_hz, w.window_s, w.normalise, w.windows_per_pass) for w in inputs}
     if len(kinds) > 1:
         raise PromotionError(
             "the members hear different windows",
             got="; ".join(map(str, inputs)),
-            expected="one sample rate, window_s and model.normalise for all; only "
-            "evaluate.context_s may differ",
-            fix="promote them apart, or train one of them again as the other",
+            expected="one sample rate, window_s, model.normalise and evaluate.windows_per_pass for "
+            "all; only evaluate.context_s may differ",
+            fix="promote them apart, or train one of them again as the other; for another "
+            "evaluate.windows_per_pass nothing is trained, outputs alone are made",
         )
     return max(inputs, key=lambda windowing: windowing.input_samples)
 
@@ -155,7 +164,8 @@ def find_columns(member: Member, classes: Sequence[str]) -> list[int | None]:
 def build_roads(members: Sequence[Member], classes: Sequence[str]) -> list[Road]:
     """What each member says in torch, as a function of the inputs that the ensemble hears.
 
-    The whole model with its own FFT front-end, in the columns `classes`; 0 in one that it lacks.
+    [B, samples] → [B · k, C] with k windows a pass. The whole model with its own FFT front-end, in
+    the columns `classes`; 0 in one that it lacks.
     """
     heard = check_windows(members)
     return [_build_road(member, classes, heard) for member in members]
@@ -169,8 +179,8 @@ def _build_road(member: Member, classes: Sequence[str], heard: Windowing) -> Roa
 
     def predict(waves: Floats) -> Floats:
         with torch.inference_mode():
-            output = model(torch.from_numpy(cut_context(waves, heard, own)), own.centre)
-        probs, peaks = output.probs.numpy(), output.time_max.numpy()
+            said = model.hear(torch.from_numpy(cut_context(waves, heard, own)), own.centres)
+        probs, peaks = (tensor.numpy() for tensor in said)
         deployed: Floats = blend(probs, peaks, member.clip, member.time_max)[:, picked] * known
         return deployed
 
@@ -196,7 +206,7 @@ def build_reference(
     blend: Blend = MEAN,
     weights: Sequence[float] | None = None,
 ) -> Road:
-    """The road of validation as a function `[B, samples] → [B, C]`: what the file must equal.
+    """The road of validation as a function `[B, samples] → [B · k, C]`: what the file must equal.
 
     The members' roads in torch, blended in numpy as the file does it: by their mean where the
     blend is `rank`, which has no meaning within a batch.

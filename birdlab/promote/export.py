@@ -79,15 +79,16 @@ def export_ensemble(
     weights: Sequence[float] | None = None,
     file_limit: int = FILE_LIMIT,
 ) -> ExportInfo:
-    """The written ONNX file: `wave` [B, samples] → `probs` and `member_0` … [B, C], any batch size.
+    """The written ONNX file: `wave` [B, samples] → `probs`, `member_0` … [B · k, C], any B.
 
-    Columns are `classes` in order, found in each member by name; a class that a member lacks is
-    blended from the others. The input is that of the member with the longest context. Members
-    with equal front-ends share one; `compose` describes the graph. `metadata` is added to the
-    card (lineage, licence). A `rank` blend needs all rows at once: `probs` are the mean then, and
-    whoever predicts ranks the members' own outputs. Above `file_limit` bytes the weights lie
-    beside the file, as `<file name>.data`. Raises PromotionError when members do not fit together,
-    when no member knows a class, when weights do not fit, or when the export fails.
+    The k windows of an input follow each other. Columns are `classes` in order, found in each
+    member by name; a class that a member lacks is blended from the others. The input is that of the
+    member with the longest context. Members with equal front-ends share one; `compose` describes
+    the graph. `metadata` is added to the card (lineage, licence). A `rank` blend needs all rows at
+    once: `probs` are the mean then, and whoever predicts ranks the members' own outputs. Above
+    `file_limit` bytes the weights lie beside the file, as `<file name>.data`. Raises PromotionError
+    when members do not fit together, when no member knows a class, when weights do not fit, or when
+    the export fails.
     """
     card = build_card(members, classes, metadata=metadata, blend=blend, weights=weights)
     model = compose(export_parts(members, card.classes), card)
@@ -142,6 +143,7 @@ def build_card(
         heard.normalise,
         cards,
         blend,
+        heard.windows_per_pass,
     )
 
 

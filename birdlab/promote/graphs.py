@@ -128,7 +128,9 @@ def place_graph(graph: Graph, folder: Path) -> Graph:
 
 def _says(member: Member) -> list[object]:
     """What the outputs of a member depend on besides its share."""
-    around = [] if member.context_s is None else [member.context_s]
+    around: list[object] = [] if member.context_s is None else [member.context_s]
+    if member.windows_per_pass > 1:
+        around.append(member.windows_per_pass)
     return [member.name, member.clip, member.time_max, *around]
 
 

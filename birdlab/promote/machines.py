@@ -130,7 +130,9 @@ def load_machines(path: Path) -> dict[str, Machine]:
 def _frontend(spec: ExperimentSpec) -> dict[str, Any]:
     """What two runs must share to share a mel."""
     frontend: dict[str, Any] = spec.model.frontend.model_dump(mode="json")
-    return {"frontend": frontend, "context_s": spec.evaluate.context_s}
+    evaluate = spec.evaluate
+    heard = {"context_s": evaluate.context_s, "windows_per_pass": evaluate.windows_per_pass}
+    return {"frontend": frontend, **heard}
 
 
 def _export_run(
@@ -153,6 +155,7 @@ def _export_run(
         weights=weights,
         window_s=spec.competition.window_s,
         context_s=spec.evaluate.context_s,
+        windows_per_pass=spec.evaluate.windows_per_pass,
         clip=spec.output.clip,
         time_max=spec.output.time_max,
         name=str(record["name"] or record["spec_id"]),

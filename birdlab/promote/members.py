@@ -64,6 +64,7 @@ def collect_members(
                     weights=lab.cells / cell.cell_id / WEIGHTS,
                     window_s=spec.competition.window_s,
                     context_s=spec.evaluate.context_s,
+                    windows_per_pass=spec.evaluate.windows_per_pass,
                     clip=spec.output.clip,
                     time_max=spec.output.time_max,
                     name=cell.cell_id,

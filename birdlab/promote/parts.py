@@ -27,7 +27,8 @@ class Part:
     """An ONNX model with one input and one output: a front-end or the network of a member.
 
     A front-end is `wave` [B, samples] → `mel`, whatever its members make of the longest input; a
-    network is `mel` → `probs` [B, C] in the scored columns, 0 where the member lacks a class.
+    network is `mel` → `probs` [B · k, C], the k windows of an input one after the other, in the
+    scored columns, 0 where the member lacks a class.
     """
 
     model: onnx.ModelProto
@@ -122,7 +123,7 @@ class _Network(nn.Module):
         super().__init__()
         model.frontend = nn.Identity()
         model.backbone = build_export_form(_export_form(model.backbone))
-        self.model, self.centre = model, member.windowing.centre
+        self.model, self.shares = model, member.windowing.centres
         self.clip, self.time_max = member.clip, member.time_max
         self.picked = list(columns) != list(range(len(member.classes)))
         self.lacks = None in columns
@@ -130,8 +131,8 @@ class _Network(nn.Module):
         self.register_buffer("known", torch.tensor([float(c is not None) for c in columns]))
 
     def forward(self, mel: Tensor) -> Tensor:
-        output = self.model.classify(mel, self.centre)
-        probs = self.clip * output.probs + self.time_max * output.time_max
+        probs, time_max = self.model.classify_parts(mel, self.shares)
+        probs = self.clip * probs + self.time_max * time_max
         probs = probs.clamp(0.0, float(HIGHEST_PROB))
         if self.picked:
             probs = probs.index_select(1, self.columns)

@@ -163,6 +163,7 @@ def _export_and_predict(plan: Plan, cell: CellPlan, lab: Lab, away: Lab) -> floa
         weights=away.cells / cell.cell_id / WEIGHTS,
         window_s=plan.spec.competition.window_s,
         context_s=plan.spec.evaluate.context_s,
+        windows_per_pass=plan.spec.evaluate.windows_per_pass,
         clip=output.clip,
         time_max=output.time_max,
         name=cell.cell_id,

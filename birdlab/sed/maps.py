@@ -12,6 +12,10 @@ from torch import Tensor, nn
 
 from birdlab.errors import SpecError
 
+Share = tuple[float, float]
+"""A part of a clip: from which to which share of its length."""
+WHOLE: Share = (0.0, 1.0)
+
 
 @dataclass(frozen=True)
 class MapReader:
@@ -83,13 +87,16 @@ def _averaging(n: int, m: int, like: Tensor) -> Tensor:
     return (inside / (end - first)).to(like.dtype)
 
 
-def slice_centre(maps: Tensor, centre: tuple[float, float]) -> Tensor:
-    """The feature frames [B, D, F, n] whose centres lie in `centre`, shares of the time axis.
+def slice_share(maps: Tensor, share: Share) -> Tensor:
+    """The feature frames [B, D, F, n] whose centres lie in `share` of the time axis.
 
-    Frame i of T has its centre at (i + 0.5) / T; it counts when start <= centre < end. Raises
+    Frame i of T has its centre at (i + 0.5) / T; it counts when start <= centre < end, so that of
+    shares that follow each other none has a frame of another and none is left over. Raises
     SpecError when there is none: the part is shorter than one frame.
     """
-    n_frames, (start, end) = maps.shape[3], centre
+    n_frames, (start, end) = maps.shape[3], share
+    if share == WHOLE:
+        return maps
     inside = [i for i in range(n_frames) if start <= (i + 0.5) / n_frames < end]
     if not inside:
         raise SpecError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -9,7 +11,7 @@ from birdlab.errors import SpecError
 from birdlab.sed import frontend as _log_mel  # noqa: F401  registers the kinds
 from birdlab.sed.backbones import build_backbone
 from birdlab.sed.heads import SedOutput
-from birdlab.sed.maps import slice_centre
+from birdlab.sed.maps import Share, slice_share
 from birdlab.spec.kinds import function_of
 from birdlab.spec.model import ModelSpec
 
@@ -18,8 +20,6 @@ __all__ = ["SEDModel", "SedOutput"]
 PROBE_S = 2.0
 """Length of the silent wave that shows what a front-end makes."""
 
-Centre = tuple[float, float]
-
 
 class SEDModel(nn.Module):
     """What birds are in a clip and when, from its waveform.
@@ -27,8 +27,9 @@ class SEDModel(nn.Module):
     `model(wave: [B, samples] float32, -1..1) -> SedOutput` with `n_classes` columns. The two
     halves are methods of their own, so that augmentations of the spectrogram fit between:
     `model.frontend(wave) -> mel [B, C, n_mels, T]` and `model.classify(mel) -> SedOutput`.
-    With `centre`, shares of the clip such as (0.25, 0.75), the backbone sees the whole clip and
-    the head the feature frames whose centres lie in that part.
+    `model.hear(wave, shares) -> (P, M)` says how parts of a clip are predicted, such as the share
+    (0.25, 0.75): the backbone sees the whole clip and the head the feature frames whose centres lie
+    in that part.
 
     Weights start from torch's global generator: seed it first. With `pretrained: true` the
     backbone comes from timm's hub; `weights:` is for the caller to load
@@ -53,16 +54,32 @@ class SEDModel(nn.Module):
         """
         return self._read(self.backbone, mel.expand(-1, self.in_channels, -1, -1))
 
-    def classify(self, mel: Tensor, centre: Centre | None = None) -> SedOutput:
-        """The detector's answer to a mel [B, C, n_mels, T], or to its part `centre`."""
-        features = self.features(mel)
-        if centre is not None:
-            features = slice_centre(features, centre)
-        output: SedOutput = self.head(features)
+    def classify(self, mel: Tensor) -> SedOutput:
+        """The detector's answer to a mel [B, C, n_mels, T]."""
+        output: SedOutput = self.head(self.features(mel))
         return output
 
-    def forward(self, wave: Tensor, centre: Centre | None = None) -> SedOutput:
-        return self.classify(self.frontend(wave), centre)
+    def classify_parts(self, mel: Tensor, shares: Sequence[Share]) -> tuple[Tensor, Tensor]:
+        """(P, M), each [B · k, C], of k parts of a mel [B, C, n_mels, T].
+
+        The parts of a clip follow each other; the backbone runs once for all of them.
+        """
+        features = self.features(mel)
+        parts: list[SedOutput] = [self.head(slice_share(features, share)) for share in shares]
+        if len(parts) == 1:
+            return parts[0].probs, parts[0].time_max
+        probs, time_max = (
+            torch.stack(said, dim=1).flatten(0, 1)
+            for said in ([p.probs for p in parts], [p.time_max for p in parts])
+        )
+        return probs, time_max
+
+    def forward(self, wave: Tensor) -> SedOutput:
+        return self.classify(self.frontend(wave))
+
+    def hear(self, wave: Tensor, shares: Sequence[Share]) -> tuple[Tensor, Tensor]:
+        """(P, M) of parts of clips [B, samples], as `classify_parts`."""
+        return self.classify_parts(self.frontend(wave), shares)
 
 
 def _count_bins(frontend: nn.Module, spec: ModelSpec) -> int:

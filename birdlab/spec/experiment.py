@@ -109,10 +109,17 @@ class ExperimentSpec(Spec):
 
     @model_validator(mode="after")
     def _context_holds_a_window(self) -> ExperimentSpec:
-        context_s, window_s = self.evaluate.context_s, self.competition.window_s
-        if context_s is not None and context_s < window_s:
+        context_s, k = self.evaluate.context_s, self.evaluate.windows_per_pass
+        least = k * self.competition.window_s
+        if k > 1 and (context_s is None or context_s < least):
             raise ValueError(
-                f"evaluate.context_s is {context_s:g}: give the {window_s:g} s of a window or more"
+                f"evaluate.windows_per_pass is {k}, and evaluate.context_s "
+                f"{'is not set' if context_s is None else f'is {context_s:g}'}: give the "
+                f"{least:g} s of these windows or more"
+            )
+        if context_s is not None and context_s < least:
+            raise ValueError(
+                f"evaluate.context_s is {context_s:g}: give the {least:g} s of a window or more"
             )
         return self
 

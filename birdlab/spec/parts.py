@@ -59,16 +59,18 @@ class EvaluateSpec(Spec):
     """How stored outputs are scored: do secondary labels count as positives?
 
     With `context_s` a window is predicted from so many seconds around it, and the head sees only
-    the frames of the window itself. `soundscapes` names data sets whose labelled soundscapes are
-    scored window by window, as an estimator beside the recordings of the fold. `estimators` are
-    the further numbers that a run is summed up in. `batch` is the number of windows per forward
-    pass and changes no score.
+    the frames of the window itself. `windows_per_pass` such windows, one after the other, may share
+    one context and so one run of the backbone. `soundscapes` names data sets whose labelled
+    soundscapes are scored window by window, as an estimator beside the recordings of the fold.
+    `estimators` are the further numbers that a run is summed up in. `batch` is the number of inputs
+    per forward pass and changes no score.
     """
 
     not_in_identity: ClassVar[frozenset[str]] = frozenset({"batch", "estimators"})
 
     secondary: Literal["count", "ignore"] = "count"
     context_s: Annotated[Positive | None, AddedLater(as_before=None)] = None
+    windows_per_pass: Annotated[int, Field(ge=1), AddedLater(as_before=1)] = 1
     soundscapes: Annotated[Tuple[Name], AddedLater(as_before=())] = ()
     estimators: Annotated[tuple[EstimatorSpec, ...], NamedList("estimator")] = STANDARD
     batch: Annotated[int, Field(ge=1)] = 32

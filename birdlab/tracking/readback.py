@@ -104,7 +104,7 @@ def load_model(
     scored = _scored_classes(given, cell, own)
     windowing = build_windowing(spec, sample_rate_of(spec))
     model = load_network(spec.model, len(own), weights)
-    return TorchPredictor(model, scored.positions_in(own), pick_device(), windowing.centre)
+    return TorchPredictor(model, scored.positions_in(own), pick_device(), windowing.centres)
 
 
 def _pick_cell(record: Mapping[str, Any], fold: int | None, seed: int | None) -> dict[str, Any]:
