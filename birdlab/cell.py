@@ -181,7 +181,8 @@ def _train(job: CellJob, lab: Lab, report: Report) -> None:
 
 def _scores(job: CellJob, lab: Lab, model: Any) -> dict[str, float]:
     """The scores of the fold with a model as it is."""
-    table = fold_table(predict_fold(job, lab, model), job.spec.output, job.spec.evaluate)
+    spec, stored = job.spec, predict_fold(job, lab, model)
+    table = fold_table(stored, spec.output, spec.evaluate, spec.postprocess)
     score = asdict(score_fold(table))
     return {name: float(score[name]) for name in ("padded_cmap", "macro_auc", "top1")}
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birdlab.data.classes import ClassList
+from birdlab.evaluate.steps import to_mappings
 from birdlab.rows import Rows
 from birdlab.sed.steps import Steps, count_steps
 from birdlab.spec.augmentations import AugmentationSpec
@@ -225,10 +226,18 @@ class CellBuilder:
             "window_s": self.spec.competition.window_s,
             "evaluate": evaluate,
             "output": canonical(self.spec.output),
+            **self._steered_after(),
         }
 
+    def _steered_after(self) -> dict[str, Any]:
+        """The post-processing of these scores, where there is some."""
+        steps = self.spec.postprocess
+        if not steps:
+            return {}
+        return {"postprocess": to_mappings(steps), "steps": component_versions(steps)}
+
     def _eval_id(self, rows_digest: str, *, context: bool) -> str:
-        """Names what was predicted, with `context` also from how much around each window."""
+        """Names what was predicted, with `context` also from how much around which windows."""
         document: dict[str, Any] = {
             "window_s": self.spec.competition.window_s,
             "rows": rows_digest,
@@ -238,6 +247,8 @@ class CellBuilder:
             document["context_s"] = self.spec.evaluate.context_s
             if self.spec.evaluate.windows_per_pass > 1:
                 document["windows_per_pass"] = self.spec.evaluate.windows_per_pass
+        if context and self.spec.evaluate.hop_s is not None:
+            document["hop_s"] = self.spec.evaluate.hop_s
         return digest(document, 12)
 
 

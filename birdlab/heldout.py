@@ -18,6 +18,7 @@ from birdlab.data.catalog import Dataset
 from birdlab.data.hashes import hash_files
 from birdlab.data.windows_truth import check_stems
 from birdlab.errors import DataError
+from birdlab.evaluate.deployed import deploy_windows
 from birdlab.evaluate.metrics import constant_floor, macro_auc, padded_cmap
 from birdlab.evaluate.outputs import StoredOutputs, load_outputs, save_outputs
 from birdlab.evaluate.predictor import build_windowing
@@ -130,9 +131,10 @@ def _score_dataset(
 def _mean_probs(
     plan: Plan, lab: Lab, scapes: pd.DataFrame, progress: Progress
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """The deployed probability of every window, averaged over models, and its row of `scapes`.
+    """The deployed probability of every row, and its row of `scapes`: in this order and in time.
 
-    In the order of `scapes` and in time.
+    The models are averaged window by window, then the steps are applied, as `birdlab predict` does
+    with the members of a model.
     """
     output, total = plan.spec.output, None
     stored = None
@@ -145,8 +147,9 @@ def _mean_probs(
     assert stored is not None and total is not None
     mean = (total / len(plan.final_cells)).astype(np.float32)
     w = stored.windows
-    order = np.lexsort((w.end_s, w.recording_index))
-    return mean[order], w.recording_index[order]
+    rows = deploy_windows(stored.windows, mean, plan.spec.postprocess)
+    order = np.lexsort((rows.end_s, rows.recording_index))
+    return rows.probs[order], rows.recording_index[order]
 
 
 def _outputs(
@@ -159,7 +162,7 @@ def _outputs(
         gone = [p.name for p, h in zip(paths, hashes, strict=True) if h is None]
         raise DataError("soundscapes are missing", got=", ".join(gone[:5]))
     windowing = build_windowing(plan.spec, plan.sample_rate_hz)
-    which = soundscapes_id(hashes, windowing, plan.data.classes)
+    which = soundscapes_id(hashes, windowing, plan.data.classes, plan.spec.evaluate.hop_s)
     folder = lab.cells / cell.cell_id / f"soundscapes-{which}"
     if not folder.is_dir():
         if not is_finished(lab, cell):  # of a run that a race stopped, say

@@ -16,6 +16,8 @@ from birdlab.data.catalog import Dataset
 from birdlab.data.table import DataTable, NoiseKey
 from birdlab.datasets import Progress, needs_of, open_dataset, sample_rate_of, silent
 from birdlab.errors import SpecError
+from birdlab.evaluate.postprocess import check_steps
+from birdlab.evaluate.steps import applicable_mappings
 from birdlab.lab import BUILT_IN_DATA, Lab
 from birdlab.rows import Rows
 from birdlab.soundscapes import SoundscapeSet, identify_soundscapes, name_soundscapes
@@ -81,7 +83,7 @@ def plan_experiment(
     decoded: missing data sets and audio, and rules that wait for audio, are noted, and stages
     whose table is missing come as `unknown_stages`: for a dry run. Leaks are found, not refused.
     Raises LabError for an unknown data set, DataError for a table that does not hold, SpecError
-    for stages that do not fit together.
+    for stages that do not fit together and steps for species that are no classes.
     """
     return plan_experiments([spec], lab, strict=strict, progress=progress)[0]
 
@@ -100,6 +102,7 @@ def plan_experiments(
 def _plan(spec: ExperimentSpec, shelf: Shelf) -> Plan:
     _check_scopes(spec, shelf.lab)
     tables = shelf.tables(needs_of(spec))
+    check_steps(applicable_mappings(spec.postprocess), tables.data.classes.codes)
     weights = shelf.weights_hash(spec.model.weights)
     scapes = identify_soundscapes(tables.soundscapes, spec, tables.data.classes)
     line = frozenset(s.data for s in line_of(spec, spec.stages[-1]) if s.data is not None)

@@ -18,6 +18,7 @@ from birdlab.evaluate.score import FoldTable, fold_table
 from birdlab.lab import Lab
 from birdlab.recorded import AS_IS, is_foreign, is_ledger_line
 from birdlab.spec.parts import EvaluateSpec, OutputSpec
+from birdlab.spec.postprocess import PostStep, chain_of
 
 if TYPE_CHECKING:
     from birdlab.rows import Rows
@@ -85,11 +86,13 @@ def _line(lab: Lab, cell_id: str | None) -> list[tuple[str, dict[str, Any]]]:
     return line[::-1]
 
 
-def scored_as(record: Mapping[str, Any]) -> tuple[OutputSpec, EvaluateSpec]:
-    """The deployed output and the truth of a run; those of a foreign run are as they came.
+def scored_as(
+    record: Mapping[str, Any],
+) -> tuple[OutputSpec, EvaluateSpec, tuple[PostStep, ...]]:
+    """The deployed output, the truth and the steps of a run; those of a foreign one as they came.
 
-    Nothing else of its spec is read: the kinds of an extension need not be loaded. Raises
-    ResolveError for a line of a ledger, which has neither.
+    Nothing else of its spec is read: the kinds of an extension need not be loaded, save those of
+    its steps. Raises ResolveError for a line of a ledger, which has none of it.
     """
     if is_ledger_line(record):
         raise ResolveError(
@@ -98,10 +101,17 @@ def scored_as(record: Mapping[str, Any]) -> tuple[OutputSpec, EvaluateSpec]:
             fix="birdlab import --oof TABLE takes in predictions of a foreign model",
         )
     if is_foreign(record):
-        return AS_IS, EvaluateSpec(secondary=record["foreign"]["secondary"])
+        return AS_IS, EvaluateSpec(secondary=record["foreign"]["secondary"]), ()
     spec = record["spec"]
     output = OutputSpec.model_validate(spec["output"])
-    return output, EvaluateSpec(secondary=spec["evaluate"]["secondary"])
+    return output, EvaluateSpec(secondary=spec["evaluate"]["secondary"]), steps_of(record)
+
+
+def steps_of(record: Mapping[str, Any]) -> tuple[PostStep, ...]:
+    """The post-processing that belongs to a run; SpecError for a kind that is not loaded."""
+    listed = (record.get("spec") or {}).get("postprocess", [])
+    where = f"postprocess of {record['name'] or record['spec_id']}"
+    return chain_of(listed, where).steps
 
 
 def load_fold_tables(lab: Lab, record: Mapping[str, Any]) -> dict[tuple[int, int], FoldTable]:
@@ -110,10 +120,8 @@ def load_fold_tables(lab: Lab, record: Mapping[str, Any]) -> dict[tuple[int, int
     Recordings of which a part is in training are left out. Raises ResolveError that says why for a
     run without stored outputs, OutputsError where they cannot be read.
     """
-    output, evaluate = scored_as(record)
-    return {
-        cell: fold_table(stored, output, evaluate) for cell, stored in iter_held_out(lab, record)
-    }
+    scored = scored_as(record)
+    return {cell: fold_table(stored, *scored) for cell, stored in iter_held_out(lab, record)}
 
 
 def iter_held_out(

@@ -15,6 +15,7 @@ import pandas as pd
 from birdlab.cell import load_card, outputs_folder, soundscapes_folder
 from birdlab.cellfiles import CARD
 from birdlab.cellplan import CellPlan
+from birdlab.evaluate.deployed import count_rows
 from birdlab.evaluate.estimators import estimate_all
 from birdlab.evaluate.evidence import Evidence, FoldTable, Heard
 from birdlab.evaluate.outputs import load_outputs
@@ -57,7 +58,7 @@ def score_cell(plan: Plan, cell: CellPlan, lab: Lab) -> ScoredCell:
     if cell.fold is None:
         return ScoredCell({**row, **made})
     stored = load_outputs(outputs_folder(lab, cell))
-    given = (stored, plan.spec.output, plan.spec.evaluate)
+    given = (stored, plan.spec.output, plan.spec.evaluate, plan.spec.postprocess)
     table, halves = fold_table(*given), fold_table(*given, apart=True)
     windows = None if cell.soundscapes_id is None else _soundscape_windows(plan, cell, lab)
     heard = {} if windows is None else score_soundscape_windows(windows)
@@ -117,16 +118,15 @@ def new_recordings(cells: Sequence[CellPlan]) -> dict[int, frozenset[str]]:
 
 
 def _soundscape_windows(plan: Plan, cell: CellPlan, lab: Lab) -> Heard:
-    """The truth and the deployed probabilities of the windows of soundscapes, [windows, classes].
+    """The truth and the deployed probabilities of the rows of soundscapes, [rows, classes] each.
 
-    Files in order, windows in time.
+    Files in order, rows in time.
     """
     assert plan.soundscapes is not None
     stored = load_outputs(soundscapes_folder(lab, cell))
-    w = stored.windows
-    n_windows = np.bincount(w.recording_index, minlength=len(w.recordings))
-    targets = plan.soundscapes.targets(n_windows, plan.data.classes, plan.spec.competition.window_s)
-    return deployed_windows(stored, targets, plan.spec.output)
+    n_rows = count_rows(stored.windows)
+    targets = plan.soundscapes.targets(n_rows, plan.data.classes, plan.spec.competition.window_s)
+    return deployed_windows(stored, targets, plan.spec.output, plan.spec.postprocess)
 
 
 def chosen_words(plan: Plan, cells: Sequence[CellPlan], lab: Lab) -> str:
@@ -160,8 +160,8 @@ def name_sources(plan: Plan, lab: Lab) -> str:
         return ""
     spec, estimators = plan.spec, list(plan.spec.evaluate.estimators)
     made_by = [rows.recordists_digest for rows in {id(c.rows): c.rows for c in plan.cells}.values()]
-    declared = [estimators, component_versions(estimators), made_by]
-    counted = [spec.output, spec.evaluate, list(spec.cells.seeds), cells]
+    declared = [estimators, component_versions(estimators, spec.postprocess), made_by]
+    counted = [spec.output, spec.postprocess, spec.evaluate, list(spec.cells.seeds), cells]
     return digest([_scoring_code(), *counted, *declared], 32)
 
 

@@ -118,7 +118,10 @@ def identify_soundscapes(
     if soundscapes is None:
         return None
     windowing = build_windowing(spec, sample_rate_of(spec))
-    return replace(soundscapes, identity=soundscapes_id(soundscapes.keys, windowing, classes))
+    return replace(
+        soundscapes,
+        identity=soundscapes_id(soundscapes.keys, windowing, classes, spec.evaluate.hop_s),
+    )
 
 
 def name_soundscapes(
@@ -132,7 +135,12 @@ def name_soundscapes(
             yield replace(cell, soundscapes_id=soundscapes.identity)
 
 
-def soundscapes_id(contents: Sequence[str | None], windowing: Windowing, classes: ClassList) -> str:
+def soundscapes_id(
+    contents: Sequence[str | None],
+    windowing: Windowing,
+    classes: ClassList,
+    hop_s: float | None = None,
+) -> str:
     """What the outputs on soundscapes of these contents are called; equal outputs, equal name."""
     document: dict[str, object] = {
         "soundscapes": list(contents),
@@ -143,6 +151,8 @@ def soundscapes_id(contents: Sequence[str | None], windowing: Windowing, classes
         document["context_s"] = windowing.context_s
     if windowing.windows_per_pass > 1:
         document["windows_per_pass"] = windowing.windows_per_pass
+    if hop_s is not None:
+        document["hop_s"] = hop_s
     if windowing.normalise != "crop":
         document["normalise"] = windowing.normalise
     return digest(document, 12)

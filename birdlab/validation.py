@@ -77,6 +77,7 @@ def predict_waves(
         scored.codes,
         windowing=windowing,
         batch=spec.evaluate.batch,
+        hop_s=spec.evaluate.hop_s,
     )
 
 

@@ -122,6 +122,25 @@ def deployed_steps(
     return list(steps)
 
 
+def finish_rows(
+    probs: npt.NDArray[np.float32],
+    files: npt.NDArray[np.int64],
+    end_s: npt.NDArray[np.float64],
+    codes: Sequence[str],
+    steps: Sequence[Mapping[str, Any]],
+    window_s: float,
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
+    """Which windows are rows [W], and the probabilities [R, C] of these after all steps.
+
+    What is scored and what is submitted are made here. Tables and errors as those of
+    `apply_steps`; without steps and overlap the probabilities stay as they are.
+    """
+    grid, chain = grid_rows(end_s, window_s), deployed_steps(steps, end_s, window_s)
+    if len(probs) and chain:
+        probs = apply_steps(probs, files, end_s, codes, chain)
+    return grid, probs if grid.all() else probs[grid]
+
+
 def grid_rows(end_s: npt.ArrayLike, window_s: float) -> npt.NDArray[np.bool_]:
     """Which windows follow each other without overlap, from the start of a file: [W]."""
     parts = np.asarray(end_s, np.float64) / window_s

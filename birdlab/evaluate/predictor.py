@@ -16,6 +16,7 @@ from birdlab.evaluate.windows import (
     batch_windows,
     count_windows,
     end_seconds,
+    find_hop,
     iter_windows,
 )
 from birdlab.spec.experiment import ExperimentSpec
@@ -70,19 +71,24 @@ def predict_recordings(
     *,
     windowing: Windowing,
     batch: int,
+    hop_s: float | None = None,
 ) -> WindowOutputs:
     """The outputs for every window of the recordings, passes of many recordings per batch.
 
     `read(i)` gives the waveform of recording i at the rate of `windowing`; `batch` is the number of
-    passes. Batches are filled across recordings, so that short ones cost no empty windows.
+    passes. Windows are `hop_s` apart, a whole part of a window, by default one after the other.
+    Batches are filled across recordings, so that short ones cost no empty windows. Raises
+    OutputsError for another hop.
     """
+    hop, width = find_hop(windowing, hop_s), windowing.window_samples
+    hops = width // hop
     n_windows: list[int] = []
 
     def inputs() -> Iterator[Floats]:
         for i in range(len(recordings)):
             wave = read(i)
-            n_windows.append(count_windows(wave.n_samples, windowing.window_samples))
-            yield from iter_windows(wave, windowing)
+            n_windows.append((count_windows(wave.n_samples, width) - 1) * hops + 1)
+            yield from iter_windows(wave, windowing, hop)
 
     clip_probs: list[Floats] = []
     time_max: list[Floats] = []
@@ -90,8 +96,8 @@ def predict_recordings(
         p, m = predictor(waves)
         clip_probs.append(p)
         time_max.append(m)
-    rows = find_windows(n_windows, windowing.windows_per_pass)
-    ends = [end for n in n_windows for end in end_seconds(n, windowing.window_s)]
+    rows = find_windows(n_windows, windowing.windows_per_pass, hops)
+    ends = [end for n in n_windows for end in end_seconds(n, windowing.window_s, hop_s)]
     return WindowOutputs(
         tuple(recordings),
         tuple(codes),

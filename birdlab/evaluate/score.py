@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from birdlab.errors import OutputsError
+from birdlab.evaluate.deployed import deployed_probs
 from birdlab.evaluate.evidence import Evidence, FoldTable, Heard, pool_ranks
 from birdlab.evaluate.metrics import (
     class_auc,
@@ -19,9 +20,10 @@ from birdlab.evaluate.metrics import (
     top1_accuracy,
 )
 from birdlab.evaluate.outputs import StoredOutputs
-from birdlab.evaluate.windows import blend, pool_recordings
+from birdlab.evaluate.windows import pool_recordings
 from birdlab.spec.estimators import N_PAD
 from birdlab.spec.parts import EvaluateSpec, OutputSpec
+from birdlab.spec.postprocess import PostStep
 
 __all__ = [
     "APART",
@@ -30,6 +32,7 @@ __all__ = [
     "FoldScore",
     "FoldTable",
     "chosen_sentence",
+    "deployed_probs",
     "deployed_windows",
     "fold_table",
     "score_apart",
@@ -61,9 +64,16 @@ class FoldScore:
 
 
 def fold_table(
-    stored: StoredOutputs, output: OutputSpec, evaluate: EvaluateSpec, *, apart: bool = False
+    stored: StoredOutputs,
+    output: OutputSpec,
+    evaluate: EvaluateSpec,
+    steps: Sequence[PostStep] = (),
+    *,
+    apart: bool = False,
 ) -> FoldTable:
-    """Per recording the maximum over its windows of the deployed output, and its targets.
+    """Per recording the maximum over its rows of the deployed output, and its targets.
+
+    A recording is a file to the `steps`: its windows go through them before the maximum.
 
     Recordings of which a part is in training (`apart` in the stored labels) are left out; with
     `apart` the table holds them alone, and may have no rows.
@@ -71,8 +81,11 @@ def fold_table(
     w, labels = stored.windows, stored.labels
     marked = labels["apart"] if "apart" in labels else pd.Series(False, labels.index)
     chosen = np.flatnonzero(marked.to_numpy(bool) == apart)
-    probs = blend(w.clip_probs, w.time_max, output.clip, output.time_max)
     classes = stored.classes
+    probs = np.empty((0, len(classes)), np.float32)
+    if len(chosen):
+        rows = deployed_probs(stored, output, steps)
+        probs = pool_recordings(rows.probs, rows.recording_index)[chosen]
     secondary = 1.0 if evaluate.secondary == "count" else 0.0
     primary = list(labels["primary_label"])
     targets = classes.encode(primary, list(labels["secondary_labels"]), secondary_weight=secondary)
@@ -81,7 +94,7 @@ def fold_table(
         w.codes,
         np.asarray([classes.index[code] for code in primary], np.int64)[chosen],
         targets[chosen] > 0,
-        pool_recordings(probs, w.recording_index)[chosen],
+        probs,
     )
 
 
@@ -176,15 +189,17 @@ SOUNDSCAPES = "soundscapes_"
 
 
 def deployed_windows(
-    stored: StoredOutputs, targets: npt.NDArray[np.bool_], output: OutputSpec
+    stored: StoredOutputs,
+    targets: npt.NDArray[np.bool_],
+    output: OutputSpec,
+    steps: Sequence[PostStep] = (),
 ) -> Heard:
-    """The truth and the deployed probability of every stored window.
+    """The truth and the deployed probability of every row of stored windows.
 
-    `targets` [windows, classes] in the order of the stored windows: files in order, windows in
-    time. Raises OutputsError when windows and targets differ in number.
+    `targets` [rows, classes]: files in order, rows in time, as many of each as `count_rows` says.
+    Raises OutputsError when rows and targets differ in number.
     """
-    w = stored.windows
-    probs = blend(w.clip_probs, w.time_max, output.clip, output.time_max)
+    probs = deployed_probs(stored, output, steps).probs
     if len(probs) != len(targets):
         raise OutputsError(
             "soundscape windows and their labels do not fit",

@@ -35,6 +35,11 @@ def to_mappings(steps: Sequence[PostStep]) -> list[dict[str, Any]]:
     return [_mapping(step) for step in steps]
 
 
+def applicable_mappings(steps: Sequence[PostStep]) -> list[dict[str, Any]]:
+    """The same, of steps that this process can apply from then on, those of extensions too."""
+    return to_mappings(_known(tuple(steps)))
+
+
 def portable_mappings(steps: Sequence[PostStep]) -> list[dict[str, Any]]:
     """The same, for what leaves the lab; SpecError for a kind of an extension, which stays there.
 

@@ -96,6 +96,22 @@ class Windowing:
         return tuple(itertools.pairwise(ends))
 
 
+def find_hop(windowing: Windowing, hop_s: float | None) -> int:
+    """How many samples one window begins after the other; those of a window for None.
+
+    Raises OutputsError for a hop that is no whole part of a window.
+    """
+    width = windowing.window_samples
+    hop = width if hop_s is None else round(hop_s * windowing.sample_rate_hz)
+    if hop < 1 or width % hop:
+        raise OutputsError(
+            "the hop is no whole part of a window",
+            got=f"{hop_s:g} s",
+            expected=f"{windowing.window_s:g} s divided by 1, 2, 3 ...",
+        )
+    return hop
+
+
 def count_windows(n_samples: int, window_samples: int, hop_samples: int | None = None) -> int:
     """How many windows cover a recording of `n_samples`; 1 for one shorter than a window."""
     hop = window_samples if hop_samples is None else hop_samples
@@ -127,16 +143,19 @@ def cut_windows(wave: npt.ArrayLike, window_samples: int, hop_samples: int | Non
     return peak_normalise(windows)
 
 
-def iter_windows(wave: Waveform, windowing: Windowing) -> Iterator[Floats]:
+def iter_windows(
+    wave: Waveform, windowing: Windowing, hop_samples: int | None = None
+) -> Iterator[Floats]:
     """What a model hears of a recording, pass by pass: [input_samples] float32.
 
     Windows follow each other from the start; in the last one the rest of the recording stands
     at the END, after zeros, as in `cut_windows`. A pass has `windows_per_pass` of them, in time
     (`list_passes`). Their context is what lies around them in the recording that is padded so, and
     zeros beyond its ends. An input is made when it is asked for, so that an hour is never held as
-    float. `wave` may be a part of a recording whose peak is `wave.scale`.
+    float. `wave` may be a part of a recording whose peak is `wave.scale`. `hop_samples` as in
+    `stream_windows`.
     """
-    return stream_windows([wave.samples], wave.n_samples, wave.scale, windowing)
+    return stream_windows([wave.samples], wave.n_samples, wave.scale, windowing, hop_samples)
 
 
 def stream_windows(

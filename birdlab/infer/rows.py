@@ -17,7 +17,7 @@ import pandas as pd
 from birdlab.errors import PredictError
 from birdlab.evaluate.blends import blend_members
 from birdlab.evaluate.metrics import HIGHEST_PROB
-from birdlab.evaluate.postprocess import apply_steps, deployed_steps, grid_rows
+from birdlab.evaluate.postprocess import finish_rows
 from birdlab.evaluate.windows import end_seconds
 from birdlab.infer.card import ModelCard
 from birdlab.infer.passes import Course
@@ -108,14 +108,13 @@ def finish_windows(
     heard: HeardWindows, course: Course, card: ModelCard, steps: Sequence[Mapping[str, Any]]
 ) -> tuple[list[str], Floats]:
     """The row ids and values [W, C] after post-processing, on the grid of whole windows."""
-    values, window_s = heard.probs, course.windowing.window_s
-    chain = deployed_steps(steps, heard.end_s, window_s)
-    if len(values) and chain:
-        values = apply_steps(values, heard.places, heard.end_s, card.classes, chain)
-    if course.hop_samples == course.windowing.window_samples or not len(values):
+    window_s = course.windowing.window_s
+    grid, values = finish_rows(
+        heard.probs, heard.places, heard.end_s, card.classes, steps, window_s
+    )
+    if grid.all():
         return heard.row_ids, values
-    grid = grid_rows(heard.end_s, window_s)
-    return [name for name, on in zip(heard.row_ids, grid, strict=True) if on], values[grid]
+    return [name for name, on in zip(heard.row_ids, grid, strict=True) if on], values
 
 
 def list_rows(

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from birdlab.errors import SpecError
 from birdlab.spec.augmentations import AugmentationSpec
-from birdlab.spec.base import Name, Spec, Tuple
+from birdlab.spec.base import AddedLater, Name, Spec, Tuple
 from birdlab.spec.competition import CompetitionSpec, load_competition
 from birdlab.spec.data import DataSpec
 from birdlab.spec.delta import merge, set_fields
@@ -18,6 +18,7 @@ from birdlab.spec.estimators import OneFold
 from birdlab.spec.model import ModelSpec
 from birdlab.spec.named import NamedList, unfold
 from birdlab.spec.parts import FRESH, CellsSpec, EvaluateSpec, OutputSpec, StageSpec
+from birdlab.spec.postprocess import PostStep
 from birdlab.spec.problems import validate
 from birdlab.spec.recipe import TrainSpec
 from birdlab.spec.yamlfile import Document, load_yaml, parse_value
@@ -27,9 +28,10 @@ class ExperimentSpec(Spec):
     """One experiment: competition, data, model, recipe, stages, output, evidence.
 
     `train` and `augment` are what every stage inherits; each stage holds its own complete
-    copy, so that only stages are read when something is trained. `keep` says which weights stay
-    in the lab once the run is scored: of every stage, of the last one (`final`), or none, so that
-    only stored outputs are left (`outputs`).
+    copy, so that only stages are read when something is trained. `postprocess` is what becomes of
+    the windows of a file before they are scored, and of those of a promoted model. `keep` says
+    which weights stay in the lab once the run is scored: of every stage, of the last one
+    (`final`), or none, so that only stored outputs are left (`outputs`).
     """
 
     not_in_identity: ClassVar[frozenset[str]] = frozenset(
@@ -43,6 +45,9 @@ class ExperimentSpec(Spec):
     augment: Annotated[tuple[AugmentationSpec, ...], NamedList("augmentation")] = ()
     stages: Annotated[tuple[StageSpec, ...], NamedList(cls=StageSpec)] = ()
     output: OutputSpec = OutputSpec()
+    postprocess: Annotated[
+        tuple[PostStep, ...], NamedList("postprocess"), AddedLater(as_before=())
+    ] = ()
     evaluate: EvaluateSpec = EvaluateSpec()
     cells: CellsSpec = CellsSpec()
     keep: Literal["all", "final", "outputs"] = "all"
@@ -121,6 +126,25 @@ class ExperimentSpec(Spec):
             raise ValueError(
                 f"evaluate.context_s is {context_s:g}: give the {least:g} s of a window or more"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _windows_overlap(self) -> ExperimentSpec:
+        hop_s, window_s = self.evaluate.hop_s, self.competition.window_s
+        if hop_s is not None:
+            parts = window_s / hop_s
+            if round(parts) < 2 or abs(parts - round(parts)) > 1e-6:
+                raise ValueError(
+                    f"evaluate.hop_s is {hop_s:g}: give the {window_s:g} s of a window divided by "
+                    "2, 3, 4 ..., or leave it out for windows one after the other"
+                )
+            return self
+        for step in self.postprocess:
+            if step.kind == "shift_average":
+                raise ValueError(
+                    f"postprocess.{step.name} averages overlapping windows: set evaluate.hop_s, "
+                    f"such as {window_s / 2:g}, which averages them without this step too"
+                )
         return self
 
     @model_validator(mode="after")

@@ -49,7 +49,7 @@ def spec_id(spec: ExperimentSpec, data_digest: str) -> str:
         {
             "recipe": scored,
             "data": data_digest,
-            "kinds": component_versions(spec.stages, spec.model, spec.data),
+            "kinds": component_versions(spec.stages, spec.model, spec.data, spec.postprocess),
         },
         SPEC_ID_CHARS,
     )

@@ -60,10 +60,12 @@ class EvaluateSpec(Spec):
 
     With `context_s` a window is predicted from so many seconds around it, and the head sees only
     the frames of the window itself. `windows_per_pass` such windows, one after the other, may share
-    one context and so one run of the backbone. `soundscapes` names data sets whose labelled
-    soundscapes are scored window by window, as an estimator beside the recordings of the fold.
-    `estimators` are the further numbers that a run is summed up in. `batch` is the number of inputs
-    per forward pass and changes no score.
+    one context and so one run of the backbone. With `hop_s`, a whole part of a window, there are
+    windows between those that are scored: each of these becomes the mean of all that overlap it, by
+    the seconds they share, as with `birdlab predict --hop`. `soundscapes` names data sets whose
+    labelled soundscapes are scored window by window, as an estimator beside the recordings of the
+    fold. `estimators` are the further numbers that a run is summed up in. `batch` is the number of
+    inputs per forward pass and changes no score.
     """
 
     not_in_identity: ClassVar[frozenset[str]] = frozenset({"batch", "estimators"})
@@ -71,6 +73,7 @@ class EvaluateSpec(Spec):
     secondary: Literal["count", "ignore"] = "count"
     context_s: Annotated[Positive | None, AddedLater(as_before=None)] = None
     windows_per_pass: Annotated[int, Field(ge=1), AddedLater(as_before=1)] = 1
+    hop_s: Annotated[Positive | None, AddedLater(as_before=None)] = None
     soundscapes: Annotated[Tuple[Name], AddedLater(as_before=())] = ()
     estimators: Annotated[tuple[EstimatorSpec, ...], NamedList("estimator")] = STANDARD
     batch: Annotated[int, Field(ge=1)] = 32

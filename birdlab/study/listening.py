@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,14 @@ from birdlab.data.catalog import Dataset
 from birdlab.data.classes import ClassList
 from birdlab.data.windows_truth import window_targets
 from birdlab.errors import DataError, OutputsError
+from birdlab.evaluate.deployed import deployed_probs
 from birdlab.evaluate.outputs import StoredOutputs, load_outputs
-from birdlab.evaluate.windows import blend
 from birdlab.lab import BUILT_IN_DATA, Lab
 from birdlab.recorded import AS_IS, is_foreign
+from birdlab.runtables import steps_of
 from birdlab.soundscapes import soundscape_truth
 from birdlab.spec.parts import OutputSpec
+from birdlab.spec.postprocess import PostStep
 from birdlab.study.sounds import Kind, SoundFile, Sounds
 
 Load = Callable[[Path], StoredOutputs]
@@ -126,7 +128,8 @@ def load_hearing(
     Audio is not read, and need not be there. Raises OutputsError where outputs cannot be read.
     """
     output = AS_IS if is_foreign(record) else OutputSpec.model_validate(record["spec"]["output"])
-    parts = [_windows_of(load(folder), file.name, output) for folder in file.folders]
+    steps = steps_of(record)
+    parts = [_windows_of(load(folder), file.name, output, steps) for folder in file.folders]
     end_s, codes = parts[0][0], parts[0][2]
     if any(part[2] != codes or not np.array_equal(part[0], end_s) for part in parts):
         raise OutputsError("the models of a run cut a file in different ways", where=file.name)
@@ -166,18 +169,26 @@ def load_hearing(
 
 
 def _windows_of(
-    stored: StoredOutputs, name: str, output: OutputSpec
+    stored: StoredOutputs, name: str, output: OutputSpec, steps: Sequence[PostStep]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32], tuple[str, ...], str, tuple[str, ...]]:
-    """end_s, probabilities, codes and the labels of one file, windows in time."""
+    """end_s, probabilities, codes and the labels of one file, rows in time."""
     w = stored.windows
     place = w.recordings.index(name)
     chosen = np.flatnonzero(w.recording_index == place)
     chosen = chosen[np.argsort(w.end_s[chosen], kind="stable")]
-    probs = blend(w.clip_probs[chosen], w.time_max[chosen], output.clip, output.time_max)
+    alone = replace(
+        w,
+        recordings=(name,),
+        recording_index=np.zeros(len(chosen), np.int64),
+        end_s=np.asarray(w.end_s[chosen], np.float64),
+        clip_probs=w.clip_probs[chosen],
+        time_max=w.time_max[chosen],
+    )
+    rows = deployed_probs(StoredOutputs(alone, stored.labels.iloc[[place]]), output, steps)
     label = stored.labels.iloc[place]
     return (
-        np.asarray(w.end_s[chosen], np.float64),
-        probs,
+        rows.end_s,
+        rows.probs,
         w.codes,
         str(label["primary_label"]),
         tuple(label["secondary_labels"]),

@@ -15,15 +15,16 @@ from birdlab.data.classes import ClassList
 from birdlab.data.windows_truth import name_windows
 from birdlab.datasets import open_dataset
 from birdlab.errors import DataError
+from birdlab.evaluate.deployed import count_rows
 from birdlab.evaluate.evidence import Cell
 from birdlab.evaluate.outputs import StoredOutputs
-from birdlab.evaluate.postprocess import apply_steps, deployed_steps, grid_rows
+from birdlab.evaluate.postprocess import finish_rows, grid_rows
 from birdlab.evaluate.score import fold_table
-from birdlab.evaluate.steps import to_mappings
+from birdlab.evaluate.steps import title_of, to_mappings
 from birdlab.evaluate.windows import blend
 from birdlab.lab import Lab
 from birdlab.recorded import name_remarks, spec_of
-from birdlab.runtables import iter_held_out, scored_as
+from birdlab.runtables import iter_held_out, scored_as, steps_of
 from birdlab.soundscapes import list_validators, soundscape_truth
 from birdlab.spec.parts import OutputSpec
 from birdlab.spec.postprocess import PostStep
@@ -86,9 +87,8 @@ def apply_chain(table: pd.DataFrame, steps: Sequence[PostStep]) -> pd.DataFrame:
     order = np.lexsort((end_s, file))
     file, end_s = file[order].astype(np.int64), end_s[order]
     probs, window_s = table[codes].to_numpy(np.float32)[order], float(end_s[0])
-    chain = deployed_steps(to_mappings(steps), end_s, window_s)
-    grid = grid_rows(end_s, window_s)
-    out = pd.DataFrame(apply_steps(probs, file, end_s, codes, chain)[grid], columns=codes)
+    grid, rows = finish_rows(probs, file, end_s, codes, to_mappings(steps), window_s)
+    out = pd.DataFrame(rows, columns=codes)
     out.insert(0, "row_id", table["row_id"].to_numpy()[order][grid])
     return out
 
@@ -195,17 +195,17 @@ def heard_windows(lab: Lab, record: Mapping[str, Any], on: str = "") -> PostEvid
     """
     spec, cells = spec_of(record), {}
     window_s = spec.competition.window_s
-    for cell, stored, truth, chosen in iter_heard(lab, record, on):
+    for cell, stored, truth, rows in iter_heard(lab, record, on):
         w = stored.windows
+        row_of = np.repeat(np.arange(len(w.recordings)), count_rows(w))
+        chosen = np.flatnonzero(np.isin(w.recording_index, row_of[rows]))
         own, file = np.unique(w.recording_index[chosen], return_inverse=True)
         recordings = [w.recordings[i] for i in own]
         names = [PurePosixPath(name).name for name in recordings]
         scapes = pd.DataFrame({"filename": names, "recording": recordings})
         probs = _deployed(stored, spec.output)[chosen]
-        cells[cell] = _windows(
-            w.codes, probs, file, w.end_s[chosen], window_s, truth[chosen], scapes
-        )
-    return PostEvidence(cells, "file")
+        cells[cell] = _windows(w.codes, probs, file, w.end_s[chosen], window_s, truth[rows], scapes)
+    return PostEvidence(cells, "file", tuple(_own_steps(record)))
 
 
 def held_out_windows(lab: Lab, record: Mapping[str, Any]) -> PostEvidence:
@@ -213,7 +213,7 @@ def held_out_windows(lab: Lab, record: Mapping[str, Any]) -> PostEvidence:
 
     Raises as `load_fold_tables`.
     """
-    output, evaluate = scored_as(record)
+    output, evaluate, _ = scored_as(record)
     window_s = spec_of(record).competition.window_s
     recordists, cells = load_recordists(lab, record), {}
     for cell, stored in iter_held_out(lab, record):
@@ -229,7 +229,7 @@ def held_out_windows(lab: Lab, record: Mapping[str, Any]) -> PostEvidence:
             row[kept],
             w.end_s[kept],
             window_s,
-            row[kept],
+            np.where(grid_rows(w.end_s[kept], window_s), row[kept], -1),
             table.recordings,
             table.targets,
             group,
@@ -239,7 +239,16 @@ def held_out_windows(lab: Lab, record: Mapping[str, Any]) -> PostEvidence:
         "otherwise there."
     )
     remarks = name_remarks({record["name"] or record["spec_id"]: record})
-    return PostEvidence(cells, "recordist", (note, *remarks))
+    return PostEvidence(cells, "recordist", (note, *_own_steps(record), *remarks))
+
+
+def _own_steps(record: Mapping[str, Any]) -> list[str]:
+    """That the steps a run has itself are left out, in words; nothing where it has none."""
+    own = steps_of(record)
+    if not own:
+        return []
+    titles = ", ".join(title_of(step) for step in own)
+    return [f"The run's own post-processing ({titles}) is left out: steps are tried in its place."]
 
 
 def _deployed(stored: StoredOutputs, output: OutputSpec) -> npt.NDArray[np.float32]:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from birdlab.datasets import open_dataset
 from birdlab.errors import DataError, ResolveError
+from birdlab.evaluate.deployed import count_rows
 from birdlab.evaluate.evidence import Cell, Evidence, Heard
 from birdlab.evaluate.outputs import StoredOutputs, load_outputs
 from birdlab.evaluate.score import deployed_windows
@@ -66,10 +67,9 @@ def _new(lab: Lab, record: Record) -> dict[int, frozenset[str]]:
 
 
 def _heard(lab: Lab, record: Record, on: str) -> dict[Cell, Heard]:
-    output = spec_of(record).output
-    heard = {}
+    spec, heard = spec_of(record), {}
     for cell, stored, truth, chosen in iter_heard(lab, record, on):
-        targets, probs = deployed_windows(stored, truth, output)
+        targets, probs = deployed_windows(stored, truth, spec.output, spec.postprocess)
         heard[cell] = targets[chosen], probs[chosen]
     return heard
 
@@ -77,8 +77,8 @@ def _heard(lab: Lab, record: Record, on: str) -> dict[Cell, Heard]:
 def iter_heard(
     lab: Lab, record: Record, on: str = ""
 ) -> Iterator[tuple[Cell, StoredOutputs, npt.NDArray[np.bool_], npt.NDArray[np.int64]]]:
-    """What each model of a run said of labelled soundscapes: (fold, seed), outputs, truth [W, C],
-    and which of the windows are of the data set `on`, all for "".
+    """What each model of a run said of labelled soundscapes: (fold, seed), outputs, truth [R, C],
+    and which of the rows are of the data set `on`, all for "".
 
     Raises DataError for a run that has no outputs on soundscapes, or none on these.
     """
@@ -96,16 +96,17 @@ def iter_heard(
         stored = load_outputs(lab.cells / cell["cell_id"] / f"soundscapes-{identity}")
         w = stored.windows
         scapes = scapes or _soundscape_set(lab, w.recordings)
-        n_windows = np.bincount(w.recording_index, minlength=len(w.recordings))
-        truth = scapes.targets(n_windows, stored.classes, window_s)
-        chosen = _windows_on(on, scapes, w.recording_index, record)
+        n_rows = count_rows(w)
+        truth = scapes.targets(n_rows, stored.classes, window_s)
+        files = np.repeat(np.arange(len(n_rows)), n_rows)
+        chosen = _rows_on(on, scapes, files, record)
         yield (int(cell["fold"]), int(cell["seed"])), stored, truth, chosen
 
 
-def _windows_on(
+def _rows_on(
     on: str, scapes: SoundscapeSet, files: npt.NDArray[np.int64], record: Record
 ) -> npt.NDArray[np.int64]:
-    """Which windows are of the data set `on`, all for ""; `files` has the file of each window."""
+    """Which rows are of the data set `on`, all for ""; `files` has the file of each row."""
     datasets = scapes.table["dataset"].to_numpy(str)
     if on and on not in datasets:
         raise DataError(

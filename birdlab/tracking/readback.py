@@ -62,14 +62,14 @@ def load_oof(
     """
     given = lab or open_lab()
     record = resolve_run(given, run)
-    output, evaluate = scored_as(record)
+    scored = scored_as(record)
     parts = []
     for cell in record["cells"]:
         if cell.get("eval_id") is None:
             continue
         stored = load_outputs(given.cells / cell["cell_id"] / f"outputs-{cell['eval_id']}")
         for apart in (False, True):
-            table = fold_table(stored, output, evaluate, apart=apart)
+            table = fold_table(stored, *scored, apart=apart)
             if table.recordings:
                 parts.append(_rows(table, cell["fold"], cell["seed"], apart, form))
     if not parts:
