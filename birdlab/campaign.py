@@ -242,23 +242,27 @@ class Campaign:
 
 
 def _needed(plan: Plan, seeds: Sequence[int]) -> list[CellPlan]:
-    """The cells of some seeds or of all alike, with what they start from; starts first."""
+    """The cells of some seeds or of all alike, with what they are made from; inputs first."""
     needed: set[str] = set()
-    for cell in plan.cells:
+    for cell in reversed(plan.cells):
         is_asked = cell.seed in seeds or cell.stage.seeds == "shared"
-        node: CellPlan | None = cell if is_asked else None
-        while node is not None:
-            needed.add(node.cell_id)
-            node = node.start
+        if is_asked or cell.cell_id in needed:
+            needed |= {cell.cell_id, *(one.cell_id for one in cell.inputs)}
     return [cell for cell in plan.cells if cell.cell_id in needed]
 
 
 def _seed_major(missing: Mapping[str, tuple[Plan, CellPlan]]) -> list[tuple[Plan, CellPlan]]:
-    """Starts before what starts from them, then by seed; otherwise the order of the arms."""
-    depth = {}
-    for _, cell in missing.values():
-        steps, node = 0, cell.start
-        while node is not None:
-            steps, node = steps + 1, node.start
-        depth[cell.cell_id] = steps
-    return sorted(missing.values(), key=lambda pair: (pair[1].seed, depth[pair[1].cell_id]))
+    """By seed, inputs before what is made from them; otherwise the order of the arms.
+
+    A cell that is made from those of later seeds counts as one of the last of them.
+    """
+    places: dict[str, tuple[int, int]] = {}
+
+    def place(cell: CellPlan) -> tuple[int, int]:
+        if cell.cell_id not in places:
+            before = [place(one) for one in cell.inputs]
+            seed = max([cell.seed, *(s for s, _ in before)])
+            places[cell.cell_id] = seed, max((depth + 1 for _, depth in before), default=0)
+        return places[cell.cell_id]
+
+    return sorted(missing.values(), key=lambda pair: place(pair[1]))

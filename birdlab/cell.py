@@ -59,16 +59,15 @@ def is_finished(lab: Lab, cell: CellPlan | CellJob) -> bool:
 
 
 def find_lacking(lab: Lab, cells: Sequence[CellPlan]) -> list[CellPlan]:
-    """Which of the cells are to be finished, in their order: starts before what starts from them.
+    """Which of the cells are to be finished, in their order: inputs before what is made from them.
 
-    Those that are not, and those whose weights were dropped and which one to be trained starts
+    Those that are not, and those whose weights were dropped and which one to be trained is made
     from.
     """
     lacking = {cell.cell_id for cell in cells if not is_finished(lab, cell)}
     for cell in reversed(cells):
-        again = cell.cell_id in lacking and not is_trained(lab, cell)
-        if again and cell.start is not None and not is_trained(lab, cell.start):
-            lacking.add(cell.start.cell_id)
+        if cell.cell_id in lacking and not is_trained(lab, cell):
+            lacking |= {c.cell_id for c in cell.inputs if not is_trained(lab, c)}
     return [cell for cell in cells if cell.cell_id in lacking]
 
 
@@ -162,6 +161,8 @@ def _train(job: CellJob, lab: Lab, report: Report) -> None:
         "fold": job.fold,
         "seed": job.seed,
         "start": job.start,
+        "teachers": list(job.teachers),
+        "sources": list(job.sources),
         "started_with": taken[0],
         "chosen": fitted.chosen,
         "classes": list(job.classes),

@@ -35,6 +35,7 @@ from birdlab.spec.parts import StageSpec
 JOB, NAMES, VALIDATION = "job.json", "names.parquet", "validation.parquet"
 SOUNDSCAPES = "soundscapes.parquet"
 _PREFIX = ".jobs-"
+INPUTS = ("labellers", "distillers", "sources")
 ARRAYS = ("keys", "spans_s", "primary", "bounds", "also")
 
 
@@ -43,7 +44,8 @@ class CellJob:
     """One (stage, fold, seed) to finish.
 
     classes: of the network; scored: the columns of its outputs; start: the cell it starts
-    from; noise: the background recordings of each data set named in the stage.
+    from; labellers, distillers, sources: as in CellPlan; noise: the background recordings of each
+    data set named in the stage.
     """
 
     folder: Path
@@ -62,6 +64,19 @@ class CellJob:
     noise: Mapping[str, tuple[NoiseKey, ...]]
     sample_rate_hz: int
     soundscapes_id: str | None = None
+    labellers: tuple[str, ...] = ()
+    distillers: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The cells that label for it or teach it, each once."""
+        return tuple(dict.fromkeys((*self.labellers, *self.distillers)))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """All cells that it is made from: its start, its teachers, its sources."""
+        return (*(() if self.start is None else (self.start,)), *self.teachers, *self.sources)
 
     @cached_property
     def arrays(self) -> Mapping[str, npt.NDArray[Any]]:
@@ -162,6 +177,7 @@ def save_job(plan: Plan, cell: CellPlan, folder: Path) -> CellJob:
         "fold": cell.fold,
         "seed": cell.seed,
         "start": None if cell.start is None else cell.start.cell_id,
+        **{name: [c.cell_id for c in getattr(cell, name)] for name in INPUTS},
         "classes": list(cell.classes),
         "scored": list(plan.data.classes),
         "steps": asdict(cell.steps),
@@ -194,6 +210,9 @@ def load_job(folder: Path) -> CellJob:
         classes=ClassList(tuple(content["classes"])),
         scored=ClassList(tuple(content["scored"])),
         steps=Steps(**content["steps"]),
+        labellers=tuple(content["labellers"]),
+        distillers=tuple(content["distillers"]),
+        sources=tuple(content["sources"]),
         noise={n: tuple(NoiseKey(*k) for k in keys) for n, keys in content["noise"].items()},
         **{
             name: content[name]

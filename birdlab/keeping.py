@@ -11,7 +11,7 @@ from birdlab.cellfiles import WEIGHTS
 from birdlab.celljob import JOB, is_left_behind
 from birdlab.lab import Lab
 from birdlab.plan import Plan
-from birdlab.recorded import cells_of, iter_line, load_records
+from birdlab.recorded import cells_of, inputs_of, iter_line, load_records
 
 
 def drop_weights(lab: Lab, scored: Sequence[Plan], waiting: Sequence[Plan]) -> list[str]:
@@ -32,7 +32,7 @@ def drop_weights(lab: Lab, scored: Sequence[Plan], waiting: Sequence[Plan]) -> l
 
 
 def cells_in_work(lab: Lab) -> set[str]:
-    """The cells that drivers, as far as they may be alive, train now, and those they start from."""
+    """The cells that drivers, as far as they may be alive, train now, and all inputs of these."""
     ids: set[str] = set()
     for job in lab.cells.glob(f".jobs-*/*/{JOB}"):
         if is_left_behind(job.parent.parent):
@@ -41,7 +41,7 @@ def cells_in_work(lab: Lab) -> set[str]:
             content = json.loads(job.read_text())
         except (OSError, ValueError):  # its driver is just writing or removing it
             continue
-        ids |= {content["cell_id"], content["start"] or content["cell_id"]}
+        ids |= {content["cell_id"], *inputs_of(content)}
     return ids
 
 

@@ -33,10 +33,8 @@ def finish_one(
     _chosen(planned, stage)
     plan = make_ready(planned, lab, progress)
     cell = _chosen(plan, stage)
-    chain = [cell]
-    while (start := chain[0].start) is not None:
-        chain.insert(0, start)
-    lacking = find_lacking(lab, chain)
+    ids = {c.cell_id for c in plan.cells}
+    lacking = find_lacking(lab, [c for c in cell.line if c.cell_id in ids])
     ids = {c.cell_id for c in lacking}
     with job_folder(lab) as jobs:
         tasks = [build_task(plan, c, lab, save_job(plan, c, jobs), ids) for c in lacking]

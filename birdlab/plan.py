@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from birdlab.cellplan import CellBuilder, CellPlan
+from birdlab.cellbuilder import CellBuilder
+from birdlab.cellplan import CellPlan
 from birdlab.data.catalog import Dataset
 from birdlab.data.table import DataTable, NoiseKey
 from birdlab.datasets import Progress, needs_of, open_dataset, sample_rate_of, silent

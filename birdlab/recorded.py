@@ -122,10 +122,20 @@ def cells_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [*record["cells"], *record.get("full", ())]
 
 
+def inputs_of(card: Mapping[str, Any]) -> list[str]:
+    """The cells that the cell of a card or a job is made from: start, teachers, sources."""
+    named = [card.get(kind) or () for kind in ("teachers", "labellers", "distillers", "sources")]
+    start = [] if card.get("start") is None else [card["start"]]
+    return list(dict.fromkeys([*start, *(cell_id for part in named for cell_id in part)]))
+
+
 def iter_line(lab: Lab, cell_id: str) -> Iterator[str]:
-    """A cell and the cells it goes back to, as far as their cards are in the lab."""
-    node: str | None = cell_id
-    while node is not None:
+    """A cell and the cells it goes back to, each once, as far as their cards are in the lab."""
+    known, waiting = {cell_id}, [cell_id]
+    while waiting:
+        node = waiting.pop(0)
         yield node
         card = lab.cells / node / CARD
-        node = load_json(card).get("start") if card.is_file() else None
+        before = inputs_of(load_json(card)) if card.is_file() else []
+        waiting += [one for one in before if one not in known]
+        known.update(before)

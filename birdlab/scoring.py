@@ -106,10 +106,8 @@ def new_recordings(cells: Sequence[CellPlan]) -> dict[int, frozenset[str]]:
         if cell.fold is None or cell.fold in new or cell.validation is None:
             continue
         heard: set[str] = set()
-        node: CellPlan | None = cell
-        while node is not None:
+        for node in cell.line:
             heard.update(node.rows.recordists[node.chosen])
-            node = node.start
         pairs = zip(
             cell.rows.names[cell.validation], cell.rows.recordists[cell.validation], strict=True
         )

@@ -2,32 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from birdlab.data.classes import ClassList
 from birdlab.errors import SpecError
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.model import ModelSpec
 from birdlab.spec.parts import StageSpec
+from birdlab.spec.teaching import TeacherSpec
 
 NEW_HEAD = "write `transfer: backbone` to start with a new head"
 MAPPED = "write `transfer: mapped` to keep the weights of the classes that both know"
 
 
-def stage_before(spec: ExperimentSpec, stage: StageSpec) -> StageSpec | None:
-    """The stage that hands its weights over to `stage`; None for one with fresh weights."""
-    return next((s for s in spec.stages if s.name == stage.start), None)
+def stage_named(spec: ExperimentSpec, name: str | None) -> StageSpec | None:
+    """The stage of that name; None where no stage is called so."""
+    return next((s for s in spec.stages if s.name == name), None)
+
+
+def teachers_of(stage: StageSpec) -> Iterator[TeacherSpec]:
+    """Who labels soundscapes for a stage, and who teaches it."""
+    yield from (given.teacher for given in (stage.pseudo, stage.distill) if given is not None)
 
 
 def line_of(spec: ExperimentSpec, stage: StageSpec) -> list[StageSpec]:
-    """`stage` and every stage that it goes back to, the first of them first."""
-    before = stage_before(spec, stage)
-    return [stage] if before is None else [*line_of(spec, before), stage]
+    """`stage` and every stage that it goes back to, in the order of the experiment.
+
+    It goes back to the one that it starts from, to those that label or teach it, and to that
+    whose weights it averages.
+    """
+    named = {stage.start, *(teacher.stage for teacher in teachers_of(stage))}
+    named.add(None if stage.soup is None else stage.soup.of)
+    earlier = {
+        s.name for before in spec.stages if before.name in named for s in line_of(spec, before)
+    }
+    return [s for s in spec.stages if s.name in earlier or s is stage]
 
 
 def depends_on_fold(spec: ExperimentSpec, stage: StageSpec) -> bool:
-    """Whether a stage is trained anew for each fold: it leaves rows out, or goes back to one."""
-    return any(s.data is None for s in line_of(spec, stage))
+    """Whether a stage is trained anew for each fold: it leaves rows out, or goes back to one.
+
+    So does one that models of a run teach: which of them may, depends on the rows left out.
+    """
+    return any(
+        s.data is None or any(teacher.run is not None for teacher in teachers_of(s))
+        for s in line_of(spec, stage)
+    )
 
 
 def fresh_weights(model: ModelSpec, stage: StageSpec) -> tuple[bool, str | None]:

@@ -36,13 +36,13 @@ class Event:
 class CellTask:
     """A cell to finish, in a form that crosses process borders: ids, the folder of its job.
 
-    after: the cell that it starts from, where that is still to be finished; threads: how many it
+    after: the cells that it is made from, those that are still to be finished; threads: how many it
     computes with, which belong to its recipe.
     """
 
     cell_id: str
     title: str
-    after: str | None
+    after: tuple[str, ...]
     job: str
     lab_root: str
     threads: int = 1
@@ -51,12 +51,12 @@ class CellTask:
 def build_task(
     plan: Plan, cell: CellPlan, lab: Lab, job: CellJob, missing: Container[str]
 ) -> CellTask:
-    """The task of a planned cell; it waits for the cell it starts from where that is `missing`."""
+    """The task of a planned cell; it waits for those of its inputs that are `missing`."""
     name = plan.spec.name
     return CellTask(
         cell_id=cell.cell_id,
         title=f"{name}: {cell.title}" if name else cell.title,
-        after=job.start if job.start in missing else None,
+        after=tuple(cell_id for cell_id in job.inputs if cell_id in missing),
         job=str(job.folder),
         lab_root=str(lab.root),
         threads=cell.stage.train.threads_per_cell,
@@ -83,7 +83,7 @@ class Executor(Protocol):
     ) -> dict[str, BirdlabError]:
         """The errors of the cells that failed, by id; all others are finished.
 
-        A task runs after the one it names in `after`, and is skipped when that failed; failures
+        A task runs after those it names in `after`, and is skipped when one failed; failures
         stop nobody else. `emit` is called in the caller's thread. A cell that is no longer
         `wanted` is not begun, or saved where it is, and comes back as a StoppedError; a process
         that died as a LostWorkerError: whoever calls decides what is tried again, and tells of
@@ -111,8 +111,8 @@ class InProcess:
             if not wanted(task.cell_id):
                 failed[task.cell_id] = stopped(task)
                 continue
-            start = failed.get(task.after or "")
-            error = finish_task(task, emit) if start is None else skipped(task, start)
+            lost = next((failed[one] for one in task.after if one in failed), None)
+            error = finish_task(task, emit) if lost is None else skipped(task, lost)
             if error is not None:
                 failed[task.cell_id] = error
                 if not isinstance(error, RETRIED):
@@ -136,10 +136,10 @@ def failure(cell_id: str, error: BirdlabError) -> Event:
     return Event("failed", cell_id, {"error": str(error)})
 
 
-def skipped(task: CellTask, start: BirdlabError) -> CellError:
-    """The error of a cell whose start failed; one that may pass where that of the start may."""
-    kind = next((kind for kind in RETRIED if isinstance(start, kind)), CellError)
-    return kind(f"{task.title} was skipped: the cell it starts from failed")
+def skipped(task: CellTask, lost: BirdlabError) -> CellError:
+    """The error of a cell that lacks an input; one that may pass where that of the input may."""
+    kind = next((kind for kind in RETRIED if isinstance(lost, kind)), CellError)
+    return kind(f"{task.title} was skipped: a cell it is made from failed")
 
 
 def finish_task(task: CellTask, emit: Callable[[Event], None]) -> BirdlabError | None:

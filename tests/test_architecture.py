@@ -34,6 +34,7 @@ ROOMS = (
             "birdlab.keeping",
             "birdlab.plan",
             "birdlab.cellplan",
+            "birdlab.cellbuilder",
             "birdlab.datasets",
             "birdlab.more",
             "birdlab.rows",

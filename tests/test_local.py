@@ -76,7 +76,7 @@ def test_messages_cross_as_plain_data() -> None:
     assert decode_event(json.loads(encode_line(encode_event(event)))) == Event(
         "epoch", "c", {"loss": 0.5, "best": None}
     )
-    task = CellTask("c", "t", None, "job", "lab", 2)
+    task = CellTask("c", "t", ("a", "b"), "job", "lab", 2)
     assert decode_task(json.loads(encode_line(encode_task(task)))) == task
 
 
@@ -87,7 +87,7 @@ def test_children_see_their_gpu_and_threads_and_serve_several_calls(make_lab: Ma
     """
     lab, events = make_lab(trained=True), list[Event]()
     base = tasks_of(lab)
-    tasks = [CellTask(t.cell_id, t.title, None, t.job, t.lab_root, 3) for t in base]
+    tasks = [CellTask(t.cell_id, t.title, (), t.job, t.lab_root, 3) for t in base]
     with LocalExecutor(Inventory(6, ("4", "GPU-x"), 1)) as executor:
         assert executor.execute(tasks, events.append) == {}
         assert executor.execute(tasks, events.append) == {}

@@ -78,7 +78,8 @@ def smoke_test(
     Raises what a run would raise.
     """
     plan = plan_experiment(spec, lab, progress=progress)
-    chain = _chain(plan.final_cells[0])
+    own = {c.cell_id for c in plan.cells}
+    chain = [c for c in plan.final_cells[0].line if c.cell_id in own]
     small: dict[str, CellPlan] = {}
     for cell in chain:
         small[cell.cell_id] = _shortened(cell, n_steps, small)
@@ -116,10 +117,6 @@ def smoke_test(
     )
 
 
-def _chain(cell: CellPlan) -> list[CellPlan]:
-    return [cell] if cell.start is None else [*_chain(cell.start), cell]
-
-
 def _shortened(cell: CellPlan, n_steps: int, made: dict[str, CellPlan]) -> CellPlan:
     """The cell with few steps and few recordings; another id, so that it is no real cell."""
     rng = np.random.default_rng(0)
@@ -127,10 +124,20 @@ def _shortened(cell: CellPlan, n_steps: int, made: dict[str, CellPlan]) -> CellP
     chosen = np.sort(rng.choice(cell.chosen, n_rows, replace=False))
     validation = None if cell.validation is None else cell.validation[:N_VALIDATED]
     steps = Steps(n_steps, n_steps, min(cell.steps.batch, n_rows))
-    start = None if cell.start is None else made[cell.start.cell_id]
-    name = f"smoke-{cell.cell_id}"
+    labellers, distillers, sources = (
+        tuple(made.get(c.cell_id, c) for c in part)
+        for part in (cell.labellers, cell.distillers, cell.sources)
+    )
     return replace(
-        cell, cell_id=name, chosen=chosen, validation=validation, steps=steps, start=start
+        cell,
+        cell_id=f"smoke-{cell.cell_id}",
+        chosen=chosen,
+        validation=validation,
+        steps=steps,
+        start=None if cell.start is None else made[cell.start.cell_id],
+        labellers=labellers,
+        distillers=distillers,
+        sources=sources,
     )
 
 

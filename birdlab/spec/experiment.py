@@ -85,11 +85,7 @@ class ExperimentSpec(Spec):
         for stage in self.stages:
             if stage.name in FRESH:
                 raise ValueError(f"a stage cannot be called {stage.name!r}: `start` means it")
-            if stage.start is not None and stage.start not in (*seen, *FRESH):
-                raise ValueError(
-                    f"stage {stage.name!r} starts from {stage.start!r}, which is not an earlier "
-                    f"stage; earlier stages: {', '.join(seen) or 'none'}; {', '.join(FRESH)}"
-                )
+            _stands_on_earlier(stage, seen)
             if stage.train.is_steered and (stage.data is not None or self.cells.folds == "none"):
                 raise ValueError(
                     f"stage {stage.name!r} holds no rows out, so no validation can choose its "
@@ -168,6 +164,28 @@ class ExperimentSpec(Spec):
         if self.cells.folds == "all":
             return tuple(range(getattr(self.data.folds, "n", 1)))
         return tuple(self.cells.folds)
+
+
+def _stands_on_earlier(stage: StageSpec, seen: Sequence[str]) -> None:
+    """Raise ValueError unless what a stage starts from, is taught by or averages was `seen`."""
+    earlier = ", ".join(seen) or "none"
+    if stage.start is not None and stage.start not in (*seen, *FRESH):
+        raise ValueError(
+            f"stage {stage.name!r} starts from {stage.start!r}, which is not an earlier "
+            f"stage; earlier stages: {earlier}; {', '.join(FRESH)}"
+        )
+    for what, taught in (("pseudo", stage.pseudo), ("distill", stage.distill)):
+        name = None if taught is None else taught.teacher.stage
+        if name is not None and name not in seen:
+            raise ValueError(
+                f"stages.{stage.name}.{what}.teacher is the stage {name!r}, which is not an "
+                f"earlier stage; earlier stages: {earlier}"
+            )
+    if stage.soup is not None and stage.soup.of not in seen:
+        raise ValueError(
+            f"stage {stage.name!r} averages {stage.soup.of!r}, which is not an earlier stage; "
+            f"earlier stages: {earlier}"
+        )
 
 
 def load_document(path: Path) -> Document:

@@ -56,14 +56,14 @@ class Backlog:
         self._told: deque[Event | Outcome] = deque()
 
     def ready(self) -> list[CellTask]:
-        """The tasks that may begin; those that nobody wants, or whose start failed, are settled."""
+        """The tasks that may begin; those that nobody wants, or that lack an input, are settled."""
         for task in list(self.waiting.values()):
             if not self.wanted(task.cell_id):
                 self._settle(task, stopped(task))
-            elif task.after is not None and task.after in self.failed:
-                self._settle(task, skipped(task, self.failed[task.after]))
+            elif lost := [one for one in task.after if one in self.failed]:
+                self._settle(task, skipped(task, self.failed[lost[0]]))
         unfinished = self.waiting.keys() | self.running.keys()
-        return [task for task in self.waiting.values() if task.after not in unfinished]
+        return [t for t in self.waiting.values() if unfinished.isdisjoint(t.after)]
 
     def begun(self, task: CellTask) -> None:
         """A task runs now."""

@@ -112,7 +112,7 @@ def _clips(cell: CellPlan) -> int:
 
 def _chain(cell: CellPlan, seconds: Mapping[str, float]) -> float:
     """The seconds of a cell and of all that it waits for."""
-    before = 0.0 if cell.start is None else _chain(cell.start, seconds)
+    before = max((_chain(one, seconds) for one in cell.inputs), default=0.0)
     return before + seconds.get(cell.cell_id, 0.0)
 
 

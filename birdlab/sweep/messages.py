@@ -30,7 +30,7 @@ def encode_task(task: CellTask) -> dict[str, Any]:
 
 def decode_task(data: Mapping[str, Any]) -> CellTask:
     """The task that `encode_task` wrote."""
-    return CellTask(**data)
+    return CellTask(**{**data, "after": tuple(data["after"])})
 
 
 def encode_event(event: Event) -> dict[str, Any]:

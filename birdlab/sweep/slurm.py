@@ -145,7 +145,7 @@ class SlurmExecutor:
             place = self.folder / task.cell_id
             shutil.rmtree(place, ignore_errors=True)
             shutil.copytree(task.job, place / "job")
-            own = replace(task, job=str(place / "job"), after=None)
+            own = replace(task, job=str(place / "job"), after=())
             (place / TASK).write_text(json.dumps(encode_task(own)))
         with _in_words(), executor.batch():
             jobs = [executor.submit(SlurmCell(str(self.folder / t.cell_id))) for t in tasks]

@@ -16,7 +16,7 @@ from filelock import FileLock
 from birdlab.cellfiles import CARD, WEIGHTS
 from birdlab.errors import LabError
 from birdlab.lab import Lab, write_whole
-from birdlab.recorded import is_foreign, iter_line, load_json
+from birdlab.recorded import inputs_of, is_foreign, iter_line, load_json
 from birdlab.runtables import tables_folder
 from birdlab.spec.identity import CELL_ID_CHARS, SPEC_ID_CHARS, digest
 from birdlab.study.ledger import append_rows, load_ledger
@@ -134,9 +134,10 @@ def _check_content(lab: Lab, staging: Path, manifest: Manifest, path: Path) -> N
     cells = {p.parent.name for p in staging.glob(f"cells/*/{CARD}")}
     for cell_id in {name.split("/")[1] for name in manifest.files if name.startswith("cells/")}:
         card = load_json(staging / "cells" / cell_id / CARD) if cell_id in cells else {}
-        content, start = card.get("document"), card.get("start")
-        if start is not None and not _is_id(start):
-            raise refuse(f"the cell {cell_id} starts from {start!r}, which is no cell")
+        content = card.get("document")
+        for one in inputs_of(card):
+            if not _is_id(one):
+                raise refuse(f"the cell {cell_id} is made from {one!r}, which is no cell")
         if card.get("cell_id") != cell_id or digest(content) != cell_id:
             raise refuse(f"the cell {cell_id} does not hold what its id says")
     for run in manifest.runs:
