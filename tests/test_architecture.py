@@ -49,6 +49,7 @@ ROOMS = (
             "birdlab.soundscapes",
             "birdlab.clipshow",
             "birdlab.scaffold",
+            "birdlab.presets",
             "birdlab.onecell",
             "birdlab.runtables",
             "birdlab.storedrun",

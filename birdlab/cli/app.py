@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 
 
-_ASIDE = ("init", "predict", "bundle", "cell", "doctor", "augment")
+_ASIDE = ("init", "new", "predict", "bundle", "cell", "doctor", "augment")
 """Commands that leave MLflow alone: they need none, or may change nothing."""
 
 
@@ -61,6 +61,7 @@ def _register() -> None:
         labs,
         mlflow,
         models,
+        new,
         noise,
         post,
         predict,
@@ -75,7 +76,7 @@ def _register() -> None:
         verify,
     )
 
-    doing = (labs, data, training, cell, drivers, extend, rerun, noise, augment)
+    doing = (labs, new, data, training, cell, drivers, extend, rerun, noise, augment)
     looking = (runs, show, compare, rescore, ensemble, post, board, report, studies)
     deploying = (promote, models, verify, budget, bundle, predict)
     for module in (*doing, *looking, mlflow, *deploying, gc, exchange, doctor):

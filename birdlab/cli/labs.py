@@ -23,6 +23,11 @@ def init(
 
     Example: birdlab init ~/birdclef && cd ~/birdclef && birdlab sweep experiments/lr.yaml
     """
+    make_lab(folder)
+
+
+def make_lab(folder: Path) -> None:
+    """Make a lab of a folder, and say what was made and what comes next."""
     from birdlab.scaffold import init_lab
 
     made = init_lab(folder)

@@ -154,7 +154,7 @@ def sweep(
     from birdlab.spec.sweep import load_sweep
 
     lab = open_lab()
-    loaded = load_sweep(spec, _grid_values(grid or []))
+    loaded = load_sweep(spec, grid_values(grid or []))
     place = Place(jobs, scheduler, slurm, insecure)
     if dry_run:
         from birdlab.cli.sweep_plans import dry_run_sweep
@@ -199,7 +199,7 @@ def sweep(
     )
 
 
-def _grid_values(grid: list[str]) -> dict[str, list[Any]]:
+def grid_values(grid: list[str]) -> dict[str, list[Any]]:
     from birdlab.spec.yamlfile import parse_value
 
     values: dict[str, list[Any]] = {}

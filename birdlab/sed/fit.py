@@ -25,7 +25,7 @@ from birdlab.sed.interrupts import Hold
 from birdlab.sed.learner import Learner
 from birdlab.sed.loader import Batch, ClipSource, epoch_batches
 from birdlab.sed.model import SEDModel
-from birdlab.sed.steps import Steps
+from birdlab.sed.steps import NORM_BATCHES, Steps
 from birdlab.spec.augmentations import AugmentationSpec
 from birdlab.spec.recipe import TrainSpec
 
@@ -33,9 +33,6 @@ __all__ = ["EpochReport", "Fitted", "fit"]
 
 DECIDES = "padded_cmap"
 """The score that picks epochs and stops early."""
-
-NORM_BATCHES = 100
-"""Batch-norm statistics of averaged weights come from so many batches, or one epoch's."""
 
 Names = Callable[[Sequence[int]], Sequence[str]]
 Validate = Callable[[nn.Module], Mapping[str, float]]

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from birdlab.spec.recipe import Length
 
+NORM_BATCHES = 100
+"""Batch-norm statistics of averaged weights come from so many batches, or one epoch's."""
+
 
 @dataclass(frozen=True)
 class Steps:

@@ -19,6 +19,8 @@ from birdlab.spec.named import item_name
 OFF = "off"
 _EXCLUSIVE = {"length"}
 """Mappings with exactly one key: a change replaces them whole."""
+_UNSAID: dict[str, Any] = {"stages": [{"train": {}}], "augment": [], "data.clean": []}
+"""Lists that are there although nobody wrote them; the one stage is called `train`."""
 
 
 def merge(raw: dict[str, Any], delta: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,13 +109,17 @@ def _set(raw: dict[str, Any], dotted: str, value: Any) -> None:
                 return
             if isinstance(node.get(part), str):
                 node[part] = {"kind": node[part]}
-            node = node.setdefault(part, {})
+            node = node.setdefault(part, _unsaid(parts[: depth + 1]))
         else:
             raise SpecError(
                 f"{dotted} leads through a value that has no fields",
                 where=".".join(parts[:depth]),
                 got=node,
             )
+
+
+def _unsaid(parts: list[str]) -> Any:
+    return copy.deepcopy(_UNSAID.get(".".join(parts), {}))
 
 
 def _find(items: list[Any], name: str) -> int | None:

@@ -21,6 +21,7 @@ from birdlab.spec.parts import FRESH, CellsSpec, EvaluateSpec, OutputSpec, Stage
 from birdlab.spec.postprocess import PostStep
 from birdlab.spec.problems import validate
 from birdlab.spec.recipe import TrainSpec
+from birdlab.spec.soups import check_soups, inherit_recipe
 from birdlab.spec.yamlfile import Document, load_yaml, parse_value
 
 
@@ -69,6 +70,7 @@ class ExperimentSpec(Spec):
             if isinstance(long, Spec) or not isinstance(long, dict):
                 stages.append(long)
                 continue
+            long = inherit_recipe(long, stages)
             train, augment = raw.get("train", {}), raw.get("augment", [])
             if isinstance(train, Mapping) and isinstance(long.get("train", {}), Mapping):
                 train = merge(dict(train), long.get("train", {}))
@@ -92,6 +94,7 @@ class ExperimentSpec(Spec):
                     "weights: use checkpoint: last, without early_stop"
                 )
             seen.append(stage.name)
+        check_soups(self.stages, self.model)
         if self.stages[-1].data is not None:
             raise ValueError(
                 f"the last stage, {self.stages[-1].name!r}, trains on {self.stages[-1].data!r}; "
