@@ -50,7 +50,10 @@ class Race(Protocol):
 
 
 class Campaign:
-    """Runs whose plans are made; `run` finishes their cells and scores them."""
+    """Runs whose plans are made; `run` finishes their cells and scores them.
+
+    The weights of `waiting` plans stay: they go on from these later.
+    """
 
     def __init__(
         self,
@@ -61,9 +64,11 @@ class Campaign:
         sinks: Sequence[Sink],
         emit: Callable[[Event], None],
         wanted: Callable[[str], bool],
+        waiting: Sequence[Plan] = (),
     ) -> None:
         self.plans, self.notes, self.lab, self.executor = plans, notes, lab, executor
         self.sinks, self.emit, self.wanted = sinks, emit, wanted
+        self.waiting = waiting
         lacking = [cell for plan in plans for cell in find_lacking(lab, plan.cells)]
         self.untrained = {cell.cell_id for cell in lacking if not is_trained(lab, cell)}
         self.failed: dict[str, BirdlabError] = {}
@@ -89,7 +94,8 @@ class Campaign:
                 self._tell_failed(place, error)
             raise
         whole = [p for place, p in enumerate(self.plans) if self._is_scored(place)]
-        drop_weights(self.lab, whole, [plan for plan in self.plans if plan not in whole])
+        unscored = [plan for plan in self.plans if plan not in whole]
+        drop_weights(self.lab, whole, [*unscored, *self.waiting])
         return [self.results[place] for place in range(len(self.plans))]
 
     def _is_scored(self, place: int) -> bool:

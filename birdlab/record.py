@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from filelock import FileLock
@@ -28,17 +28,24 @@ from birdlab.runtables import TABLES, list_recordings, save_tables, tables_folde
 from birdlab.scoring import chosen_words, name_sources, score_cell, score_together
 from birdlab.spec.experiment import ExperimentSpec
 
+if TYPE_CHECKING:
+    from birdlab.rounds import RoundsResult
+
 PACKAGES = ("birdlab", "torch", "timm", "numpy", "pandas", "soundfile", "soxr")
 """Whose versions a record keeps: what computes waveforms, networks and scores."""
 
 
 @dataclass(frozen=True)
 class RunNote:
-    """What a caller knows of a run that its spec does not say: sweep, title, delta."""
+    """What a caller knows of a run that its spec does not say: sweep, title, delta.
+
+    rounds: in words, which round of which experiment it is, or why it was taken.
+    """
 
     title: str = ""
     sweep: str = ""
     delta: Mapping[str, Any] = field(default_factory=dict)
+    rounds: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +58,8 @@ class RunResult:
     computed and found; waterfall and dropped: how cleaning came to the rows, as in DataTable;
     recordings: see `list_recordings`;
     chosen: in words, how validation rows picked the weights that were scored on them, "" where they
-    did not; stopped_at: in words, where a race stopped the run, which then has cells and no scores.
+    did not; stopped_at: in words, where a race stopped the run, which then has cells and no scores;
+    rounds: all rounds of an experiment that has some, of which this is the one taken.
     """
 
     spec: ExperimentSpec
@@ -67,6 +75,7 @@ class RunResult:
     dropped: pd.DataFrame
     chosen: str = ""
     stopped_at: str = ""
+    rounds: RoundsResult | None = None
 
     @cached_property
     def classes(self) -> pd.DataFrame:
@@ -217,7 +226,9 @@ def _noted(result: RunResult, before: Mapping[str, Any]) -> dict[str, Any]:
             "delta": dict(note.delta),
             "stopped_at": result.stopped_at,
         }
+    rounds = note.rounds or before.get("rounds", "")
     return {
+        **({"rounds": rounds} if rounds else {}),
         "spec_id": result.spec_id,
         "name": known if note.sweep and known else result.spec.name or note.title or known,
         "project": result.spec.project,

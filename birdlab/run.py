@@ -7,16 +7,18 @@ executor and trains a cell that several of them need once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from birdlab.campaign import Campaign, Race, Sink
 from birdlab.cell import find_lacking
 from birdlab.data.leaks import refuse_leaks
 from birdlab.data.waves import open_waves
-from birdlab.errors import AudioError, BirdlabError, DataError
+from birdlab.errors import AudioError, BirdlabError, DataError, SpecError
+from birdlab.keeping import drop_weights
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import Plan, Progress, plan_experiment, plan_experiments, silent
 from birdlab.record import RunNote, RunResult
+from birdlab.rounds import Pair, run_rounds
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.tasks import Event, Executor, InProcess, wanted
 
@@ -72,13 +74,36 @@ def run_experiments(
     shared by several is trained once, and cells run seed-major, so that all arms have evidence
     early. A run is scored and handed to the sinks as soon as its last cell is done. A run whose
     title is no longer `wanted` ends as a StoppedError. With a `race` the seeds are rounds, and
-    what it stops after one has a result without a score.
+    what it stops after one has a result without a score. An experiment with `rounds` is planned
+    whole, then run as it stands after each round, see `birdlab.rounds`; the drop of weights waits
+    for the last. SpecError for rounds in a race.
     """
     plans = plan_experiments([spec for spec, _ in specs], lab, progress=progress)
     planned(plans)
     plans = [make_ready(plan, lab, progress) for plan in plans]
-    notes = [note for _, note in specs]
-    return Campaign(plans, notes, lab, executor, sinks, emit, wanted).run(race)
+    if all(spec.rounds is None for spec, _ in specs):
+        notes = [note for _, note in specs]
+        return Campaign(plans, notes, lab, executor, sinks, emit, wanted).run(race)
+    if race is not None:
+        raise SpecError(
+            "rounds and a race do not go together: both decide what is not run",
+            where="rounds",
+            fix="leave out `race`, or `rounds`",
+        )
+    seen: dict[str, Plan] = {}
+
+    def run(pairs: Sequence[Pair], titles: Mapping[str, str]) -> list[RunResult | BirdlabError]:
+        found = plan_experiments([spec for spec, _ in pairs], lab, progress=progress)
+        ready = [make_ready(plan, lab, progress) for plan in found]
+        seen.update({plan.spec_id: plan for plan in ready})
+        notes = [note for _, note in pairs]
+        asked = lambda title: wanted(titles.get(title, title))  # noqa: E731
+        return Campaign(ready, notes, lab, executor, sinks, emit, asked, waiting=plans).run(None)
+
+    results = run_rounds(specs, run)
+    failed = [p for p, r in zip(plans, results, strict=True) if isinstance(r, BirdlabError)]
+    drop_weights(lab, list(seen.values()), failed)
+    return results
 
 
 def make_ready(plan: Plan, lab: Lab, progress: Progress) -> Plan:

@@ -51,6 +51,7 @@ ROOMS = (
             "birdlab.scaffold",
             "birdlab.presets",
             "birdlab.onecell",
+            "birdlab.rounds",
             "birdlab.runtables",
             "birdlab.storedrun",
             "birdlab.inputs",

@@ -9,6 +9,7 @@ import pandas as pd
 
 from birdlab.cell import is_finished
 from birdlab.cellplan import CellPlan
+from birdlab.cli.rounds_words import describe_rounds
 from birdlab.cli.stage_plans import describe_stage
 from birdlab.data.leaks import describe_leaks
 from birdlab.evaluate.metrics import constant_floor
@@ -32,6 +33,7 @@ def describe_plan(plan: Plan, lab: Lab) -> str:
         f"folds     {_folds(plan)}",
     ]
     lines += [f"weights   {_weights(stage, plan)}" for stage in spec.stages[-1:]]
+    lines += describe_rounds(spec)
     lines += ["", *waterfall_table(plan.data.waterfall)]
     lines += ["", "stages"]
     lines += [line for stage in spec.stages for line in describe_stage(stage, plan)]

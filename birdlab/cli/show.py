@@ -44,6 +44,8 @@ def show(run: RunArgument, json_: JsonOption = False) -> None:
     lines = [f"{record['name']}  {record['spec_id']}  {title_of(record['delta'])}"]
     if record.get("chosen"):
         lines.append(chosen_sentence(record["chosen"]))
+    if record.get("rounds"):
+        lines.append(record["rounds"])
     if record.get("stopped_at"):
         lines.append(f"stopped by a race, so without a score: {record['stopped_at']}")
     lines += [

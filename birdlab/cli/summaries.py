@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from birdlab.cli.rounds_words import summarise_rounds
 from birdlab.study.words import count_words
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ def summarise_run(result: RunResult) -> str:
         return "\n".join(lines)
     s = result.scores
     cmap_sd, auc_sd = (s.get(f"cv/{name}_sd") for name in ("padded_cmap", "macro_auc"))
+    if result.rounds is not None:
+        lines[1:1] = [*summarise_rounds(result.rounds), ""]
     folds, seeds = result.cells["fold"].nunique(), result.cells["seed"].nunique()
     rows, classes = result.cells["n_rows"].iloc[0], result.cells["n_classes"].iloc[0]
     lines += [
@@ -110,6 +113,7 @@ def _ranked(result: SweepResult) -> str:
         *table_lines(result.ranking),
     ]
     lines += [f"  {a.title}: score chosen by {r.chosen}" for a, r in result.scored if r.chosen]
+    lines += [f"  {a.title}: {r.rounds.sentence}" for a, r in result.scored if r.rounds]
     lines += ["", *(f"  {sentence}" for sentence in result.ranking.sentences)]
     lines += [f"  {sentence}" for found in result.interactions for sentence in found.sentences]
     if result.sweep.spec.optuna is not None:

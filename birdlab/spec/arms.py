@@ -231,6 +231,13 @@ def _check_plans(sweep: Sweep, arms: list[Arm]) -> None:
 def _check_race(sweep: Sweep, arm: Arm) -> None:
     assert sweep.spec.race is not None
     n_folds, n_seeds = len(arm.spec.fold_numbers), len(arm.spec.cells.seeds)
+    if arm.spec.rounds is not None:
+        raise SpecError(
+            "an arm with `rounds` cannot race: both decide what is not run",
+            where=sweep.place("race"),
+            got=f"rounds by {arm.spec.rounds.by} in the arm {arm.title!r}",
+            fix="leave out `race`, or set `rounds: null` for the arms",
+        )
     rounds = sweep.spec.race.min_rounds
     if n_folds < MIN_RACE_FOLDS or n_seeds <= rounds:
         raise SpecError(

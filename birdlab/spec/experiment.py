@@ -17,11 +17,19 @@ from birdlab.spec.delta import merge, set_fields
 from birdlab.spec.estimators import OneFold
 from birdlab.spec.model import ModelSpec
 from birdlab.spec.named import NamedList, unfold
-from birdlab.spec.parts import FRESH, CellsSpec, EvaluateSpec, OutputSpec, StageSpec
+from birdlab.spec.parts import (
+    FRESH,
+    CellsSpec,
+    EvaluateSpec,
+    OutputSpec,
+    StageSpec,
+    find_unscored,
+)
 from birdlab.spec.postprocess import PostStep
 from birdlab.spec.problems import validate
 from birdlab.spec.recipe import TrainSpec
 from birdlab.spec.soups import check_soups, inherit_recipe
+from birdlab.spec.teaching import Rounds
 from birdlab.spec.yamlfile import Document, load_yaml, parse_value
 
 
@@ -32,11 +40,15 @@ class ExperimentSpec(Spec):
     copy, so that only stages are read when something is trained. `postprocess` is what becomes of
     the windows of a file before they are scored, and of those of a promoted model. `keep` says
     which weights stay in the lab once the run is scored: of every stage, of the last one
-    (`final`), or none, so that only stored outputs are left (`outputs`).
+    (`final`), or none, so that only stored outputs are left (`outputs`). With
+    `rounds` the run that is taken may end before the last stage.
     """
 
     not_in_identity: ClassVar[frozenset[str]] = frozenset(
-        {"train", "augment", "cells", "keep", "project", "name", "notes", "tags", "expect"}
+        {
+            *("train", "augment", "cells", "keep", "rounds"),
+            *("project", "name", "notes", "tags", "expect"),
+        }
     )
 
     competition: Annotated[CompetitionSpec, BeforeValidator(load_competition)]
@@ -51,6 +63,7 @@ class ExperimentSpec(Spec):
     ] = ()
     evaluate: EvaluateSpec = EvaluateSpec()
     cells: CellsSpec = CellsSpec()
+    rounds: Rounds | None = None
     keep: Literal["all", "final", "outputs"] = "all"
     project: Name = "default"
     name: Annotated[str, Field(max_length=200)] = ""
@@ -153,6 +166,22 @@ class ExperimentSpec(Spec):
                 "keep: outputs leaves nothing of models that are trained on all data and so have "
                 "no outputs; use final or all"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _rounds_can_be_judged(self) -> ExperimentSpec:
+        if self.rounds is None:
+            return self
+        if not any(stage.pseudo is not None for stage in self.stages):
+            raise ValueError("rounds asks when to stop, and no stage has `pseudo`")
+        if self.cells.folds == "none":
+            raise ValueError(
+                "rounds asks which round is best, and models trained on all data have no score: "
+                "choose on folds, then promote the run that is taken"
+            )
+        problem = find_unscored(self.evaluate, self.rounds.by)
+        if problem:
+            raise ValueError(f"rounds.by: {problem}")
         return self
 
     def keeps_weights(self, stage: StageSpec) -> bool:

@@ -8,7 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from birdlab.spec.augmentations import AugmentationSpec
 from birdlab.spec.base import AddedLater, Name, Positive, Probability, Spec, Tuple
-from birdlab.spec.estimators import STANDARD, EstimatorSpec, find_clash
+from birdlab.spec.estimators import ALWAYS, STANDARD, EstimatorSpec, find_clash
+from birdlab.spec.kinds import nearest
 from birdlab.spec.named import NamedList
 from birdlab.spec.recipe import TrainSpec
 from birdlab.spec.teaching import DistillSpec, PseudoSpec, SoupSpec
@@ -85,6 +86,17 @@ class EvaluateSpec(Spec):
         if clash:
             raise ValueError(clash)
         return value
+
+
+def find_unscored(evaluate: EvaluateSpec, name: str) -> str:
+    """Why no run of an experiment has a score of this name, in words; "" where each has."""
+    known = [*ALWAYS, *(e.name for e in evaluate.estimators)]
+    if name not in known:
+        return f"no score is called {name!r}; {nearest(name, known)}"
+    heard = name.partition("_")[0]
+    if getattr(evaluate, heard, True) in ((), None):
+        return f"{name} needs evaluate.{heard}, which names nothing"
+    return ""
 
 
 class CellsSpec(Spec):

@@ -116,6 +116,27 @@ class SoupSpec(Spec):
     n: Annotated[int, Field(ge=2, le=20)] = 3
 
 
+class RoundsSpec(Spec):
+    """When the rounds of pseudo-labels end: the stages with `pseudo` are the rounds.
+
+    The experiment is run as it stands after each of them. A round counts as a gain when the score
+    `by` of its run is more than `min_gain` above that of the last one that gained; after
+    `patience` rounds without a gain no further one is run, and the last that gained is taken. A
+    plain text is the name of the score.
+    """
+
+    by: Name
+    patience: Annotated[int, Field(ge=1)] = 1
+    min_gain: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+def _plain_score(raw: Any) -> Any:
+    return {"by": raw} if isinstance(raw, str) else raw
+
+
+Rounds = Annotated[RoundsSpec, BeforeValidator(_plain_score)]
+
+
 def text_of(teacher: TeacherSpec | Mapping[str, Any]) -> str:
     """A teacher in words: `stage round1`, `run baseline`, `model @champion`."""
     raw = dict(teacher)
