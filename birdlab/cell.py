@@ -55,6 +55,8 @@ def is_finished(lab: Lab, cell: CellPlan | CellJob) -> bool:
         return False
     if cell.soundscapes_id is not None and not soundscapes_folder(lab, cell).is_dir():
         return False
+    if cell.synthetic_id is not None and not synthetic_folder(lab, cell).is_dir():
+        return False
     return cell.eval_id is None or outputs_folder(lab, cell).is_dir()
 
 
@@ -79,6 +81,11 @@ def outputs_folder(lab: Lab, cell: CellPlan | CellJob) -> Path:
 def soundscapes_folder(lab: Lab, cell: CellPlan | CellJob) -> Path:
     """Where the cell's outputs on the soundscapes of `evaluate.soundscapes` lie."""
     return lab.cells / cell.cell_id / f"soundscapes-{cell.soundscapes_id}"
+
+
+def synthetic_folder(lab: Lab, cell: CellPlan | CellJob) -> Path:
+    """Where the cell's outputs on the synthetic soundscapes of its fold lie."""
+    return lab.cells / cell.cell_id / f"synthetic-{cell.synthetic_id}"
 
 
 def load_card(lab: Lab, cell_id: str) -> dict[str, Any]:

@@ -222,7 +222,8 @@ class CellBuilder:
     def _steering(self, rows_digest: str) -> dict[str, Any]:
         """What the scores depend on by which a cell chooses its weights."""
         evaluate = canonical(self.spec.evaluate)
-        evaluate.pop("soundscapes", None)
+        for beside in ("soundscapes", "synthetic"):
+            evaluate.pop(beside, None)
         return {
             "rows": rows_digest,
             "classes": self.data.classes.digest,

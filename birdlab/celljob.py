@@ -10,7 +10,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class CellJob:
 
     classes: of the network; scored: the columns of its outputs; start: the cell it starts
     from; labellers, distillers, sources: as in CellPlan; noise: the background recordings of each
-    data set named in the stage.
+    data set named in the stage; backgrounds: those of synthetic soundscapes.
     """
 
     folder: Path
@@ -64,6 +64,8 @@ class CellJob:
     noise: Mapping[str, tuple[NoiseKey, ...]]
     sample_rate_hz: int
     soundscapes_id: str | None = None
+    synthetic_id: str | None = None
+    backgrounds: Mapping[str, tuple[NoiseKey, ...]] = field(default_factory=dict)
     labellers: tuple[str, ...] = ()
     distillers: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
@@ -186,6 +188,8 @@ def save_job(plan: Plan, cell: CellPlan, folder: Path) -> CellJob:
         "noise": {name: plan.noise[name] for name in sorted(noise)},
         "sample_rate_hz": plan.sample_rate_hz,
         "soundscapes_id": cell.soundscapes_id,
+        "synthetic_id": cell.synthetic_id,
+        "backgrounds": {} if cell.synthetic_id is None else plan.backgrounds,
     }
     write_whole(place / JOB, json.dumps(content))
     return load_job(place)
@@ -213,7 +217,8 @@ def load_job(folder: Path) -> CellJob:
         labellers=tuple(content["labellers"]),
         distillers=tuple(content["distillers"]),
         sources=tuple(content["sources"]),
-        noise={n: tuple(NoiseKey(*k) for k in keys) for n, keys in content["noise"].items()},
+        noise=_noise_keys(content["noise"]),
+        backgrounds=_noise_keys(content["backgrounds"]),
         **{
             name: content[name]
             for name in (
@@ -226,9 +231,14 @@ def load_job(folder: Path) -> CellJob:
                 "eval_id",
                 "sample_rate_hz",
                 "soundscapes_id",
+                "synthetic_id",
             )
         },
     )
+
+
+def _noise_keys(content: Mapping[str, Any]) -> dict[str, tuple[NoiseKey, ...]]:
+    return {name: tuple(NoiseKey(*key) for key in keys) for name, keys in content.items()}
 
 
 def _known_keys(rows: Rows, chosen: npt.NDArray[np.int64]) -> list[str]:

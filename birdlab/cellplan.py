@@ -56,6 +56,7 @@ class CellPlan:
     eval_id: str | None
     rows_id: str | None = None
     soundscapes_id: str | None = None
+    synthetic_id: str | None = None
     keeps_weights: bool = True
     labellers: tuple[CellPlan, ...] = ()
     distillers: tuple[CellPlan, ...] = ()

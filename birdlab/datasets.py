@@ -71,7 +71,7 @@ class Needs:
     """All that decides which tables an experiment has; plans of equal needs share them.
 
     stages: name and data set of each stage that has one; noise: the data sets of backgrounds;
-    soundscapes: those that judge the models of folds.
+    soundscapes: those that judge the models of folds; backgrounds: what synthetic ones are over.
     """
 
     data: DataSpec
@@ -80,17 +80,20 @@ class Needs:
     stages: tuple[tuple[str, str], ...]
     noise: tuple[str, ...]
     soundscapes: tuple[str, ...]
+    backgrounds: tuple[str, ...] = ()
 
     @cached_property
     def key(self) -> str:
         """Equal for equal needs."""
         numbers = [self.sample_rate_hz, self.window_s]
-        return canonical_json([self.data, numbers, self.stages, self.noise, self.soundscapes])
+        heard = [self.noise, self.soundscapes, self.backgrounds]
+        return canonical_json([self.data, numbers, self.stages, *heard])
 
 
 def needs_of(spec: ExperimentSpec) -> Needs:
     """What an experiment needs of the lab."""
     noise = {n for stage in spec.stages for a in stage.augment for n in getattr(a, "noise", ())}
+    synthetic = spec.evaluate.synthetic if spec.fold_numbers else None
     return Needs(
         spec.data,
         sample_rate_of(spec),
@@ -98,6 +101,7 @@ def needs_of(spec: ExperimentSpec) -> Needs:
         tuple((stage.name, stage.data) for stage in spec.stages if stage.data is not None),
         tuple(sorted(noise)),
         spec.evaluate.soundscapes if spec.fold_numbers else (),
+        () if synthetic is None else synthetic.backgrounds,
     )
 
 

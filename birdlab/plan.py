@@ -27,6 +27,7 @@ from birdlab.spec.identity import digest, spec_id
 from birdlab.spec.kinds import nearest
 from birdlab.spec.parts import StageSpec
 from birdlab.stages import line_of
+from birdlab.synthetic import name_synthetic, reused_backgrounds
 from birdlab.tables import Shelf
 
 __all__ = ["Plan", "Progress", "open_dataset", "plan_experiment", "plan_experiments", "silent"]
@@ -40,7 +41,7 @@ class Plan:
     missing: what the lab does not have, in words (only from a plan that is not strict);
     notes: what reading the data sets left out or found odd; leaks: what pretraining tables
     share with the validation rows that are asked for (see data.leaks), accepted or not;
-    soundscapes: those that `evaluate.soundscapes` names.
+    soundscapes: those that `evaluate.soundscapes` names; backgrounds: those of synthetic ones.
     """
 
     spec: ExperimentSpec
@@ -58,6 +59,7 @@ class Plan:
     absent: tuple[Path, ...] = ()
     leaks: pd.DataFrame = field(default_factory=pd.DataFrame)
     soundscapes: SoundscapeSet | None = None
+    backgrounds: Mapping[str, tuple[NoiseKey, ...]] = field(default_factory=dict)
 
     @property
     def final_cells(self) -> tuple[CellPlan, ...]:
@@ -68,6 +70,11 @@ class Plan:
     def rows_hash(self) -> str:
         """Names the rows that the run is scored on, fold by fold: ids joined by "-"."""
         return "-".join(sorted({c.rows_id for c in self.final_cells if c.rows_id}))
+
+    @property
+    def synthetic_hash(self) -> str:
+        """Names the synthetic soundscapes that the run is scored on, "" without any."""
+        return "-".join(sorted({c.synthetic_id for c in self.final_cells if c.synthetic_id}))
 
     @property
     def sample_rate_hz(self) -> int:
@@ -106,6 +113,8 @@ def _plan(spec: ExperimentSpec, shelf: Shelf) -> Plan:
     check_steps(applicable_mappings(spec.postprocess), tables.data.classes.codes)
     weights = shelf.weights_hash(spec.model.weights)
     scapes = identify_soundscapes(tables.soundscapes, spec, tables.data.classes)
+    cells = name_soundscapes(CellBuilder(spec, tables, weights).cells(), scapes)
+    cells = name_synthetic(cells, spec, tables.backgrounds, tables.data.classes)
     line = frozenset(s.data for s in line_of(spec, spec.stages[-1]) if s.data is not None)
     return Plan(
         spec,
@@ -113,17 +122,24 @@ def _plan(spec: ExperimentSpec, shelf: Shelf) -> Plan:
         tables.base,
         tables.data,
         tables.rows,
-        tuple(name_soundscapes(CellBuilder(spec, tables, weights).cells(), scapes)),
+        tuple(cells),
         tables.noise,
         tables.paths,
         tables.missing,
         tuple(s for s in spec.stages if s.data is not None and tables.datasets[s.data] is None),
         tables.skipped,
-        tables.notes,
+        (*tables.notes, *_note_backgrounds(spec)),
         tables.absent,
         tables.leaks(spec.fold_numbers, line),
         scapes,
+        tables.backgrounds,
     )
+
+
+def _note_backgrounds(spec: ExperimentSpec) -> list[str]:
+    reused = reused_backgrounds(spec) if spec.fold_numbers else []
+    said = "synthetic soundscapes lie over backgrounds that training mixes in too: "
+    return [said + ", ".join(reused)] if reused else []
 
 
 def _check_scopes(spec: ExperimentSpec, lab: Lab) -> None:

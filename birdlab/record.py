@@ -263,6 +263,7 @@ def _updated(
             "rows_hash": plan.rows_hash,
             "classes_hash": plan.data.classes.digest,
             "soundscapes_hash": "" if plan.soundscapes is None else plan.soundscapes.identity,
+            "synthetic_hash": plan.synthetic_hash,
         },
         "data": data_inputs(plan),
         "model_id": model_id(result.spec, len(plan.data.classes)),

@@ -64,9 +64,24 @@ class Rows:
         return np.asarray(found, object)
 
     @cached_property
-    def recordists_digest(self) -> str:
-        """A hash over the recordists of all rows in order: ids of rows do not hold them."""
-        return hashlib.sha256("\x1f".join(self.recordists).encode()).hexdigest()[:16]
+    def places(self) -> npt.NDArray[np.float64]:
+        """Where each row's recording was made, [N, 2] latitude and longitude in degrees.
+
+        NaN for both where it is not known.
+        """
+        places: npt.NDArray[np.float64] = self.table[["latitude", "longitude"]].to_numpy(np.float64)
+        known = (np.abs(places[:, 0]) <= 90) & (np.abs(places[:, 1]) <= 180)
+        return np.where(known[:, None], places, np.nan)
+
+    @cached_property
+    def made_digest(self) -> str:
+        """A hash over who made the recordings of all rows in order, and where.
+
+        Ids of rows hold neither.
+        """
+        found = hashlib.sha256("\x1f".join(self.recordists).encode())
+        found.update(np.ascontiguousarray(self.places).tobytes())
+        return found.hexdigest()[:16]
 
     def with_keys(self) -> pd.DataFrame:
         """The table with the key of each waveform in a column `key`, "" where it is missing."""

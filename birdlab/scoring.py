@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from birdlab.cell import load_card, outputs_folder, soundscapes_folder
+from birdlab.cell import load_card, outputs_folder, soundscapes_folder, synthetic_folder
 from birdlab.cellfiles import CARD
 from birdlab.cellplan import CellPlan
 from birdlab.evaluate.deployed import count_rows
 from birdlab.evaluate.estimators import estimate_all
-from birdlab.evaluate.evidence import Evidence, FoldTable, Heard
+from birdlab.evaluate.evidence import Evidence, FoldPlaces, FoldTable, Heard
 from birdlab.evaluate.outputs import load_outputs
 from birdlab.evaluate.score import (
+    SYNTHETIC,
     deployed_windows,
     fold_table,
     score_apart,
@@ -32,6 +34,7 @@ from birdlab.evaluate.score import (
 from birdlab.lab import Lab
 from birdlab.plan import Plan
 from birdlab.spec.identity import component_versions, digest
+from birdlab.synthetic import TRUTH, load_synthetic
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +46,7 @@ class ScoredCell:
     apart: FoldTable | None = None
     heard: dict[str, float] = field(default_factory=dict)
     windows: Heard | None = None
+    synthetic: Heard | None = None
 
     @property
     def key(self) -> tuple[int, int]:
@@ -62,8 +66,13 @@ def score_cell(plan: Plan, cell: CellPlan, lab: Lab) -> ScoredCell:
     table, halves = fold_table(*given), fold_table(*given, apart=True)
     windows = None if cell.soundscapes_id is None else _soundscape_windows(plan, cell, lab)
     heard = {} if windows is None else score_soundscape_windows(windows)
+    synthetic = None
+    if cell.synthetic_id is not None:
+        synthetic = load_synthetic(synthetic_folder(lab, cell), plan.spec)
+        heard |= score_soundscape_windows(synthetic, SYNTHETIC)
+        made["synthetic_id"] = cell.synthetic_id
     row |= {"eval_id": cell.eval_id, **asdict(score_fold(table)), **score_fold_apart(halves)}
-    return ScoredCell({**row, **heard, **made}, table, halves, heard, windows)
+    return ScoredCell({**row, **heard, **made}, table, halves, heard, windows, synthetic)
 
 
 def score_cells(plan: Plan, lab: Lab, seeds: Sequence[int]) -> pd.DataFrame:
@@ -87,10 +96,12 @@ def score_together(
     if not tables:
         return {}, [s.row for s in scored]
     heard = {s.key: s.windows for s in scored if s.windows is not None}
-    evidence = Evidence(tables, heard, new_recordings(plan.final_cells))
+    mixed = {s.key: s.synthetic for s in scored if s.synthetic is not None}
+    new, places = new_recordings(plan.final_cells), fold_places(plan.final_cells)
+    evidence = Evidence(tables, heard, new, mixed, places)
     apart = {s.key: s.apart for s in scored if s.apart is not None}
     scores = score_evidence(evidence) | score_apart(apart)
-    if heard:
+    if heard or mixed:
         scores |= score_soundscapes({s.key: s.heard for s in scored if s.heard})
     declared, of_cells = estimate_all(plan.spec.evaluate.estimators, evidence)
     return scores | declared, [{**s.row, **of_cells.get(s.key, {})} for s in scored]
@@ -102,17 +113,45 @@ def new_recordings(cells: Sequence[CellPlan]) -> dict[int, frozenset[str]]:
     Rows of every stage that a cell goes back to count as training rows.
     """
     new: dict[int, frozenset[str]] = {}
-    for cell in cells:
-        if cell.fold is None or cell.fold in new or cell.validation is None:
-            continue
+    for fold, cell, held in _one_a_fold(cells):
         heard: set[str] = set()
         for node in cell.line:
             heard.update(node.rows.recordists[node.chosen])
-        pairs = zip(
-            cell.rows.names[cell.validation], cell.rows.recordists[cell.validation], strict=True
-        )
-        new[cell.fold] = frozenset(str(name) for name, who in pairs if who not in heard)
+        pairs = zip(cell.rows.names[held], cell.rows.recordists[held], strict=True)
+        new[fold] = frozenset(str(name) for name, who in pairs if who not in heard)
     return new
+
+
+def fold_places(cells: Sequence[CellPlan]) -> dict[int, FoldPlaces]:
+    """For each fold, where its held-out recordings and those of its training rows were made.
+
+    Rows of every stage that a cell goes back to count as training rows. Folds of whose held-out
+    recordings no place is known are not in it.
+    """
+    found: dict[int, FoldPlaces] = {}
+    for fold, cell, held in _one_a_fold(cells):
+        places = cell.rows.places[held]
+        known = ~np.isnan(places).any(axis=1)
+        trained = [node.rows.places[np.unique(node.chosen)] for node in cell.line]
+        heard = np.unique(np.concatenate(trained), axis=0)
+        names = cell.rows.names[held][known]
+        if known.any():
+            found[fold] = FoldPlaces(
+                {str(n): (a, b) for n, (a, b) in zip(names, places[known].tolist(), strict=True)},
+                heard[~np.isnan(heard).any(axis=1)],
+            )
+    return found
+
+
+def _one_a_fold(
+    cells: Sequence[CellPlan],
+) -> Iterator[tuple[int, CellPlan, npt.NDArray[np.int64]]]:
+    """Each fold that holds rows out, the first of its cells, and these rows."""
+    seen: set[int] = set()
+    for cell in cells:
+        if cell.fold is not None and cell.fold not in seen and cell.validation is not None:
+            seen.add(cell.fold)
+            yield cell.fold, cell, cell.validation
 
 
 def _soundscape_windows(plan: Plan, cell: CellPlan, lab: Lab) -> Heard:
@@ -157,7 +196,7 @@ def name_sources(plan: Plan, lab: Lab) -> str:
     except OSError:
         return ""
     spec, estimators = plan.spec, list(plan.spec.evaluate.estimators)
-    made_by = [rows.recordists_digest for rows in {id(c.rows): c.rows for c in plan.cells}.values()]
+    made_by = [rows.made_digest for rows in {id(c.rows): c.rows for c in plan.cells}.values()]
     declared = [estimators, component_versions(estimators, spec.postprocess), made_by]
     counted = [spec.output, spec.postprocess, spec.evaluate, list(spec.cells.seeds), cells]
     return digest([_scoring_code(), *counted, *declared], 32)
@@ -168,6 +207,9 @@ def _stamps(lab: Lab, cell: CellPlan) -> list[list[int]]:
     if cell.eval_id is not None:
         folder = outputs_folder(lab, cell)
         paths += [folder / "windows.parquet", folder / "recordings.parquet"]
+    if cell.synthetic_id is not None:
+        folder = synthetic_folder(lab, cell)
+        paths += [folder / name for name in ("windows.parquet", f"{TRUTH}.parquet")]
     found = [path.stat() for path in paths]
     return [[s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns] for s in found]
 

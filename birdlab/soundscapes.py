@@ -142,11 +142,15 @@ def soundscapes_id(
     hop_s: float | None = None,
 ) -> str:
     """What the outputs on soundscapes of these contents are called; equal outputs, equal name."""
-    document: dict[str, object] = {
-        "soundscapes": list(contents),
-        "window_s": windowing.window_s,
-        "classes": classes.digest,
-    }
+    heard = listening_document(windowing, classes, hop_s)
+    return digest({"soundscapes": list(contents), **heard}, 12)
+
+
+def listening_document(
+    windowing: Windowing, classes: ClassList, hop_s: float | None
+) -> dict[str, object]:
+    """What names how windows are heard, as a part of what the names of outputs stand for."""
+    document: dict[str, object] = {"window_s": windowing.window_s, "classes": classes.digest}
     if windowing.context_s is not None:
         document["context_s"] = windowing.context_s
     if windowing.windows_per_pass > 1:
@@ -155,7 +159,7 @@ def soundscapes_id(
         document["hop_s"] = hop_s
     if windowing.normalise != "crop":
         document["normalise"] = windowing.normalise
-    return digest(document, 12)
+    return document
 
 
 def soundscape_truth(

@@ -27,7 +27,8 @@ class Tables:
     """What the lab holds of what an experiment needs; the fields are those of a Plan.
 
     datasets: of each stage's table, with the rows and classes that cleaning left, None where the
-    lab lacks it; soundscapes: without the identity of outputs on them.
+    lab lacks it; soundscapes: without the identity of outputs on them; backgrounds: of synthetic
+    soundscapes.
     """
 
     needs: Needs
@@ -38,6 +39,7 @@ class Tables:
     stage_rows: Mapping[str, Rows]
     noise: Mapping[str, tuple[NoiseKey, ...]]
     soundscapes: SoundscapeSet | None
+    backgrounds: Mapping[str, tuple[NoiseKey, ...]]
     paths: Mapping[str, Path]
     missing: tuple[str, ...]
     skipped: Mapping[str, str]
@@ -133,6 +135,7 @@ def load_tables(needs: Needs, lab: Lab, strict: bool, progress: Progress = silen
         stage_rows,
         noise,
         soundscapes,
+        collector.noise(needs.backgrounds),
         collector.paths,
         tuple(collector.missing),
         collector.skipped,

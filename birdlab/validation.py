@@ -19,13 +19,14 @@ from birdlab.evaluate.predictor import WindowOutputs, build_windowing, predict_r
 from birdlab.lab import Lab
 from birdlab.network import load_model, pick_device
 from birdlab.spec.experiment import ExperimentSpec
+from birdlab.synthetic import TRUTH, open_synthetic
 
 
 def store_outputs(job: CellJob, lab: Lab, folder: Path) -> None:
     """Predict what a cell is scored on with the weights in `folder`, and store that there.
 
-    The recordings of its fold, and the soundscapes of `evaluate.soundscapes`. Outputs that are
-    in `folder` already are not made again.
+    The recordings of its fold, the soundscapes of `evaluate.soundscapes` and the synthetic ones.
+    Outputs that are in `folder` already are not made again.
     """
     import torch
 
@@ -38,6 +39,29 @@ def store_outputs(job: CellJob, lab: Lab, folder: Path) -> None:
         if not (folder / name).is_dir():
             model = model or load_model(job.spec.model, len(job.classes), folder / WEIGHTS)
             save_outputs(folder / name, _predict(job, lab, model, rows()))
+    place = folder / f"synthetic-{job.synthetic_id}"
+    if job.synthetic_id is not None and not place.is_dir():
+        model = model or load_model(job.spec.model, len(job.classes), folder / WEIGHTS)
+        _store_synthetic(job, lab, model, place)
+
+
+def _store_synthetic(job: CellJob, lab: Lab, model: Any, folder: Path) -> None:
+    """Predict the synthetic soundscapes of the fold, each mixed when it is heard."""
+    source = open_synthetic(job, lab)
+    truth = []
+
+    def read(number: int) -> Waveform:
+        wave, spans = source.render(number)
+        truth.append(spans.assign(recording=source.names[number]))
+        return wave
+
+    names = source.names
+    windows = predict_waves(
+        job.spec, model, job.classes, job.scored, names, read, job.sample_rate_hz
+    )
+    labels = pd.DataFrame({"recording": names, "primary_label": ""})
+    labels["secondary_labels"] = [()] * len(names)
+    save_outputs(folder, StoredOutputs(windows, labels), {TRUTH: pd.concat(truth)})
 
 
 def predict_fold(job: CellJob, lab: Lab, model: Any) -> StoredOutputs:

@@ -47,6 +47,7 @@ ROOMS = (
             "birdlab.validation",
             "birdlab.heldout",
             "birdlab.soundscapes",
+            "birdlab.synthetic",
             "birdlab.clipshow",
             "birdlab.scaffold",
             "birdlab.presets",

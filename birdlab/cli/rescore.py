@@ -19,6 +19,10 @@ def register(app: typer.Typer) -> None:
     app.command("rescore", context_settings={"ignore_unknown_options": True})(rescore)
 
 
+HEARD = {"soundscape_windows": "soundscapes_hash", "synthetic_windows": "synthetic_hash"}
+"""The estimators over windows of soundscapes, and what of a record names these."""
+
+
 def rescore(
     runs: Annotated[
         list[str] | None, typer.Argument(metavar="RUN ...", help="Runs, named as in `show`.")
@@ -29,7 +33,8 @@ def rescore(
     validator: Annotated[
         str,
         typer.Option(
-            help="folds, pooled, new_recordists, soundscapes, or a data set of soundscapes."
+            help="folds, pooled, new_recordists, new_sites, soundscapes, synthetic, or a data set "
+            "of soundscapes."
         ),
     ] = "folds",
     pad: Annotated[int | None, typer.Option(min=1, help="Rows of ones of the padded cmAP.")] = None,
@@ -104,12 +109,13 @@ def _rescored(
     from birdlab.tracking.evidence import load_evidence
 
     on = "" if validator in VALIDATORS else validator
-    new, heard = (estimator.kind == kind for kind in ("new_recordists", "soundscape_windows"))
+    new = estimator.kind in ("new_recordists", "new_sites")
+    heard, synthetic = (estimator.kind == kind for kind in HEARD)
     rows, without = [], dict[str, list[str]]()
     for record in records:
         name = record["name"] or record["spec_id"]
         try:
-            evidence = load_evidence(lab, record, new=new, heard=heard, on=on)
+            evidence = load_evidence(lab, record, new=new, heard=heard, on=on, synthetic=synthetic)
         except BirdlabError as error:
             if strict:
                 raise
@@ -119,7 +125,8 @@ def _rescored(
         found = asdict(rescore_run(evidence, estimator))
         if found["why"]:
             without.setdefault(found["why"], []).append(name)
-        rows.append({"run": record["spec_id"], "name": name, **found, "over": _over(record, heard)})
+        over = _over(record, estimator.kind)
+        rows.append({"run": record["spec_id"], "name": name, **found, "over": over})
     columns = ["run", "name", "score", "sd", "floor", "n_folds", "n_seeds", "n_rows", "n_classes"]
     table = pd.DataFrame(rows, columns=[*columns, "over"])
     table = table.sort_values("score", ascending=False, kind="stable", ignore_index=True)
@@ -139,9 +146,9 @@ def _remarks(
     )
 
 
-def _over(record: dict[str, Any], heard: bool) -> str:
-    """What is equal for runs whose scores compare."""
-    keys = ("soundscapes_hash" if heard else "rows_hash", "classes_hash", "folds")
+def _over(record: dict[str, Any], kind: str) -> str:
+    """What is equal for runs whose scores compare by an estimator of this kind."""
+    keys = (HEARD.get(kind, "rows_hash"), "classes_hash", "folds")
     return "/".join(str(record["evaluation"][key]) for key in keys)
 
 
@@ -149,7 +156,7 @@ def _lines(
     table: pd.DataFrame, said: list[str], estimator: EstimatorSpec, validator: str
 ) -> list[str]:
     width = max([len("run"), *(len(str(name)) for name in table["name"])])
-    rows = "windows" if estimator.kind == "soundscape_windows" else "rows"
+    rows = "windows" if estimator.kind in HEARD else "rows"
     lines = [
         f"{estimator.name}, on {validator}, from stored outputs",
         f"  {'run':<{width}}  {'score':>7} {'sd':>7} {'floor':>7}  folds seeds {rows:>7} classes",

@@ -20,10 +20,12 @@ from birdlab.spec.estimators import (
     MeanMinusSd,
     MeasureSpec,
     NewRecordists,
+    NewSites,
     OneFold,
     PaddedCmap,
     Pooled,
     SoundscapeWindows,
+    SyntheticWindows,
 )
 from birdlab.spec.kinds import function_of, implements
 
@@ -145,6 +147,23 @@ def estimate_soundscape_windows(spec: SoundscapeWindows, evidence: Evidence) -> 
     measure = _measure(spec)
     cells = {cell: measure(ranks) for cell, ranks in evidence.heard_ranks.items()}
     return mean_of_folds(cells, "no labelled soundscape was heard: name some in evaluate")
+
+
+@implements(NewSites)
+def estimate_new_sites(spec: NewSites, evidence: Evidence) -> Estimate:
+    """The mean over the folds that have recordings from new sites, of the score of these."""
+    measure, new = _measure(spec), evidence.new_sites(spec.km)
+    cells = {cell: measure(ranks) for cell, ranks in evidence.ranks_among(new).items()}
+    why = f"no recording is known to be from further than {spec.km:g} km from all training"
+    return mean_of_folds(cells, why)
+
+
+@implements(SyntheticWindows)
+def estimate_synthetic_windows(spec: SyntheticWindows, evidence: Evidence) -> Estimate:
+    """The mean over folds of the score over the windows of synthetic soundscapes."""
+    measure = _measure(spec)
+    cells = {cell: measure(ranks) for cell, ranks in evidence.synthetic_ranks.items()}
+    return mean_of_folds(cells, "no synthetic soundscape was heard: write evaluate.synthetic")
 
 
 def _measure(spec: MeasureSpec) -> Callable[[ClassRanks], float]:

@@ -3,7 +3,7 @@
 A folder with two Parquet files. `windows.parquet`: recording, end_s, and P and M as
 fixed-size lists of float32 in class order, which the schema metadata spells out.
 `recordings.parquet`: recording, primary_label, secondary_labels, n_windows, and apart where a
-part of some recording is in training.
+part of some recording is in training. Further tables may lie beside them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,8 +38,13 @@ class StoredOutputs:
         return ClassList(self.windows.codes)
 
 
-def save_outputs(folder: Path, stored: StoredOutputs) -> None:
-    """Write the outputs into `folder`, which appears whole or not at all."""
+def save_outputs(
+    folder: Path, stored: StoredOutputs, beside: Mapping[str, pd.DataFrame] | None = None
+) -> None:
+    """Write the outputs into `folder`, which appears whole or not at all.
+
+    `beside` are further tables by name, see `load_table`.
+    """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -58,6 +64,8 @@ def save_outputs(folder: Path, stored: StoredOutputs) -> None:
         n_windows=np.bincount(w.recording_index, minlength=len(w.recordings)),
     )
     labels.to_parquet(temporary / "recordings.parquet", index=False)
+    for name, beside_table in (beside or {}).items():
+        beside_table.to_parquet(temporary / f"{name}.parquet", index=False)
     if folder.exists():
         shutil.rmtree(folder)
     temporary.rename(folder)
@@ -69,12 +77,7 @@ def load_outputs(folder: Path) -> StoredOutputs:
         table = pq.read_table(folder / "windows.parquet")
         labels = pd.read_parquet(folder / "recordings.parquet")
     except (OSError, pa.ArrowException) as error:
-        raise OutputsError(
-            "stored outputs cannot be read",
-            where=str(folder),
-            got=str(error),
-            fix="run the experiment again: finished cells are kept, missing outputs are made",
-        ) from None
+        raise _unreadable(folder, error) from None
     codes = tuple(json.loads(table.schema.metadata[b"classes"]))
     recordings = tuple(labels["recording"])
     place = {name: i for i, name in enumerate(recordings)}
@@ -91,6 +94,23 @@ def load_outputs(folder: Path) -> StoredOutputs:
             _matrix(table["M"], len(codes)),
         ),
         labels[[column for column in columns if column in labels]],
+    )
+
+
+def load_table(folder: Path, name: str) -> pd.DataFrame:
+    """A table that was saved beside outputs; OutputsError when it is missing or unreadable."""
+    try:
+        return pd.read_parquet(folder / f"{name}.parquet")
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(folder, error) from None
+
+
+def _unreadable(folder: Path, error: Exception) -> OutputsError:
+    return OutputsError(
+        "stored outputs cannot be read",
+        where=str(folder),
+        got=str(error),
+        fix="run the experiment again: finished cells are kept, missing outputs are made",
     )
 
 

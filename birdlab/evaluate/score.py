@@ -29,6 +29,7 @@ __all__ = [
     "APART",
     "N_PAD",
     "SOUNDSCAPES",
+    "SYNTHETIC",
     "FoldScore",
     "FoldTable",
     "chosen_sentence",
@@ -186,6 +187,8 @@ def score_fold_apart(table: FoldTable) -> dict[str, float]:
 
 SOUNDSCAPES = "soundscapes_"
 """Begins the name of a score over the windows of labelled soundscapes."""
+SYNTHETIC = "synthetic_"
+"""Begins the name of a score over the windows of synthetic soundscapes."""
 
 
 def deployed_windows(
@@ -208,8 +211,8 @@ def deployed_windows(
     return targets, probs
 
 
-def score_soundscape_windows(windows: Heard) -> dict[str, float]:
-    """The scores of one cell over soundscape windows, names that begin with SOUNDSCAPES.
+def score_soundscape_windows(windows: Heard, which: str = SOUNDSCAPES) -> dict[str, float]:
+    """The scores of one cell over soundscape windows, names that begin with `which`.
 
     Padded cmAP and macro AUC of the deployed output, the floor of the first, and how many windows.
     """
@@ -221,22 +224,24 @@ def score_soundscape_windows(windows: Heard) -> dict[str, float]:
         "floor": constant_floor(targets, N_PAD),
         "n_windows": float(len(targets)),
     }
-    return {SOUNDSCAPES + name: value for name, value in scores.items()}
+    return {which + name: value for name, value in scores.items()}
 
 
 def score_soundscapes(cells: Mapping[tuple[int, int], Mapping[str, float]]) -> dict[str, float]:
     """The soundscape scores of a run: means over the models of its folds, never pooled.
 
     `cells` has what `score_soundscape_windows` gives for each (fold, seed). All models hear the
-    same windows, so that `_sd`, the spread between folds, is that of the models alone (left out
-    for one fold). Seeds are averaged within a fold first.
+    same windows of labelled soundscapes, so that `_sd`, the spread between folds, is that of the
+    models alone; synthetic ones are each fold's own. It is left out for one fold. Seeds are
+    averaged within a fold first.
     """
     folds = pd.DataFrame([{"fold": fold, **scores} for (fold, _), scores in cells.items()])
     means = folds.groupby("fold").mean()
     out = {f"cv/{name}": float(values.mean()) for name, values in means.items()}
     if len(means) > 1:
-        for name in ("padded_cmap", "macro_auc"):
-            out[f"cv/{SOUNDSCAPES}{name}_sd"] = float(means[SOUNDSCAPES + name].std(ddof=1))
+        for name in means.columns:
+            if name.endswith(("_padded_cmap", "_macro_auc")):
+                out[f"cv/{name}_sd"] = float(means[name].std(ddof=1))
     return out
 
 

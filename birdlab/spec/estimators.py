@@ -19,6 +19,8 @@ Pad = Annotated[int, Field(ge=1, le=1000)]
 Metric = Literal["padded_cmap", "macro_auc"]
 N_PAD = 5
 """The rows of ones of the BirdCLEF metric of 2023."""
+N_KM = 50.0
+"""How far away from all training recordings a site counts as new unless said."""
 
 
 class EstimatorSpec(Spec):
@@ -143,6 +145,34 @@ class NewRecordists(MeasureSpec):
 
 
 @register("estimator")
+class NewSites(MeasureSpec):
+    """The recordings from further than `km` from all that a fold's models trained on, fold by fold.
+
+    A row without coordinates is left out: where it was made is not known.
+    """
+
+    kind: Literal["new_sites"] = "new_sites"
+    km: Positive = N_KM
+    called: ClassVar[str] = "new_sites"
+
+    @classmethod
+    def title(cls, fields: Mapping[str, Any]) -> str:
+        km = float(fields["km"])
+        return super().title(fields) + ("" if km == N_KM else f"_{km:g}km")
+
+
+@register("estimator")
+class SyntheticWindows(MeasureSpec):
+    """The windows of the soundscapes that `evaluate.synthetic` mixes, the mean over folds."""
+
+    kind: Literal["synthetic_windows"] = "synthetic_windows"
+
+    @classmethod
+    def title(cls, fields: Mapping[str, Any]) -> str:
+        return "synthetic_" + "".join(_measure(fields))
+
+
+@register("estimator")
 class SoundscapeWindows(MeasureSpec):
     """The windows of the soundscapes that `evaluate.soundscapes` names, the mean over folds."""
 
@@ -161,6 +191,7 @@ STANDARD: tuple[EstimatorSpec, ...] = (
     OneFold(name="one_fold"),
     MeanMinusSd(name="mean_minus_sd"),
     NewRecordists(name="new_recordists"),
+    NewSites(name="new_sites"),
 )
 """What every run gets unless its spec declares others, beside ALWAYS."""
 
@@ -172,6 +203,8 @@ ALWAYS: dict[str, EstimatorSpec] = {
         Pooled(name="pooled"),
         SoundscapeWindows(name="soundscape_windows"),
         SoundscapeWindows(name="soundscape_windows", metric="macro_auc"),
+        SyntheticWindows(name="synthetic_windows"),
+        SyntheticWindows(name="synthetic_windows", metric="macro_auc"),
     )
 }
 """The estimators that every run has: their names mean nothing else."""
@@ -193,7 +226,7 @@ def find_clash(estimators: Iterable[EstimatorSpec]) -> str:
         own = type(estimator).title(dict(estimator))
         always = name in ALWAYS and ALWAYS[name] != estimator
         elsewhere = name in TAKEN or name.endswith(("_sd", "_apart"))
-        meant = name == "cmap_min5" or name.startswith("soundscapes_")
+        meant = name == "cmap_min5" or name.startswith(("soundscapes_", "synthetic_"))
         if always or elsewhere or (meant and name != own):
             return f"{name!r} is the name of another score: call the estimator otherwise"
     return ""

@@ -160,6 +160,23 @@ class ExperimentSpec(Spec):
         return self
 
     @model_validator(mode="after")
+    def _synthetic_holds_windows(self) -> ExperimentSpec:
+        synthetic, window_s = self.evaluate.synthetic, self.competition.window_s
+        if synthetic is not None:
+            windows = synthetic.seconds / window_s
+            if windows < 1 or abs(windows - round(windows)) > 1e-9:
+                raise ValueError(
+                    f"evaluate.synthetic.seconds is {synthetic.seconds:g}: give a multiple of the "
+                    f"{window_s:g} s of a window"
+                )
+            if synthetic.min_s > window_s:
+                raise ValueError(
+                    f"evaluate.synthetic.min_s is {synthetic.min_s:g}: no window of {window_s:g} s "
+                    "holds that"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _something_is_kept(self) -> ExperimentSpec:
         if self.keep == "outputs" and self.cells.folds == "none":
             raise ValueError(

@@ -12,6 +12,7 @@ from birdlab.spec.estimators import ALWAYS, STANDARD, EstimatorSpec, find_clash
 from birdlab.spec.kinds import nearest
 from birdlab.spec.named import NamedList
 from birdlab.spec.recipe import TrainSpec
+from birdlab.spec.synthetic import SyntheticSpec
 from birdlab.spec.teaching import DistillSpec, PseudoSpec, SoupSpec
 
 FRESH = ("none", "imagenet")
@@ -65,7 +66,8 @@ class EvaluateSpec(Spec):
     windows between those that are scored: each of these becomes the mean of all that overlap it, by
     the seconds they share, as with `birdlab predict --hop`. `soundscapes` names data sets whose
     labelled soundscapes are scored window by window, as an estimator beside the recordings of the
-    fold. `estimators` are the further numbers that a run is summed up in. `batch` is the number of
+    fold; `synthetic` mixes soundscapes from these recordings and scores them in the same way.
+    `estimators` are the further numbers that a run is summed up in. `batch` is the number of
     inputs per forward pass and changes no score.
     """
 
@@ -76,6 +78,7 @@ class EvaluateSpec(Spec):
     windows_per_pass: Annotated[int, Field(ge=1), AddedLater(as_before=1)] = 1
     hop_s: Annotated[Positive | None, AddedLater(as_before=None)] = None
     soundscapes: Annotated[Tuple[Name], AddedLater(as_before=())] = ()
+    synthetic: Annotated[SyntheticSpec | None, AddedLater(as_before=None)] = None
     estimators: Annotated[tuple[EstimatorSpec, ...], NamedList("estimator")] = STANDARD
     batch: Annotated[int, Field(ge=1)] = 32
 

@@ -90,7 +90,8 @@ def name_arms(runs: pd.DataFrame, metric: str) -> dict[str, str]:
 
 def keep_equal_rows(cells: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, list[str]]:
     """The cells scored on as many rows as most others of their fold, and what was left out."""
-    size = "soundscapes_n_windows" if metric.startswith("soundscapes_") else "n_rows"
+    heard = (which for which in ("soundscapes_", "synthetic_") if metric.startswith(which))
+    size = next((f"{which}n_windows" for which in heard), "n_rows")
     usual = cells.groupby("fold")[size].transform(lambda n: n.mode().iloc[0])
     odd = int((cells[size] != usual).sum())
     if not odd:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,15 +10,17 @@ from pydantic import ValidationError
 
 from birdlab.errors import SpecError
 from birdlab.evaluate.estimators import estimate, fold_means
-from birdlab.evaluate.evidence import Evidence
-from birdlab.spec.estimators import EstimatorSpec, OneFold
+from birdlab.evaluate.evidence import Cell, Evidence, Heard
+from birdlab.spec.estimators import EstimatorSpec, NewSites, OneFold, SyntheticWindows
 from birdlab.spec.kinds import KindOf, kinds
 
 VALIDATORS = {
     "folds": "",
     "pooled": "pooled",
     "new_recordists": "new_recordists",
+    "new_sites": "new_sites",
     "soundscapes": "soundscape_windows",
+    "synthetic": "synthetic_windows",
 }
 """What a run may be scored on, and the kind of estimator that does it; folds are the metric's own.
 
@@ -80,6 +83,10 @@ def rescore_run(evidence: Evidence, estimator: EstimatorSpec) -> Rescore:
     n_classes = len(next(iter(over.values())).codes)
     if estimator.kind == "soundscape_windows":
         n_rows = len(next(iter(evidence.heard.values()))[0]) if evidence.heard else 0
+    elif isinstance(estimator, SyntheticWindows):
+        n_rows = sum(
+            {fold: len(truth) for (fold, _), (truth, _) in evidence.synthetic.items()}.values()
+        )
     else:
         one = {fold: table for (fold, _), table in over.items()}
         names = [(fold, name) for fold, table in one.items() for name in table.recordings]
@@ -87,6 +94,9 @@ def rescore_run(evidence: Evidence, estimator: EstimatorSpec) -> Rescore:
             names = [(f, name) for f, name in names if f == estimator.fold]
         if estimator.kind == "new_recordists":
             names = [(f, name) for f, name in names if name in evidence.new.get(f, ())]
+        if isinstance(estimator, NewSites):
+            far = evidence.new_sites(estimator.km)
+            names = [(f, name) for f, name in names if name in far.get(f, ())]
         n_rows = len(names)
     return Rescore(
         found.score,
@@ -107,6 +117,12 @@ def _knowing_nothing(evidence: Evidence) -> Evidence:
             c: replace(table, probs=np.zeros_like(table.probs))
             for c, table in evidence.tables.items()
         },
-        {c: (truth, np.zeros_like(probs)) for c, (truth, probs) in evidence.heard.items()},
+        _silent(evidence.heard),
         evidence.new,
+        _silent(evidence.synthetic),
+        evidence.places,
     )
+
+
+def _silent(windows: Mapping[Cell, Heard]) -> dict[Cell, Heard]:
+    return {cell: (truth, np.zeros_like(probs)) for cell, (truth, probs) in windows.items()}

@@ -38,6 +38,10 @@ FOLD_COLUMNS = (
     "soundscapes_macro_auc",
     "soundscapes_floor",
     "soundscapes_n_windows",
+    "synthetic_padded_cmap",
+    "synthetic_macro_auc",
+    "synthetic_floor",
+    "synthetic_n_windows",
     "cell_id",
 )
 

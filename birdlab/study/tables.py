@@ -24,7 +24,13 @@ NO_SCORES = frozenset(COLUMNS) - {"public", "private"}
 """The columns of a ledger that hold no score."""
 ON_SOUNDSCAPES = "cv/soundscapes_"
 """Begins the names of scores over windows of labelled soundscapes."""
-FLOORS = {"cv/padded_cmap": "floor", f"{ON_SOUNDSCAPES}padded_cmap": "soundscapes_floor"}
+ON_SYNTHETIC = "cv/synthetic_"
+"""The same for windows of synthetic soundscapes."""
+FLOORS = {
+    "cv/padded_cmap": "floor",
+    f"{ON_SOUNDSCAPES}padded_cmap": "soundscapes_floor",
+    f"{ON_SYNTHETIC}padded_cmap": "synthetic_floor",
+}
 """Which column of the runs holds what a constant predictor would get."""
 
 
@@ -35,9 +41,9 @@ class StudyTables:
     `runs`: one row per recipe: run (spec_id), name, project, delta, sweeps (list), status,
     stopped_at, created_at, mlflow_run_id, metric, n_folds, n_seeds, n_rows, n_classes, rows_hash,
     classes_hash, floor and the `cv/...` scores; split, family, checkpoint and lineage ("" where
-    unknown); chosen, soundscapes_hash and soundscapes_floor where some run has them. `cells`:
-    one row per (run, fold, seed): run, name, fold, seed, cell_id, padded_cmap, macro_auc, floor,
-    n_rows, seconds, device. `ledger`: what `load_ledger` returns.
+    unknown); chosen, soundscapes_hash, soundscapes_floor, synthetic_hash and synthetic_floor where
+    some run has them. `cells`: one row per (run, fold, seed): run, name, fold, seed, cell_id,
+    padded_cmap, macro_auc, floor, n_rows, seconds, device. `ledger`: what `load_ledger` returns.
     """
 
     runs: pd.DataFrame
@@ -70,10 +76,10 @@ def pair_cv_lb(
     of the run in this column and metric, `attrs["n_submissions"]` all of them.
 
     Only runs with equal rows, classes and number of folds are comparable, for scores of
-    soundscapes those with equal soundscapes. They are numbered in groups from the largest (0)
-    down, and `group=None` returns all of them. `fold_scores` lists the mean over seeds of each
-    fold, empty where cells do not hold the score. `attrs["left_out"]` lists in words what is not
-    in the table. Raises DataError for a column or a kind that does not exist.
+    soundscapes, labelled or synthetic, those with equal soundscapes. They are numbered in groups
+    from the largest (0) down, and `group=None` returns all of them. `fold_scores` lists the mean
+    over seeds of each fold, empty where cells do not hold the score. `attrs["left_out"]` lists in
+    words what is not in the table. Raises DataError for a column or a kind that does not exist.
     """
     for name, table, kind in ((lb, tables.ledger, "leaderboard"), (cv, tables.runs, "CV")):
         if name not in table.columns or (kind == "leaderboard" and name in NO_SCORES):
@@ -163,6 +169,8 @@ def _group_numbers(runs: pd.DataFrame, cv: str) -> list[int]:
     columns = list(COMPARABLE)
     if cv.startswith(ON_SOUNDSCAPES):
         columns[0] = "soundscapes_hash"
+    if cv.startswith(ON_SYNTHETIC):
+        columns[0] = "synthetic_hash"
     keys = [tuple(map(str, key)) for key in runs[columns].itertuples(index=False)]
     sizes = pd.Series(keys, dtype=object).value_counts()
     order = sorted(sizes.index, key=lambda key: (-sizes[key], key))

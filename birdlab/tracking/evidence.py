@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from birdlab.cellplan import CellPlan
 from birdlab.datasets import open_dataset
 from birdlab.errors import DataError, ResolveError
 from birdlab.evaluate.deployed import count_rows
@@ -19,8 +20,9 @@ from birdlab.lab import Lab
 from birdlab.plan import plan_experiment
 from birdlab.recorded import spec_of
 from birdlab.runtables import load_fold_tables, load_table, tables_folder
-from birdlab.scoring import new_recordings
+from birdlab.scoring import fold_places, new_recordings
 from birdlab.soundscapes import SoundscapeSet
+from birdlab.synthetic import load_synthetic
 
 Record = Mapping[str, Any]
 
@@ -39,23 +41,51 @@ def load_recordists(lab: Lab, record: Record) -> dict[str, str]:
 
 
 def load_evidence(
-    lab: Lab, record: Record, *, new: bool = False, heard: bool = False, on: str = ""
+    lab: Lab,
+    record: Record,
+    *,
+    new: bool = False,
+    heard: bool = False,
+    on: str = "",
+    synthetic: bool = False,
 ) -> Evidence:
     """All that estimators ask of a run, from its stored outputs.
 
-    new: also which recordings are of new recordists, for which the data sets are read; heard: also
-    the windows of its soundscapes, with `on` those of this data set alone. Raises as
-    `load_fold_tables`; ResolveError where the data is no longer that of the run, DataError for a
-    run that has no outputs on soundscapes.
+    new: also who made its recordings and where, for which the data sets are read; heard: also
+    the windows of its soundscapes, with `on` those of this data set alone; synthetic: also those of
+    its synthetic soundscapes. Raises as `load_fold_tables`; ResolveError where the data is no
+    longer that of the run, DataError for a run that has no outputs on soundscapes.
     """
+    cells = _final_cells(lab, record) if new else ()
     return Evidence(
         load_fold_tables(lab, record),
         _heard(lab, record, on) if heard else {},
-        _new(lab, record) if new else {},
+        new_recordings(cells),
+        _synthetic(lab, record) if synthetic else {},
+        fold_places(cells),
     )
 
 
-def _new(lab: Lab, record: Record) -> dict[int, frozenset[str]]:
+def _synthetic(lab: Lab, record: Record) -> dict[Cell, Heard]:
+    cells = [cell for cell in record["cells"] if cell.get("synthetic_id")]
+    if not cells:
+        raise DataError(
+            "the run has no stored outputs on synthetic soundscapes",
+            where=_name(record),
+            fix="write evaluate.synthetic and run its experiment again: nothing is trained where "
+            "its weights are kept",
+        )
+    spec = spec_of(record)
+    folders = {
+        (int(c["fold"]), int(c["seed"])): lab.cells
+        / c["cell_id"]
+        / f"synthetic-{c['synthetic_id']}"
+        for c in cells
+    }
+    return {key: load_synthetic(folder, spec) for key, folder in folders.items()}
+
+
+def _final_cells(lab: Lab, record: Record) -> tuple[CellPlan, ...]:
     plan = plan_experiment(spec_of(record), lab, strict=False)
     if plan.spec_id != record["spec_id"]:
         raise ResolveError(
@@ -63,7 +93,7 @@ def _new(lab: Lab, record: Record) -> dict[int, frozenset[str]]:
             where=_name(record),
             fix="run its experiment again",
         )
-    return new_recordings(plan.final_cells)
+    return plan.final_cells
 
 
 def _heard(lab: Lab, record: Record, on: str) -> dict[Cell, Heard]:

@@ -64,6 +64,12 @@ RUN_COLUMNS = (
     "cv/soundscapes_macro_auc_sd",
     "soundscapes_floor",
     "soundscapes_hash",
+    "cv/synthetic_padded_cmap",
+    "cv/synthetic_padded_cmap_sd",
+    "cv/synthetic_macro_auc",
+    "cv/synthetic_macro_auc_sd",
+    "synthetic_floor",
+    "synthetic_hash",
     *ATTRIBUTES,
 )
 CELL_COLUMNS = (
@@ -80,6 +86,9 @@ CELL_COLUMNS = (
     "soundscapes_padded_cmap",
     "soundscapes_macro_auc",
     "soundscapes_n_windows",
+    "synthetic_padded_cmap",
+    "synthetic_macro_auc",
+    "synthetic_n_windows",
     "seconds",
     "device",
 )
@@ -121,6 +130,8 @@ def load_runs(
             "floor": scores.get("cv/floor", float("nan")),
             "soundscapes_floor": scores.get("cv/soundscapes_floor", float("nan")),
             "soundscapes_hash": evaluation.get("soundscapes_hash", ""),
+            "synthetic_floor": scores.get("cv/synthetic_floor", float("nan")),
+            "synthetic_hash": evaluation.get("synthetic_hash", ""),
         }
         row |= attributes
         row |= {k: evaluation[k] for k in ("n_rows", "n_classes", "rows_hash", "classes_hash")}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from birdlab.evaluate.score import APART, SOUNDSCAPES, chosen_sentence
+from birdlab.evaluate.score import APART, SOUNDSCAPES, SYNTHETIC, chosen_sentence
 from birdlab.lab import Lab
 from birdlab.record import RunResult
 from birdlab.spec.diff import flatten, title_of
@@ -68,6 +68,7 @@ def parent_tags(result: RunResult, record: Record) -> dict[str, str]:
         "classes_hash": evaluation["classes_hash"],
         "rows_hash": evaluation["rows_hash"],
         "soundscapes_hash": evaluation.get("soundscapes_hash", ""),
+        "synthetic_hash": evaluation.get("synthetic_hash", "")[:4000],
         "chosen": record.get("chosen", ""),
         "stopped_at": record.get("stopped_at", ""),
         "hardware": ", ".join(sorted({str(d) for d in devices})),
@@ -89,9 +90,10 @@ def run_files(lab: Lab, result: RunResult) -> dict[str, str]:
 
 def child_metrics(row: Mapping[str, Any]) -> dict[str, float]:
     """The scores of one cell."""
-    beside = (key for key in row if key.endswith(APART) or key.startswith(SOUNDSCAPES))
+    heard = (SOUNDSCAPES, SYNTHETIC)
+    beside = (key for key in row if key.endswith(APART) or key.startswith(heard))
     wanted = dict.fromkeys((*_CHILD_METRICS, *beside))
-    found = {k: float(row[k]) for k in wanted if row.get(k) is not None}
+    found = {k: float(row[k]) for k in wanted if row.get(k) is not None and k != SYNTHETIC + "id"}
     return {k: v for k, v in found.items() if math.isfinite(v)}
 
 
