@@ -29,6 +29,7 @@ from birdlab.lab import Lab
 from birdlab.lacks import in_words
 from birdlab.network import build_model, device_name, pick_device
 from birdlab.sed.interrupts import stoppable
+from birdlab.soup import average_sources
 from birdlab.validation import predict_fold, store_outputs
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
@@ -124,16 +125,59 @@ def _train(job: CellJob, lab: Lab, report: Report) -> None:
     import torch
     from safetensors.torch import save_model
 
-    from birdlab.sed.fit import fit
-
-    train, device, epochs = job.stage.train, pick_device(), job.steps.epochs
-    torch.set_num_threads(train.threads_per_cell)
+    torch.set_num_threads(job.stage.train.threads_per_cell)
     part = part_folder(lab, job.cell_id)
     whole = part / "whole"
     whole.mkdir(parents=True, exist_ok=True)
-    report("start", {"epochs": epochs, "steps": job.steps.total, "title": job.title})
+    said = {"epochs": job.steps.epochs, "steps": job.steps.total, "title": job.title}
+    report("start", said)
     source = clip_source(job, lab)
     keep_freed_memory()
+    model: Any
+    if job.sources:
+        model, fitted = average_sources(job, lab, source)
+        started_with = f"cells {', '.join(job.sources)}"
+    else:
+        model, fitted, started_with = _fit(job, lab, source, part, report)
+    began = time.perf_counter()
+    model.to("cpu", memory_format=torch.contiguous_format)
+    save_model(model, str(whole / WEIGHTS))
+    pd.DataFrame(fitted.curves).to_parquet(whole / CURVES, index=False)
+    if job.eval_id is not None:
+        report("evaluate", {})
+        store_outputs(job, lab, whole)
+    if job.stage.name == job.spec.stages[-1].name:
+        note_costs(lab, job.spec, model, len(job.classes))
+    card = {
+        "cell_id": job.cell_id,
+        "stage": job.stage.name,
+        "fold": job.fold,
+        "seed": job.seed,
+        "start": job.start,
+        "teachers": list(job.teachers),
+        "sources": list(job.sources),
+        "started_with": started_with,
+        "chosen": fitted.chosen,
+        "classes": list(job.classes),
+        "document": job.document,
+        "model": job.spec.model.model_dump(mode="json"),
+        "seconds": round(fitted.seconds + time.perf_counter() - began, 3),
+        "steps": job.steps.total,
+        "threads": job.stage.train.threads_per_cell,
+        "device": device_name(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+    }
+    (whole / CARD).write_text(json.dumps(card, indent=1, sort_keys=True))
+    _put_in_place(whole, lab.cells / job.cell_id)
+    shutil.rmtree(part, ignore_errors=True)
+
+
+def _fit(job: CellJob, lab: Lab, source: Any, part: Path, report: Report) -> tuple[Any, Any, str]:
+    """The trained network, what `fit` leaves, and in words what it started with."""
+    from birdlab.sed.fit import fit
+
+    train, device, epochs = job.stage.train, pick_device(), job.steps.epochs
     taken: list[str] = []
     model = build_model(job, lab, taken.append)
     fitted = fit(
@@ -153,38 +197,7 @@ def _train(job: CellJob, lab: Lab, report: Report) -> None:
         failed=lab.stores / "failed" / job.cell_id,
         resumed=lambda epoch: report("resume", {"epoch": epoch, "epochs": epochs}),
     )
-    began = time.perf_counter()
-    model.to("cpu", memory_format=torch.contiguous_format)
-    save_model(model, str(whole / WEIGHTS))
-    pd.DataFrame(fitted.curves).to_parquet(whole / CURVES, index=False)
-    if job.eval_id is not None:
-        report("evaluate", {})
-        store_outputs(job, lab, whole)
-    if job.stage.name == job.spec.stages[-1].name:
-        note_costs(lab, job.spec, model, len(job.classes))
-    card = {
-        "cell_id": job.cell_id,
-        "stage": job.stage.name,
-        "fold": job.fold,
-        "seed": job.seed,
-        "start": job.start,
-        "teachers": list(job.teachers),
-        "sources": list(job.sources),
-        "started_with": taken[0],
-        "chosen": fitted.chosen,
-        "classes": list(job.classes),
-        "document": job.document,
-        "model": job.spec.model.model_dump(mode="json"),
-        "seconds": round(fitted.seconds + time.perf_counter() - began, 3),
-        "steps": job.steps.total,
-        "threads": train.threads_per_cell,
-        "device": device_name(),
-        "torch": torch.__version__,
-        "platform": platform.platform(),
-    }
-    (whole / CARD).write_text(json.dumps(card, indent=1, sort_keys=True))
-    _put_in_place(whole, lab.cells / job.cell_id)
-    shutil.rmtree(part, ignore_errors=True)
+    return model, fitted, taken[0]
 
 
 def _scores(job: CellJob, lab: Lab, model: Any) -> dict[str, float]:

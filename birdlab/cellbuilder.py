@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from birdlab.cellplan import SEMANTICS, CellPlan, Inputs
 from birdlab.data.classes import ClassList
 from birdlab.evaluate.steps import to_mappings
 from birdlab.rows import Rows
-from birdlab.sed.steps import count_steps
+from birdlab.sed.steps import NORM_BATCHES, Steps, count_steps
 from birdlab.spec.augmentations import AugmentationSpec
 from birdlab.spec.base import canonical
 from birdlab.spec.experiment import ExperimentSpec
@@ -102,9 +103,7 @@ class CellBuilder:
             rows=rows,
             chosen=chosen,
             classes=classes,
-            steps=count_steps(
-                stage.train.length, stage.train.batch, max(1, len(chosen)), stage.train.accumulate
-            ),
+            steps=_steps(stage, len(chosen)),
             document=document,
             validation=held if scored or stage.train.validate_every != "last" else None,
             eval_id=self._eval_id(held_digest, context=True) if scored else None,
@@ -254,6 +253,15 @@ class CellBuilder:
         if context and self.spec.evaluate.hop_s is not None:
             document["hop_s"] = self.spec.evaluate.hop_s
         return digest(document, 12)
+
+
+def _steps(stage: StageSpec, n_rows: int) -> Steps:
+    """How long a stage trains; of a soup, the batches that its batch norms are made from."""
+    train = stage.train
+    steps = count_steps(train.length, train.batch, max(1, n_rows), train.accumulate)
+    if stage.soup is None:
+        return steps
+    return replace(steps, total=min(steps.per_epoch, NORM_BATCHES))
 
 
 def _no_rows(like: Rows) -> Rows:

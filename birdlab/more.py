@@ -65,6 +65,7 @@ def add_stage(spec: ExperimentSpec, epochs: int, lr: float | None = None) -> Exp
         "name": next(name for name in numbered if name not in names),
         "start": last.name,
         "transfer": "all",
+        "soup": None,
     }
     return _rebuilt(spec, {"stages": [*(s.model_dump(mode="json") for s in spec.stages), stage]})
 

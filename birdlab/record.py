@@ -152,6 +152,7 @@ def _curves(cells: Sequence[CellPlan], lab: Lab) -> pd.DataFrame:
             stage=c.stage.name, fold=c.fold, seed=c.seed
         )
         for c in cells
+        if not c.sources
     ]
     return pd.concat(curves, ignore_index=True)
 

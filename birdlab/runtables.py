@@ -61,15 +61,15 @@ def load_table(folder: Path, name: str) -> pd.DataFrame:
 
 
 def load_curves(lab: Lab, cell_ids: Iterable[str]) -> pd.DataFrame:
-    """The curves of cells and of all they start from, each once, with stage, fold and seed.
+    """The curves of cells and of all they start from or average, each once, with stage, fold, seed.
 
-    Starts come first. A cell whose folder is gone has none; the columns are those of a cell's
-    curves, and no column at all where nothing is left.
+    Starts come first. A soup has none of its own, nor has a cell whose folder is gone; the columns
+    are those of a cell's curves, and no column at all where nothing is left.
     """
     parts: dict[str, pd.DataFrame] = {}
     for cell_id in cell_ids:
         for cell, card in _line(lab, cell_id):
-            if cell not in parts:
+            if cell not in parts and not card.get("sources"):
                 parts[cell] = pd.read_parquet(lab.cells / cell / CURVES).assign(
                     stage=card["stage"], fold=card["fold"], seed=card["seed"]
                 )
@@ -77,13 +77,12 @@ def load_curves(lab: Lab, cell_ids: Iterable[str]) -> pd.DataFrame:
 
 
 def _line(lab: Lab, cell_id: str | None) -> list[tuple[str, dict[str, Any]]]:
-    """The cell with its card, after those it starts from."""
-    line: list[tuple[str, dict[str, Any]]] = []
-    while cell_id is not None and (lab.cells / cell_id / CARD).is_file():
-        card = json.loads((lab.cells / cell_id / CARD).read_text())
-        line.append((cell_id, card))
-        cell_id = card["start"]
-    return line[::-1]
+    """The cell with its card, after those it starts from or whose weights it averages."""
+    if cell_id is None or not (lab.cells / cell_id / CARD).is_file():
+        return []
+    card = json.loads((lab.cells / cell_id / CARD).read_text())
+    before = [card["start"], *card.get("sources", ())]
+    return [*(pair for one in before for pair in _line(lab, one)), (cell_id, card)]
 
 
 def scored_as(

@@ -51,6 +51,7 @@ ROOMS = (
             "birdlab.clipshow",
             "birdlab.scaffold",
             "birdlab.presets",
+            "birdlab.soup",
             "birdlab.onecell",
             "birdlab.rounds",
             "birdlab.runtables",

@@ -25,6 +25,11 @@ def describe_stage(stage: StageSpec, plan: Plan) -> list[str]:
     if stage in plan.unknown_stages:
         return [f"  {stage.name}: {stage.data}: unknown rows, steps unknown{start}"]
     cell = next(c for c in plan.cells if c.stage is stage)
+    if stage.soup is not None:
+        return [
+            f"  {stage.name}: mean of the weights of {stage.soup.n} seeds of {stage.soup.of}, "
+            f"trains nothing; batch norms from {cell.steps.total:,} batches of {cell.steps.batch}"
+        ]
     where = stage.data or f"folds of {plan.spec.data.base}"
     lines = [
         f"  {stage.name}: {where}, {len(cell.chosen):,} rows, {len(cell.classes)} classes, "

@@ -216,7 +216,7 @@ class ExperimentSpec(Spec):
 
 
 def _stands_on_earlier(stage: StageSpec, seen: Sequence[str]) -> None:
-    """Raise ValueError unless what a stage starts from, is taught by or averages was `seen`."""
+    """Raise ValueError unless what a stage starts from or is taught by was `seen`."""
     earlier = ", ".join(seen) or "none"
     if stage.start is not None and stage.start not in (*seen, *FRESH):
         raise ValueError(
@@ -230,11 +230,6 @@ def _stands_on_earlier(stage: StageSpec, seen: Sequence[str]) -> None:
                 f"stages.{stage.name}.{what}.teacher is the stage {name!r}, which is not an "
                 f"earlier stage; earlier stages: {earlier}"
             )
-    if stage.soup is not None and stage.soup.of not in seen:
-        raise ValueError(
-            f"stage {stage.name!r} averages {stage.soup.of!r}, which is not an earlier stage; "
-            f"earlier stages: {earlier}"
-        )
 
 
 def load_document(path: Path) -> Document:

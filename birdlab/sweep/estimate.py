@@ -98,7 +98,8 @@ def _of_scale(cards: Sequence[Mapping[str, Any]], clips: int) -> list[Mapping[st
 def shape_of(document: Mapping[str, Any]) -> str:
     """A name for what decides how long one clip of a cell takes."""
     train = document["train"]
-    return digest([document["model"], {key: train.get(key) for key in _SHAPING}], 12)
+    shape = [document["model"], {key: train.get(key) for key in _SHAPING}]
+    return digest([*shape, "soup"] if "soup" in document else shape, 12)
 
 
 def _n_clips(steps: int, document: Mapping[str, Any]) -> int:

@@ -1,0 +1,220 @@
+"""Soups: which may be, what their weights are, that they are cached, dropped and come back."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import MakeLab
+from safetensors.torch import load_file
+
+from birdlab.cell import is_finished, load_card, outputs_folder
+from birdlab.cellfiles import WEIGHTS
+from birdlab.cli.plans import describe_plan
+from birdlab.errors import CellError, SpecError
+from birdlab.evaluate.outputs import load_outputs
+from birdlab.lab import Lab, open_lab
+from birdlab.more import add_stage
+from birdlab.plan import plan_experiment
+from birdlab.run import run_experiment
+from birdlab.sed.averaging import mean_of
+from birdlab.spec import ExperimentSpec, load_spec
+from birdlab.spec.arms import sweep_arms
+from birdlab.spec.sweep import load_sweep
+
+FIRST = {"first": {"data": "abroad", "seeds": "shared", "augment": []}}
+TUNE = {"tune": {"start": "first", "transfer": "backbone"}}
+SOUP = {"soup": {"soup": {"of": "tune", "n": 2}}}
+SMALL: dict[str, Any] = {"train.length.steps": 2, "cells.folds": [0], "name": "soups"}
+
+
+def spec_of(lab: Lab, *stages: Any, **changes: Any) -> ExperimentSpec:
+    given = {"stages": list(stages)} if stages else {}
+    return load_spec(lab.root / "tiny.yaml", {**SMALL, **given, **changes})
+
+
+@pytest.fixture(scope="module")
+def cooked(tmp_path_factory: pytest.TempPathFactory, empty_lab: Path) -> Path:
+    """A lab in which a soup of two seeds was run. Copy it, never run in it."""
+    root = tmp_path_factory.mktemp("soups") / "lab"
+    shutil.copytree(empty_lab, root)
+    lab = open_lab(root)
+    result = run_experiment(spec_of(lab, FIRST, TUNE, SOUP), lab=lab)
+    assert (result.trained, result.cached) == (4, 0)
+    return root
+
+
+@pytest.fixture
+def lab(tmp_path: Path, cooked: Path) -> Lab:
+    shutil.copytree(cooked, tmp_path / "lab")
+    return open_lab(tmp_path / "lab")
+
+
+def weights_of(lab: Lab, cell_id: str) -> dict[str, torch.Tensor]:
+    return load_file(lab.cells / cell_id / WEIGHTS)
+
+
+def is_norm(name: str) -> bool:
+    return "running_" in name or "num_batches" in name
+
+
+# ---------------------------------------------------------------- what may be averaged
+
+
+def test_seeds_need_a_common_start(make_lab: MakeLab) -> None:
+    lab = make_lab(decoded=False)
+    apart = [{"first": {**FIRST["first"], "seeds": "per_seed"}}, TUNE, SOUP]
+    with pytest.raises(SpecError, match="different random weights"):
+        spec_of(lab, *apart)
+    with pytest.raises(SpecError, match="different random weights"):
+        spec_of(lab, FIRST, {"tune": {"start": "none"}}, SOUP)
+    for more in ({"model.pretrained": True}, {"model.weights": "mine"}):
+        assert spec_of(lab, *apart, **more).stages[-1].soup is not None
+    imagenet = {"tune": {"start": "imagenet"}}
+    assert spec_of(lab, imagenet, SOUP).stages[-1].soup is not None
+    warm = [{"first": {"start": "none", "seeds": "shared"}}, {"tune": {"start": "first"}}, SOUP]
+    assert spec_of(lab, *warm).stages[-1].soup is not None
+
+
+@pytest.mark.parametrize(
+    ("stage", "said"),
+    [
+        ({"soup": {"of": "nix"}}, "not an earlier stage that is trained.*first, tune"),
+        ({"soup": {"of": "first"}}, "trained once for all seeds"),
+        ({"soup": {"of": "tune"}, "start": "tune"}, "leave out its start"),
+        ({"soup": {"of": "tune"}, "train": {"batch": 3}}, "leave out its train"),
+        ({"soup": {"of": "tune"}, "augment": []}, "leave out its augment"),
+        ({"soup": {"of": "tune"}, "data": "abroad"}, "leave out its data"),
+        ({"soup": {"of": "tune"}, "seeds": "shared"}, "leave out its seeds"),
+        (
+            {"soup": {"of": "tune"}, "pseudo": {"soundscapes": ["x"], "teacher": "tune"}},
+            "leave out its pseudo",
+        ),
+    ],
+)
+def test_a_soup_has_no_recipe_of_its_own(
+    make_lab: MakeLab, stage: dict[str, Any], said: str
+) -> None:
+    lab = make_lab(decoded=False)
+    with pytest.raises(SpecError, match=said):
+        spec_of(lab, FIRST, TUNE, {"soup": stage})
+
+
+def test_the_recipe_is_that_of_the_stage_it_averages(make_lab: MakeLab) -> None:
+    lab = make_lab(decoded=False)
+    tune = {"tune": {**TUNE["tune"], "train": {"batch": 3}, "augment": ["gain"]}}
+    spec = spec_of(lab, FIRST, tune, SOUP)
+    soup = spec.stages[-1]
+    assert soup.train == spec.stages[1].train and soup.train.batch == 3
+    assert [a.name for a in soup.augment] == ["gain"]
+    again = ExperimentSpec.model_validate_json(spec.model_dump_json())
+    assert again == spec
+    on_abroad = spec_of(
+        lab,
+        {"warm": {"data": "abroad", "start": "none", "seeds": "shared"}},
+        {"first": {"data": "abroad", "start": "warm"}},
+        {"mean": {"soup": {"of": "first"}}},
+        {"tune": {"start": "mean", "transfer": "backbone"}},
+    )
+    assert on_abroad.stages[2].data == "abroad"
+    plan = plan_experiment(on_abroad, lab)
+    (mean,) = [c for c in plan.cells if c.stage.name == "mean"]
+    assert mean.fold is None and [c.seed for c in mean.sources] == [0, 1, 2]
+    assert set(mean.classes) == set(mean.sources[0].classes)
+
+
+# ---------------------------------------------------------------- what comes of it
+
+
+def test_its_weights_are_the_mean_and_its_norms_are_made_anew(lab: Lab) -> None:
+    plan = plan_experiment(spec_of(lab, FIRST, TUNE, SOUP), lab)
+    (cell,) = plan.final_cells
+    assert [c.title for c in cell.sources] == ["tune, fold 0, seed 0", "tune, fold 0, seed 1"]
+    assert cell.document["soup"] == [c.cell_id for c in cell.sources]
+    own = weights_of(lab, cell.cell_id)
+    sources = [weights_of(lab, c.cell_id) for c in cell.sources]
+    mean = mean_of(sources)
+    for name, tensor in own.items():
+        if not is_norm(name):
+            assert torch.equal(tensor, mean[name]), name
+    norms = [n for n in own if n.endswith("running_mean") and n.startswith("backbone")]
+    assert norms and not any(torch.equal(own[n], mean[n]) for n in norms)
+    heads = [n for n in own if n.startswith("head.") and n.endswith("weight")]
+    assert heads and not any(torch.equal(sources[0][n], sources[1][n]) for n in heads)
+    card = load_card(lab, cell.cell_id)
+    assert card["chosen"] == "mean of 2 seeds" and card["sources"] == cell.document["soup"]
+    one = load_outputs(outputs_folder(lab, cell)).windows.clip_probs
+    assert np.isfinite(one).all() and len(one)
+
+
+def test_it_is_cached_and_a_seed_more_takes_the_next_sources(lab: Lab) -> None:
+    again = run_experiment(spec_of(lab, FIRST, TUNE, SOUP), lab=lab)
+    assert (again.trained, again.cached) == (0, 4)
+    plan = plan_experiment(spec_of(lab, FIRST, TUNE, SOUP, **{"cells.seeds": [1]}), lab)
+    (cell,) = plan.final_cells
+    assert [c.seed for c in cell.sources] == [2, 3]
+    assert not any(is_finished(lab, c) for c in cell.sources)
+
+
+def test_the_same_bits_come_back(lab: Lab) -> None:
+    plan = plan_experiment(spec_of(lab, FIRST, TUNE, SOUP), lab)
+    (cell,) = plan.final_cells
+    before = weights_of(lab, cell.cell_id)
+    shutil.rmtree(lab.cells / cell.cell_id)
+    for source in cell.sources:
+        (lab.cells / source.cell_id / WEIGHTS).unlink()  # as `keep:` does: they are made again
+    result = run_experiment(spec_of(lab, FIRST, TUNE, SOUP), lab=lab)
+    assert result.trained == 3
+    after = weights_of(lab, cell.cell_id)
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+def test_weights_that_are_gone_are_an_error_not_a_smaller_soup(lab: Lab) -> None:
+    from birdlab.cell import finish_cell
+    from birdlab.celljob import job_folder, save_job
+
+    plan = plan_experiment(spec_of(lab, FIRST, TUNE, SOUP), lab)
+    (cell,) = plan.final_cells
+    shutil.rmtree(lab.cells / cell.cell_id)
+    (lab.cells / cell.sources[1].cell_id / WEIGHTS).unlink()
+    with job_folder(lab) as folder, pytest.raises(CellError, match="are not in the lab"):
+        finish_cell(save_job(plan, cell, folder), lab, lambda *_: None)
+    assert not (lab.cells / cell.cell_id).exists()
+
+
+def test_an_arm_of_a_sweep_appends_it(lab: Lab, tmp_path: Path) -> None:
+    (lab.root / "two.yaml").write_text(
+        "base: tiny.yaml\ntrain: {length: {steps: 2}}\nstages:\n"
+        "  - first: {data: abroad, seeds: shared, augment: []}\n"
+        "  - tune: {start: first, transfer: backbone}\n"
+        "cells: {folds: [0]}\n"
+    )
+    (lab.root / "s.yaml").write_text(
+        "base: two.yaml\none_factor:\n  soup: {stages.soup: {soup: {of: tune, n: 2}}}\n"
+    )
+    base, soup = (arm.spec for arm in sweep_arms(load_sweep(lab.root / "s.yaml")))
+    assert [s.name for s in soup.stages] == ["first", "tune", "soup"]
+    result = run_experiment(soup, lab=lab)
+    alone = run_experiment(base, lab=lab)
+    assert (result.trained, alone.trained) == (0, 0), "the cells are those of the experiment"
+    scores = [r.scores["cv/padded_cmap"] for r in (alone, result)]
+    assert scores[0] != scores[1]
+    assert set(result.read["curves"]()["stage"]) == {"first", "tune"}
+
+
+def test_a_dry_run_says_what_a_soup_is(lab: Lab) -> None:
+    plan = plan_experiment(spec_of(lab, FIRST, TUNE, SOUP), lab)
+    text = describe_plan(plan, lab)
+    assert "soup: mean of the weights of 2 seeds of tune, trains nothing" in text
+
+
+def test_more_epochs_start_from_the_mean(lab: Lab) -> None:
+    spec = add_stage(spec_of(lab, FIRST, TUNE, SOUP), 1)
+    assert spec.stages[-1].soup is None and spec.stages[-1].start == "soup"
+    plan = plan_experiment(spec, lab)
+    assert plan.final_cells[0].start is not None
+    assert plan.final_cells[0].start.stage.soup is not None
