@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,14 +113,18 @@ def steps_of(record: Mapping[str, Any]) -> tuple[PostStep, ...]:
     return chain_of(listed, where).steps
 
 
-def load_fold_tables(lab: Lab, record: Mapping[str, Any]) -> dict[tuple[int, int], FoldTable]:
+def load_fold_tables(
+    lab: Lab, record: Mapping[str, Any], steps: Sequence[PostStep] | None = None
+) -> dict[tuple[int, int], FoldTable]:
     """The held-out recordings of a run by (fold, seed), as it was scored on them.
 
-    Recordings of which a part is in training are left out. Raises ResolveError that says why for a
-    run without stored outputs, OutputsError where they cannot be read.
+    With `steps` these stand in place of its own. Recordings of which a part is in training are left
+    out. Raises ResolveError that says why for a run without stored outputs, OutputsError where they
+    cannot be read.
     """
-    scored = scored_as(record)
-    return {cell: fold_table(stored, *scored) for cell, stored in iter_held_out(lab, record)}
+    output, evaluate, own = scored_as(record)
+    given = (output, evaluate, own if steps is None else steps)
+    return {cell: fold_table(stored, *given) for cell, stored in iter_held_out(lab, record)}
 
 
 def iter_held_out(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pandas as pd
 import pytest
 import soundfile
 
-from birdlab.cell import outputs_folder
-from birdlab.evaluate.deployed import count_rows, deployed_probs
+from birdlab.cell import outputs_folder, soundscapes_folder
+from birdlab.errors import OutputsError, PromotionError, SpecError
+from birdlab.evaluate.deployed import count_rows, deploy_windows, deployed_probs
 from birdlab.evaluate.metrics import padded_cmap
 from birdlab.evaluate.outputs import StoredOutputs, load_outputs
 from birdlab.evaluate.postprocess import apply_steps
@@ -22,8 +24,14 @@ from birdlab.evaluate.score import fold_table
 from birdlab.evaluate.steps import parse_steps, to_mappings
 from birdlab.evaluate.windows import blend, pool_recordings
 from birdlab.heldout import score_soundscapes
+from birdlab.infer.predict import PredictRequest, predict_to_file
+from birdlab.infer.session import OnnxPredictor
 from birdlab.lab import Lab, open_lab
-from birdlab.plan import plan_experiment
+from birdlab.plan import Plan, plan_experiment
+from birdlab.promote import machines
+from birdlab.promote.chains import Chain, settle_chain
+from birdlab.promote.promote import promote_runs
+from birdlab.promote.request import PromotionRequest
 from birdlab.record import RunResult
 from birdlab.recorded import load_record
 from birdlab.run import run_experiment
@@ -281,3 +289,93 @@ def test_soundscapes_of_a_board_get_the_blend_of_all_models_then_the_steps(
     labels = pd.read_csv(lab.root / "board" / "labels.csv")
     truth = labels["label"].to_numpy()[:, None] == np.array(w.codes)
     assert score.score == pytest.approx(padded_cmap(truth, after[np.isclose(w.end_s % 1, 0)]))
+
+
+# ---------------------------------------------------------------- what is scored is deployed
+
+FOLDS = PromotionRequest(weights="folds", register=False, force=True, reason="a trial")
+
+
+@pytest.fixture(scope="module")
+def quick_budget() -> Iterator[None]:
+    """How long a submission takes is measured in a moment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machines, "SECONDS", 0.2)
+        yield
+
+
+def submit(model: Path, lab: Lab, out: Path, **settings: Any) -> pd.DataFrame:
+    request = PredictRequest(model, lab.root / "scapes", out, sessions=1, threads=1, **settings)
+    predict_to_file(request)
+    return pd.read_csv(out).set_index("row_id")
+
+
+def stored_rows(lab: Lab, plan: Plan) -> pd.DataFrame:
+    """The rows of soundscapes by their ids, of the fold models' stored outputs blended as a model's
+    members, through the chain of the spec."""
+    said = [load_outputs(soundscapes_folder(lab, cell)) for cell in plan.final_cells]
+    w = said[0].windows
+    each = [blend(s.windows.clip_probs, s.windows.time_max, 0.75, 0.25) for s in said]
+    mean = np.mean(each, axis=0, dtype=np.float64).astype(np.float32)
+    rows = deploy_windows(w, mean, plan.spec.postprocess)
+    stems = [Path(w.recordings[i]).stem for i in rows.recording_index]
+    ids = [f"{stem}_{end:g}" for stem, end in zip(stems, rows.end_s, strict=True)]
+    return pd.DataFrame(rows.probs, ids, list(w.codes))
+
+
+def test_from_a_spec_to_a_submission(
+    lab: Lab, run: Run, quick_budget: None, tmp_path: Path
+) -> None:
+    """Stored outputs through the chain of the spec are the CSV of the promoted model."""
+    spec = spec_of(*CHAIN, hop_s=0.5)
+    record = load_record(lab, run(*CHAIN, hop_s=0.5).spec_id)
+    promotion = promote_runs(lab, [record], FOLDS)
+    card = OnnxPredictor(promotion.path).card
+    assert card.hop_s == 0.5 and card.to_metadata()["birdlab_format"] == "4"
+    shown = json.loads((promotion.path.parent / "card.json").read_text())
+    assert shown["postprocess"] == to_mappings(spec.postprocess) and shown["hop_s"] == 0.5
+    assert shown["score"]["value"] == pytest.approx(record["scores"]["cv/padded_cmap"])
+    assert all(found["largest"] < 1e-4 for found in shown["reproduced"].values())
+    expected = stored_rows(lab, plan_experiment(spec, lab))
+    found = submit(promotion.path, lab, tmp_path / "a.csv")
+    assert list(found.index) == list(expected.index) and len(found) == 18
+    assert np.abs(found[expected.columns] - expected).to_numpy().max() < 1e-4
+    for settings in ({"post": ()}, {"hop_s": 1.0}):
+        other = submit(promotion.path, lab, tmp_path / "b.csv", **settings)
+        assert np.abs(other[expected.columns] - expected).to_numpy().max() > 1e-3
+
+
+def test_what_predictions_get_may_be_said_otherwise(lab: Lab, run: Run) -> None:
+    plans = {
+        name: plan_experiment(spec_of(*steps, hop_s=hop_s), lab)
+        for name, steps, hop_s in (("chain", CHAIN, 0.5), ("hop", (), 0.5), ("plain", (), None))
+    }
+    chain, smooth = plans["chain"], to_mappings(parse_steps(["smooth"]))
+    own = settle_chain({"chain": chain}, FOLDS)
+    assert own.steps == tuple(to_mappings(chain.spec.postprocess)) and own.hop_s == 0.5
+    assert own.told == (
+        "Post-processing of predictions: smooth, file_scale.",
+        "Predictions hear a window every 0.5 s.",
+    )
+    none = settle_chain({"chain": chain}, replace(FOLDS, post=(), hop_s=1.0))
+    assert (none.steps, none.hop_s) == ((), None)
+    assert none.told == (
+        "Post-processing of predictions: none.",
+        "It stands in place of that of chain: smooth, file_scale.",
+        "chain was scored on windows every 0.5 s: out-of-fold scores are of these.",
+    )
+    assert settle_chain({"plain": plans["plain"]}, FOLDS) == Chain()
+    two = {name: plans[name] for name in ("chain", "hop")}
+    with pytest.raises(PromotionError, match="different post-processing") as caught:
+        settle_chain(two, FOLDS)
+    assert "chain: smooth, file_scale; hop: none" in str(caught.value)
+    assert settle_chain(two, replace(FOLDS, post=tuple(smooth))).steps == tuple(smooth)
+    with pytest.raises(PromotionError, match="one hop") as caught:
+        settle_chain({"hop": plans["hop"], "plain": plans["plain"]}, FOLDS)
+    assert "hop: every 0.5 s; plain: every 1 s" in str(caught.value)
+    average = tuple(to_mappings(parse_steps(["shift_average"])))
+    with pytest.raises(SpecError, match="needs overlapping windows"):
+        settle_chain({"plain": plans["plain"]}, replace(FOLDS, post=average))
+    assert settle_chain({"hop": plans["hop"]}, replace(FOLDS, post=average)).steps == average
+    with pytest.raises(OutputsError, match="no whole part of a window"):
+        settle_chain({"hop": plans["hop"]}, replace(FOLDS, hop_s=0.3))

@@ -50,7 +50,8 @@ def predict(
         str, typer.Option(help="A file that cannot be decoded: prior, zeros or fail.")
     ] = "prior",
     hop: Annotated[
-        float | None, typer.Option(help="Seconds between windows, for overlapping ones.")
+        float | None,
+        typer.Option(help="Seconds between windows, for overlapping ones (default: card)."),
     ] = None,
     sessions: Annotated[
         int | None, typer.Option(min=1, help="Batches at a time (default: the fastest).")

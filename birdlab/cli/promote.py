@@ -57,7 +57,11 @@ def promote(
         typer.Option(help="Unlabelled recordings to compare full-data models on."),
     ] = None,
     post: Annotated[
-        Path | None, typer.Option(help="A file of post-processing steps that predictions get.")
+        str | None,
+        typer.Option(help="A file of post-processing steps, or none (default: as scored)."),
+    ] = None,
+    hop: Annotated[
+        float | None, typer.Option(help="Seconds between windows (default: as scored).")
     ] = None,
     alias: Annotated[
         str | None, typer.Option(help="The alias that moves to the model (default: champion).")
@@ -106,6 +110,7 @@ def promote(
         gate=gate,
         soundscapes=soundscapes,
         post=_read_steps(post),
+        hop_s=hop,
     )
     records = [resolve_run(lab, run) for run in named]
     if dry_run:
@@ -131,12 +136,13 @@ def _read_ensemble(runs: list[str]) -> tuple[list[str], dict[str, Any]]:
     }
 
 
-def _read_steps(post: Path | None) -> tuple[dict[str, Any], ...]:
-    if post is None:
-        return ()
+def _read_steps(post: str | None) -> tuple[dict[str, Any], ...] | None:
+    """The steps of a file, () for `none`, None where the runs decide."""
+    if post is None or post == "none":
+        return None if post is None else ()
     from birdlab.evaluate.steps import load_steps, portable_mappings
 
-    return tuple(portable_mappings(load_steps(post)))
+    return tuple(portable_mappings(load_steps(Path(post)), overlap=True))
 
 
 def _preview(lab: Lab, records: Sequence[dict[str, Any]], request: PromotionRequest) -> None:
@@ -200,8 +206,6 @@ def _plan_lines(records: Sequence[dict[str, Any]], request: PromotionRequest) ->
         lines.append(f"  {record['name'] or '(no name)'} ({record['spec_id']}){told}")
     if request.variants:
         lines.append(f"  variants: {', '.join(request.variants)}")
-    if request.post:
-        lines.append(f"  post-processing: {', '.join(str(step['kind']) for step in request.post)}")
     return lines
 
 

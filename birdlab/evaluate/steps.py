@@ -40,21 +40,20 @@ def applicable_mappings(steps: Sequence[PostStep]) -> list[dict[str, Any]]:
     return to_mappings(_known(tuple(steps)))
 
 
-def portable_mappings(steps: Sequence[PostStep]) -> list[dict[str, Any]]:
+def portable_mappings(steps: Sequence[PostStep], *, overlap: bool = False) -> list[dict[str, Any]]:
     """The same, for what leaves the lab; SpecError for a kind of an extension, which stays there.
 
-    A promoted model holds no code of the lab, so that it could not apply such a step. Nor does it
-    say how far apart windows are, so that `shift_average` is refused too: where windows overlap
-    they are averaged without it.
+    A promoted model holds no code of the lab, so that it could not apply such a step. Without
+    `overlap` of windows `shift_average` is refused too.
     """
-    check_overlap(to_mappings(steps), overlap=False)
+    check_overlap(to_mappings(steps), overlap=overlap)
     own = [step for step in steps if kind_of(step).source_hash is not None]
     if own:
         raise SpecError(
             f"the step {own[0].name!r} is of a kind that only this lab knows",
             got=own[0].kind,
             expected=", ".join(n for n, k in kinds(FAMILY).items() if k.source_hash is None),
-            fix="apply it in the lab: birdlab predict --post FILE",
+            fix="promote with --post none and apply it in the lab: birdlab predict --post FILE",
         )
     return to_mappings(steps)
 

@@ -86,7 +86,12 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
         default="prior",
         help="a file that cannot be decoded",
     )
-    add("--hop", type=float, metavar="SECONDS", help="windows so far apart, averaged")
+    add(
+        "--hop",
+        type=float,
+        metavar="SECONDS",
+        help="windows so far apart, averaged; default: the model's",
+    )
     add("--batch", type=int, default=8, help="windows a call of the network")
     add("--keep", action="store_true", help="keep the work folder")
     add("--no-windows", action="store_true", help="write no table of all windows")

@@ -12,15 +12,16 @@ import numpy as np
 
 from birdlab.errors import OutputsError, PredictError
 from birdlab.evaluate.blends import MEAN, Blend, Floats
-from birdlab.evaluate.windows import Normalise, Windowing
+from birdlab.evaluate.windows import Normalise, Windowing, find_hop
 
 FORMATS = ("1", "2", "3", "4")
 """2 says more than 1: the context of a window, and what brings it to peak 1. 3 says what the
-members are and how they are blended, 4 that a pass has several windows. A card is written as the
-first that can say it, so that who reads only older ones refuses what it would misread."""
+members are and how they are blended, 4 that a pass has several windows or that windows overlap. A
+card is written as the first that can say it, so that who reads only older ones refuses what it
+would misread."""
 WEIGHTS = ("full", "fold", "averaged")
 _OWN_KEYS = ("birdlab_format", "classes", "sample_rate_hz", "window_s")
-_WINDOW_KEYS = ("context_s", "normalise", "windows_per_pass")
+_WINDOW_KEYS = ("context_s", "normalise", "windows_per_pass", "hop_s")
 _MEMBER_KEYS = ("members", "blend")
 _NORMALISE: dict[str, Normalise] = {"crop": "crop", "recording": "recording"}
 
@@ -58,8 +59,9 @@ WHOLE = MemberCard("model", "", "probs", 1.0)
 class ModelCard:
     """What a model hears and says: columns in order, rate of its input, length of a window.
 
-    `context_s`, `normalise` and `windows_per_pass` are those of its Windowing; `members` and
-    `blend` are how its probabilities come about. `details` holds everything else that was written
+    `context_s`, `normalise` and `windows_per_pass` are those of its Windowing; `hop_s` is how far
+    apart the windows are that it was scored on, None for one after the other; `members` and `blend`
+    are how its probabilities come about. `details` holds everything else that was written
     into the file (lineage, metric, versions, licence), as text.
     """
 
@@ -72,6 +74,7 @@ class ModelCard:
     members: tuple[MemberCard, ...] = (WHOLE,)
     blend: Blend = MEAN
     windows_per_pass: int = 1
+    hop_s: float | None = None
 
     @property
     def windowing(self) -> Windowing:
@@ -117,6 +120,8 @@ class ModelCard:
         form = FORMATS[bool(more)]
         if self.windows_per_pass > 1:
             form, more["windows_per_pass"] = FORMATS[3], str(self.windows_per_pass)
+        if self.hop_s is not None:
+            form, more["hop_s"] = FORMATS[3], json.dumps(self.hop_s)
         if (self.members, self.blend) != ((WHOLE,), MEAN) or form == FORMATS[3]:
             form = max(form, FORMATS[2])
             more["members"] = json.dumps([asdict(m) for m in self.members], ensure_ascii=False)
@@ -159,7 +164,20 @@ def read_card(metadata: Mapping[str, str], where: str) -> ModelCard:
         members,
         blend,
         windowing.windows_per_pass,
+        _read_hop(metadata, windowing, where),
     )
+
+
+def _read_hop(metadata: Mapping[str, str], windowing: Windowing, where: str) -> float | None:
+    """Seconds from one window to the next; PredictError for what is no whole part of a window."""
+    if "hop_s" not in metadata:
+        return None
+    try:
+        hop_s = float(metadata["hop_s"])
+        find_hop(windowing, hop_s)
+    except (ValueError, OverflowError, OutputsError):
+        raise _no_card(where, f"windows every {metadata['hop_s']} s") from None
+    return hop_s
 
 
 def _read_classes(metadata: Mapping[str, str], where: str) -> tuple[str, ...]:

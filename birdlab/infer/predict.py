@@ -45,8 +45,8 @@ class PredictRequest:
     choose the fastest. missing: what becomes of rows of the sample without a file, and of files
     without a row: "fail" before anything is computed, or filled and left out. on_bad_file: what
     becomes of a file that cannot be decoded. keep: the work folder stays. windows: write the
-    Parquet. hop_s: seconds from one window to the next, a whole part of a window. batch: windows
-    that go through the network together.
+    Parquet. hop_s: seconds from one window to the next, a whole part of a window; None for that of
+    the model's card. batch: windows that go through the network together.
     """
 
     model: Path
@@ -103,6 +103,8 @@ def predict_to_file(request: PredictRequest, *, stream: TextIO | None = None) ->
         opened.callback(engine.close)
         card = engine.predictor.card
         steps = read_steps(card) if request.post is None else request.post
+        if request.hop_s is None:
+            request = replace(request, hop_s=card.hop_s)
         check_steps(steps, card.classes)
         check_overlap(steps, request.hop_s is not None and request.hop_s < card.window_s)
         if sample is not None:

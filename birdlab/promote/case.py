@@ -8,11 +8,11 @@ from functools import cached_property
 from typing import Any
 
 from birdlab.errors import BirdlabError, PromotionError
-from birdlab.evaluate.postprocess import check_steps
 from birdlab.evaluate.score import score_run
 from birdlab.lab import Lab
 from birdlab.plan import Plan
 from birdlab.promote.agreement import find_sounds
+from birdlab.promote.chains import Chain, settle_chain
 from birdlab.promote.champion import blend_runs
 from birdlab.promote.members import plan_of
 from birdlab.promote.request import PromotionRequest
@@ -27,14 +27,16 @@ Record = Mapping[str, Any]
 class Case:
     """The runs to promote and how.
 
-    records, plans: of each run by its name, in the order in which they were given; shares: of the
-    runs, None for equal ones; told: in words, how shares came about.
+    records, plans: of each run by its name, in the order in which they were given; chain: what
+    becomes of windows; shares: of the runs, None for equal ones; told: in words, how shares came
+    about.
     """
 
     lab: Lab
     request: PromotionRequest
     records: Mapping[str, Record]
     plans: Mapping[str, Plan]
+    chain: Chain
     shares: tuple[float, ...] | None = None
     told: tuple[str, ...] = ()
 
@@ -56,7 +58,10 @@ class Case:
         It is that of the fold models: models on all data have no score of their own.
         """
         try:
-            runs = [load_fold_tables(self.lab, record) for record in self.records.values()]
+            runs = [
+                load_fold_tables(self.lab, record, self.chain.post_steps)
+                for record in self.records.values()
+            ]
             tables = blend_runs(runs, self.request.blend, self.shares)
         except BirdlabError:
             return {}
@@ -72,8 +77,8 @@ def open_case(lab: Lab, records: Sequence[Record], request: PromotionRequest) ->
     """The runs of some records, all of whose scored cells are trained, with their shares.
 
     Raises PromotionError for no run, one that is named twice, shares that are not one per run,
-    runs whose data changed or whose weights are gone, and a folder without soundscapes; SpecError
-    for steps of post-processing that do not fit the classes.
+    runs whose data changed or whose weights are gone, and a folder without soundscapes; else as
+    `settle_chain`.
     """
     if not records:
         raise PromotionError("there is no run to promote", fix="birdlab promote RUN")
@@ -90,18 +95,19 @@ def open_case(lab: Lab, records: Sequence[Record], request: PromotionRequest) ->
     by_name = dict(zip(called, records, strict=True))
     if request.soundscapes is not None:
         find_sounds(lab, plans[called[0]], request.soundscapes)
-    check_steps(request.post, plans[called[0]].data.classes.codes)
-    shares, told = _share(lab, by_name, request)
-    return Case(lab, request, by_name, plans, shares, told)
+    chain = settle_chain(plans, request)
+    shares, told = _share(lab, by_name, request, chain)
+    return Case(lab, request, by_name, plans, chain, shares, told)
 
 
 def _share(
-    lab: Lab, records: Mapping[str, Record], request: PromotionRequest
+    lab: Lab, records: Mapping[str, Record], request: PromotionRequest, chain: Chain
 ) -> tuple[tuple[float, ...] | None, tuple[str, ...]]:
     """The shares of the runs, None for equal ones, and in words how they were fitted."""
     if request.shares != "fitted" or len(records) < 2:
         return (request.shares if isinstance(request.shares, tuple) else None), ()
-    tables = {name: load_fold_tables(lab, record) for name, record in records.items()}
+    steps = chain.post_steps
+    tables = {name: load_fold_tables(lab, record, steps) for name, record in records.items()}
     members = align_members(tables)
     if len(members.names) < len(records):
         raise PromotionError(

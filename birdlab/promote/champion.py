@@ -14,6 +14,7 @@ from birdlab.errors import BirdlabError, PromotionError
 from birdlab.evaluate.blends import Blend, blend_members
 from birdlab.infer.models import CARD_FILE, load_aliases
 from birdlab.lab import Lab
+from birdlab.promote.chains import Chain
 from birdlab.recorded import load_record
 from birdlab.runtables import load_fold_tables
 from birdlab.study.compare import compare_runs
@@ -30,9 +31,16 @@ WANTED = "not worse, paired by fold"
 
 
 def champion_gate(
-    lab: Lab, records: Sequence[Record], blend: Blend, shares: Sequence[float] | None, alias: str
+    lab: Lab,
+    records: Sequence[Record],
+    blend: Blend,
+    shares: Sequence[float] | None,
+    alias: str,
+    chain: Chain | None = None,
 ) -> Gate:
     """The verdict on the runs against the model that `alias` names, paired fold by fold.
+
+    Each with its own post-processing, `chain` that of the runs.
 
     Only `worse` refuses. No such model, and one whose runs are gone or share no rows, folds or
     classes with these, is a notice; so are the very same runs that are blended in the same way.
@@ -42,14 +50,17 @@ def champion_gate(
         return Gate(NAME, "notice", f"there is no @{alias} yet", WANTED)
     before = [str(run) for run in card["spec_ids"]]
     now = [str(record["spec_id"]) for record in records]
+    chain, theirs_chain = chain or Chain(), _chain_of(card)
     served, served_shares = _blend_of(card)
-    if (served, _parts(before, served_shares)) == (blend, _parts(now, shares)):
+    same_windows = (theirs_chain.steps, theirs_chain.hop_s) == (chain.steps, chain.hop_s)
+    same_blend = (served, _parts(before, served_shares)) == (blend, _parts(now, shares))
+    if same_blend and same_windows:
         told = f"@{alias} is made of the same runs, blended in the same way"
         return Gate(NAME, "notice", told, WANTED)
     try:
         theirs = [load_record(lab, run) for run in before]
-        in_service = blend_runs(_tables(lab, theirs), served, served_shares)
-        candidate = blend_runs(_tables(lab, records), blend, shares)
+        in_service = blend_runs(_tables(lab, theirs, theirs_chain), served, served_shares)
+        candidate = blend_runs(_tables(lab, records, chain), blend, shares)
         gate = judge_candidate(candidate, in_service, f"@{alias}", count_split_folds(theirs[0]))
     except BirdlabError as error:
         gate = Gate(NAME, "notice", f"cannot be compared: {error.what}", WANTED)
@@ -105,8 +116,8 @@ def blend_runs(
     return blended
 
 
-def _tables(lab: Lab, records: Sequence[Record]) -> list[FoldTables]:
-    return [load_fold_tables(lab, record) for record in records]
+def _tables(lab: Lab, records: Sequence[Record], chain: Chain) -> list[FoldTables]:
+    return [load_fold_tables(lab, record, chain.post_steps) for record in records]
 
 
 def _card_of(lab: Lab, alias: str) -> dict[str, Any] | None:
@@ -117,6 +128,11 @@ def _card_of(lab: Lab, alias: str) -> dict[str, Any] | None:
         return None
     card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return card
+
+
+def _chain_of(card: Mapping[str, Any]) -> Chain:
+    """What becomes of the windows of a promoted model; nothing for older cards."""
+    return Chain(tuple(card.get("postprocess") or ()), card.get("hop_s"))
 
 
 def _parts(runs: Sequence[str], shares: Sequence[float] | None) -> dict[str, float]:

@@ -77,6 +77,7 @@ def export_ensemble(
     metadata: Mapping[str, str] | None = None,
     blend: Blend = MEAN,
     weights: Sequence[float] | None = None,
+    hop_s: float | None = None,
     file_limit: int = FILE_LIMIT,
 ) -> ExportInfo:
     """The written ONNX file: `wave` [B, samples] → `probs`, `member_0` … [B · k, C], any B.
@@ -90,7 +91,9 @@ def export_ensemble(
     when members do not fit together, when no member knows a class, when weights do not fit, or when
     the export fails.
     """
-    card = build_card(members, classes, metadata=metadata, blend=blend, weights=weights)
+    card = build_card(
+        members, classes, metadata=metadata, blend=blend, weights=weights, hop_s=hop_s
+    )
     model = compose(export_parts(members, card.classes), card)
     return save_model(model, card, path, file_limit=file_limit)
 
@@ -102,6 +105,7 @@ def build_card(
     metadata: Mapping[str, str] | None = None,
     blend: Blend = MEAN,
     weights: Sequence[float] | None = None,
+    hop_s: float | None = None,
 ) -> ModelCard:
     """The card of the ensemble of `members`; PromotionError when they do not fit together."""
     heard = check_windows(members)
@@ -144,6 +148,7 @@ def build_card(
         cards,
         blend,
         heard.windows_per_pass,
+        hop_s,
     )
 
 

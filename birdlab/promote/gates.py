@@ -10,6 +10,7 @@ from birdlab.errors import PromotionError
 from birdlab.lab import Lab
 from birdlab.plan import Plan
 from birdlab.promote.agreement import LEAST, MARGIN, Agreement
+from birdlab.promote.chains import Chain
 from birdlab.promote.champion import champion_gate
 from birdlab.promote.parity import TOLERANCE, ParityReport
 from birdlab.promote.reproduction import Reproduction
@@ -81,13 +82,14 @@ def check_stored(
     plans: Mapping[str, Plan],
     request: PromotionRequest,
     shares: Sequence[float] | None,
+    chain: Chain | None = None,
 ) -> list[Gate]:
     """The gates that look only at what the lab holds."""
     listed = list(records.values())
     known = StudyTables(load_runs(lab), load_cells(lab), load_ledger(lab.ledger))
     gates = [
         folds_gate(records),
-        champion_gate(lab, listed, request.blend, shares, request.alias),
+        champion_gate(lab, listed, request.blend, shares, request.alias, chain),
         leaderboard_gate(known, listed[0]),
         range_gate(lab, plans),
         licence_gate(list(plans.values())),

@@ -91,6 +91,7 @@ def export_graph(
         metadata=metadata,
         blend=case.request.blend,
         weights=shares,
+        hop_s=case.chain.hop_s,
     )
     places, n = {}, 0
     for name, own in models.items():
@@ -105,10 +106,14 @@ def name_graph(case: Case, graph: Graph) -> str:
     What predicts something else has another name, and so has another file of the same models (of
     another commit, say) than one that is there: no promotion changes a model in service.
     """
-    blend, post = case.request.blend, list(case.request.post)
+    blend, chain = case.request.blend, case.chain
     said = [blend.kind, *([blend.power] if blend.kind == "power" else [])]
     parts = [[_says(member) for member in graph.members], said, list(graph.shares)]
-    name = digest([*parts, post] if post else parts)
+    if chain.steps:
+        parts.append(list(chain.steps))
+    if chain.hop_s is not None:
+        parts.append({"hop_s": chain.hop_s})
+    name = digest(parts)
     there = case.lab.models / name / MODEL_FILE
     if there.is_file() and hash_model(there) != graph.export.sha256:
         return digest([name, graph.export.sha256])
@@ -152,7 +157,7 @@ def lineage(case: Case, lengths: Mapping[str, Sequence[str]]) -> dict[str, str]:
         "competition": case.first.spec.competition.name,
         **{key: json.dumps(value) for key, value in said.items()},
         "weights": request.weights,
-        **({"postprocess": json.dumps(list(request.post))} if request.post else {}),
+        **({"postprocess": json.dumps(list(case.chain.steps))} if case.chain.steps else {}),
         "trained_on_all_data": json.dumps({k: list(v) for k, v in lengths.items()}),
         "forced": request.reason if request.force else "",
         "licence": "Weights learned from recordings under licences of their own: see the data "

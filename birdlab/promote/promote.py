@@ -81,7 +81,7 @@ class Promotion:
 @dataclass(frozen=True)
 class Preview:
     """What is known before anything is done: gates, lengths of training on all data in words by
-    run, and in sentences how shares were fitted."""
+    run, and in sentences how shares were fitted and what becomes of windows."""
 
     gates: tuple[Gate, ...]
     lengths: Mapping[str, tuple[str, ...]]
@@ -98,7 +98,7 @@ def check_runs(
     case = open_case(lab, records, request)
     gates = _list_gates(case, _check_lab(case), Tried())
     lengths = {name: full.lengths for name, full in _plan_full(case).items()}
-    return Preview(tuple(gates), lengths, case.told)
+    return Preview(tuple(gates), lengths, (*case.told, *case.chain.told))
 
 
 def promote_runs(
@@ -121,7 +121,7 @@ def promote_runs(
     case = open_case(lab, records, request)
     if request.register:
         check_tracked(case)
-    for sentence in case.told:
+    for sentence in (*case.told, *case.chain.told):
         progress(sentence)
     stored, fulls = _check_lab(case), _plan_full(case)
     training = training or Training()
@@ -166,7 +166,8 @@ def _try_folds(
 
 
 def _check_lab(case: Case) -> list[Gate]:
-    return check_stored(case.lab, case.records, case.plans, case.request, case.shares)
+    stored = (case.lab, case.records, case.plans, case.request, case.shares, case.chain)
+    return check_stored(*stored)
 
 
 def _list_gates(case: Case, stored: Sequence[Gate], tried: Tried) -> list[Gate]:

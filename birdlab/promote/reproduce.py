@@ -18,7 +18,7 @@ from birdlab.errors import OutputsError, PromotionError
 from birdlab.evaluate.metrics import padded_cmap
 from birdlab.evaluate.outputs import StoredOutputs, load_outputs
 from birdlab.evaluate.score import N_PAD, fold_table
-from birdlab.evaluate.windows import Windowing, batch_windows, blend, iter_windows
+from birdlab.evaluate.windows import Windowing, batch_windows, blend, find_hop, iter_windows
 from birdlab.infer.card import ModelCard
 from birdlab.infer.reading import NotHeard, read_ahead, undecodable
 from birdlab.infer.session import OnnxPredictor, SoundPredictor
@@ -192,10 +192,12 @@ def _windows(
     paths = {row: _path(plan, cell, row) for row in rows}
     is_part = np.asarray(~np.isnan(cell.rows.spans_s).all(axis=1), bool)
     whole = [paths[row] for row in rows if not is_part[row]]
-    with closing(read_ahead(whole, hears, hop_samples=hears.window_samples)) as ahead:
+    hop = find_hop(hears, plan.spec.evaluate.hop_s)
+    with closing(read_ahead(whole, hears, hop_samples=hop)) as ahead:
         for row in rows:
             if is_part[row]:
-                yield from iter_windows(_part(paths[row], cell.rows.spans_s[row], hears), hears)
+                part = _part(paths[row], cell.rows.spans_s[row], hears)
+                yield from iter_windows(part, hears, hop)
             else:
                 heard = next(ahead)
                 if isinstance(heard, NotHeard):
@@ -247,8 +249,9 @@ def _compare(
     given[:, shared] = heard[:, [columns[w.codes[i]] for i in shared]]
     apart = np.abs(given.astype(np.float64) - expected)[:, shared]
     row = int(apart.max(axis=1).argmax())
+    scored = (AS_IS, plan.spec.evaluate, plan.spec.postprocess)
     tables = [
-        fold_table(replace(stored, windows=replace(w, clip_probs=probs)), AS_IS, plan.spec.evaluate)
+        fold_table(replace(stored, windows=replace(w, clip_probs=probs)), *scored)
         for probs in (expected, given)
     ]
     torch, onnx = (padded_cmap(t.targets[:, shared], t.probs[:, shared], N_PAD) for t in tables)

@@ -30,7 +30,9 @@ class PromotionRequest:
     the file, each with a gate of its own; gate: the score that one may lose. alias: moves to the
     model. force: promote although a gate refuses, for the `reason` that is then written down.
     soundscapes: a folder of unlabelled recordings for the rank agreement of full-data models. post:
-    post-processing steps that predictions get, as `portable_mappings` gives them.
+    post-processing steps that predictions get, as `portable_mappings` gives them; hop_s: seconds
+    from one window to the next, those of a window for none between them. None for what the runs
+    were scored with.
     Raises PromotionError for what makes no sense.
     """
 
@@ -44,7 +46,8 @@ class PromotionRequest:
     register: bool = True
     gate: float = LOSS
     soundscapes: Path | None = None
-    post: tuple[Mapping[str, Any], ...] = ()
+    post: tuple[Mapping[str, Any], ...] | None = None
+    hop_s: float | None = None
 
     def __post_init__(self) -> None:
         if self.weights not in get_args(Weights):
@@ -81,7 +84,8 @@ def promote_command(spec_ids: Sequence[str], request: PromotionRequest) -> str:
         "--shares": shares if isinstance(shares, str) else ",".join(f"{s:.12g}" for s in shares),
         "--gate": f"{request.gate:g}" if request.gate != plain.gate else "",
         "--soundscapes": str(request.soundscapes or ""),
-        "--post": "FILE" if request.post else "",
+        "--post": "" if request.post is None else "FILE" if request.post else "none",
+        "--hop": "" if request.hop_s is None else f"{request.hop_s:g}",
         "--alias": request.alias if request.alias != plain.alias else "",
     }
     if shares == plain.shares:
