@@ -108,9 +108,10 @@ def scored_as(
 
 def steps_of(record: Mapping[str, Any]) -> tuple[PostStep, ...]:
     """The post-processing that belongs to a run; SpecError for a kind that is not loaded."""
-    listed = (record.get("spec") or {}).get("postprocess", [])
-    where = f"postprocess of {record['name'] or record['spec_id']}"
-    return chain_of(listed, where).steps
+    listed = (record.get("spec") or {}).get("postprocess")
+    if not listed:
+        return ()
+    return chain_of(listed, f"postprocess of {record['name'] or record['spec_id']}").steps
 
 
 def load_fold_tables(
