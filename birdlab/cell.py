@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,12 @@ from birdlab.celljob import CellJob
 from birdlab.cellplan import CellPlan
 from birdlab.costs import note_costs
 from birdlab.data.waves import open_waves
+from birdlab.datasets import Progress
 from birdlab.errors import BirdlabError
 from birdlab.evaluate.score import fold_table, score_fold
 from birdlab.lab import Lab
 from birdlab.lacks import in_words
+from birdlab.lessons import load_lessons
 from birdlab.network import build_model, device_name, pick_device
 from birdlab.sed.interrupts import stoppable
 from birdlab.soup import average_sources
@@ -131,7 +133,7 @@ def _train(job: CellJob, lab: Lab, report: Report) -> None:
     whole.mkdir(parents=True, exist_ok=True)
     said = {"epochs": job.steps.epochs, "steps": job.steps.total, "title": job.title}
     report("start", said)
-    source = clip_source(job, lab)
+    source = replace(clip_source(job, lab), lessons=load_lessons(job, lab, _told_of(report)))
     keep_freed_memory()
     model: Any
     if job.sources:
@@ -196,8 +198,14 @@ def _fit(job: CellJob, lab: Lab, source: Any, part: Path, report: Report) -> tup
         checkpoint=part,
         failed=lab.stores / "failed" / job.cell_id,
         resumed=lambda epoch: report("resume", {"epoch": epoch, "epochs": epochs}),
+        distill=job.stage.distill,
     )
     return model, fitted, taken[0]
+
+
+def _told_of(report: Report) -> Progress:
+    """What tells of a teacher that hears the rows of a cell."""
+    return lambda what, done, total: report("hear", {"what": what, "done": done, "total": total})
 
 
 def _scores(job: CellJob, lab: Lab, model: Any) -> dict[str, float]:

@@ -7,6 +7,7 @@ array of outputs and an index of the recordings in it. A part appears whole or n
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from birdlab.evaluate.metrics import HIGHEST_PROB
 from birdlab.evaluate.windows import PEAK_EPS, Floats, Windowing, batch_windows, peak_normalise
 from birdlab.heardstore import HeardStore, Part
 from birdlab.lab import Lab
+from birdlab.sed.takes import locate_takes
 
 Target = Literal["logits", "embeddings"]
 Half = npt.NDArray[np.float16]
@@ -32,6 +34,7 @@ BATCH = 32
 outputs do not depend on which recordings were there before."""
 PART_WINDOWS = 2048
 """A part is written when it holds so many windows: what a kill may cost."""
+TELL_EVERY_S = 1.0
 _LOWEST = np.float32(6e-8)
 
 
@@ -122,8 +125,6 @@ def hear(
     own rate. Raises DataError for outputs that are not finite and for a file that is needed and
     not there, LabError when the outputs cannot be written.
     """
-    from birdlab.sed.loader import locate_takes
-
     waves = open_waves(lab, sample_rate_hz)
     spans = np.full((len(keys), 2), np.nan) if spans_s is None else spans_s
     takes = locate_takes(waves, np.array(keys, "S32"), spans)
@@ -148,6 +149,25 @@ def hear(
     return Heard(teacher.codes, teacher.windowing.window_s, sample_rate_hz, starts, outputs)
 
 
+def columns_of(
+    name: str, codes: Sequence[str], classes: Sequence[str]
+) -> npt.NDArray[np.int64]:
+    """The output of a teacher for each of `classes`, -1 for one that it does not know.
+
+    Raises DataError when it knows none.
+    """
+    place = {code: i for i, code in enumerate(codes)}
+    columns = np.array([place.get(code, -1) for code in classes], np.int64)
+    if (columns < 0).all():
+        raise DataError(
+            f"the teacher {name} knows none of the classes",
+            got=f"{', '.join(list(codes)[:3])} ...",
+            expected=f"some of {', '.join(list(classes)[:3])} ...",
+            fix="map its labels: `labels` of the teacher in birdlab.toml",
+        )
+    return columns
+
+
 def name_of(key: str, span_s: Sequence[float]) -> str:
     """The name of a used part of a waveform in the store of outputs."""
     if np.isnan(span_s).all():
@@ -169,7 +189,8 @@ def _parts(
     """The outputs for the recordings `wanted`, some recordings at a time."""
     total, done = sum(len(starts[i]) for i in wanted), 0
     held: dict[str, Half] = {}
-    progress(f"{teacher.name} hears windows", 0, total)
+    what, told = f"{teacher.name} hears windows", time.monotonic()
+    progress(what, 0, total)
     for i in wanted:
         seconds = starts[i] / sample_rate_hz
         heard = _hear_one(teacher, target, wave_of(i), seconds)
@@ -185,7 +206,9 @@ def _parts(
         if sum(map(len, held.values())) >= PART_WINDOWS:
             yield held
             held = {}
-        progress(f"{teacher.name} hears windows", done, total)
+        if done == total or time.monotonic() - told > TELL_EVERY_S:
+            told = time.monotonic()
+            progress(what, done, total)
     if held:
         yield held
 
@@ -216,7 +239,8 @@ def _cut(wave: Waveform, start: int, windowing: Windowing, normalise: str) -> Fl
 
     Zeros stand where the recording has ended or not begun.
     """
-    first = start - windowing.margin_samples
+    before = middle_of(windowing) * windowing.window_samples
+    first = start - windowing.margin_samples - before
     last = first + windowing.input_samples
     begin, stop = max(first, 0), min(last, wave.n_samples)
     heard = np.zeros(windowing.input_samples, np.float32)
@@ -225,6 +249,11 @@ def _cut(wave: Waveform, start: int, windowing: Windowing, normalise: str) -> Fl
     if normalise == "crop":
         return peak_normalise(heard)
     return heard / np.float32(max(wave.scale, PEAK_EPS)) if normalise == "recording" else heard
+
+
+def middle_of(windowing: Windowing) -> int:
+    """Which window of a pass is heard, where a pass gives several: the others are not used."""
+    return windowing.windows_per_pass // 2
 
 
 def _decoded(

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from birdlab.campaign import Campaign, Race, Sink
-from birdlab.cell import find_lacking
+from birdlab.cell import find_lacking, is_trained
 from birdlab.data.leaks import refuse_leaks
 from birdlab.data.waves import open_waves
 from birdlab.errors import AudioError, BirdlabError, DataError, SpecError
 from birdlab.keeping import drop_weights
 from birdlab.lab import Lab, open_lab
+from birdlab.lessons import hear_lessons
 from birdlab.plan import Plan, Progress, plan_experiment, plan_experiments, silent
 from birdlab.record import RunNote, RunResult
 from birdlab.rounds import Pair, run_rounds
@@ -107,7 +108,7 @@ def run_experiments(
 
 
 def make_ready(plan: Plan, lab: Lab, progress: Progress) -> Plan:
-    """A plan whose waveforms are in the store, if anything is to be trained.
+    """A plan whose waveforms are in the store and heard by its teachers, if anything is to train.
 
     It is made anew without files that cannot be decoded. Raises DataError for pretraining that
     leaks into the folds, also when all is in the cache, and for audio that is missing; AudioError
@@ -119,6 +120,8 @@ def make_ready(plan: Plan, lab: Lab, progress: Progress) -> Plan:
     refuse_missing(plan)
     if not build_store(lab, plan, progress):
         plan = plan_experiment(plan.spec, lab, progress=progress)
+    learning = [c for c in find_lacking(lab, plan.cells) if not is_trained(lab, c)]
+    hear_lessons(plan, lab, learning, progress)
     return plan
 
 

@@ -15,7 +15,7 @@ from birdlab.data.classes import ClassList
 from birdlab.data.sources.labelmaps import load_map
 from birdlab.errors import BirdlabError, DataError, LabError, PredictError
 from birdlab.evaluate.windows import Floats, Windowing
-from birdlab.hearing import Heard, Target, hear, logit, sigmoid
+from birdlab.hearing import Heard, Target, columns_of, hear, logit, middle_of, sigmoid
 from birdlab.infer.card import read_card
 from birdlab.infer.models import find_model, hash_model
 from birdlab.infer.session import open_session
@@ -82,20 +82,12 @@ class OnnxTeacher:
 
         Raises DataError when it knows none.
         """
-        place = {code: i for i, code in enumerate(self.codes)}
-        columns = np.array([place.get(code, -1) for code in classes], np.int64)
-        if (columns < 0).all():
-            raise DataError(
-                f"the teacher {self.name} knows none of the classes",
-                got=f"{', '.join(self.codes[:3])} ...",
-                expected=f"some of {', '.join(list(classes)[:3])} ...",
-                fix="map its labels: `labels` of the teacher in birdlab.toml",
-            )
-        return columns
+        return columns_of(self.name, self.codes, classes)
 
     def __call__(self, waves: Floats) -> Floats:
         """The probability of each code in each window [B, samples]: [B, C] float32, 0..1."""
         raw = self._run(self.output_name, waves)
+        raw = raw.reshape(len(waves), -1, raw.shape[1])[:, middle_of(self.windowing)]
         if self.kind == "logits":
             raw = sigmoid(raw)
         elif raw.min() < -_SLACK or raw.max() > 1 + _SLACK:

@@ -102,6 +102,9 @@ class CellProgress:
             return
         if event.kind == "start":
             self._epochs[cell] = (0, int(values["epochs"]))
+        elif event.kind == "hear":
+            what, done, total = (values[name] for name in ("what", "done", "total"))
+            self.step(f"{self._title(cell)}: {what}", done, total)
         elif event.kind == "resume":
             self._resumed[cell] = values["epoch"] / values["epochs"]
             self._epochs[cell] = (int(values["epoch"]), int(values["epochs"]))

@@ -127,7 +127,8 @@ class ClipBatch:
     wave: [B, S] float32, crops of peak 1, or of recordings of peak 1; targets: [B, C] float32,
     0..1; fetched: by augmentation name, what its `fetch` function read for this batch; mask:
     [B, C] bool, which targets count in the loss, None where all do; sure: a class whose label in
-    a mixture is above it counts there, whatever one of the clips masks; waiting: by clip, what is
+    a mixture is above it counts there, whatever one of the clips masks; taught: [B, D], what a
+    teacher says of each clip, NaN where nothing, None without a teacher; waiting: by clip, what is
     still to be done to it (see `change`); `replace` carries it on.
     """
 
@@ -137,6 +138,7 @@ class ClipBatch:
     fetched: dict[str, Fetched] = field(default_factory=dict)
     mask: torch.Tensor | None = None
     sure: float = 0.0
+    taught: torch.Tensor | None = None
     waiting: dict[int, list[tuple[Change, int]]] = field(
         default_factory=lambda: defaultdict(list), repr=False
     )
@@ -192,6 +194,7 @@ class StoredBatch:
     mask: npt.NDArray[np.bool_] | None = None
     mixed: Mixed | None = None
     sure: float = 0.0
+    taught: npt.NDArray[np.float32] | None = None
 
     def to(self, device: torch.device) -> ClipBatch:
         """The batch on `device`; on a CPU its clips wait to be put into the wave."""
@@ -204,7 +207,10 @@ class StoredBatch:
         )
         mask = None if self.mask is None else torch.from_numpy(self.mask).to(device)
         targets = torch.from_numpy(self.targets).to(device)
-        batch = ClipBatch(wave, targets, self.sample_rate_hz, self.fetched, mask, self.sure)
+        taught = None if self.taught is None else torch.from_numpy(self.taught).to(device)
+        batch = ClipBatch(
+            wave, targets, self.sample_rate_hz, self.fetched, mask, self.sure, taught
+        )
         batch.change(np.arange(len(self.crops)), self.crops.put)
         if self.mixed is not None:
             batch.change(self.mixed.index, self.mixed.put)

@@ -18,6 +18,7 @@ from birdlab.errors import CellError
 from birdlab.sed.batch import ClipBatch
 from birdlab.sed.checkpoint import Checkpoints, Standing
 from birdlab.sed.choice import Snapshots, describe_choice, is_exhausted, wanted_epochs
+from birdlab.sed.distill import build_pupil
 from birdlab.sed.draws import EpochDraws, torch_seed
 from birdlab.sed.epochs import EpochReport, build_report
 from birdlab.sed.failures import lost_error, no_validation_error
@@ -28,6 +29,7 @@ from birdlab.sed.model import SEDModel
 from birdlab.sed.steps import NORM_BATCHES, Steps
 from birdlab.spec.augmentations import AugmentationSpec
 from birdlab.spec.recipe import TrainSpec
+from birdlab.spec.teaching import DistillSpec
 
 __all__ = ["EpochReport", "Fitted", "fit"]
 
@@ -67,11 +69,13 @@ def fit(
     checkpoint: Path | None = None,
     failed: Path | None = None,
     resumed: Callable[[int], None] = lambda _: None,
+    distill: DistillSpec | None = None,
 ) -> Fitted:
     """Train `model` in place for `steps`, reporting each epoch; the weights are then those chosen.
 
     Every random number is keyed by (seed, fold, epoch, position, transform). `workers` threads
     read clips ahead; they change no number. `validate(model)` gives the scores of the fold.
+    `distill` says how the lessons of `source` count beside labels.
     In the folder `checkpoint` training is saved each epoch, every few minutes and on Ctrl-C or
     SIGTERM, which then raise KeyboardInterrupt; training that finds a checkpoint there goes on
     from it, says so by `resumed(epoch)` and ends with the same bits. Raises CellError when a
@@ -81,7 +85,8 @@ def fit(
     """
     if train.is_steered and validate is None:
         raise no_validation_error(train)
-    learner = Learner(model, train, augment, steps, device)
+    pupil = build_pupil(distill, model, source.lessons, torch_seed(seed, fold, "pupil"))
+    learner = Learner(model, train, augment, steps, device, pupil)
     checkpoints, at = Checkpoints(checkpoint, device), Standing()
     saved = checkpoints.load()
     if saved is not None:

@@ -16,6 +16,7 @@ from birdlab.errors import CellError
 from birdlab.sed.augment import augment_mel
 from birdlab.sed.averaging import Ema, recompute_norms
 from birdlab.sed.batch import ClipBatch
+from birdlab.sed.distill import Pupil, answer_of
 from birdlab.sed.draws import EpochDraws
 from birdlab.sed.heads import SedOutput
 from birdlab.sed.losses import compute_loss
@@ -36,6 +37,8 @@ Positions = npt.NDArray[np.int64]
 class Learner:
     """A network on its device with its optimiser, gradient scaler and running mean of weights.
 
+    `pupil` is what it learns of a teacher; what that has to learn by itself follows the head's rate.
+
     Raises CellError where the recipe asks for a compiled network and it cannot be compiled.
     """
 
@@ -46,14 +49,22 @@ class Learner:
         augment: Sequence[AugmentationSpec],
         steps: Steps,
         device: torch.device,
+        pupil: Pupil | None = None,
     ) -> None:
         self.train, self.augment, self.steps, self.device = train, augment, steps, device
         self.layout = torch.channels_last if train.channels_last else torch.contiguous_format
         self.model = model.to(device).to(memory_format=self.layout)
+        self.pupil = None if pupil is None else pupil.to(device)
         self.classify: Callable[[Tensor], SedOutput] = model.classify
+        self.answer = answer_of(model)
         if train.compile:
             self.classify = torch.compile(model.classify)
+            self.answer = torch.compile(self.answer)
         self.optimizer = build_optimizer(train.optimizer, model)
+        if self.pupil is not None and self.pupil.map is not None:
+            lr = self.optimizer.param_groups[-1]["base_lr"]
+            own = {"params": list(self.pupil.parameters()), "lr": lr, "base_lr": lr}
+            self.optimizer.add_param_group({**own, "name": "lesson"})
         self.scaler = torch.amp.GradScaler(device.type, enabled=train.precision == "fp16")
         self.ema = None if train.ema_decay is None else Ema(model, train.ema_decay)
 
@@ -112,9 +123,14 @@ class Learner:
         self, clips: ClipBatch, part: slice, draws: EpochDraws, positions: Positions
     ) -> Tensor:
         mask = None if clips.mask is None else clips.mask[part]
+        if self.pupil is None or clips.taught is None:
+            with self._autocast():
+                output = self.classify(self._mel(clips.wave[part], draws, positions[part]))
+            return compute_loss(self.train.loss, output, clips.targets[part], mask)
         with self._autocast():
-            output = self.classify(self._mel(clips.wave[part], draws, positions[part]))
-        return compute_loss(self.train.loss, output, clips.targets[part], mask)
+            output, features = self.answer(self._mel(clips.wave[part], draws, positions[part]))
+        on_labels = compute_loss(self.train.loss, output, clips.targets[part], mask)
+        return self.pupil.mix(on_labels, output, features, clips.taught[part])
 
     def _mel(self, wave: Tensor, draws: EpochDraws, positions: Positions) -> Tensor:
         mel = augment_mel(self.augment, self.model.frontend(wave), draws, positions)
@@ -134,7 +150,8 @@ class Learner:
         return self._clip(clip_norm)
 
     def _clip(self, clip_norm: float | None) -> Tensor:
-        learning = [p for p in self.model.parameters() if p.grad is not None]
+        every = [*self.model.parameters(), *(self.pupil.parameters() if self.pupil else ())]
+        learning = [p for p in every if p.grad is not None]
         norm = get_total_norm([p.grad for p in learning if p.grad is not None])
         if clip_norm is not None:
             clip_grads_with_norm_(learning, clip_norm, norm)
@@ -196,6 +213,7 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
+            **({} if self.pupil is None else {"pupil": self.pupil.state_dict()}),
         }
 
     def restore(self, states: Mapping[str, Any]) -> None:
@@ -205,6 +223,8 @@ class Learner:
         self.scaler.load_state_dict(states["scaler"])
         if self.ema is not None:
             self.ema.load_state_dict(states["ema"])
+        if self.pupil is not None:
+            self.pupil.load_state_dict(states["pupil"])
 
 
 def parts_of(n: int, k: int) -> list[slice]:

@@ -17,6 +17,7 @@ from birdlab.evaluate.windows import Normalise
 from birdlab.sed.augment import augment_wave, fetch_all
 from birdlab.sed.batch import ClipBatch, Crops, Mixed, StoredBatch
 from birdlab.sed.draws import EpochDraws
+from birdlab.sed.lessons import Lessons
 from birdlab.sed.pseudo import Cut, PseudoRows
 from birdlab.sed.sampler import draw_rows, row_weights_of
 from birdlab.sed.takes import Takes, locate_takes
@@ -45,7 +46,7 @@ class ClipSource:
     A row costs 36 bytes here whatever its labels; everything else is read when it is needed.
     `normalise` holds for crops of rows and windows, noise always has peak 1; `sampler` weighs the
     partners of `partner: class_weight`, without one every row alike. Rows from `n_rows` on are
-    the windows of `pseudo`.
+    the windows of `pseudo`. `lessons` are what a teacher says of training rows.
     """
 
     waves: WaveStore
@@ -56,6 +57,7 @@ class ClipSource:
     normalise: Normalise = "crop"
     sampler: Spec | None = None
     pseudo: PseudoRows | None = None
+    lessons: Lessons | None = None
 
     @property
     def sample_rate_hz(self) -> int:
@@ -128,7 +130,7 @@ class ClipSource:
                 cut, targets[i] = self.pseudo.cut(row - self.n_rows, x, self.crop_samples)
                 cuts.append(cut)
             else:
-                cuts.append(self._cut(self.takes, row, x))
+                cuts.append(self._cut_row(row, x))
         if masks is not None:
             masks[soft] = self.pseudo.known
         return self._crops(cuts, _pad, self.normalise), targets, masks
@@ -139,7 +141,7 @@ class ClipSource:
         A recording shorter than a crop is padded with zeros on the left.
         """
         places = zip(rows.tolist(), u, strict=True)
-        cuts = (self._cut(self.takes, row, float(x)) for row, x in places)
+        cuts = (self._cut_row(row, float(x)) for row, x in places)
         return self._crops(cuts, _pad, self.normalise)
 
     def read_noise(self, names: Sequence[str], u: npt.NDArray[np.float64]) -> Crops:
@@ -151,6 +153,30 @@ class ClipSource:
         chosen = ((sets[int(a * len(sets))], b, c) for a, b, c in u.tolist())
         cuts = (self._cut(takes, int(b * len(takes)), c) for takes, b, c in chosen)
         return self._crops(cuts, np.resize, "crop")
+
+    def taught(
+        self, rows: npt.NDArray[np.int64], u: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float32] | None:
+        """What a teacher says of the crops that `read_clips` gives for these rows and draws.
+
+        [len(rows), values], NaN for windows of `pseudo`; None without a teacher.
+        """
+        if self.lessons is None:
+            return None
+        said = np.full((len(rows), self.lessons.n_values), np.nan, np.float32)
+        for i in np.flatnonzero(rows < self.n_rows).tolist():
+            row = int(rows[i])
+            start = self._cut_row(row, float(u[i]))[1] - int(self.takes.first[row])
+            said[i] = self.lessons.said(row, start)
+        return said
+
+    def _cut_row(self, row: int, u: float) -> Cut:
+        """The crop of a training row; where a window of its teacher starts, if those are as long."""
+        if self.lessons is None or not self.lessons.on_grid:
+            return self._cut(self.takes, row, u)
+        place, n = int(self.takes.place[row]), int(self.takes.n_samples[row])
+        start = int(self.takes.first[row]) + self.lessons.start(row, u)
+        return place, start, min(n, self.crop_samples)
 
     def _cut(self, takes: Takes, row: int, u: float) -> Cut:
         """The crop of a row of takes that starts where a draw says."""
@@ -187,14 +213,19 @@ def read_batch(
     """The clips of `rows` drawn at `positions` of an epoch, with what augmentations need."""
     u = draws.at(positions, "crop").uniform(1)[:, 0]
     crops, targets, mask = source.read_clips(rows, u)
+    taught = source.taught(rows, u)
+    mixed = _mix_windows(source, draws, positions, rows, targets, mask)
+    if mixed is not None and taught is not None:
+        taught[mixed.index] = np.nan  # its teacher did not hear the mixture
     return StoredBatch(
         crops,
         targets,
         source.sample_rate_hz,
         fetch_all(augment, draws, positions, source),
         mask,
-        _mix_windows(source, draws, positions, rows, targets, mask),
+        mixed,
         0.0 if source.pseudo is None else SURE,
+        taught,
     )
 
 

@@ -43,8 +43,8 @@ class SEDModel(nn.Module):
         self.in_channels = spec.in_channels
         self.frontend: nn.Module = function_of(spec.frontend)(spec.frontend)
         n_bins = _count_bins(self.frontend, spec)
-        self.backbone, self._read, n_features = build_backbone(spec, n_bins)
-        self.head: nn.Module = function_of(spec.head)(spec.head, n_features, n_classes)
+        self.backbone, self._read, self.n_features = build_backbone(spec, n_bins)
+        self.head: nn.Module = function_of(spec.head)(spec.head, self.n_features, n_classes)
 
     def features(self, mel: Tensor) -> Tensor:
         """Feature maps [B, D, F, T'] of a mel [B, C, n_mels, T].

@@ -21,7 +21,7 @@ Numbers = npt.NDArray[np.float64]
 
 
 def fetch_partner(spec: OrMixup | Mixup | Cutmix, draws: Draws, source: ClipSource) -> Fetched:
-    """For the clips that are mixed: their places, and partners' rows, crops, targets and masks."""
+    """For the clips that are mixed: their places, and partners' rows, crops, labels."""
     chosen = np.flatnonzero(draws.happens(spec.p))
     u = draws.uniform(2, tag="partner")[chosen]
     rows = source.draw_partners(spec.partner, u[:, 0])
@@ -31,6 +31,8 @@ def fetch_partner(spec: OrMixup | Mixup | Cutmix, draws: Draws, source: ClipSour
         "crops": source.read_crops(rows, u[:, 1]),
         "targets": source.targets.dense(rows),
         "mask": source.masks(rows),
+        "taught": source.taught(rows, u[:, 1]),
+        "united": source.lessons is None or source.lessons.target == "logits",
     }
 
 
@@ -111,7 +113,8 @@ def join_labels(
     """The batch with the labels of its mixed clips: the union, or partners weighed `theirs` [k].
 
     A class counts in the loss where it counts for both clips, or is positive in the mixture:
-    above `batch.sure`, since a soft label is above 0 for all classes.
+    above `batch.sure`, since a soft label is above 0 for all classes. What a teacher says of them
+    is joined as labels are.
     """
     device = batch.targets.device
     index, labels = (torch.from_numpy(got[name]).to(device) for name in ("index", "targets"))
@@ -124,4 +127,19 @@ def join_labels(
     if batch.mask is not None:
         counts = torch.from_numpy(got["mask"]).to(device)
         batch.mask[index] = (batch.mask[index] & counts) | (mixed > batch.sure)
+    if batch.taught is not None:
+        batch.taught[index] = _join_lessons(batch.taught[index], got, theirs)
     return batch
+
+
+def _join_lessons(
+    own: torch.Tensor, got: dict[str, Any], theirs: npt.NDArray[np.float32] | None
+) -> torch.Tensor:
+    """What a teacher says of mixtures [k, D]: probabilities as labels, embeddings averaged.
+
+    By halves where labels are united. NaN where one of the clips has none.
+    """
+    other = torch.from_numpy(got["taught"]).to(own.device)
+    if theirs is not None:
+        return torch.lerp(own, other, torch.from_numpy(theirs[:, None]).to(own.device))
+    return (own + other).clamp_(0, 1) if got["united"] else (own + other) / 2
