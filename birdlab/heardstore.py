@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,23 +15,42 @@ import pandas as pd
 from filelock import FileLock
 
 from birdlab.errors import DataError, LabError
+from birdlab.lab import Lab, write_whole
 
 Half = npt.NDArray[np.float16]
 Part = Mapping[str, Half]
 """Recordings by name, each [W, D]."""
 
+ABOUT = "about.json"
 _LOCK = ".lock"
+
+
+def heard_folders(lab: Lab) -> Path:
+    """The folder of everything that teachers said."""
+    return lab.stores / "teachers"
+
+
+def say_whose(folder: Path) -> str:
+    """Whose outputs a folder holds, in words; its name where it does not say."""
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        return f"{about['target']} of {about['teacher']} every {about['hop_s']:g} s"
+    except (OSError, ValueError, KeyError, TypeError):
+        return folder.name
 
 
 class HeardStore:
     """The outputs of one teacher on one grid, below `folder`; made on first use.
 
+    `about` says in words whose they are and is kept beside them. The time of the folder is that of
+    its last use.
+
     A part is `<digest>.npy`, [windows, D] float16, and `<digest>.parquet`, which lists its
     recordings and is written last. Any number of processes may read while one writes.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, about: Mapping[str, object]) -> None:
+        self.folder, self.about = folder, about
 
     def complete(
         self, names: Sequence[str], made: Callable[[Sequence[int]], Iterator[Part]]
@@ -39,9 +60,11 @@ class HeardStore:
         Raises LabError when a part cannot be written.
         """
         if not self._lacking(names):
+            with suppress(OSError):  # a lab that is only read
+                os.utime(self.folder)
             return
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            write_whole(self.folder / ABOUT, json.dumps(dict(self.about), sort_keys=True))
         except OSError as error:
             raise self._unwritten(error) from None
         with FileLock(self.folder / _LOCK):

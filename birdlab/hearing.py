@@ -22,7 +22,7 @@ from birdlab.datasets import Progress, silent
 from birdlab.errors import DataError
 from birdlab.evaluate.metrics import HIGHEST_PROB
 from birdlab.evaluate.windows import PEAK_EPS, Floats, Windowing, batch_windows, peak_normalise
-from birdlab.heardstore import HeardStore, Part
+from birdlab.heardstore import HeardStore, Part, heard_folders
 from birdlab.lab import Lab
 from birdlab.sed.takes import locate_takes
 
@@ -132,7 +132,10 @@ def hear(
     hop = max(1, round(hop_s * sample_rate_hz))
     starts = tuple(grid_starts(int(n), width, hop) for n in takes.n_samples)
     names = [name_of(key, span) for key, span in zip(keys, spans.tolist(), strict=True)]
-    store = HeardStore(lab.stores / "teachers" / f"{teacher.identity[:32]}-{target}-{hop_s:g}")
+    store = HeardStore(
+        heard_folders(lab) / f"{teacher.identity}-{target}-{hop_s:g}",
+        {"teacher": teacher.name, "target": target, "hop_s": hop_s},
+    )
 
     def wave_of(i: int) -> Waveform:
         place, first, n = int(takes.place[i]), int(takes.first[i]), int(takes.n_samples[i])
@@ -149,9 +152,7 @@ def hear(
     return Heard(teacher.codes, teacher.windowing.window_s, sample_rate_hz, starts, outputs)
 
 
-def columns_of(
-    name: str, codes: Sequence[str], classes: Sequence[str]
-) -> npt.NDArray[np.int64]:
+def columns_of(name: str, codes: Sequence[str], classes: Sequence[str]) -> npt.NDArray[np.int64]:
     """The output of a teacher for each of `classes`, -1 for one that it does not know.
 
     Raises DataError when it knows none.

@@ -134,7 +134,9 @@ def load_lessons(job: CellJob, lab: Lab, progress: Progress = silent) -> Lessons
         )
         for teacher in teachers
     ]
-    columns = _columns(teachers[0].name, heard, list(job.classes)) if spec.target == "logits" else None
+    columns = (
+        _columns(teachers[0].name, heard, list(job.classes)) if spec.target == "logits" else None
+    )
     return Lessons(
         spec.target,
         place,
@@ -199,9 +201,7 @@ def _distinct(
     return first, place
 
 
-def _columns(
-    name: str, heard: Sequence[Heard], classes: Sequence[str]
-) -> npt.NDArray[np.int64]:
+def _columns(name: str, heard: Sequence[Heard], classes: Sequence[str]) -> npt.NDArray[np.int64]:
     """The output of each class, -1 for one that the teachers do not know; DataError for none."""
     codes = heard[0].codes
     if any(h.codes != codes for h in heard):

@@ -20,11 +20,12 @@ from birdlab.plan import Plan
 class Event:
     """Something that happened to a cell.
 
-    queued, placed, start, resume, epoch, evaluate, then done, failed, stopped or retry, after which
-    all but the first come once more. Among the values: placed: the `pid`, `gpu` and `threads` of a
-    child process; hear: `what`, `done` and `total` windows of a teacher; resume: `epoch` (counted from 0) of `epochs`; epoch: the fields of an
-    EpochReport; failed: `error`; stopped: `at`, in words where the same command goes on; retry: the
-    `error` before, and which `attempt` it is, from 2.
+    queued, placed, hear, start, resume, epoch, evaluate, then done, failed, stopped or retry, after
+    which all but the first come once more. Among the values: placed: the `pid`, `gpu` and `threads`
+    of a child process; hear: `what`, `done` and `total` windows of a teacher; resume: `epoch`
+    (counted from 0) of `epochs`; epoch: the fields of an EpochReport; failed: `error`; stopped:
+    `at`, in words where the same command goes on; retry: the `error` before, and which `attempt` it
+    is, from 2.
     """
 
     kind: str

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+import torch
+from clips import CPU
 from teacherfiles import logits_of, save_teacher
 
 from birdlab.data.store import WaveStore
@@ -16,12 +19,24 @@ from birdlab.errors import DataError, LabError
 from birdlab.evaluate.windows import peak_normalise
 from birdlab.hearing import Floats, Target, grid_starts, hear, logit, sigmoid
 from birdlab.lab import Lab, LabFile
+from birdlab.sed.augment import augment_wave
+from birdlab.sed.augment.mixing import draw_blend
+from birdlab.sed.distill import Pupil, cosine_distance, divergence
+from birdlab.sed.draws import EpochDraws
+from birdlab.sed.lessons import Lessons
+from birdlab.sed.loader import ClipSource, read_batch
+from birdlab.sed.takes import locate_takes
+from birdlab.sed.targets import Targets
+from birdlab.spec.augmentations import Mixup, OrMixup
+from birdlab.spec.teaching import DistillSpec
 from birdlab.teachers import OnnxTeacher, open_teacher
 
 RATE = 200
 LENGTHS = (500, 120, 64, 40)
 """Of the recordings of a small store; a window of the teacher has 64 samples."""
 WINDOW_S = 0.32
+NOTHING = np.zeros(0, np.int32)
+TARGETS: tuple[Target, Target] = ("logits", "embeddings")
 
 
 def teacher_lab(folder: Path, **entry: Any) -> tuple[Lab, list[str], list[Path]]:
@@ -220,3 +235,137 @@ def test_unknown_teachers_and_outputs_that_are_no_probabilities(tmp_path: Path) 
         open_teacher(lab, "nobody")
     with pytest.raises(DataError, match="holds no probabilities"):
         hear(open_teacher(lab, "t"), lab, keys, 0.5, sample_rate_hz=RATE)
+
+
+# ---------------------------------------------------------------- what is said of a clip
+
+
+def source_of(
+    lab: Lab, keys: list[str], teacher: OnnxTeacher, crop: int, target: Target = "logits"
+) -> ClipSource:
+    """Clips of the four recordings with what a teacher says of them: it knows a and c of a to d."""
+    store = WaveStore(lab.waves, RATE)
+    takes = locate_takes(store, np.array(keys, "S32"), np.full((4, 2), np.nan))
+    targets = Targets(np.array([0, 1, 2, 3], np.int32), np.zeros(5, np.int64), NOTHING, 4)
+    heard = hear(teacher, lab, keys, 0.4, sample_rate_hz=RATE, target=target)
+    columns = np.array([0, -1, 2, -1]) if target == "logits" else None
+    lessons = Lessons(target, np.arange(4), heard.starts, (heard.outputs,), columns, 64, crop)
+    return ClipSource(store, takes, targets, {}, crop, lessons=lessons)
+
+
+def test_the_teacher_heard_the_very_samples_of_a_clip(tmp_path: Path) -> None:
+    lab, keys, _ = teacher_lab(tmp_path / "lab")
+    teacher = open_teacher(lab, "t")
+    source = source_of(lab, keys, teacher, 64)
+    rows, draws = np.arange(40) % 4, EpochDraws(0, 0, 0)
+    batch = read_batch(source, (), draws, np.arange(40), rows).to(CPU).settle()
+    assert batch.taught is not None
+    taught = batch.taught.numpy()
+    assert np.isnan(taught[:, [1, 3]]).all(), "classes that the teacher does not know"
+    expected = teacher(batch.wave.numpy())
+    assert np.allclose(taught[:, [0, 2]], expected[:, [0, 2]], atol=3e-4)
+    assert len(np.unique(taught[rows == 0, 0])) > 3, "clips of one recording differ"
+
+
+def test_a_clip_that_is_no_window_gets_the_largest_of_those_whose_middle_lies_in_it() -> None:
+    logits = np.array([[0.0, 1], [2, -1], [-3, 4], [9, 9]], np.float16)
+    starts = (np.array([0, 80, 160, 200]),)
+    lessons = Lessons(
+        "logits", np.zeros(1, np.int64), starts, ((logits,),), np.array([1, 0]), 64, 100
+    )
+    assert not lessons.on_grid
+    assert np.allclose(lessons.said(0, 30), sigmoid(np.array([1, 2], np.float32))), (
+        "middles 32, 112"
+    )
+    assert np.allclose(lessons.said(0, 100), sigmoid(np.array([4, 2], np.float32))), "112 and 192"
+    assert np.allclose(lessons.said(0, 400), sigmoid(np.array([9, 9], np.float32))), "the nearest"
+    two = replace(lessons, outputs=((logits,), (-logits,)))
+    assert np.allclose(two.said(0, 0), 0.5), "the mean of the probabilities of two teachers"
+    side = replace(two, target="embeddings", columns=None)
+    assert side.n_values == 4
+    assert np.allclose(side.said(0, 30), [1, 0, -1, 0]), "embeddings side by side, each a mean"
+
+
+def test_what_is_said_of_mixtures_is_joined_as_labels_are(tmp_path: Path) -> None:
+    lab, keys, _ = teacher_lab(tmp_path / "lab", embedding="pooled")
+    teacher, draws, at = open_teacher(lab, "t"), EpochDraws(0, 0, 0), np.arange(30)
+    plain: dict[Target, Any] = {}
+    for target in TARGETS:
+        source = source_of(lab, keys, teacher, 64, target)
+        for spec in (OrMixup(name="m", p=0.5), Mixup(name="m", p=0.5, labels="soft")):
+            before = read_batch(source, (spec,), draws, at, at % 4).to(CPU)
+            assert before.taught is not None
+            plain[target] = own = before.taught.clone()
+            got = before.fetched["m"]
+            after = augment_wave((spec,), before, draws, at).taught
+            assert after is not None
+            index, other = got["index"], torch.from_numpy(got["taught"])
+            if isinstance(spec, OrMixup):
+                joined = own[index] + other
+                expected = joined.clamp(0, 1) if target == "logits" else joined / 2
+            else:
+                theirs = 1 - draw_blend(spec, before, draws.at(at, "m"))["own_share"][index]
+                share = torch.from_numpy(theirs.astype(np.float32))[:, None]
+                expected = own[index] * (1 - share) + other * share
+            assert torch.allclose(after[index], expected, atol=1e-6, equal_nan=True)
+            alone = np.setdiff1d(at, index)
+            assert torch.equal(after[alone].nan_to_num(), own[alone].nan_to_num())
+    assert plain["embeddings"].shape == (30, 2)
+
+
+# ---------------------------------------------------------------- losses
+
+
+def test_the_divergence_and_its_gradient_are_those_of_a_hand_computation() -> None:
+    logits = torch.tensor([[0.3, -2.0, 1.0], [4.0, 0.0, -1.0]], requires_grad=True)
+    said = torch.tensor([[0.9, 0.2, float("nan")], [0.5, float("nan"), 0.001]])
+    for temperature in (1.0, 3.0):
+        logits.grad = None
+        loss = divergence(logits, said, temperature)
+        loss.backward()  # type: ignore[no-untyped-call]
+        z, t = logits.detach().double().numpy(), said.double().numpy()
+        p = 1 / (1 + np.exp(-np.log(t / (1 - t)) / temperature))
+        q = 1 / (1 + np.exp(-z / temperature))
+        terms = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
+        assert float(loss.detach()) == pytest.approx(temperature**2 * np.nanmean(terms), rel=1e-5)
+        slope = np.nan_to_num(temperature * (q - p) / 4)
+        assert logits.grad is not None
+        assert np.allclose(logits.grad.numpy(), slope, atol=1e-6)
+    same = divergence(torch.logit(torch.tensor([[0.9, 0.2]])), torch.tensor([[0.9, 0.2]]), 2.0)
+    assert float(same) == pytest.approx(0, abs=1e-6)
+    sure = divergence(torch.tensor([[40.0]], requires_grad=True), torch.tensor([[1.0]]), 1.0)
+    assert torch.isfinite(sure)
+
+
+def test_nothing_said_is_no_loss_and_no_gradient() -> None:
+    values = torch.tensor([[1.0, 2.0]], requires_grad=True)
+    nothing = torch.full((1, 2), float("nan"))
+    for loss in (divergence(values, nothing, 2.0), cosine_distance(values, nothing)):
+        assert float(loss.detach()) == 0
+        values.grad = None
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert values.grad is not None
+        assert torch.equal(values.grad, torch.zeros(1, 2))
+
+
+def test_the_cosine_distance_is_that_of_a_hand_computation() -> None:
+    mapped = torch.tensor([[3.0, 4.0], [1.0, 0.0], [1.0, 1.0]])
+    said = torch.tensor([[0.0, 2.0], [-1.0, 0.0], [float("nan"), 1.0]])
+    assert float(cosine_distance(mapped, said)) == pytest.approx((0.2 + 2) / 2)
+
+
+def test_the_weight_divides_the_loss_and_the_map_learns() -> None:
+    spec = DistillSpec(teacher={"model": "t"}, target="embeddings", weight=0.25)
+    pupil, again = Pupil(spec, 3, 2, seed=1), Pupil(spec, 3, 2, seed=1)
+    assert pupil.map is not None
+    assert again.map is not None
+    assert torch.equal(pupil.map.weight, again.map.weight)
+    features, said = torch.rand(4, 3, 2, 5), torch.rand(4, 2)
+    given = pupil.mix(torch.tensor(2.0), None, features, said)  # type: ignore[arg-type]
+    mapped = pupil.map(features.mean(dim=(2, 3)))
+    assert float(given.detach()) == pytest.approx(
+        1.5 + 0.25 * float(cosine_distance(mapped, said).detach())
+    )
+    given.backward()  # type: ignore[no-untyped-call]
+    assert pupil.map.weight.grad is not None
+    assert pupil.map.weight.grad.abs().sum() > 0

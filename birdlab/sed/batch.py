@@ -208,9 +208,7 @@ class StoredBatch:
         mask = None if self.mask is None else torch.from_numpy(self.mask).to(device)
         targets = torch.from_numpy(self.targets).to(device)
         taught = None if self.taught is None else torch.from_numpy(self.taught).to(device)
-        batch = ClipBatch(
-            wave, targets, self.sample_rate_hz, self.fetched, mask, self.sure, taught
-        )
+        batch = ClipBatch(wave, targets, self.sample_rate_hz, self.fetched, mask, self.sure, taught)
         batch.change(np.arange(len(self.crops)), self.crops.put)
         if self.mixed is not None:
             batch.change(self.mixed.index, self.mixed.put)

@@ -37,7 +37,7 @@ Positions = npt.NDArray[np.int64]
 class Learner:
     """A network on its device with its optimiser, gradient scaler and running mean of weights.
 
-    `pupil` is what it learns of a teacher; what that has to learn by itself follows the head's rate.
+    `pupil` is what it learns of a teacher; a map of its own learns at the rate of the head.
 
     Raises CellError where the recipe asks for a compiled network and it cannot be compiled.
     """

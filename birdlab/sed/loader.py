@@ -171,7 +171,7 @@ class ClipSource:
         return said
 
     def _cut_row(self, row: int, u: float) -> Cut:
-        """The crop of a training row; where a window of its teacher starts, if those are as long."""
+        """The crop of a training row; it starts as a window of its teacher if those are as long."""
         if self.lessons is None or not self.lessons.on_grid:
             return self._cut(self.takes, row, u)
         place, n = int(self.takes.place[row]), int(self.takes.n_samples[row])

@@ -43,6 +43,15 @@ class StageSpec(Spec):
     train: TrainSpec
     augment: Annotated[tuple[AugmentationSpec, ...], NamedList("augmentation")] = ()
 
+    @model_validator(mode="after")
+    def _is_heard_whole(self) -> StageSpec:
+        if self.distill is not None and self.distill.hop_s > self.train.window_s:
+            raise ValueError(
+                f"distill.hop_s is {self.distill.hop_s:g}: give at most the "
+                f"{self.train.window_s:g} s of train.window_s, else the teacher hears only parts"
+            )
+        return self
+
 
 class OutputSpec(Spec):
     """The deployed probability: clip * P + time_max * M."""

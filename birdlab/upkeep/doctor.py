@@ -14,6 +14,7 @@ from birdlab.data.shards import list_shards
 from birdlab.data.shards import load_rows as load_shard
 from birdlab.errors import BirdlabError
 from birdlab.evaluate.outputs import load_outputs
+from birdlab.heardstore import heard_folders
 from birdlab.lab import Lab, hide_password
 from birdlab.recorded import load_json, load_link, record_paths
 from birdlab.study.ledger import load_rows
@@ -196,7 +197,7 @@ def _leftovers(lab: Lab) -> Iterator[Finding]:
 
 def _sizes(lab: Lab) -> Iterator[Finding]:
     stores = {"cells": lab.cells, "waveforms": lab.waves, "models": lab.models}
-    stores |= {"artifacts": lab.artifacts}
+    stores |= {"teachers": heard_folders(lab), "artifacts": lab.artifacts}
     said = [
         f"{name} {size_of(path) / 1e9:.2f} GB" for name, path in stores.items() if path.exists()
     ]

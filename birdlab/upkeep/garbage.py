@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from birdlab.cellfiles import CARD, WEIGHTS
 from birdlab.celljob import is_left_behind
+from birdlab.heardstore import heard_folders, say_whose
 from birdlab.keeping import cells_in_work
 from birdlab.lab import Lab
 from birdlab.recorded import cells_of, iter_line, load_records
@@ -23,13 +24,13 @@ KEEP_DAYS = 14.0
 _WRITING_DAYS = 1.0
 """A file that is being written is done by then."""
 _GONE = ".gone"
-_DRIVEN = ("cell", "waves", "driver")
+_DRIVEN = ("cell", "waves", "driver", "heard")
 """What stays while a driver runs."""
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """What can be freed: cell, part, jobs, failed, driver, unfinished or waves; why; its size."""
+    """What can be freed: cell, part, jobs, failed, driver, unfinished, heard, waves; why; size."""
 
     kind: str
     path: Path
@@ -57,6 +58,7 @@ def find_garbage(
             *_failed(lab, keep_days),
             *_drivers(lab, keep_days),
             *_unfinished(lab),
+            *_heard(lab, keep_days),
             *(_shards(lab, keep_days) if waveforms else ()),
         )
         if _is_inside(lab, item.path)
@@ -178,6 +180,16 @@ def _unfinished(lab: Lab) -> Iterator[Garbage]:
     for pattern in (*patterns, *models, ".import-*"):
         yield from _old_writes(sorted(lab.stores.glob(pattern)))
     yield from _old_writes(sorted(lab.cells.glob("[!.]*/.*.part")))
+
+
+def _heard(lab: Lab, keep_days: float) -> Iterator[Garbage]:
+    """What teachers said that nobody has used for long: it can be heard again."""
+    folders = [] if is_driven(lab, keep_days) else sorted(heard_folders(lab).glob("*"))
+    for folder in folders:
+        if folder.name.endswith(_GONE):
+            yield Garbage("unfinished", folder, "half removed", size_of(folder))
+        elif folder.is_dir() and not _is_young(folder, keep_days):
+            yield Garbage("heard", folder, f"{say_whose(folder)}, unused", size_of(folder))
 
 
 def _shards(lab: Lab, keep_days: float) -> Iterator[Garbage]:
