@@ -25,6 +25,8 @@ from birdlab.evaluate.windows import PEAK_EPS, Floats, Windowing, batch_windows,
 from birdlab.heardstore import HeardStore, Part, heard_folders
 from birdlab.lab import Lab
 from birdlab.sed.takes import locate_takes
+from birdlab.spec.base import canonical
+from birdlab.spec.teaching import DistillSpec
 
 Target = Literal["logits", "embeddings"]
 Half = npt.NDArray[np.float16]
@@ -35,7 +37,14 @@ outputs do not depend on which recordings were there before."""
 PART_WINDOWS = 2048
 """A part is written when it holds so many windows: what a kill may cost."""
 TELL_EVERY_S = 1.0
+LESSONS = 1
+"""Raised when equal fields of a DistillSpec give other lessons."""
 _LOWEST = np.float32(6e-8)
+
+
+def distill_document(spec: DistillSpec, teacher: str) -> dict[str, Any]:
+    """What the weights of a cell depend on by its teacher, whose outputs `teacher` names."""
+    return canonical(spec) | {"teacher": teacher, "lessons": LESSONS}
 
 
 class Teacher(Protocol):

@@ -21,7 +21,6 @@ from birdlab.hearing import Heard, Target, Teacher, columns_of, hear, name_of
 from birdlab.lab import Lab
 from birdlab.network import load_model, pick_device, weights_path
 from birdlab.plan import Plan
-from birdlab.spec.base import canonical
 from birdlab.spec.identity import digest
 from birdlab.spec.model import ModelSpec
 from birdlab.spec.teaching import DistillSpec
@@ -29,15 +28,6 @@ from birdlab.teachers import open_teacher
 
 if TYPE_CHECKING:
     from birdlab.sed.lessons import Lessons
-
-LESSONS = 1
-"""Raised when equal fields give other lessons."""
-
-
-def distill_document(spec: DistillSpec, teacher: str) -> dict[str, Any]:
-    """What the weights of a cell depend on by its teacher, whose outputs `teacher` names."""
-    return canonical(spec) | {"teacher": teacher, "lessons": LESSONS}
-
 
 @dataclass(frozen=True, eq=False)
 class CellTeacher:
