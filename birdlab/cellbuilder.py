@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from birdlab.cellplan import SEMANTICS, CellPlan, Inputs
 from birdlab.data.classes import ClassList
 from birdlab.evaluate.steps import to_mappings
+from birdlab.hearing import distill_document
 from birdlab.rows import Rows
 from birdlab.sed.steps import NORM_BATCHES, Steps, count_steps
 from birdlab.spec.augmentations import AugmentationSpec
@@ -27,10 +29,20 @@ _Cell = Generator[CellPlan, None, CellPlan]
 
 
 class CellBuilder:
-    """Builds the cells of an experiment over loaded tables."""
+    """Builds the cells of an experiment over loaded tables.
 
-    def __init__(self, spec: ExperimentSpec, tables: Tables, weights_hash: str | None) -> None:
+    `models`: what names the outputs of each model that teaches or labels, by its name.
+    """
+
+    def __init__(
+        self,
+        spec: ExperimentSpec,
+        tables: Tables,
+        weights_hash: str | None,
+        models: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.spec, self.tables, self.weights_hash = spec, tables, weights_hash
+        self.models = models
         self.data, self.rows = tables.data, tables.rows
         self.stage_rows, self.datasets = tables.stage_rows, tables.datasets
         self.folds = self.rows.table["fold"].to_numpy()
@@ -192,8 +204,10 @@ class CellBuilder:
             labels = [cell.cell_id for cell in inputs.labellers]
             out["pseudo"] = fields | {"teacher": digest(labels)}
         if stage.distill is not None:
-            teaches = [cell.cell_id for cell in inputs.distillers]
-            out["distill"] = canonical(stage.distill) | {"teacher": digest(teaches)}
+            model = stage.distill.teacher.model
+            cells = [cell.cell_id for cell in inputs.distillers]
+            teacher = digest(cells) if model is None else self.models[model]
+            out["distill"] = distill_document(stage.distill, teacher)
         if inputs.sources:
             out["soup"] = [cell.cell_id for cell in inputs.sources]
         return out

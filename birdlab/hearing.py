@@ -44,7 +44,7 @@ _LOWEST = np.float32(6e-8)
 
 def distill_document(spec: DistillSpec, teacher: str) -> dict[str, Any]:
     """What the weights of a cell depend on by its teacher, whose outputs `teacher` names."""
-    return canonical(spec) | {"teacher": teacher, "lessons": LESSONS}
+    return {**canonical(spec), "teacher": teacher, "lessons": LESSONS}
 
 
 class Teacher(Protocol):

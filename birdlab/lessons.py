@@ -29,6 +29,7 @@ from birdlab.teachers import open_teacher
 if TYPE_CHECKING:
     from birdlab.sed.lessons import Lessons
 
+
 @dataclass(frozen=True, eq=False)
 class CellTeacher:
     """The network of a cell: see `hearing.Teacher`. It hears windows of any length.

@@ -112,13 +112,15 @@ def _plan(spec: ExperimentSpec, shelf: Shelf) -> Plan:
     tables = shelf.tables(needs_of(spec))
     check_steps(applicable_mappings(spec.postprocess), tables.data.classes.codes)
     weights = shelf.weights_hash(spec.model.weights)
+    teachers = shelf.teacher_ids(spec)
     scapes = identify_soundscapes(tables.soundscapes, spec, tables.data.classes)
-    cells = name_soundscapes(CellBuilder(spec, tables, weights).cells(), scapes)
+    cells = name_soundscapes(CellBuilder(spec, tables, weights, teachers).cells(), scapes)
     cells = name_synthetic(cells, spec, tables.backgrounds, tables.data.classes)
+    said = {"teachers": sorted(teachers.values())} if teachers else {}
     line = frozenset(s.data for s in line_of(spec, spec.stages[-1]) if s.data is not None)
     return Plan(
         spec,
-        spec_id(spec, digest({**tables.content, "weights": weights})),
+        spec_id(spec, digest({**tables.content, "weights": weights, **said})),
         tables.base,
         tables.data,
         tables.rows,

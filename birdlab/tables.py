@@ -19,7 +19,9 @@ from birdlab.datasets import Collector, Needs, Progress, silent
 from birdlab.lab import Lab
 from birdlab.rows import Rows
 from birdlab.soundscapes import SoundscapeSet, collect_soundscapes
+from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.identity import digest
+from birdlab.stages import teachers_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +89,7 @@ class Shelf:
         self.lab, self.strict, self.progress = lab, strict, progress
         self._tables: dict[str, Tables] = {}
         self._weights: dict[str, str] = {}
+        self._teachers: dict[str, str] = {}
 
     def tables(self, needs: Needs) -> Tables:
         """The tables of `needs`; raises as `load_tables`."""
@@ -102,6 +105,18 @@ class Shelf:
             with self.lab.weights_path(name).open("rb") as file:
                 self._weights[name] = hashlib.file_digest(file, "sha256").hexdigest()[:32]
         return self._weights[name]
+
+    def teacher_ids(self, spec: ExperimentSpec) -> dict[str, str]:
+        """What names the outputs of each model that teaches a stage or labels for it, by its name.
+
+        Raises as `open_teacher`.
+        """
+        models = {t.model for stage in spec.stages for t in teachers_of(stage) if t.model}
+        for name in models - self._teachers.keys():
+            from birdlab.teachers import open_teacher
+
+            self._teachers[name] = open_teacher(self.lab, name).identity
+        return {name: self._teachers[name] for name in sorted(models)}
 
 
 def load_tables(needs: Needs, lab: Lab, strict: bool, progress: Progress = silent) -> Tables:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +16,17 @@ import pytest
 import soundfile
 import torch
 from clips import CPU
+from safetensors.torch import load_file
 from teacherfiles import logits_of, save_teacher
 
+from birdlab.cellfiles import WEIGHTS
 from birdlab.data.store import WaveStore
-from birdlab.errors import DataError, LabError
+from birdlab.errors import DataError, LabError, SpecError
 from birdlab.evaluate.windows import peak_normalise
 from birdlab.hearing import Floats, Target, grid_starts, hear, logit, sigmoid
-from birdlab.lab import Lab, LabFile
+from birdlab.lab import Lab, LabFile, open_lab
+from birdlab.plan import plan_experiment
+from birdlab.run import make_ready, run_experiment
 from birdlab.sed.augment import augment_wave
 from birdlab.sed.augment.mixing import draw_blend
 from birdlab.sed.distill import Pupil, cosine_distance, divergence
@@ -27,9 +35,13 @@ from birdlab.sed.lessons import Lessons
 from birdlab.sed.loader import ClipSource, read_batch
 from birdlab.sed.takes import locate_takes
 from birdlab.sed.targets import Targets
+from birdlab.spec import ExperimentSpec, load_spec
 from birdlab.spec.augmentations import Mixup, OrMixup
 from birdlab.spec.teaching import DistillSpec
+from birdlab.tasks import Event
 from birdlab.teachers import OnnxTeacher, open_teacher
+from birdlab.upkeep.doctor import examine_lab
+from birdlab.upkeep.garbage import find_garbage
 
 RATE = 200
 LENGTHS = (500, 120, 64, 40)
@@ -369,3 +381,139 @@ def test_the_weight_divides_the_loss_and_the_map_learns() -> None:
     given.backward()  # type: ignore[no-untyped-call]
     assert pupil.map.weight.grad is not None
     assert pupil.map.weight.grad.abs().sum() > 0
+
+
+# ---------------------------------------------------------------- runs
+
+STAGE = {"teacher": "base", "hop_s": 0.5}
+MODEL = {"teacher": {"model": "foreign"}, "hop_s": 0.5}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, trained_lab: Path) -> Lab:
+    """A lab with the tiny competition, its run, and a foreign teacher of two of its species."""
+    root = tmp_path_factory.mktemp("distill") / "lab"
+    shutil.copytree(trained_lab, root)
+    save_teacher(root / "foreign.onnx", 2 * 32_000, n_classes=3)
+    (card,) = list((root / "mlruns" / "cells").glob("*/cell.json"))[:1]
+    codes = json.loads(card.read_text())["classes"]
+    (root / "codes.txt").write_text("\n".join(["strange", *codes[:2]]))
+    with (root / "birdlab.toml").open("a") as file:
+        file.write(
+            '[teachers]\nforeign = {path = "foreign.onnx", classes = "codes.txt", window_s = 2, '
+            'sample_rate_hz = 32000, output = "scores", embedding = "pooled"}\n'
+        )
+    return open_lab(root)
+
+
+def taught(lab: Lab, distill: Mapping[str, Any], changes: Mapping[str, Any]) -> ExperimentSpec:
+    """The tiny experiment on one fold, with a teacher of its last stage; `base` is the tiny one."""
+    student = {"student": {"start": "none", "distill": dict(distill)}}
+    given = {"cells.folds": [0], "stages": [{"base": {}}, student]}
+    return load_spec(lab.root / "tiny.yaml", {**given, **changes})
+
+
+def weights_of(lab: Lab, spec: ExperimentSpec, n_trained: int | None = None) -> Any:
+    """The weights of the last stage of a run, which trains so many cells."""
+    result = run_experiment(spec, lab=lab)
+    assert n_trained is None or result.trained == n_trained
+    return load_file(lab.cells / result.cells["cell_id"].iloc[0] / WEIGHTS)
+
+
+def differ(one: Any, two: Any) -> bool:
+    return any(not torch.equal(one[name], two[name]) for name in one)
+
+
+def test_every_field_of_distill_changes_the_weights_and_nothing_is_trained_twice(lab: Lab) -> None:
+    plain = run_experiment(load_spec(lab.root / "tiny.yaml", {"cells.folds": [0]}), lab=lab)
+    assert plain.trained == 0, "the cell of before"
+    without = load_file(lab.cells / plain.cells["cell_id"].iloc[0] / WEIGHTS)
+    known = [without, weights_of(lab, taught(lab, STAGE, {}), 1)]
+    assert weights_of(lab, taught(lab, STAGE, {}), 0)
+    dotted = "stages.student.distill"
+    for changes in (
+        {f"{dotted}.teacher": {"model": "foreign"}},
+        {f"{dotted}.temperature": 3},
+        {f"{dotted}.weight": 0.9},
+        {f"{dotted}.hop_s": 0.7},
+        {f"{dotted}.target": "embeddings"},
+    ):
+        got = weights_of(lab, taught(lab, STAGE, changes), 1)
+        assert all(differ(got, other) for other in known), changes
+        known.append(got)
+    off = weights_of(lab, taught(lab, STAGE, {dotted: None}), 0)
+    assert not differ(off, without), "without a teacher it is the cell of before"
+
+
+def test_a_run_that_is_killed_goes_on_to_the_same_bits(lab: Lab) -> None:
+    changes = {
+        "stages.student.distill.target": "embeddings",
+        "stages.student.train.length": {"epochs": 2},
+        "cells.seeds": [7],
+    }
+    spec = taught(lab, MODEL, {**changes, "stages.base": "off"})
+
+    def stop(event: Event) -> None:
+        if event.kind == "epoch":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(spec, lab=lab, emit=stop)
+    (part,) = lab.cells.glob(".*.part")
+    assert "pupil" in torch.load(part / "checkpoint.pt", weights_only=True)
+    told: list[str] = []
+    result = run_experiment(spec, lab=lab, emit=lambda event: told.append(event.kind))
+    assert "resume" in told
+    cell = lab.cells / result.cells["cell_id"].iloc[0]
+    resumed = load_file(cell / WEIGHTS)
+    assert not [name for name in resumed if "map" in name], "the map is no part of the network"
+    shutil.rmtree(cell)
+    result.record.unlink()
+    assert not differ(weights_of(lab, spec, 1), resumed)
+
+
+def test_a_changed_file_or_description_of_a_teacher_is_another_teacher(lab: Lab) -> None:
+    spec = taught(lab, MODEL, {})
+    before = plan_experiment(spec, lab)
+    save_teacher(lab.root / "foreign.onnx", 2 * 32_000, kind="logits")
+    after = plan_experiment(spec, lab)
+    save_teacher(lab.root / "foreign.onnx", 2 * 32_000)
+    assert before.cells[-1].cell_id != after.cells[-1].cell_id
+    assert before.spec_id != after.spec_id
+    assert plan_experiment(spec, lab).cells[-1].cell_id == before.cells[-1].cell_id
+    renamed = replace(
+        lab, file=lab.file.model_copy(update={"teachers": {"x": lab.file.teachers["foreign"]}})
+    )
+    other = taught(lab, {**MODEL, "teacher": {"model": "x"}}, {})
+    assert plan_experiment(other, renamed).cells[-1].cell_id == before.cells[-1].cell_id
+
+
+def test_the_driver_lets_a_model_hear_all_rows_before_anything_is_trained(lab: Lab) -> None:
+    spec = taught(lab, {**MODEL, "hop_s": 0.9}, {"cells.folds": "all", "stages.base": "off"})
+    plan = plan_experiment(spec, lab)
+    told: list[tuple[str, int, int]] = []
+    make_ready(plan, lab, lambda *given: told.append(given))
+    heard = [given for given in told if given[0] == "foreign hears windows"]
+    assert heard[0][1] == 0
+    assert heard[-1][1] == heard[-1][2] > 24, "every recording has a window"
+    told.clear()
+    make_ready(plan, lab, lambda *given: told.append(given))
+    assert told == []
+
+
+def test_a_teacher_that_would_hear_only_parts_is_refused(lab: Lab) -> None:
+    with pytest.raises(SpecError, match=r"distill\.hop_s is 2\.5"):
+        taught(lab, {**STAGE, "hop_s": 2.5}, {})
+
+
+def test_what_teachers_said_is_freed_when_nobody_used_it_for_long(lab: Lab) -> None:
+    weights_of(lab, taught(lab, STAGE, {}))
+    assert not [item for item in find_garbage(lab) if item.kind == "heard"]
+    old = time.time() - 30 * 86_400
+    for path in (lab.stores / "teachers").rglob("*"):
+        os.utime(path, (old, old))
+    found = [item for item in find_garbage(lab) if item.kind == "heard"]
+    assert any("logits of foreign every 0.5 s" in item.reason for item in found)
+    assert any(
+        finding.what == "stores" and "teachers" in finding.said for finding in examine_lab(lab)
+    )
