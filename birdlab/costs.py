@@ -25,7 +25,7 @@ from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.identity import digest
 
 BATCH, PASSES, MOST_S = 4, 7, 8.0
-"""Windows a pass, passes after the first, and the seconds after which no further one begins."""
+"""Inputs a pass, passes after the first, and the seconds after which no further one begins."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,13 @@ class ModelCosts:
 
 
 def model_id(spec: ExperimentSpec, n_classes: int) -> str:
-    """What names an architecture together with the length of its input and its classes."""
+    """What names an architecture together with its input and its classes."""
     model = spec.model.model_dump(mode="json", exclude={"pretrained", "weights"})
-    samples = build_windowing(spec, sample_rate_of(spec)).input_samples
-    return digest({"model": model, "n_classes": n_classes, "input_samples": samples})
+    heard = build_windowing(spec, sample_rate_of(spec))
+    said = {"model": model, "n_classes": n_classes, "input_samples": heard.input_samples}
+    if heard.windows_per_pass > 1:
+        said["windows_per_pass"] = heard.windows_per_pass
+    return digest(said)
 
 
 def costs_of(lab: Lab, model: str) -> ModelCosts | None:
@@ -63,16 +66,16 @@ def note_costs(lab: Lab, spec: ExperimentSpec, model: Any, n_classes: int) -> No
     name, processor = model_id(spec, n_classes), processor_name()
     if processor in _load(costs_path(lab)).get(name, {}):
         return
-    samples = build_windowing(spec, sample_rate_of(spec)).input_samples
-    measured = measure(model.to("cpu"), samples)
+    heard = build_windowing(spec, sample_rate_of(spec))
+    measured = measure(model.to("cpu"), heard.input_samples, heard.windows_per_pass)
     with FileLock(lab.stores / "costs.lock"):
         known = _load(costs_path(lab))
         known.setdefault(name, {})[processor] = asdict(measured)
         write_whole(costs_path(lab), json.dumps(known, indent=1, sort_keys=True))
 
 
-def measure(model: Any, input_samples: int) -> ModelCosts:
-    """The costs of a network on this machine, its time in BATCH windows a pass on one thread.
+def measure(model: Any, input_samples: int, windows_per_input: int = 1) -> ModelCosts:
+    """The costs of a network on this machine, its time in BATCH inputs a pass on one thread.
 
     The time is that of the processor, not of the clock, so cells that train beside it lengthen it
     little; the threads that were set before are set again.
@@ -90,7 +93,7 @@ def measure(model: Any, input_samples: int) -> ModelCosts:
             while len(took) <= PASSES and (not took or time.perf_counter() - began < MOST_S):
                 start = time.thread_time()
                 model(wave)
-                took.append(1000 * (time.thread_time() - start) / BATCH)
+                took.append(1000 * (time.thread_time() - start) / BATCH / windows_per_input)
     finally:
         torch.set_num_threads(threads)
     tensors = [*model.parameters(), *model.buffers()]

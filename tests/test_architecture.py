@@ -83,6 +83,7 @@ ALLOWED = {
         "birdlab.data.audio",
         "birdlab.evaluate.blends",
         "birdlab.evaluate.metrics",
+        "birdlab.evaluate.passes",
         "birdlab.evaluate.postprocess",
         "birdlab.evaluate.poststeps",
         "birdlab.evaluate.windows",

@@ -130,7 +130,7 @@ def test_windows_come_from_all_over_the_files(tmp_path: Path) -> None:
     windowing = Windowing(1.0, 8_000, normalise="recording")
     sounds = find_sounds(None, None, tmp_path)  # type: ignore[arg-type]
     assert sounds.source == f"{tmp_path.name} (5 files)" and not sounds.seen
-    heard = list(cut_sounds(sounds, windowing))
+    heard = [w for w, n in cut_sounds(sounds, windowing) if n == 1]
     assert len(heard) == 4 * (N_WINDOWS // 5) and {w.shape for w in heard} == {(8_000,)}
     assert len({float(w[0]) for w in heard[:60]}) == 60
 

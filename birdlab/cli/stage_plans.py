@@ -96,7 +96,8 @@ def describe_validation(cell: CellPlan, plan: Plan) -> str:
     spec, train = plan.spec, cell.stage.train
     windows, n_unknown = _count_windows(cell, plan)
     n_crops = cell.steps.per_epoch * cell.steps.batch
-    heard_s = windows * (spec.evaluate.context_s or spec.competition.window_s)
+    each_s = spec.evaluate.context_s or spec.competition.window_s
+    heard_s = windows * each_s / spec.evaluate.windows_per_pass
     ratio = heard_s / (n_crops * train.window_s)
     unknown = f" and {n_unknown:,} recordings of unknown length" if n_unknown else ""
     chosen = how_chosen(train)

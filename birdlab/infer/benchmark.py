@@ -31,7 +31,7 @@ from birdlab.infer.variants import FP32
 
 Floats = npt.NDArray[np.float32]
 BATCH = 8
-"""Windows a call of the network, as in `predict`."""
+"""Inputs a call of the network, as in `predict`: windows, or passes of several."""
 SOUND_S = 60.0
 _FEWEST = 3
 """Passes of everything that is timed, however little time there is."""
@@ -90,6 +90,7 @@ def measure_machine(
         "versions": _versions(),
         "model": {"sha256": file_sha256(model.file), "variant": model.variant or FP32.name},
         "window_s": card.window_s,
+        "windows_per_pass": card.windows_per_pass,
         "batch": BATCH,
         "decode_s_per_audio_minute": decode_s,
         "decoded_once_minutes": HELD_SAMPLES / card.sample_rate_hz / 60,
@@ -149,12 +150,13 @@ def _time_members(
     if isinstance(predictor, OnnxPredictor) and predictor.run_frontends(batch):
         calls.append(partial(predictor.run_frontends, batch))
     least = [float("inf")] * len(calls)
+    n_windows = len(batch) * predictor.card.windows_per_pass
     began, passes = time.perf_counter(), 0
     while passes <= _FEWEST or time.perf_counter() - began < seconds:
         for i, call in enumerate(calls):
             start = time.process_time()  # of one thread: other programs do not lengthen it
             call()
-            took = 1000 * (time.process_time() - start) / len(batch)
+            took = 1000 * (time.process_time() - start) / n_windows
             least[i] = min(least[i], took) if passes else least[i]  # the first one warms up
         passes += 1
     return split_times(least[0], least[1 : n + 1], least[n + 1] if len(least) > n + 1 else None)
@@ -189,7 +191,7 @@ def _time_together(engine: Engine, batch: Floats, seconds: float) -> tuple[float
             running.popleft().result()
             n += 1
         wait(running)
-        windows = (n + len(running)) * len(batch)
+        windows = (n + len(running)) * len(batch) * engine.predictor.card.windows_per_pass
         return (
             windows / (time.perf_counter() - began),
             1000 * (time.process_time() - start) / windows,

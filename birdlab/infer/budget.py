@@ -36,9 +36,13 @@ class Workload:
                 expected="numbers above 0",
             )
 
-    def count_windows(self, window_s: float) -> int:
-        """The windows of all files; the last of a file may be cut short."""
-        return self.files * max(1, math.ceil(round(self.file_minutes * 60 / window_s, 6)))
+    def count_windows(self, window_s: float, per_pass: int = 1) -> int:
+        """The windows of all files; the last of a file may be cut short.
+
+        Each pass counts as `per_pass` windows, also where the last of a file has fewer.
+        """
+        each = max(1, math.ceil(round(self.file_minutes * 60 / window_s, 6)))
+        return self.files * -(-each // per_pass) * per_pass
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ def predict_minutes(
             expected=f"places from 0 to {len(known) - 1}, each once",
         )
     n_cores = cores or machine["cores"]
-    windows = workload.count_windows(machine["window_s"])
+    windows = workload.count_windows(machine["window_s"], machine.get("windows_per_pass", 1))
     per_ms = windows * machine["crowding"] / n_cores / 60_000
     decode = workload.files * workload.file_minutes * machine["decode_s_per_audio_minute"]
     decode *= 1 + (workload.file_minutes > machine["decoded_once_minutes"])
@@ -161,6 +165,9 @@ def read_machine(path: Path) -> dict[str, Any]:
     if not isinstance(machine, dict) or machine.get("birdlab_machine") != FORMAT:
         raise _no_machine(path, "no birdlab_machine, or one of another format")
     wrong = [key for key in _NUMBERS if not _is_amount(machine.get(key))]
+    per_pass = machine.get("windows_per_pass", 1)
+    if not isinstance(per_pass, int) or per_pass < 1:
+        wrong.append("windows_per_pass")
     members = machine.get("members")
     if not isinstance(members, list) or not all(
         isinstance(m, dict)

@@ -12,6 +12,7 @@ from birdlab.infer.card import ModelCard
 from birdlab.infer.job import Plan
 from birdlab.infer.passes import Engine, run_pass
 from birdlab.infer.progress import Progress, as_time
+from birdlab.infer.rows import count_heard
 from birdlab.infer.store import WorkStore
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
@@ -98,7 +99,7 @@ class Race:
     card: ModelCard
     timer: Timer
     progress: Progress
-    seconds_per_window: dict[int, float] = field(default_factory=dict)
+    seconds_per_input: dict[int, float] = field(default_factory=dict)
     spent_s: dict[int, float] = field(default_factory=dict)
 
     def run(self, publish: Callable[[Sequence[int]], float]) -> list[MemberEnd]:
@@ -129,7 +130,8 @@ class Race:
         return list(ends.values())
 
     def _end(self, member: int, reason: str) -> MemberEnd:
-        heard, spent = self.store.members[member].n_rows, self.spent_s.get(member, 0.0)
+        heard = count_heard(self.store, self.store.members[member].n_rows)
+        spent = self.spent_s.get(member, 0.0)
         card = self.card.members[member]
         return MemberEnd(member, card.name, card.backbone, not reason, heard, spent, reason)
 
@@ -153,11 +155,11 @@ class Race:
             nonlocal reason, last, since, n_since
             now = clock()
             batch_s, last = now - last, now
-            self.seconds_per_window[member] = (now - since) / (done - n_since)
+            self.seconds_per_input[member] = (now - since) / (done - n_since)
             waited = n_since == first  # for the first file to be decoded, which tells no speed
             if waited:
                 since, n_since = now, done
-            self.progress.update(self._title(member), done, self.plan.n_windows)
+            self.progress.update(self._title(member), done, self.plan.n_inputs)
             left_s = self.timer.left_s()
             forecast_s = self._forecast_s(member) or 0.0
             time_share = (now - began) / self.timer.deadline_s
@@ -165,7 +167,7 @@ class Race:
                 not waited
                 and time_share >= PROBE_SHARE
                 and (
-                    (done - first) / self.plan.n_windows >= PROBE_SHARE
+                    (done - first) / self.plan.n_inputs >= PROBE_SHARE
                     or time_share >= PROBE_AT_MOST
                 )
             )
@@ -187,11 +189,11 @@ class Race:
     def _forecast_s(self, member: int) -> float | None:
         """How long the member would still take, from its own speed or that of another; None if
         nothing is known."""
-        left = max(0, self.plan.n_windows - self.store.members[member].n_rows)
-        if member in self.seconds_per_window:
-            return self.seconds_per_window[member] * left
+        left = max(0, self.plan.n_inputs - self.store.members[member].n_rows)
+        if member in self.seconds_per_input:
+            return self.seconds_per_input[member] * left
         ms = self.card.members[member].ms_per_window
-        for other, seconds in self.seconds_per_window.items():
+        for other, seconds in self.seconds_per_input.items():
             other_ms = self.card.members[other].ms_per_window
             if ms and other_ms:
                 return seconds * ms / other_ms * left

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birdlab.errors import PredictError
+from birdlab.evaluate.passes import count_passes
 from birdlab.evaluate.windows import Windowing
 from birdlab.infer.card import ModelCard
 from birdlab.infer.passes import Course
@@ -53,6 +54,14 @@ class Plan:
     def n_windows(self) -> int:
         """How many windows there are by what the headers say."""
         return sum(header.n_windows or 0 for header in self.headers)
+
+    @property
+    def n_inputs(self) -> int:
+        """How many passes it takes to hear them."""
+        course = self.course
+        per_pass, width = course.windowing.windows_per_pass, course.windowing.window_samples
+        hops = width // course.hop_samples
+        return sum(count_passes(h.n_windows or 0, per_pass, hops) for h in self.headers)
 
 
 def plan_course(

@@ -1,4 +1,7 @@
-"""The rows of one member on disk, batch by batch, so that half a batch is known as such."""
+"""The rows of one member on disk, batch by batch, so that half a batch is known as such.
+
+A row is what the member says of an input: of one window, or of the windows of a pass.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,13 @@ _RECORD = struct.Struct("<II")
 class MemberRows:
     """The rows of one member in two files; opening them drops what is not whole."""
 
-    def __init__(self, folder: Path, member: int, n_classes: int) -> None:
-        self.path, self.n_classes = folder / f"member_{member}.f32", n_classes
+    def __init__(self, folder: Path, member: int, n_values: int) -> None:
+        self.path, self.n_values = folder / f"member_{member}.f32", n_values
         self._rows = open_both_ways(self.path)
         self._log = open_both_ways(self.path.with_suffix(".log"))
         self.n_rows = 0
         self._ends = [(0, 0)]  # rows and records up to each batch
-        row_bytes = 4 * n_classes
+        row_bytes = 4 * n_values
         for n_rows, crc in _RECORD.iter_unpack(_whole_records(self._log)):
             content = self._rows.read(n_rows * row_bytes)
             if len(content) < n_rows * row_bytes or zlib.crc32(content) != crc:
@@ -40,12 +43,13 @@ class MemberRows:
         self._ends.append((self.n_rows, self._ends[-1][1] + 1))
 
     def append(self, rows: Floats) -> None:
-        """Keep a batch [B, C]."""
+        """Keep a batch [B, n_values], or the same as [B · k, C]."""
         content = np.ascontiguousarray(rows, np.float32).tobytes()
+        n_rows = rows.size // self.n_values
         with keep_or_say(self.path):
             write_all(self._rows, content)
-            write_all(self._log, _RECORD.pack(len(rows), zlib.crc32(content)))
-        self._note(len(rows))
+            write_all(self._log, _RECORD.pack(n_rows, zlib.crc32(content)))
+        self._note(n_rows)
 
     def cut(self, n_rows: int) -> None:
         """Forget the batches that end after `n_rows`."""
@@ -54,16 +58,16 @@ class MemberRows:
         self.n_rows, n_records = self._ends[-1]
         for file, size in (
             (self._log, n_records * _RECORD.size),
-            (self._rows, self.n_rows * 4 * self.n_classes),
+            (self._rows, self.n_rows * 4 * self.n_values),
         ):
             file.truncate(size)
             file.seek(size)
 
     def rows(self) -> Floats:
-        """All rows so far, [n, C], mapped from the file."""
+        """All rows so far, [n, n_values], mapped from the file."""
         if not self.n_rows:
-            return np.empty((0, self.n_classes), np.float32)
-        return np.memmap(self.path, np.float32, "r", shape=(self.n_rows, self.n_classes))
+            return np.empty((0, self.n_values), np.float32)
+        return np.memmap(self.path, np.float32, "r", shape=(self.n_rows, self.n_values))
 
     def close(self) -> None:
         self._rows.close()

@@ -98,7 +98,7 @@ def run_pass(
 
     They start where the store ends; batches always begin at the same windows, so a pass that
     was broken off gives the same bits. `go_on(n)` is asked after each batch with how many
-    windows are kept, and ends the pass by saying no.
+    inputs are kept, each of one window or of several, and ends the pass by saying no.
     """
     done = store.begin(members)
     running: deque[Future[list[Floats]]] = deque()
@@ -107,7 +107,7 @@ def run_pass(
         nonlocal done
         answers = running.popleft().result()
         store.append(members, answers)
-        done += len(answers[0])
+        done += len(answers[0]) // course.windowing.windows_per_pass
         return go_on(done)
 
     try:
@@ -126,11 +126,14 @@ def run_pass(
 
 
 def _windows_from(course: Course, store: WorkStore, n_done: int) -> Generator[Floats]:
-    """The windows of all files after the first `n_done`; files turn out as the store knows them."""
+    """The inputs of all files after the first `n_done`; files turn out as the store knows them."""
     known = store.known
     first, skip = 0, n_done
-    while first in known and skip >= known[first].n_windows and first < len(course.files):
-        skip -= known[first].n_windows
+    while first in known and first < len(course.files):
+        n_inputs = store.count_inputs(known[first].n_windows)
+        if skip < n_inputs:
+            break
+        skip -= n_inputs
         first += 1
     ahead = read_ahead(
         course.files,
@@ -149,12 +152,12 @@ def _windows_from(course: Course, store: WorkStore, n_done: int) -> Generator[Fl
 def _as_known(
     course: Course, store: WorkStore, item: Heard | NotHeard, known_n: int | None
 ) -> Iterator[Floats]:
-    """The windows of a file, as many as are known of it; silence where it can no longer be read."""
+    """The inputs of a file, as many as are known of it; silence where it can no longer be read."""
     if isinstance(item, NotHeard):
         if course.refuse_bad:
             raise undecodable(course.files[item.place], item.reason)
         store.note_file(item.place, known_n or 0, item.reason)
-        yield from _silence(course, known_n or 0)
+        yield from _silence(course, store.count_inputs(known_n or 0))
         return
     if known_n is not None and known_n not in (0, item.n_windows):
         raise PredictError(
@@ -166,7 +169,7 @@ def _as_known(
         )
     if known_n is None:
         store.note_file(item.place, item.n_windows)
-    left = item.n_windows
+    left = store.count_inputs(item.n_windows)
     try:
         for window in item.windows:
             if known_n != 0:

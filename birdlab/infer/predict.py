@@ -25,7 +25,7 @@ from birdlab.infer.job import (
 from birdlab.infer.passes import Engine, ModelChoice, run_pass
 from birdlab.infer.progress import Progress
 from birdlab.infer.reading import find_soundscapes, list_soundscapes, undecodable
-from birdlab.infer.rows import Filler, read_steps, write_windows
+from birdlab.infer.rows import Filler, count_heard, read_steps, write_windows
 from birdlab.infer.soundscapes import predict_soundscapes as predict_soundscapes
 from birdlab.infer.store import WorkStore
 from birdlab.infer.submission import Sample, check_columns, read_sample
@@ -46,7 +46,8 @@ class PredictRequest:
     without a row: "fail" before anything is computed, or filled and left out. on_bad_file: what
     becomes of a file that cannot be decoded. keep: the work folder stays. windows: write the
     Parquet. hop_s: seconds from one window to the next, a whole part of a window; None for that of
-    the model's card. batch: windows that go through the network together.
+    the model's card. batch: inputs that go through the network together, each of one window or of
+    the windows of a pass.
     """
 
     model: Path
@@ -122,7 +123,8 @@ def predict_to_file(request: PredictRequest, *, stream: TextIO | None = None) ->
         write_s = job.publish(job.whole_members())
         engine = arrange_engine(engine, plan.course, store, plan.n_windows, progress.say)
         opened.callback(engine.close)
-        n_before = min(store.members[m].n_rows for m in order_members(card))
+        progress.counted = "windows" if card.windows_per_pass == 1 else "passes"
+        n_before = count_heard(store, min(store.members[m].n_rows for m in order_members(card)))
         ends: list[MemberEnd] = []
         if request.deadline_s is None:
             _hear_together(job, engine, progress)
@@ -182,10 +184,10 @@ def _open_store(request: PredictRequest, engine: Engine, plan: Plan) -> WorkStor
 
 def _hear_together(job: Job, engine: Engine, progress: Progress) -> None:
     """All members in one pass; after a run with a deadline, in one for each that came as far."""
-    course, store, n_windows = job.plan.course, job.store, job.plan.n_windows
+    course, store, n_inputs = job.plan.course, job.store, job.plan.n_inputs
 
     def go_on(done: int) -> bool:
-        progress.update("predicting", done, n_windows)
+        progress.update("predicting", done, n_inputs)
         return True
 
     whole = job.whole_members()
@@ -203,7 +205,7 @@ def _publish_end(job: Job) -> list[str]:
     warnings, card, members = [], job.card, job.whole_members()
     if not members:
         nearest = max(order_members(card), key=lambda m: job.store.members[m].n_rows)
-        n = job.store.members[nearest].n_rows
+        n = count_heard(job.store, job.store.members[nearest].n_rows)
         members = [nearest] if n else []
         warnings.append(
             f"no member heard every window in time; {card.members[nearest].name} heard {n} of "

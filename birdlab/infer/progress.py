@@ -12,13 +12,14 @@ LINE_EVERY_S, TERMINAL_EVERY_S = 10.0, 0.5
 class Progress:
     """Lines on a stream: one that renews itself on a terminal, else one every ten seconds.
 
-    With no stream it says nothing.
+    With no stream it says nothing. `counted` is what there are so many of.
     """
 
     def __init__(self, stream: TextIO | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._clock = stream, clock
         self._renews = stream is not None and stream.isatty()
         self._open = ""
+        self.counted = "windows"
         self._said_at = self._began = clock()
         self._from = 0
 
@@ -28,20 +29,20 @@ class Progress:
             print(self._wipe() + line, file=self._stream, flush=True)
 
     def begin(self, n_done: int) -> None:
-        """What follows starts with `n_done` windows that cost nothing now."""
+        """What follows starts with `n_done` of them that cost nothing now."""
         self._began, self._from = self._clock(), n_done
 
-    def update(self, what: str, n_done: int, n_windows: int) -> None:
-        """`n_done` of about `n_windows` windows are heard."""
+    def update(self, what: str, n_done: int, n_total: int) -> None:
+        """`n_done` of about `n_total` are heard."""
         now = self._clock()
         every = TERMINAL_EVERY_S if self._renews else LINE_EVERY_S
         if self._stream is None or now - self._said_at < every or n_done <= self._from:
             return
         self._said_at = now
         passed = now - self._began
-        left = passed / (n_done - self._from) * max(0, n_windows - n_done)
+        left = passed / (n_done - self._from) * max(0, n_total - n_done)
         rate = (n_done - self._from) / passed if passed else 0.0
-        line = f"{what}: {n_done}/{n_windows} windows, {rate:.1f}/s, {as_time(left)} left"
+        line = f"{what}: {n_done}/{n_total} {self.counted}, {rate:.1f}/s, {as_time(left)} left"
         if self._renews:
             print(self._wipe() + line, end="", file=self._stream, flush=True)
             self._open = line

@@ -40,7 +40,10 @@ class Header:
 
 @dataclass(frozen=True, eq=False)
 class Heard:
-    """A file of a pass: its place among the files, how many windows it has, and these in order."""
+    """A file of a pass: its place among the files, how many windows it has, what is heard of them.
+
+    windows: the inputs of `stream_windows`, each of one window or of several.
+    """
 
     place: int
     n_windows: int
@@ -123,12 +126,12 @@ def _read_header(path: Path, windowing: Windowing, hop_samples: int) -> Header:
     except AudioError:
         return Header(path, stat.st_size, stat.st_mtime_ns, None, None)
     n_samples = math.ceil(frames * windowing.sample_rate_hz / rate)
-    n = count_inputs(n_samples, windowing, hop_samples)
+    n = count_hops(n_samples, windowing, hop_samples)
     return Header(path, stat.st_size, stat.st_mtime_ns, rate, n)
 
 
-def count_inputs(n_samples: int, windowing: Windowing, hop_samples: int) -> int:
-    """How many windows `stream_windows` gives for a recording of `n_samples`."""
+def count_hops(n_samples: int, windowing: Windowing, hop_samples: int) -> int:
+    """How many windows a recording of `n_samples` has, a hop from one to the next."""
     width = windowing.window_samples
     return (count_windows(n_samples, width) - 1) * (width // hop_samples) + 1
 
@@ -185,7 +188,7 @@ def _as_heard(
         stream = _take(pieces)
     except AudioError as error:
         return NotHeard(place, str(error.what if error.got is None else error.got))
-    n = count_inputs(stream.n_samples, windowing, hop_samples)
+    n = count_hops(stream.n_samples, windowing, hop_samples)
     windows = stream_windows(
         _take_all(pieces), stream.n_samples, stream.scale, windowing, hop_samples
     )

@@ -17,6 +17,7 @@ import pandas as pd
 from birdlab.errors import PredictError
 from birdlab.evaluate.blends import blend_members
 from birdlab.evaluate.metrics import HIGHEST_PROB
+from birdlab.evaluate.passes import find_windows
 from birdlab.evaluate.postprocess import finish_rows
 from birdlab.evaluate.windows import end_seconds
 from birdlab.infer.card import ModelCard
@@ -54,22 +55,27 @@ class Rows:
     filled: dict[str, list[str]]
 
 
-def blend_stored(card: ModelCard, tables: Mapping[int, Floats]) -> Floats:
+def blend_stored(
+    card: ModelCard, tables: Mapping[int, Floats], chosen: npt.NDArray[np.int64] | None = None
+) -> Floats:
     """What the graph's `probs` would be if it had these members alone: [W, C] float32 in [0, 1).
 
-    `tables`: number of a member → its probabilities [W, C]. `rank` takes the ranks over all rows.
+    `tables`: number of a member → its probabilities, rows of C; `chosen` [W]: which rows of them,
+    in which order, all as they are by default. `rank` takes the ranks over all rows.
     A class that none of the members knows is 0.
     """
     members = sorted(tables)
     shares = card.shares(members)[members]
     n_rows, n_columns = tables[members[0]].shape
+    n_rows = n_rows if chosen is None else len(chosen)
     out = np.empty((n_rows, n_columns), np.float32)
     ranks = card.blend.kind == "rank"  # each column needs all of its rows
     step_r, step_c = (max(1, n_rows), _COLUMNS_AT_ONCE) if ranks else (_ROWS_AT_ONCE, n_columns)
     for row, column in product(range(0, n_rows, step_r), range(0, n_columns, step_c)):
         part = np.s_[row : row + step_r, column : column + step_c]
         own = shares[:, part[1]]
-        probs = [tables[m][part].astype(np.float64) for m in members]
+        rows = part[0] if chosen is None else chosen[part[0]]
+        probs = [tables[m][rows, part[1]].astype(np.float64) for m in members]
         blended = np.where(own.sum(axis=0) > 0, blend_members(probs, card.blend, list(own)), 0)
         out[part] = np.clip(blended.astype(np.float32), np.float32(0), HIGHEST_PROB)
     return out
@@ -79,12 +85,14 @@ def collect_heard(
     course: Course, store: WorkStore, card: ModelCard, members: Sequence[int]
 ) -> HeardWindows:
     """The blend of these members over all windows that each of them heard."""
-    n_kept = min(store.members[m].n_rows for m in members)
-    places, ends = _layout(course, store)
-    places, ends = places[:n_kept], ends[:n_kept]
+    n_rows = store.per_pass * min(store.members[m].n_rows for m in members)
+    places, ends, rows = _layout(course, store)
+    heard = rows < n_rows
+    places, ends, rows = places[heard], ends[heard], rows[heard]
     lost = [entry.place for entry in store.known.values() if entry.reason is not None]
     good = ~np.isin(places, lost)
-    probs = blend_stored(card, {m: store.members[m].rows()[:n_kept] for m in members})
+    tables = {m: store.members[m].rows().reshape(-1, len(card.classes)) for m in members}
+    probs = blend_stored(card, tables, rows)
     places, ends = places[good], ends[good]
     stems = [path.stem for path in course.files]
     whole = card.window_s.is_integer()  # then so are the ends of rows, and they have no point
@@ -93,15 +101,26 @@ def collect_heard(
     return HeardWindows(ids, places, ends, probs if good.all() else probs[good])
 
 
-def _layout(course: Course, store: WorkStore) -> tuple[Any, Any]:
-    """The file and the end of each window in the store, as far as files are known."""
+def count_heard(store: WorkStore, n_inputs: int) -> int:
+    """How many windows of known files lie in the first `n_inputs` passes."""
+    return int((_find_rows(store) < store.per_pass * n_inputs).sum())
+
+
+def _find_rows(store: WorkStore) -> npt.NDArray[np.int64]:
+    """Where what was said of each window of known files is in the store, files in order."""
+    entries = sorted(store.known.values(), key=lambda entry: entry.place)
+    return find_windows([e.n_windows for e in entries], store.per_pass, store.hops)
+
+
+def _layout(course: Course, store: WorkStore) -> tuple[Any, Any, Any]:
+    """The file, the end and the row in the store of each window, as far as files are known."""
     rate = course.windowing.sample_rate_hz
     hop_s = course.hop_samples / rate
     entries = sorted(store.known.values(), key=lambda entry: entry.place)
     places = np.repeat([e.place for e in entries], [e.n_windows for e in entries])
     ends = [end_seconds(e.n_windows, course.windowing.window_s, hop_s) for e in entries]
     joined = np.concatenate([np.empty(0), *(np.asarray(end, float) for end in ends)])
-    return places.astype(np.int64), joined
+    return places.astype(np.int64), joined, _find_rows(store)
 
 
 def finish_windows(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from birdlab.errors import PredictError
+from birdlab.evaluate.passes import find_windows
 from birdlab.evaluate.windows import batch_windows, end_seconds
 from birdlab.infer.card import ModelCard
 from birdlab.infer.reading import NotHeard, list_soundscapes, read_ahead, undecodable
@@ -91,8 +92,9 @@ def predict_soundscapes(
     answers = [predictor(waves) for waves in batch_windows(windows(), batch)]
     if not answers:
         raise PredictError("no soundscape can be decoded", got=next(iter(reasons.values())))
-    heard = np.concatenate(answers)
-    usual = usual_count(n for n in n_windows if n is not None)
+    decoded = [n for n in n_windows if n is not None]
+    heard = np.concatenate(answers)[find_windows(decoded, windowing.windows_per_pass)]
+    usual = usual_count(decoded)
     filler = heard.mean(axis=0) if on_bad_file == "prior" else np.zeros_like(heard[0])
     probs = _with_fillers(heard, n_windows, usual, filler)
     counts = [usual if n is None else n for n in n_windows]

@@ -2,9 +2,9 @@
 
 `manifest.json`: the model, the files and everything else that the numbers depend on.
 `files.jsonl`: how many windows each file turned out to have, or why it has none.
-`member_<i>.f32`: the rows of a member, one after the other; `member_<i>.log`: after each batch
-its number of rows and their CRC-32, so that half a batch, or one that a power cut took, is not
-mistaken for a whole one.
+`member_<i>.f32`: what a member says of each input, one after the other; `member_<i>.log`: after
+each batch its number of rows and their CRC-32, so that half a batch, or one that a power cut took,
+is not mistaken for a whole one.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ import numpy as np
 import numpy.typing as npt
 
 from birdlab.errors import PredictError
+from birdlab.evaluate.passes import count_passes
+from birdlab.evaluate.windows import Windowing
 from birdlab.infer.memberrows import MemberRows, keep_or_say, open_both_ways, write_all
 
 Floats = npt.NDArray[np.float32]
-FORMAT = 1
+FORMAT = 2
 """Of the folder; another one is begun anew."""
 _OWN = re.compile(r"lock|manifest\.json(\.tmp)?|files\.jsonl|member_\d+\.(f32|log)")
 
@@ -76,8 +78,11 @@ class WorkStore:
                 fix="wait for it, or give another --output",
             ) from None
         self.manifest = self._continue_or_begin(json.loads(json.dumps(wanted)))
-        n_classes = len(self.manifest["classes"])
-        self.members = [MemberRows(folder, i, n_classes) for i in range(n_members)]
+        windowing = Windowing(**self.manifest["windowing"])
+        self.per_pass = windowing.windows_per_pass
+        self.hops = windowing.window_samples // int(self.manifest["hop_samples"])
+        n_values = self.per_pass * len(self.manifest["classes"])
+        self.members = [MemberRows(folder, i, n_values) for i in range(n_members)]
         self._files = open_both_ways(folder / "files.jsonl")
         self.known: dict[int, KnownFile] = {}
         n_bytes = 0
@@ -88,12 +93,13 @@ class WorkStore:
             n_bytes += len(line)
         self._files.truncate(n_bytes)
         self._files.seek(n_bytes)
-        n_known = sum(entry.n_windows for entry in self.known.values())
+        n_known = self._count_known()
         for rows in self.members:
             rows.cut(n_known)  # what is known of no file any more
         kept = max(rows.n_rows for rows in self.members)
         if kept:
-            self.resumed = f"going on: {kept} windows were heard before the last run broke off"
+            what = "windows" if self.per_pass == 1 else "passes"
+            self.resumed = f"going on: {kept} {what} were heard before the last run broke off"
 
     def _continue_or_begin(self, wanted: dict[str, Any]) -> dict[str, Any]:
         path = self.folder / "manifest.json"
@@ -142,11 +148,18 @@ class WorkStore:
 
     def is_whole(self, member: int, n_files: int) -> bool:
         """Has the member heard every window of all files?"""
-        n_windows = sum(entry.n_windows for entry in self.known.values())
-        return len(self.known) == n_files and self.members[member].n_rows == n_windows
+        return len(self.known) == n_files and self.members[member].n_rows == self._count_known()
+
+    def count_inputs(self, n_windows: int) -> int:
+        """How many passes it takes to hear a file of `n_windows`."""
+        return count_passes(n_windows, self.per_pass, self.hops)
+
+    def _count_known(self) -> int:
+        """How many passes all known files take."""
+        return sum(self.count_inputs(entry.n_windows) for entry in self.known.values())
 
     def begin(self, members: Sequence[int]) -> int:
-        """How many windows all of these members have heard; what one of them has more is cut."""
+        """How many passes all of these members have heard; what one of them has more is cut."""
         n_rows = min(self.members[i].n_rows for i in members)
         for i in members:
             self.members[i].cut(n_rows)

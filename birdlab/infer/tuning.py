@@ -63,7 +63,8 @@ def measure_rate(engine: Engine, waves: Floats, seconds: float = SECONDS_EACH) -
         for future in [engine.submit(waves, members) for _ in range(engine.sessions)]:
             future.result()
         n += 1
-    return n * engine.sessions * len(waves) / (time.perf_counter() - began)
+    n_windows = n * engine.sessions * len(waves) * engine.predictor.card.windows_per_pass
+    return n_windows / (time.perf_counter() - began)
 
 
 def tune(

@@ -20,6 +20,7 @@ from birdlab.data.audio import decode
 from birdlab.datasets import open_dataset
 from birdlab.errors import AudioError, PromotionError
 from birdlab.evaluate.blends import rank_rows
+from birdlab.evaluate.passes import count_passes
 from birdlab.evaluate.windows import Windowing, count_windows, iter_windows
 from birdlab.lab import Lab
 from birdlab.plan import Plan
@@ -142,20 +143,25 @@ def _spread(files: Sequence[Path]) -> tuple[Path, ...]:
     return tuple(files[i] for i in np.unique(places))
 
 
-def cut_sounds(sounds: Sounds, windowing: Windowing) -> Iterator[Floats]:
-    """Windows [samples] from all over the files, about N_WINDOWS at most, one after the other.
+def cut_sounds(sounds: Sounds, windowing: Windowing) -> Iterator[tuple[Floats, int]]:
+    """Inputs [samples] from all over the files, each with how many windows of its file it has.
 
-    Files that cannot be decoded are passed over; a wave of one file is held at a time.
+    About N_WINDOWS windows at most. Files that cannot be decoded are passed over; a wave of one
+    file is held at a time.
     """
-    most = max(1, round(N_WINDOWS / max(1, len(sounds.files))))
+    k = windowing.windows_per_pass
+    most = max(1, round(N_WINDOWS / max(1, len(sounds.files)) / k))
     for path in sounds.files:
         try:
             wave = decode(path, windowing.sample_rate_hz)
         except AudioError:
             continue
-        n = count_windows(wave.n_samples, windowing.window_samples)
+        n_windows = count_windows(wave.n_samples, windowing.window_samples)
+        n = count_passes(n_windows, k)
         wanted = set(np.linspace(0, n - 1, min(most, n)).astype(int).tolist())
-        yield from (w for i, w in enumerate(iter_windows(wave, windowing)) if i in wanted)
+        for i, heard in enumerate(iter_windows(wave, windowing)):
+            if i in wanted:
+                yield heard, min(k, n_windows - i * k)
 
 
 def agree(

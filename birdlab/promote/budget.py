@@ -66,10 +66,15 @@ def join_machines(machines: Sequence[Machine]) -> Machine:
     Equal front-ends count once. Raises PromotionError for windows of different length.
     """
     first = machines[0]
-    if len({machine["window_s"] for machine in machines}) > 1:
+    heard = [(m["window_s"], m.get("windows_per_pass", 1)) for m in machines]
+    if len(set(heard)) > 1:
         raise PromotionError(
-            "the runs have windows of different length, so they cannot be one ensemble",
-            got=", ".join(f"{m['members'][0]['name']} {m['window_s']:g} s" for m in machines),
+            "the runs have windows of different length, or not as many in a pass, so they cannot "
+            "be one ensemble",
+            got=", ".join(
+                f"{m['members'][0]['name']} {k} x {window_s:g} s"
+                for m, (window_s, k) in zip(machines, heard, strict=True)
+            ),
         )
     mels = {m["frontend"]: m["crowding"] * m["mel_ms_per_window"] for m in machines}
     members = [

@@ -32,27 +32,28 @@ from birdlab.promote.parts import OPSET, Part, Parts, walk_graph
 
 PRODUCER = "birdlab"
 WAVE, WANTED, PROBS = "wave", "wanted", "probs"
-N_CLIPS = "batch"
+N_CLIPS, N_WINDOWS = "batch", "windows"
 Shape = Sequence[str | int]
 
 
 def compose(parts: Parts, card: ModelCard) -> ModelProto:
     """The whole model, with `card` as its metadata.
 
-    `wave` [B, samples] → `probs` [B, C] and, by the name that the card gives each member,
-    [B, C] of its own. `wanted` bool [M] is an input that may be left out, and is all true then:
-    of a member that is not wanted nothing is computed, its output is 0, and the shares of the
-    others are taken from their sum. With none wanted only the front-ends run.
+    `wave` [B, samples] → `probs` [B · k, C] and, by the name that the card gives each member,
+    [B · k, C] of its own; the k windows of an input follow each other. `wanted` bool [M] is an
+    input that may be left out, and is all true then: of a member that is not wanted nothing is
+    computed, its output is 0, and the shares of the others are taken from their sum. With none
+    wanted only the front-ends run.
     """
     model = _start_model(parts, card)
     graph = _Writer(model.graph)
     graph.constant(WANTED, np.ones(len(parts.members), bool))
     wanted = [graph.add("Gather", [WANTED, graph.number(i)]) for i in range(len(parts.members))]
     mels = [_add_frontend(graph, parts, i, wanted) for i in range(len(parts.frontends))]
-    shape: Shape = [N_CLIPS, len(card.classes)]
+    shape: Shape = [_rows_of(card), len(card.classes)]
     for i, (part, member) in enumerate(zip(parts.members, card.members, strict=True)):
         mel = mels[parts.frontend_of[i]]
-        _add_choice(graph, part, mel, wanted[i], member.output, shape)
+        _add_choice(graph, part, mel, wanted[i], member.output, shape, card.windows_per_pass)
     _add_blend(graph, card)
     return model
 
@@ -106,7 +107,7 @@ def _add_frontend(graph: _Writer, parts: Parts, place: int, wanted: Sequence[str
     needed = graph.add("Not", [graph.add("Cast", [some], to=TensorProto.BOOL)])
     for listener in listeners:
         needed = graph.add("Or", [needed, listener])
-    _add_choice(graph, part, WAVE, needed, name, [N_CLIPS, *part.output_shape], n_otherwise=0)
+    _add_choice(graph, part, WAVE, needed, name, [N_CLIPS, *part.output_shape], 0)
     return name
 
 
@@ -117,12 +118,12 @@ def _add_choice(
     condition: str,
     name: str,
     shape: Shape,
-    n_otherwise: int | None = None,
+    n_otherwise: int,
 ) -> None:
     """`name` is what a part makes of `given` where the condition holds, and zeros where not.
 
-    The zeros are for as many clips as the wave has, or for `n_otherwise`. Weights are copied into
-    their place and nowhere else.
+    There are `n_otherwise` rows of zeros for each clip of the wave. Weights are copied into their
+    place and nowhere else.
     """
     node = graph.graph.node.add(op_type="If", name=name, input=[condition], output=[name])
     then, other = (
@@ -134,13 +135,16 @@ def _add_choice(
     then.output.append(_floats(gives, shape))
     zeros = _Writer(other)
     rest = zeros.constant("rest", np.array(shape[1:], np.int64))
-    if n_otherwise is None:
+    if n_otherwise:
         first = zeros.add("Shape", [WAVE], "clips", start=0, end=1)
     else:
-        first = zeros.constant("clips", np.array([n_otherwise], np.int64))
+        first = zeros.constant("clips", np.array([0], np.int64))
+    if n_otherwise > 1:
+        each = zeros.constant("each", np.array([n_otherwise], np.int64))
+        first = zeros.add("Mul", [first, each], "windows")
     whole = zeros.add("Concat", [first, rest], "shape", axis=0)
     last = zeros.add("ConstantOfShape", [whole], "zeros")
-    other.output.append(_floats(last, shape if n_otherwise is None else ["nothing", *shape[1:]]))
+    other.output.append(_floats(last, shape if n_otherwise else ["nothing", *shape[1:]]))
 
 
 def _put_part(graph: GraphProto, part: Part, name: str, given: str) -> str:
@@ -199,7 +203,7 @@ def _start_model(parts: Parts, card: ModelCard) -> ModelProto:
             _floats(WAVE, [N_CLIPS, card.input_samples]),
             helper.make_tensor_value_info(WANTED, TensorProto.BOOL, [len(card.members)]),
         ],
-        [_floats(name, [N_CLIPS, len(card.classes)]) for name in names],
+        [_floats(name, [_rows_of(card), len(card.classes)]) for name in names],
     )
     model = helper.make_model(
         graph,
@@ -218,6 +222,11 @@ def _domains(parts: Parts) -> dict[str, int]:
         for used in part.model.opset_import:
             found[used.domain] = max(used.version, found.get(used.domain, 0))
     return found
+
+
+def _rows_of(card: ModelCard) -> str:
+    """What the number of rows is called: clips, or where these hold several windows, windows."""
+    return N_CLIPS if card.windows_per_pass == 1 else N_WINDOWS
 
 
 def _floats(name: str, shape: Shape) -> ValueInfoProto:

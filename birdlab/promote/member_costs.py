@@ -57,7 +57,11 @@ def limit_members(
             expected=f"less than {workload.limit_minutes / (1 + MARGIN):.2f} min, since "
             f"{100 * MARGIN:.0f} % are kept free within {workload.limit_minutes:g} min",
         )
-    per_minute = cores * 60_000 / workload.count_windows(measured["window_s"])
+    per_minute = (
+        cores
+        * 60_000
+        / workload.count_windows(measured["window_s"], measured.get("windows_per_pass", 1))
+    )
     each = zip(models.items(), line.member_minutes, strict=True)
     return MemberCosts(
         {name: n * minutes * per_minute for (name, n), minutes in each},

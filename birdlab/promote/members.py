@@ -78,13 +78,17 @@ def collect_members(
     return members, shares
 
 
-def real_windows(lab: Lab, plan: Plan, n: int = N_REAL_WINDOWS) -> Floats:
+def real_windows(
+    lab: Lab, plan: Plan, n: int = N_REAL_WINDOWS, windowing: Windowing | None = None
+) -> Floats:
     """The models' inputs for the first windows of `n` recordings spread over the table.
 
-    [n or fewer, samples]. Recordings whose audio is not there are passed over.
+    [n or fewer, samples], by default as the run of the plan hears them. Recordings whose audio is
+    not there are passed over.
     """
     keys = [key for key in plan.rows.keys if key is not None]
-    return first_windows(lab, plan, keys, n, build_windowing(plan.spec, plan.sample_rate_hz))
+    own = build_windowing(plan.spec, plan.sample_rate_hz)
+    return first_windows(lab, plan, keys, n, windowing or own)
 
 
 def first_windows(

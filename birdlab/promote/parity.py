@@ -115,7 +115,7 @@ def check_parity(
     tolerance: float = TOLERANCE,
     strict: bool = True,
 ) -> ParityReport:
-    """How far the file at `onnx_path` lies from `torch_fn`, both `[B, samples] → [B, C]`.
+    """How far the file at `onnx_path` lies from `torch_fn`, both `[B, samples] → [B · k, C]`.
 
     Tried on `waves` [n, samples] (inputs of real windows), on silence, square, clipping, constant,
     impulse, noise and left-padded tails of several lengths; in batches of 1, 3 and 16; in the first
@@ -163,7 +163,7 @@ def _ways(path: Path, predictor: OnnxPredictor, waves: Floats) -> dict[str, Floa
     """
     fresh = OnnxPredictor(path, threads=1)
     few = waves[: BATCHES[1]]
-    answers = {"first call": fresh(few), "later call": fresh(few)}
+    answers = {way: _batched(fresh, few, len(few)) for way in ("first call", "later call")}
     answers |= {_batch_name(n): _batched(predictor, waves, n) for n in BATCHES}
     several = OnnxPredictor(path, threads=SEVERAL_THREADS)
     return answers | {f"{SEVERAL_THREADS} threads": _batched(several, waves, BATCHES[-1])}
@@ -174,13 +174,15 @@ def _batch_name(n: int) -> str:
 
 
 def _batched(predict: Predict, waves: Floats, batch: int) -> Floats:
-    """The answers to all windows, `batch` of them at a time; the last batch begins earlier, so
-    that each is full, unless there are fewer windows.
+    """The answers to all inputs, `batch` of them at a time, one row for each: [n, k · C].
+
+    The last batch begins earlier, so that each is full, unless there are fewer inputs.
     """
     out: list[Floats] = []
     for start in range(0, len(waves), batch):
         first = max(0, min(start, len(waves) - batch))
-        out.append(predict(waves[first : first + batch])[start - first :])
+        part = waves[first : first + batch]
+        out.append(predict(part).reshape(len(part), -1)[start - first :])
     return np.concatenate(out)
 
 

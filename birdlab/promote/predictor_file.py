@@ -16,6 +16,7 @@ BESIDE = (
     "evaluate.__init__",
     "evaluate.blends",
     "evaluate.metrics",
+    "evaluate.passes",
     "evaluate.postprocess",
     "evaluate.poststeps",
     "evaluate.windows",

@@ -17,6 +17,7 @@ from birdlab.data.audio import Waveform, decode
 from birdlab.errors import OutputsError, PromotionError
 from birdlab.evaluate.metrics import padded_cmap
 from birdlab.evaluate.outputs import StoredOutputs, load_outputs
+from birdlab.evaluate.passes import count_passes, find_windows
 from birdlab.evaluate.score import N_PAD, fold_table
 from birdlab.evaluate.windows import Windowing, batch_windows, blend, find_hop, iter_windows
 from birdlab.infer.card import ModelCard
@@ -176,9 +177,27 @@ def _check_fold(
         for heard, probs in zip(answers, predictor.member_probs(waves, numbers), strict=True):
             heard.append(probs)
     return [
-        _compare(plan, cell, own, np.concatenate(heard), _known(predictor.card, number))
+        _compare(
+            plan,
+            cell,
+            own,
+            _in_time(heard, own, predictor.card.windowing, plan.spec.evaluate.hop_s),
+            _known(predictor.card, number),
+        )
         for cell, own, heard, number in zip(cells, stored, answers, numbers, strict=True)
     ]
+
+
+def _in_time(
+    heard: Sequence[Floats], stored: StoredOutputs, windowing: Windowing, hop_s: float | None
+) -> Floats:
+    """What was heard in passes as the windows that are stored; as it is where it does not fit."""
+    w, k = stored.windows, windowing.windows_per_pass
+    hops = windowing.window_samples // find_hop(windowing, hop_s)
+    n_windows = np.bincount(w.recording_index, minlength=len(w.recordings)).tolist()
+    answers = np.concatenate(heard)
+    fits = len(answers) == k * sum(count_passes(n, k, hops) for n in n_windows)
+    return answers[find_windows(n_windows, k, hops)] if fits else answers
 
 
 def _windows(

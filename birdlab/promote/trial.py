@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from birdlab.evaluate.passes import find_windows
+from birdlab.evaluate.predictor import build_windowing
 from birdlab.evaluate.windows import batch_windows
 from birdlab.infer.budget import predict_minutes
 from birdlab.infer.session import open_predictor
@@ -96,8 +98,10 @@ def add_variants(
 
 
 def windows_of(case: Case) -> Floats:
-    """Real windows to try files on: [n, samples] of the first run's data."""
-    return real_windows(case.lab, case.first)
+    """Real inputs to try files on: [n, samples] of the first run's data, the longest of any run."""
+    each = [build_windowing(plan.spec, plan.sample_rate_hz) for plan in case.plans.values()]
+    longest = max(each, key=lambda windowing: windowing.input_samples)
+    return real_windows(case.lab, case.first, windowing=longest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,11 +154,20 @@ def agree_models(heard: Mapping[str, Heard], full: Graph) -> tuple[Agreement, ..
 
 def _hear(graph: Graph, sounds: Sounds, wanted: Sequence[int]) -> dict[int, Floats]:
     """What each wanted member of a file says of windows of a sound: [W, C] each, by its place."""
-    predictor = open_predictor(graph.export.path, threads=1)
-    windows = cut_sounds(sounds, graph.export.card.windowing)
-    parts = [predictor.member_probs(some, wanted) for some in batch_windows(windows, BATCH)]
-    none = np.zeros((0, len(graph.export.card.classes)), np.float32)
-    return {m: np.concatenate([none, *(part[k] for part in parts)]) for k, m in enumerate(wanted)}
+    predictor, card = open_predictor(graph.export.path, threads=1), graph.export.card
+    n_windows: list[int] = []
+
+    def inputs() -> Iterator[Floats]:
+        for heard, n in cut_sounds(sounds, card.windowing):
+            n_windows.append(n)
+            yield heard
+
+    parts = [predictor.member_probs(some, wanted) for some in batch_windows(inputs(), BATCH)]
+    none = np.zeros((0, len(card.classes)), np.float32)
+    rows = find_windows(n_windows, card.windows_per_pass)
+    return {
+        m: np.concatenate([none, *(part[k] for part in parts)])[rows] for k, m in enumerate(wanted)
+    }
 
 
 def measure(case: Case, folds: Graph) -> Costs:

@@ -244,4 +244,4 @@ def _time(path: Path, variant: Variant, windows: Floats) -> float:
         began = time.process_time()  # one thread, so that other work on the machine does not count
         predictor(batch)
         seconds.append(time.process_time() - began)
-    return 1000 * min(seconds) / len(batch)
+    return 1000 * min(seconds) / (len(batch) * predictor.card.windows_per_pass)
