@@ -23,6 +23,7 @@ Floats = npt.NDArray[np.float32]
 Normalise = Literal["crop", "recording"]
 Share = tuple[float, float]
 """A part of an input: from which to which share of its length."""
+WHOLE: Share = (0.0, 1.0)
 
 PEAK_EPS = 1e-6
 """A clip whose peak is below this is divided by it instead, so silence stays silence."""

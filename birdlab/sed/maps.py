@@ -11,10 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from birdlab.errors import SpecError
-
-Share = tuple[float, float]
-"""A part of a clip: from which to which share of its length."""
-WHOLE: Share = (0.0, 1.0)
+from birdlab.evaluate.windows import WHOLE, Share
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from birdlab.errors import SpecError
+from birdlab.evaluate.windows import Share
 from birdlab.sed import frontend as _log_mel  # noqa: F401  registers the kinds
 from birdlab.sed.backbones import build_backbone
 from birdlab.sed.heads import SedOutput
-from birdlab.sed.maps import Share, slice_share
+from birdlab.sed.maps import slice_share
 from birdlab.spec.kinds import function_of
 from birdlab.spec.model import ModelSpec
 

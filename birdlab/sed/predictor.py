@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from birdlab.sed.maps import WHOLE, Share
+from birdlab.evaluate.windows import WHOLE, Share
 from birdlab.sed.model import SEDModel
 
 Floats = npt.NDArray[np.float32]

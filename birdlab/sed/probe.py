@@ -7,27 +7,31 @@ from collections.abc import Sequence
 import torch
 
 from birdlab.errors import BirdlabError, SpecError
+from birdlab.evaluate.windows import Share
 from birdlab.sed.model import SEDModel
 from birdlab.spec.model import ModelSpec
 
 
-def probe_model(spec: ModelSpec, n_classes: int, lengths: Sequence[int]) -> None:
-    """Build a network with random weights on the CPU, and show it silence of each of `lengths`.
+def probe_model(
+    spec: ModelSpec, n_classes: int, inputs: Sequence[tuple[int, Sequence[Share]]]
+) -> None:
+    """Build a network with random weights on the CPU, and show it silence of each of `inputs`.
 
-    `lengths` are in samples. Nothing is fetched. Raises SpecError for a network that cannot be
-    built, or that does not answer [1, samples] with [1, n_classes].
+    Each is a length in samples and the k parts of it that are asked for. Nothing is fetched. Raises
+    SpecError for a network that cannot be built, or that does not answer [1, samples] with
+    [k, n_classes].
     """
     try:
         model = SEDModel(spec.model_copy(update={"pretrained": False}), n_classes).eval()
         with torch.inference_mode():
-            for samples in lengths:
-                shape = list(model(torch.zeros(1, samples)).probs.shape)
-                if shape != [1, n_classes]:
+            for samples, parts in inputs:
+                shape = list(model.hear(torch.zeros(1, samples), parts)[0].shape)
+                if shape != [len(parts), n_classes]:
                     raise SpecError(
                         "the network gives something else than a number per class",
                         where="model",
                         got=f"{shape} for [1, {samples}]",
-                        expected=f"[1, {n_classes}]",
+                        expected=f"[{len(parts)}, {n_classes}]",
                     )
     except BirdlabError:
         raise

@@ -8,6 +8,8 @@ from typing import Any
 
 from birdlab.cell import find_lacking
 from birdlab.errors import BirdlabError
+from birdlab.evaluate.predictor import build_windowing
+from birdlab.evaluate.windows import WHOLE, Share
 from birdlab.lab import Lab
 from birdlab.plan import Plan, Progress, plan_experiments, silent
 from birdlab.spec.arms import sweep_arms
@@ -111,12 +113,12 @@ def check_models(plan: SweepPlan) -> ModelCheck:
     """Build each distinct network of a sweep once, and let it hear a clip of each length asked.
 
     A network is distinct by its spec and number of classes. The lengths are those of training
-    clips and of the windows that are scored.
+    clips and of what is heard of the windows that are scored, with their parts of it.
     """
     from birdlab.sed.probe import probe_model
 
     users: dict[tuple[str, int], list[str]] = {}
-    lengths: dict[tuple[str, int], dict[int, None]] = {}
+    inputs: dict[tuple[str, int], dict[tuple[int, tuple[Share, ...]], None]] = {}
     specs = {}
     for arm, arm_plan in (*plan.arms, *plan.alone):
         for cell in arm_plan.cells:
@@ -125,18 +127,18 @@ def check_models(plan: SweepPlan) -> ModelCheck:
             users.setdefault(key, [])
             if arm.title not in users[key]:
                 users[key].append(arm.title)
-            heard_s = arm_plan.spec.evaluate.context_s or arm_plan.spec.competition.window_s
-            for seconds in (cell.stage.train.window_s, heard_s):
-                samples = round(seconds * arm_plan.sample_rate_hz)
-                lengths.setdefault(key, {})[samples] = None
+            scored = build_windowing(arm_plan.spec, arm_plan.sample_rate_hz)
+            clip = round(cell.stage.train.window_s * arm_plan.sample_rate_hz)
+            inputs.setdefault(key, {})[clip, (WHOLE,)] = None
+            inputs[key][scored.input_samples, scored.centres] = None
     shapes, bad = [], []
     for key, spec in specs.items():
         try:
-            probe_model(spec, key[1], list(lengths[key]))
+            probe_model(spec, key[1], list(inputs[key]))
         except BirdlabError as error:
             bad.append((tuple(users[key]), error))
         else:
-            shapes += [f"[1, {samples}] -> [1, {key[1]}]" for samples in lengths[key]]
+            shapes += [f"[1, {n}] -> [{len(parts)}, {key[1]}]" for n, parts in inputs[key]]
     return ModelCheck(len(specs), tuple(dict.fromkeys(shapes)), tuple(bad))
 
 
