@@ -27,8 +27,9 @@ def build_card(
     rate: int = RATE,
     window_s: float = WINDOW_S,
     details: dict[str, str] | None = None,
+    per_pass: int = 1,
 ) -> ModelCard:
-    """The card of a model of `n_members`."""
+    """The card of a model of `n_members`; an input of several windows has nothing around them."""
     members = tuple(
         MemberCard(
             f"tiny{i}",
@@ -40,8 +41,16 @@ def build_card(
         )
         for i in range(n_members)
     )
+    context_s = per_pass * window_s if per_pass > 1 else None
     return ModelCard(
-        CLASSES, rate, window_s, details or {}, members=members, blend=blend or Blend()
+        CLASSES,
+        rate,
+        window_s,
+        details or {},
+        context_s,
+        members=members,
+        blend=blend or Blend(),
+        windows_per_pass=per_pass,
     )
 
 
@@ -56,13 +65,13 @@ def save_tiny_model(path: Path, card: ModelCard, layers: Sequence[int] | None = 
     n = len(card.members)
     depths = [0] * n if layers is None else layers
     members = tuple(Part(_network(i, depth, card)) for i, depth in enumerate(depths))
-    frontend = Part(_frontend(card.input_samples))
+    frontend = Part(_frontend(card.input_samples, N_FRAMES * card.windows_per_pass))
     onnx.save(compose(Parts((frontend,), members, (0,) * n), card), path)
     return path
 
 
-def _frontend(n_samples: int) -> onnx.ModelProto:
-    """wave [B, S] → the log energy of eight frames [B, 8]."""
+def _frontend(n_samples: int, n_frames: int) -> onnx.ModelProto:
+    """wave [B, S] → the log energy of frames [B, F]."""
     nodes = [
         helper.make_node("Reshape", ["wave", "frames"], ["framed"]),
         helper.make_node("Mul", ["framed", "framed"], ["square"]),
@@ -71,37 +80,43 @@ def _frontend(n_samples: int) -> onnx.ModelProto:
         helper.make_node("Log", ["above"], ["mel"]),
     ]
     constants = {
-        "frames": np.array([0, N_FRAMES, n_samples // N_FRAMES], np.int64),
+        "frames": np.array([0, n_frames, n_samples // n_frames], np.int64),
         "axis": np.array([2], np.int64),
         "floor": np.array(1e-4, np.float32),
     }
-    return _model(nodes, constants, ("wave", [n_samples]), ("mel", [N_FRAMES]))
+    return _model(nodes, constants, ("wave", [n_samples]), ("mel", [n_frames]))
 
 
 def _network(seed: int, depth: int, card: ModelCard) -> onnx.ModelProto:
-    """mel [B, 8] → probs [B, C] through `depth` slow layers, 0 where the member lacks a class."""
+    """mel [B, 8 k] → probs [B k, C] through `depth` slow layers, 0 where the member lacks a class.
+
+    What is said of a window hears the eight frames of that window alone.
+    """
     rng = np.random.default_rng(seed)
     member = card.members[seed]
     known = np.array([member.classes is None or code in member.classes for code in card.classes])
     constants = {
+        "each": np.array([-1, N_FRAMES], np.int64),
         "ramp": np.linspace(0, 0.01, SLOW, dtype=np.float32),
         "last_axis": np.array([2], np.int64),
         "weight": rng.normal(0, 0.3, (N_FRAMES, len(known))).astype(np.float32),
         "known": known.astype(np.float32),
     }
     nodes = [
-        helper.make_node("Unsqueeze", ["mel", "last_axis"], ["column"]),
+        helper.make_node("Reshape", ["mel", "each"], ["own"]),
+        helper.make_node("Unsqueeze", ["own", "last_axis"], ["column"]),
         helper.make_node("Add", ["column", "ramp"], ["x0"]),
     ]
     nodes += [helper.make_node("Tanh", [f"x{i}"], [f"x{i + 1}"]) for i in range(depth)]
     nodes += [
         helper.make_node("ReduceMean", [f"x{depth}", "last_axis"], ["mean"], keepdims=0),
-        helper.make_node("Add", ["mel", "mean"], ["x"]),
+        helper.make_node("Add", ["own", "mean"], ["x"]),
         helper.make_node("MatMul", ["x", "weight"], ["logits"]),
         helper.make_node("Sigmoid", ["logits"], ["all"]),
         helper.make_node("Mul", ["all", "known"], ["probs"]),
     ]
-    return _model(nodes, constants, ("mel", [N_FRAMES]), ("probs", [len(known)]))
+    given = N_FRAMES * card.windows_per_pass
+    return _model(nodes, constants, ("mel", [given]), ("probs", [len(known)]))
 
 
 def _model(
