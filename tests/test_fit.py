@@ -40,8 +40,11 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> ClipSource:
+    return build_tones(tmp_path_factory.mktemp("fit"))
+
+
+def build_tones(folder: Path) -> ClipSource:
     """Eight recordings of tones in noise, three classes, one noise set."""
-    folder = tmp_path_factory.mktemp("fit")
     store = WaveStore(folder / "store", RATE)
     rng = np.random.Generator(np.random.PCG64(7))
     items: list[tuple[str, Path]] = []
