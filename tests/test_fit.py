@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from birdlab.data.store import WaveStore
 from birdlab.errors import CellError
 from birdlab.sed import checkpoint
 from birdlab.sed.averaging import mean_of
-from birdlab.sed.checkpoint import CHECKPOINT
+from birdlab.sed.checkpoint import CHECKPOINT, save_tensors
 from birdlab.sed.choice import best_epochs, is_exhausted, wanted_epochs
 from birdlab.sed.draws import EpochDraws, torch_seed
 from birdlab.sed.fit import EpochReport, Fitted, fit
@@ -477,6 +478,7 @@ def test_training_that_broke_within_an_epoch_goes_on_to_the_same_bits(
     source: ClipSource, tmp_path: Path, option: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(checkpoint, "SAVE_SHARE", 1e9)
     changes = {**RESUMED[option], "augment": ["spec_mask"]}
     steps = Steps(6, 3, 4)
     undisturbed = train(source, changes, steps=steps)
@@ -517,6 +519,110 @@ def test_no_epoch_is_trained_twice_when_its_scores_were_interrupted(
     assert same(
         got.state, train(source, changes, steps=Steps(4, 2, 4), validate=Validation(0.1, 0.2)).state
     )
+
+
+class Disk:
+    """A disk on which a checkpoint takes so long, and the clock; an epoch takes a second."""
+
+    def __init__(self, seconds: float) -> None:
+        self.now, self.seconds, self.epoch = 0.0, seconds, 0
+        self.saved: list[int] = []
+        self.full_after = 99
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def save(self, path: Path, content: Mapping[str, Any]) -> None:
+        save_tensors(path, content)
+        self.now += self.seconds
+        if content["at"]["step"] == 0:
+            self.saved.append(content["at"]["epoch"])
+
+    def validate(self, _: torch.nn.Module) -> Mapping[str, float]:
+        return {"padded_cmap": (0.1, 0.2, 0.1, 0.1, 0.3, 0.2, 0.1, 0.1)[self.epoch]}
+
+    def resumed(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def report(self, told: EpochReport) -> None:
+        self.now, self.epoch = self.now + 1, told.epoch + 1
+        if self.epoch == self.full_after:
+            raise OSError("the process is gone")
+
+
+BY_EPOCH = {"train.validate_every": 1}
+SAVED: dict[str, tuple[float, dict[str, Any], list[int]]] = {
+    "quick": (0.05, {}, [1, 2, 3, 4, 5, 6, 7, 8]),
+    "costly": (0.25, {}, [1, 4, 7, 8]),
+    "average": (5.0, {"train.average": {"k": 3}}, [1, 6, 7, 8]),
+    "best": (5.0, {"train.checkpoint": "best", **BY_EPOCH}, [1, 2, 5, 8]),
+    "early stop": (5.0, {"train.early_stop": 2, **BY_EPOCH}, [4]),
+}
+
+
+@pytest.mark.parametrize("option", SAVED)
+def test_checkpoints_take_a_tenth_of_the_time_but_where_they_are_needed(
+    source: ClipSource, tmp_path: Path, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And training that was killed since the last one goes on from it to the same bits."""
+    seconds, changes, expected = SAVED[option]
+    spec = build_spec(parse_yaml(TINY_SPEC, "x"), changes).train
+    source = replace(source, crop_samples=RATE // 2)
+
+    def trained(disk: Disk, folder: str) -> Trained:
+        monkeypatch.setattr(checkpoint, "time", disk)
+        monkeypatch.setattr(checkpoint, "save_tensors", disk.save)
+        given = {"validate": disk.validate, "report": disk.report, "resumed": disk.resumed}
+        options = {"steps": Steps(8, 1, 2), "workers": 0, "checkpoint": tmp_path / folder}
+        return train(source, {"augment": [], **changes}, **given, **options)
+
+    disk = Disk(seconds)
+    undisturbed = trained(disk, "one")
+    assert disk.saved == expected
+    disk.full_after, disk.epoch = 3, 0
+    with pytest.raises(OSError, match="gone"):
+        trained(disk, "two")
+    at = checkpoint.load_tensors(tmp_path / "two" / CHECKPOINT)["at"]
+    assert at["epoch"] == max([0, *(epoch for epoch in expected if epoch <= 3)])
+    for epoch in wanted_epochs(spec, at["scores"], at["epoch"], 8):
+        assert (tmp_path / "two" / f"epoch-{epoch}.pt").is_file()
+    disk.full_after = 99
+    assert same(trained(disk, "two").state, undisturbed.state)
+
+
+def test_ctrl_c_saves_what_no_checkpoint_was_worth(
+    source: ClipSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While an epoch is told, within one and while it is scored."""
+    monkeypatch.setattr(checkpoint, "SAVE_SHARE", 0.0)
+
+    def stop(epoch: int) -> None:
+        if epoch == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    def validate(_: torch.nn.Module) -> Mapping[str, float]:
+        stop(len(validated))
+        validated.append(0)
+        return {"padded_cmap": 0.1}
+
+    for place in ("told", "scored", "within"):
+        validated: list[int] = []
+        given: dict[str, Any] = {"validate": validate} if place == "scored" else {}
+        if place == "told":
+            given["report"] = lambda told: stop(told.epoch)
+        if place == "within":
+            steps_done: list[int] = []
+
+            def seen(_: Any, steps_done: list[int] = steps_done) -> None:
+                steps_done.append(0)
+                stop(len(steps_done) - 2)
+
+            given["hook"] = seen
+        with pytest.raises(KeyboardInterrupt):
+            train(source, BY_EPOCH, checkpoint=tmp_path / place, steps=Steps(8, 2, 2), **given)
+        at = checkpoint.load_tensors(tmp_path / place / CHECKPOINT)["at"]
+        expected = {"told": (2, 0), "scored": (1, 2), "within": (1, 1)}
+        assert (at["epoch"], at["step"]) == expected[place]
 
 
 def test_a_checkpoint_that_is_damaged_or_of_another_torch_is_refused(

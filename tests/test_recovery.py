@@ -59,7 +59,7 @@ from birdlab.sweep.local import LocalExecutor
 from birdlab.sweep.slots import Inventory
 from birdlab.tasks import InProcess
 
-checkpoint.SAVE_EVERY_S = float(sys.argv[2])
+checkpoint.SAVE_EVERY_S, checkpoint.SAVE_SHARE = float(sys.argv[2]), 1e9
 jobs = int(sys.argv[3])
 with LocalExecutor(Inventory(jobs)) if jobs > 1 else InProcess() as executor:
     for changes in json.loads(sys.argv[1]):

@@ -409,6 +409,7 @@ def test_training_on_windows_that_broke_goes_on_to_the_same_bits(
     tones: ClipSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(checkpoint, "SAVE_SHARE", 1e9)
     undisturbed = train(tones, {"augment": []})
     given: dict[str, Any] = {"workers": 0, "checkpoint": tmp_path}
     with pytest.raises(OSError, match="gone"):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -15,7 +16,10 @@ from birdlab.errors import CellError
 
 CHECKPOINT = "checkpoint.pt"
 SAVE_EVERY_S = 300.0
-"""Within an epoch a checkpoint is at most so old."""
+"""Within an epoch a checkpoint is at most so old, where it may be saved by then."""
+
+SAVE_SHARE = 0.1
+"""Saving takes at most this share of the time since the checkpoint before, but when it must be."""
 
 
 @dataclass
@@ -46,25 +50,49 @@ class Standing:
 
 
 class Checkpoints:
-    """The newest checkpoint of one cell in `folder`; without a folder nothing is saved."""
+    """The newest checkpoint of one cell in `folder`; without a folder nothing is saved.
+
+    Large networks with short epochs would spend most of their time on saving, so what saving took
+    the last time says how long it is not worth the next; a crash then costs no more than that.
+    """
 
     def __init__(self, folder: Path | None, device: torch.device) -> None:
         self.path = None if folder is None else folder / CHECKPOINT
         self.device = device
-        self.saved_at = time.monotonic()
+        self.saved_at, self.took_s = time.monotonic(), 0.0
+        self.reached = (0, 0)
+
+    @property
+    def is_worth_it(self) -> bool:
+        """Whether so much was done since the last one that saving is a small share of it."""
+        return self.took_s <= SAVE_SHARE * (time.monotonic() - self.saved_at)
 
     @property
     def is_due(self) -> bool:
-        """Whether the last one is as old as one may become."""
-        return time.monotonic() - self.saved_at > SAVE_EVERY_S
+        """Whether the last one is as old as one may become, and the next is worth it."""
+        return self.is_worth_it and time.monotonic() - self.saved_at > SAVE_EVERY_S
 
     def save(self, at: Standing, states: Mapping[str, Any]) -> None:
         """Put where training stands in place of what was saved before, whole or not at all."""
+        began = time.monotonic()
         if self.path is not None:
             made_by, random = _made_by(self.device), _random_states(self.device)
             content = {"made_by": made_by, "at": asdict(at), "random": random, **states}
             save_tensors(self.path, content)
         self.saved_at = time.monotonic()
+        self.took_s, self.reached = self.saved_at - began, (at.epoch, at.step)
+
+    @contextmanager
+    def saved_when_stopped(
+        self, at: Standing, states: Callable[[], Mapping[str, Any]]
+    ) -> Iterator[None]:
+        """A part between two steps: where Ctrl-C ends it, where training stands is saved."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if self.reached != (at.epoch, at.step):
+                self.save(at, states())
+            raise
 
     def load(self) -> tuple[Standing, dict[str, Any]] | None:
         """Where training stood and its states, random generators put back; None without one.

@@ -76,8 +76,9 @@ def fit(
     Every random number is keyed by (seed, fold, epoch, position, transform). `workers` threads
     read clips ahead; they change no number. `validate(model)` gives the scores of the fold.
     `distill` says how the lessons of `source` count beside labels.
-    In the folder `checkpoint` training is saved each epoch, every few minutes and on Ctrl-C or
-    SIGTERM, which then raise KeyboardInterrupt; training that finds a checkpoint there goes on
+    In the folder `checkpoint` training is saved after an epoch and every few minutes, as far as
+    that takes little of the time, where an epoch is chosen, at the end, and on Ctrl-C or SIGTERM,
+    which then raise KeyboardInterrupt; training that finds a checkpoint there goes on
     from it, says so by `resumed(epoch)` and ends with the same bits. Raises CellError when a
     loss or a gradient is not finite, naming epoch, step and the recordings of the batch, which
     `names(rows)` gives; the batch is saved in the folder `failed`. Raises OSError when a
@@ -101,10 +102,13 @@ def fit(
     def lost(value: float, norm: float, rows: Sequence[int], clips: ClipBatch) -> CellError:
         return lost_error(value, norm, at, clips, source.name_clips(rows, names), failed)
 
+    def is_over(at: Standing) -> bool:
+        return at.epoch >= steps.epochs or is_exhausted(at.scores, train.early_stop)
+
     with _folder(checkpoint) as folder:
         snapshots = Snapshots(folder)
         with Hold() as hold:
-            while at.epoch < steps.epochs and not is_exhausted(at.scores, train.early_stop):
+            while not is_over(at):
                 if at.step == 0:
                     torch.manual_seed(torch_seed(seed, fold, at.epoch, "network"))
                 draws, n_steps = EpochDraws(seed, fold, at.epoch), steps.in_epoch(at.epoch)
@@ -112,20 +116,28 @@ def fit(
                 _train_epoch(learner, clips, at, draws, checkpoints, hold, lost)
                 ended, scores = time.perf_counter(), {}
                 if validate is not None and _is_scored(train, at.epoch, steps.epochs):
-                    checkpoints.save(at, learner.states())
-                    with hold.released(), learner.deployed() as deployed:
+                    if checkpoints.is_worth_it:
+                        checkpoints.save(at, learner.states())
+                    with (
+                        checkpoints.saved_when_stopped(at, learner.states),
+                        hold.released(),
+                        learner.deployed() as deployed,
+                    ):
                         scores = dict(validate(deployed))
                     at.scores.append((at.epoch, _deciding(scores, at.epoch)))
                 seconds = at.epoch_s + time.perf_counter() - ended
                 told = build_report(at, steps, learner.lr, scores, seconds)
                 at = at.next_epoch(told.row, seconds)
                 wanted = wanted_epochs(train, at.scores, at.epoch, steps.epochs)
-                if at.epoch - 1 in wanted:
+                is_wanted = at.epoch - 1 in wanted
+                if is_wanted:
                     snapshots.save(at.epoch - 1, learner.weights())
-                checkpoints.save(at, learner.states())
-                snapshots.drop_all_but(wanted)
-                report(told)
-                hold.check()
+                if is_wanted or is_over(at) or checkpoints.is_worth_it:
+                    checkpoints.save(at, learner.states())
+                    snapshots.drop_all_but(wanted)  # what an older checkpoint wants stays
+                with checkpoints.saved_when_stopped(at, learner.states):
+                    report(told)
+                    hold.check()
         wanted = wanted_epochs(train, at.scores, at.epoch, steps.epochs)
         learner.take(snapshots.mean(wanted) if wanted else learner.weights())
         if train.average is not None:
@@ -160,9 +172,10 @@ def _train_epoch(
             at.loss_sum + value,
             at.epoch_s + now - before,
         )
-        if hold.asked or checkpoints.is_due:
+        if checkpoints.is_due:
             checkpoints.save(at, learner.states())
-        hold.check()
+        with checkpoints.saved_when_stopped(at, learner.states):
+            hold.check()
         before = now
 
 
