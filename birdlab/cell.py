@@ -102,11 +102,11 @@ def finish_cell(job: CellJob, lab: Lab, report: Report) -> None:
 
     The folder appears under its final name when everything in it is complete, so a kill at
     any moment leaves either a finished cell or none, and beside it a part folder from which the
-    next call goes on: no epoch is trained twice, and the bits are those of a cell that nobody
-    disturbed. Weights that were dropped come back beside the outputs that stayed, unless a scored
-    cell has all it needs without them. Two processes that want the same cell wait for each other.
-    Ctrl-C and SIGTERM save where training is, report it and raise KeyboardInterrupt. Raises
-    CellError, AudioError or SpecError.
+    next call goes on: what a checkpoint holds is not trained twice, and the bits are those of a
+    cell that nobody disturbed. Weights that were dropped come back beside the outputs that
+    stayed, unless a scored cell has all it needs without them. Two processes that want the same
+    cell wait for each other. Ctrl-C and SIGTERM save where training is, report it and raise
+    KeyboardInterrupt. Raises CellError, AudioError or SpecError.
     """
     lab.cells.mkdir(parents=True, exist_ok=True)
     with FileLock(lab.cells / f".{job.cell_id}.lock"), stoppable(), _told(job, lab, report):

@@ -168,10 +168,10 @@ class Stage:
     def saved(self) -> dict[str, int]:
         """By the title of each unfinished cell the epoch, from 1, that its checkpoint begins."""
         arms = sweep_arms(load_sweep(self.lab.root / "lr.yaml"))
-        plans = {arm.title: plan_experiment(arm.spec, self.lab) for arm in arms}
+        plans = [plan_experiment(arm.spec, self.lab) for arm in arms]
         left = [
-            (f"{arm}: {cell.title}", part_folder(self.lab, cell.cell_id))
-            for arm, plan in plans.items()
+            (f"{plan.spec.name}: {cell.title}", part_folder(self.lab, cell.cell_id))
+            for plan in plans
             for cell in plan.cells
             if not is_finished(self.lab, cell)
         ]
