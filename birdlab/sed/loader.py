@@ -269,7 +269,6 @@ def epoch_batches(
     """(positions, rows, clips) of the batches of an epoch from `first_step` on, waves augmented.
 
     Rows from `source.n_rows` on are windows with soft labels.
-
     `workers` threads make the next batches meanwhile; with 0 each is made when it is asked
     for. The batches do not depend on their number.
     """
