@@ -31,6 +31,7 @@ from birdlab.lacks import in_words
 from birdlab.lessons import load_lessons
 from birdlab.network import build_model, device_name, pick_device
 from birdlab.sed.interrupts import stoppable
+from birdlab.softlabels import labels_folder, make_labels
 from birdlab.soup import average_sources
 from birdlab.validation import predict_fold, store_outputs
 
@@ -67,13 +68,23 @@ def find_lacking(lab: Lab, cells: Sequence[CellPlan]) -> list[CellPlan]:
     """Which of the cells are to be finished, in their order: inputs before what is made from them.
 
     Those that are not, and those whose weights were dropped and which one to be trained is made
-    from.
+    from; a teacher whose labels are stored already needs no weights.
     """
     lacking = {cell.cell_id for cell in cells if not is_finished(lab, cell)}
     for cell in reversed(cells):
         if cell.cell_id in lacking and not is_trained(lab, cell):
-            lacking |= {c.cell_id for c in cell.inputs if not is_trained(lab, c)}
+            lacking |= {c.cell_id for c in weights_needed(lab, cell)}
     return [cell for cell in cells if cell.cell_id in lacking]
+
+
+def weights_needed(lab: Lab, cell: CellPlan) -> list[CellPlan]:
+    """The inputs of a cell to be trained whose weights it needs and the lab lacks."""
+    told = () if cell.labelling is None else cell.labelling.labellers
+    stored = {one.cell_id for one in told if labels_folder(lab, one).is_dir()}
+    needed = {c.cell_id for c in cell.inputs} - stored
+    needed |= {c.cell_id for c in (*cell.distillers, *cell.sources)}
+    needed |= set() if cell.start is None else {cell.start.cell_id}
+    return [c for c in cell.inputs if c.cell_id in needed and not is_trained(lab, c)]
 
 
 def outputs_folder(lab: Lab, cell: CellPlan | CellJob) -> Path:
@@ -133,7 +144,9 @@ def _train(job: CellJob, lab: Lab, report: Report) -> None:
     whole.mkdir(parents=True, exist_ok=True)
     said = {"epochs": job.steps.epochs, "steps": job.steps.total, "title": job.title}
     report("start", said)
-    source = replace(clip_source(job, lab), lessons=load_lessons(job, lab, _told_of(report)))
+    told = _told_of(report)
+    make_labels(job, lab, told)
+    source = replace(clip_source(job, lab), lessons=load_lessons(job, lab, told))
     keep_freed_memory()
     model: Any
     if job.sources:

@@ -1,29 +1,27 @@
-"""The cells of an experiment over loaded tables, and the documents their ids are the hashes of."""
+"""The cells of an experiment over loaded tables: rows, classes, and what each is made from."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import replace
-from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
-from birdlab.cellplan import SEMANTICS, CellPlan, Inputs
+from birdlab.celldocument import Documents
+from birdlab.cellplan import CellPlan, Inputs
 from birdlab.data.classes import ClassList
-from birdlab.evaluate.steps import to_mappings
-from birdlab.hearing import distill_document
 from birdlab.rows import Rows
 from birdlab.sed.steps import NORM_BATCHES, Steps, count_steps
-from birdlab.spec.augmentations import AugmentationSpec
-from birdlab.spec.base import canonical
 from birdlab.spec.experiment import ExperimentSpec
-from birdlab.spec.identity import component_versions, digest
+from birdlab.spec.identity import digest
 from birdlab.spec.parts import StageSpec
 from birdlab.spec.teaching import DistillSpec, PseudoSpec
-from birdlab.stages import depends_on_fold, fresh_weights, hand_over, stage_named
+from birdlab.stages import depends_on_fold, hand_over, stage_named
 from birdlab.tables import Tables
+from birdlab.teaching import Labelling, Pupil, SafeTeachers, TeacherModel, TeacherRun, plan_labels
+from birdlab.unlabelled import join_sets
 
 _Cell = Generator[CellPlan, None, CellPlan]
 
@@ -31,23 +29,22 @@ _Cell = Generator[CellPlan, None, CellPlan]
 class CellBuilder:
     """Builds the cells of an experiment over loaded tables.
 
-    `models`: what names the outputs of each model that teaches or labels, by its name.
-    """
-
     def __init__(
         self,
         spec: ExperimentSpec,
         tables: Tables,
         weights_hash: str | None,
-        models: Mapping[str, str] = MappingProxyType({}),
+        runs: Mapping[str, TeacherRun],
+        models: Mapping[str, TeacherModel],
     ) -> None:
-        self.spec, self.tables, self.weights_hash = spec, tables, weights_hash
-        self.models = models
+        self.spec, self.tables = spec, tables
         self.data, self.rows = tables.data, tables.rows
         self.stage_rows, self.datasets = tables.stage_rows, tables.datasets
         self.folds = self.rows.table["fold"].to_numpy()
+        self.held: dict[int, pd.DataFrame] = {}
         self.made: dict[tuple[str, int | None, int], CellPlan] = {}
-        self.recipes: dict[str, dict[str, Any]] = {}
+        self.runs, self.models, self.safe = runs, models, SafeTeachers()
+        self.documents = Documents(spec, tables, weights_hash, models)
 
     def cells(self) -> Iterator[CellPlan]:
         """Every cell once, inputs before what is made from them, seed-major."""
@@ -71,22 +68,63 @@ class CellBuilder:
     ) -> Generator[CellPlan, None, Inputs]:
         before, soup, sources = stage_named(self.spec, stage.start), stage.soup, []
         start = None if before is None else (yield from self._with_inputs(before, fold, seed))
-        labellers = yield from self._teachers(stage.pseudo, fold, seed)
-        distillers = yield from self._teachers(stage.distill, fold, seed)
+        pupil = self._pupil(stage, fold)
+        labellers = yield from self._teachers(stage.pseudo, pupil("pseudo"), seed)
+        distillers = yield from self._teachers(stage.distill, pupil("distill"), seed)
         of = stage_named(self.spec, None if soup is None else soup.of)
         if soup is not None and of is not None:
             for one in range(seed * soup.n, (seed + 1) * soup.n):
                 sources.append((yield from self._with_inputs(of, fold, one)))
-        return Inputs(start, labellers, distillers, tuple(sources))
+        labelling = self._labelling(stage.pseudo, labellers, pupil("pseudo"))
+        return Inputs(start, labellers, distillers, tuple(sources), labelling)
 
     def _teachers(
-        self, taught: PseudoSpec | DistillSpec | None, fold: int | None, seed: int
+        self, taught: PseudoSpec | DistillSpec | None, pupil: Pupil, seed: int
     ) -> Generator[CellPlan, None, tuple[CellPlan, ...]]:
         """The cells of a teacher: that of an earlier stage is of the same fold and seed."""
-        stage = stage_named(self.spec, None if taught is None else taught.teacher.stage)
-        if stage is None:
+        if taught is None:
             return ()
-        return ((yield from self._with_inputs(stage, fold, seed)),)
+        teacher = taught.teacher
+        stage = stage_named(self.spec, teacher.stage)
+        if stage is not None:
+            return ((yield from self._with_inputs(stage, pupil.fold, seed)),)
+        if teacher.run is not None:
+            return self.safe.of_run(self.runs[teacher.run], pupil)
+        self.safe.refuse_model(self.models[teacher.model or ""], pupil)
+        return ()
+
+    def _pupil(self, stage: StageSpec, fold: int | None) -> Callable[[str], Pupil]:
+        """How the teachers of a cell see it; they are asked for as `pseudo` or `distill`."""
+        rows, chosen = self._training_rows(stage, fold)
+        held = self._held(fold)
+        own = frozenset(key for row in np.unique(chosen) if (key := rows.keys[row]) is not None)
+        title = f"{stage.name}{'' if fold is None else f' of fold {fold}'}"
+
+        def pupil(what: str) -> Pupil:
+            where = f"stages.{stage.name}.{what}.teacher"
+            return Pupil(title, where, fold, held, own, self.spec.data.accept_leaks)
+
+        return pupil
+
+    def _held(self, fold: int | None) -> pd.DataFrame | None:
+        """The rows that a fold is scored on, with the key of each waveform."""
+        if fold is None:
+            return None
+        if fold not in self.held:
+            table = self.rows.with_keys()
+            out = (self.folds == fold) & ~table["apart"].to_numpy(bool)
+            self.held[fold] = table[out]
+        return self.held[fold]
+
+    def _labelling(
+        self, pseudo: PseudoSpec | None, labellers: tuple[CellPlan, ...], pupil: Pupil
+    ) -> Labelling | None:
+        """Who labels which soundscapes; None where a data set of them is not there."""
+        found = self.tables.unlabelled
+        if pseudo is None or any(name not in found for name in pseudo.soundscapes):
+            return None
+        files = join_sets([found[name] for name in pseudo.soundscapes])
+        return plan_labels(files, labellers, pupil, self.models.get(pseudo.teacher.model or ""))
 
     def _key(self, stage: StageSpec, fold: int | None, seed: int) -> tuple[str, int | None, int]:
         """What tells cells apart: pretraining is for all folds, a shared stage for all seeds."""
@@ -102,12 +140,12 @@ class CellBuilder:
         held = self._validation(stage, fold)
         held_digest = "" if held is None else rows.digest(held)
         scored = stage is self.spec.stages[-1] and held is not None
-        document = self._document(stage, fold, seed, inputs, rows.digest(chosen), classes)
-        document |= self._taught(stage, inputs)
+        document = self.documents.of_cell(stage, fold, seed, inputs, rows.digest(chosen), classes)
         if stage.train.is_steered and held is not None:
-            document["steered_by"] = self._steering(held_digest)
+            document["steered_by"] = self.documents.steering(held_digest)
         return CellPlan(
             cell_id=digest(document),
+            spec=self.spec,
             stage=stage,
             fold=fold,
             seed=seed,
@@ -118,12 +156,13 @@ class CellBuilder:
             steps=_steps(stage, len(chosen)),
             document=document,
             validation=held if scored or stage.train.validate_every != "last" else None,
-            eval_id=self._eval_id(held_digest, context=True) if scored else None,
-            rows_id=self._eval_id(held_digest, context=False) if scored else None,
+            eval_id=self.documents.eval_id(held_digest, context=True) if scored else None,
+            rows_id=self.documents.eval_id(held_digest, context=False) if scored else None,
             keeps_weights=self.spec.keeps_weights(stage),
             labellers=inputs.labellers,
             distillers=inputs.distillers,
             sources=inputs.sources,
+            labelling=inputs.labelling,
         )
 
     def _validation(self, stage: StageSpec, fold: int | None) -> npt.NDArray[np.int64] | None:
@@ -168,105 +207,6 @@ class CellBuilder:
             names.append(node.stage.data)
             node = node.start
         return all(name is None or self.datasets.get(name) is not None for name in names)
-
-    def _document(
-        self,
-        stage: StageSpec,
-        fold: int | None,
-        seed: int,
-        inputs: Inputs,
-        rows_digest: str,
-        classes: ClassList,
-    ) -> dict[str, Any]:
-        """Everything the weights of a cell depend on, and nothing else."""
-        start, fresh = inputs.start, None
-        if start is None and not inputs.sources:
-            hub, file = fresh_weights(self.spec.model, stage)
-            fresh = {"hub": hub, "file": None if file is None else self.weights_hash}
-        return {
-            "cell": 1,
-            "fresh_weights": fresh,
-            "start": None if start is None else {"cell": start.cell_id, "gives": stage.transfer},
-            "rows": rows_digest,
-            "classes": classes.digest,
-            "fold": fold,
-            "seed": seed,
-            "components": SEMANTICS,
-            **self._recipe(stage),
-        }
-
-    def _taught(self, stage: StageSpec, inputs: Inputs) -> dict[str, Any]:
-        """What the weights depend on beside labels and first weights; names are not part of it."""
-        out: dict[str, Any] = {}
-        if stage.pseudo is not None:
-            fields = canonical(stage.pseudo)
-            del fields["soundscapes"]
-            labels = [cell.cell_id for cell in inputs.labellers]
-            out["pseudo"] = fields | {"teacher": digest(labels)}
-        if stage.distill is not None:
-            model = stage.distill.teacher.model
-            cells = [cell.cell_id for cell in inputs.distillers]
-            teacher = digest(cells) if model is None else self.models[model]
-            out["distill"] = distill_document(stage.distill, teacher)
-        if inputs.sources:
-            out["soup"] = [cell.cell_id for cell in inputs.sources]
-        return out
-
-    def _recipe(self, stage: StageSpec) -> dict[str, Any]:
-        """The part of the document that all cells of a stage have alike."""
-        if stage.name not in self.recipes:
-            model = canonical(self.spec.model)
-            del model["pretrained"], model["weights"]
-            self.recipes[stage.name] = {
-                "model": model,
-                "train": canonical(stage.train),
-                "augment": [self._augmentation(a) for a in stage.augment],
-                "kinds": component_versions(stage.train, stage.augment, self.spec.model),
-            }
-        return self.recipes[stage.name]
-
-    def _augmentation(self, augmentation: AugmentationSpec) -> dict[str, Any]:
-        out = dict(canonical(augmentation))
-        if "noise" in out:
-            known = self.tables.noise_digests
-            out["noise"] = [known.get(name, digest(None)) for name in out["noise"]]
-        return out
-
-    def _steering(self, rows_digest: str) -> dict[str, Any]:
-        """What the scores depend on by which a cell chooses its weights."""
-        evaluate = canonical(self.spec.evaluate)
-        for beside in ("soundscapes", "synthetic"):
-            evaluate.pop(beside, None)
-        return {
-            "rows": rows_digest,
-            "classes": self.data.classes.digest,
-            "window_s": self.spec.competition.window_s,
-            "evaluate": evaluate,
-            "output": canonical(self.spec.output),
-            **self._steered_after(),
-        }
-
-    def _steered_after(self) -> dict[str, Any]:
-        """The post-processing of these scores, where there is some."""
-        steps = self.spec.postprocess
-        if not steps:
-            return {}
-        return {"postprocess": to_mappings(steps), "steps": component_versions(steps)}
-
-    def _eval_id(self, rows_digest: str, *, context: bool) -> str:
-        """Names what was predicted, with `context` also from how much around which windows."""
-        document: dict[str, Any] = {
-            "window_s": self.spec.competition.window_s,
-            "rows": rows_digest,
-            "classes": self.data.classes.digest,
-        }
-        if context and self.spec.evaluate.context_s is not None:
-            document["context_s"] = self.spec.evaluate.context_s
-            if self.spec.evaluate.windows_per_pass > 1:
-                document["windows_per_pass"] = self.spec.evaluate.windows_per_pass
-        if context and self.spec.evaluate.hop_s is not None:
-            document["hop_s"] = self.spec.evaluate.hop_s
-        return digest(document, 12)
 
 
 def _steps(stage: StageSpec, n_rows: int) -> Steps:

@@ -31,6 +31,7 @@ from birdlab.sed.steps import Steps
 from birdlab.sed.targets import Targets
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.parts import StageSpec
+from birdlab.teaching import Labeller, Labelling
 
 JOB, NAMES, VALIDATION = "job.json", "names.parquet", "validation.parquet"
 SOUNDSCAPES = "soundscapes.parquet"
@@ -40,12 +41,23 @@ ARRAYS = ("keys", "spans_s", "primary", "bounds", "also")
 
 
 @dataclass(frozen=True, eq=False)
+class TeacherCell:
+    """A teacher's network as its weights want it: whose experiment, which classes."""
+
+    cell_id: str
+    title: str
+    spec: ExperimentSpec
+    classes: ClassList
+
+
+@dataclass(frozen=True, eq=False)
 class CellJob:
     """One (stage, fold, seed) to finish.
 
     classes: of the network; scored: the columns of its outputs; start: the cell it starts
-    from; labellers, distillers, sources: as in CellPlan; noise: the background recordings of each
-    data set named in the stage; backgrounds: those of synthetic soundscapes.
+    from; labellers, distillers, sources, labelling: as in CellPlan; networks: those of its
+    teachers; noise: the background recordings of each data set named in the stage; backgrounds: those
+    of synthetic soundscapes.
     """
 
     folder: Path
@@ -69,6 +81,8 @@ class CellJob:
     labellers: tuple[str, ...] = ()
     distillers: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    labelling: Labelling | None = None
+    networks: tuple[TeacherCell, ...] = ()
 
     @property
     def teachers(self) -> tuple[str, ...]:
@@ -180,6 +194,8 @@ def save_job(plan: Plan, cell: CellPlan, folder: Path) -> CellJob:
         "seed": cell.seed,
         "start": None if cell.start is None else cell.start.cell_id,
         **{name: [c.cell_id for c in getattr(cell, name)] for name in INPUTS},
+        "labelling": None if cell.labelling is None else asdict(cell.labelling),
+        "networks": [_as_network(teacher) for teacher in cell.teachers],
         "classes": list(cell.classes),
         "scored": list(plan.data.classes),
         "steps": asdict(cell.steps),
@@ -217,6 +233,8 @@ def load_job(folder: Path) -> CellJob:
         labellers=tuple(content["labellers"]),
         distillers=tuple(content["distillers"]),
         sources=tuple(content["sources"]),
+        labelling=_labelling(content["labelling"]),
+        networks=tuple(_network(network) for network in content["networks"]),
         noise=_noise_keys(content["noise"]),
         backgrounds=_noise_keys(content["backgrounds"]),
         **{
@@ -239,6 +257,32 @@ def load_job(folder: Path) -> CellJob:
 
 def _noise_keys(content: Mapping[str, Any]) -> dict[str, tuple[NoiseKey, ...]]:
     return {name: tuple(NoiseKey(*key) for key in keys) for name, keys in content.items()}
+
+
+def _as_network(cell: CellPlan) -> dict[str, Any]:
+    return {
+        "cell_id": cell.cell_id,
+        "title": cell.title,
+        "spec": cell.spec.model_dump(mode="json"),
+        "classes": list(cell.classes),
+    }
+
+
+def _network(content: Mapping[str, Any]) -> TeacherCell:
+    spec = ExperimentSpec.model_validate_json(json.dumps(content["spec"]))
+    classes = ClassList(tuple(content["classes"]))
+    return TeacherCell(content["cell_id"], content["title"], spec, classes)
+
+
+def _labelling(content: Mapping[str, Any] | None) -> Labelling | None:
+    if content is None:
+        return None
+    labellers = tuple(
+        Labeller(one["cell_id"], tuple(one["files"]), one["outputs_id"])
+        for one in content["labellers"]
+    )
+    named = {name: tuple(content[name]) for name in ("names", "keys")}
+    return Labelling(**{**content, **named, "labellers": labellers})
 
 
 def _known_keys(rows: Rows, chosen: npt.NDArray[np.int64]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,11 @@ import numpy.typing as npt
 from birdlab.data.classes import ClassList
 from birdlab.rows import Rows
 from birdlab.sed.steps import Steps
+from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.parts import StageSpec
+
+if TYPE_CHECKING:
+    from birdlab.teaching import Labelling
 
 __all__ = ["SEMANTICS", "CellPlan", "Inputs", "Rows"]
 
@@ -28,6 +32,7 @@ class Inputs:
     labellers: tuple[CellPlan, ...] = ()
     distillers: tuple[CellPlan, ...] = ()
     sources: tuple[CellPlan, ...] = ()
+    labelling: Labelling | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +40,8 @@ class CellPlan:
     """One (stage, fold, seed): what it trains on, how long, what it starts from, its id.
 
     labellers: the cells that label its soundscapes; distillers: those whose outputs are its second
-    target; sources: those whose weights it averages.
+    target; sources: those whose weights it averages; labelling: the soundscapes that it learns
+    from, and who labels which. Cells of other runs among them have a `spec` of their own.
     validation: the rows of the fold, where the cell is scored or looks at them while it trains;
     eval_id: names its outputs on them, None where it is not scored; rows_id: of the rows, classes
     and windows alone, equal where scores compare; keeps_weights: whether the run asks for them
@@ -43,6 +49,7 @@ class CellPlan:
     """
 
     cell_id: str
+    spec: ExperimentSpec
     stage: StageSpec
     fold: int | None
     seed: int
@@ -61,6 +68,7 @@ class CellPlan:
     labellers: tuple[CellPlan, ...] = ()
     distillers: tuple[CellPlan, ...] = ()
     sources: tuple[CellPlan, ...] = ()
+    labelling: Labelling | None = None
 
     @property
     def teachers(self) -> tuple[CellPlan, ...]:

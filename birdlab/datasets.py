@@ -71,7 +71,9 @@ class Needs:
     """All that decides which tables an experiment has; plans of equal needs share them.
 
     stages: name and data set of each stage that has one; noise: the data sets of backgrounds;
-    soundscapes: those that judge the models of folds; backgrounds: what synthetic ones are over.
+    soundscapes: those that judge the models of folds; unlabelled: those that teachers label;
+    validators: those that judge models, asked or not, where something is labelled;
+    backgrounds: what synthetic ones are over.
     """
 
     data: DataSpec
@@ -81,19 +83,22 @@ class Needs:
     noise: tuple[str, ...]
     soundscapes: tuple[str, ...]
     backgrounds: tuple[str, ...] = ()
+    unlabelled: tuple[str, ...] = ()
+    validators: tuple[str, ...] = ()
 
     @cached_property
     def key(self) -> str:
         """Equal for equal needs."""
         numbers = [self.sample_rate_hz, self.window_s]
-        heard = [self.noise, self.soundscapes, self.backgrounds]
-        return canonical_json([self.data, numbers, self.stages, *heard])
+        heard = [self.noise, self.soundscapes, self.backgrounds, self.unlabelled, self.validators]
+        return canonical_json([self.data, self.data.soundscapes, numbers, self.stages, *heard])
 
 
 def needs_of(spec: ExperimentSpec) -> Needs:
     """What an experiment needs of the lab."""
     noise = {n for stage in spec.stages for a in stage.augment for n in getattr(a, "noise", ())}
     synthetic = spec.evaluate.synthetic if spec.fold_numbers else None
+    labelled = {n for s in spec.stages if s.pseudo is not None for n in s.pseudo.soundscapes}
     return Needs(
         spec.data,
         sample_rate_of(spec),
@@ -102,6 +107,8 @@ def needs_of(spec: ExperimentSpec) -> Needs:
         tuple(sorted(noise)),
         spec.evaluate.soundscapes if spec.fold_numbers else (),
         () if synthetic is None else synthetic.backgrounds,
+        tuple(sorted(labelled)),
+        spec.evaluate.soundscapes if labelled else (),
     )
 
 

@@ -29,6 +29,8 @@ from birdlab.spec.parts import StageSpec
 from birdlab.stages import line_of
 from birdlab.synthetic import name_synthetic, reused_backgrounds
 from birdlab.tables import Shelf
+from birdlab.teacherplans import name_teachers, note_teachers, plan_teachers
+from birdlab.unlabelled import UnlabelledSet
 
 __all__ = ["Plan", "Progress", "open_dataset", "plan_experiment", "plan_experiments", "silent"]
 
@@ -41,7 +43,8 @@ class Plan:
     missing: what the lab does not have, in words (only from a plan that is not strict);
     notes: what reading the data sets left out or found odd; leaks: what pretraining tables
     share with the validation rows that are asked for (see data.leaks), accepted or not;
-    soundscapes: those that `evaluate.soundscapes` names; backgrounds: those of synthetic ones.
+    soundscapes: those that `evaluate.soundscapes` names; backgrounds: those of synthetic ones;
+    unlabelled: those of each data set that teachers label.
     """
 
     spec: ExperimentSpec
@@ -60,6 +63,7 @@ class Plan:
     leaks: pd.DataFrame = field(default_factory=pd.DataFrame)
     soundscapes: SoundscapeSet | None = None
     backgrounds: Mapping[str, tuple[NoiseKey, ...]] = field(default_factory=dict)
+    unlabelled: Mapping[str, UnlabelledSet] = field(default_factory=dict)
 
     @property
     def final_cells(self) -> tuple[CellPlan, ...]:
@@ -114,13 +118,15 @@ def _plan(spec: ExperimentSpec, shelf: Shelf) -> Plan:
     weights = shelf.weights_hash(spec.model.weights)
     teachers = shelf.teacher_ids(spec)
     scapes = identify_soundscapes(tables.soundscapes, spec, tables.data.classes)
-    cells = name_soundscapes(CellBuilder(spec, tables, weights, teachers).cells(), scapes)
-    cells = name_synthetic(cells, spec, tables.backgrounds, tables.data.classes)
-    said = {"teachers": sorted(teachers.values())} if teachers else {}
     line = frozenset(s.data for s in line_of(spec, spec.stages[-1]) if s.data is not None)
+    runs, models = plan_teachers(spec, shelf, _plan)
+    builder = CellBuilder(spec, tables, weights, runs, models)
+    cells = name_soundscapes(builder.cells(), scapes)
+    cells = name_synthetic(cells, spec, tables.backgrounds, tables.data.classes)
+    content = {**tables.content, "weights": weights, **name_teachers(runs, models)}
     return Plan(
         spec,
-        spec_id(spec, digest({**tables.content, "weights": weights, **said})),
+        spec_id(spec, digest(content)),
         tables.base,
         tables.data,
         tables.rows,
@@ -130,11 +136,12 @@ def _plan(spec: ExperimentSpec, shelf: Shelf) -> Plan:
         tables.missing,
         tuple(s for s in spec.stages if s.data is not None and tables.datasets[s.data] is None),
         tables.skipped,
-        (*tables.notes, *_note_backgrounds(spec)),
+        (*tables.notes, *_note_backgrounds(spec), *note_teachers(spec, models)),
         tables.absent,
         tables.leaks(spec.fold_numbers, line),
         scapes,
         tables.backgrounds,
+        tables.unlabelled,
     )
 
 

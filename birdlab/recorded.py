@@ -108,13 +108,38 @@ def name_remarks(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 f"{name}: the recordings that are scored also picked its weights "
                 f"({record['chosen']}), which raises its score."
             )
-        leaks = ((record.get("spec") or {}).get("data") or {}).get("accept_leaks")
+        leaks = list(((record.get("spec") or {}).get("data") or {}).get("accept_leaks") or ())
+        if "teacher" in leaks:
+            leaks.remove("teacher")
+            said.append(
+                f"{name}: its spec accepts a teacher that was trained on rows that are scored, "
+                "which may raise its score."
+            )
         if leaks:
             said.append(
                 f"{name}: its spec accepts that pretraining shares {', '.join(leaks)} with rows "
                 "that are scored, which may raise its score."
             )
     return said
+
+
+def find_record(lab: Lab, text: str) -> dict[str, Any]:
+    """The record of the run that a spec names: by its name or the start of its spec id.
+
+    Raises ResolveError that lists the candidates when `text` names none or several.
+    """
+    records = load_records(lab)
+    found = [r for r in records if r["name"] == text]
+    if not found and len(text) >= 4:
+        found = [r for r in records if r["spec_id"].startswith(text.lower())]
+    if len(found) == 1:
+        return found[0]
+    lines = "".join(f"\n    {r['spec_id']}  {r['name'] or '-'}" for r in (found or records)[-20:])
+    raise ResolveError(
+        f"{text!r} names {len(found) or 'no'} run{'s' if found else ''}",
+        expected=("one of" if found else "for example one of the newest") + lines,
+        fix="give more of the spec id; `birdlab runs` lists all",
+    )
 
 
 def cells_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from birdlab.campaign import Campaign, Race, Sink
-from birdlab.cell import find_lacking, is_trained
+from birdlab.cell import find_lacking, is_trained, weights_needed
 from birdlab.data.leaks import refuse_leaks
 from birdlab.data.waves import open_waves
-from birdlab.errors import AudioError, BirdlabError, DataError, SpecError
+from birdlab.errors import AudioError, BirdlabError, CellError, DataError, SpecError
 from birdlab.keeping import drop_weights
 from birdlab.lab import Lab, open_lab
 from birdlab.lessons import hear_lessons
 from birdlab.plan import Plan, Progress, plan_experiment, plan_experiments, silent
 from birdlab.record import RunNote, RunResult
 from birdlab.rounds import Pair, run_rounds
+from birdlab.softlabels import hear_soundscapes
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.tasks import Event, Executor, InProcess, wanted
 
@@ -118,11 +119,33 @@ def make_ready(plan: Plan, lab: Lab, progress: Progress) -> Plan:
     if not find_lacking(lab, plan.cells):
         return plan
     refuse_missing(plan)
+    refuse_lost_teachers(plan, lab)
     if not build_store(lab, plan, progress):
         plan = plan_experiment(plan.spec, lab, progress=progress)
     learning = [c for c in find_lacking(lab, plan.cells) if not is_trained(lab, c)]
     hear_lessons(plan, lab, learning, progress)
+    for cell in learning:
+        if cell.labelling is not None and cell.labelling.model is not None:
+            hear_soundscapes(cell.labelling, lab, plan.sample_rate_hz, plan.paths, progress)
     return plan
+
+
+def refuse_lost_teachers(plan: Plan, lab: Lab) -> None:
+    """Raise CellError for cells of other runs that are to teach and whose weights are gone."""
+    own = {cell.cell_id for cell in plan.cells}
+    lost = {
+        teacher.cell_id: teacher
+        for cell in find_lacking(lab, plan.cells)
+        if not is_trained(lab, cell)
+        for teacher in weights_needed(lab, cell)
+        if teacher.cell_id not in own
+    }
+    if lost:
+        raise CellError(
+            f"the weights of {len(lost)} cells that are to teach are not in the lab",
+            got="; ".join(f"{cell.cell_id}: {cell.title}" for cell in [*lost.values()][:3]),
+            fix="train them again, to the same bits: birdlab rerun RUN --keep all",
+        )
 
 
 def refuse_missing(plan: Plan) -> None:

@@ -22,6 +22,7 @@ from birdlab.soundscapes import SoundscapeSet, collect_soundscapes
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.identity import digest
 from birdlab.stages import teachers_of
+from birdlab.unlabelled import UnlabelledSet, collect_unlabelled
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +48,7 @@ class Tables:
     skipped: Mapping[str, str]
     notes: tuple[str, ...]
     absent: tuple[Path, ...]
+    unlabelled: Mapping[str, UnlabelledSet] = field(default_factory=dict)
     _leaks: dict[object, pd.DataFrame] = field(default_factory=dict)
 
     @cached_property
@@ -59,7 +61,9 @@ class Tables:
         """What names all that the tables and backgrounds hold."""
         folds = self.rows.table["fold"].to_numpy(np.int64)
         stages = self.stage_rows.items()
+        labelled = {name: files.content for name, files in self.unlabelled.items()}
         return {
+            **({"unlabelled": labelled} if labelled else {}),
             "rows": self.rows.digest(np.arange(len(folds))),
             "folds": hashlib.sha256(folds.tobytes()).hexdigest(),
             "classes": self.data.classes.digest,
@@ -141,6 +145,7 @@ def load_tables(needs: Needs, lab: Lab, strict: bool, progress: Progress = silen
     stage_rows = {name: collector.rows(name, table) for name, table in data.stages.items()}
     data = _with_left_out(data, collector.left_out)
     soundscapes = collect_soundscapes(collector, data.classes)
+    unlabelled = collect_unlabelled(collector, [base, *extras, *datasets.values()])
     return Tables(
         needs,
         base,
@@ -156,6 +161,7 @@ def load_tables(needs: Needs, lab: Lab, strict: bool, progress: Progress = silen
         collector.skipped,
         tuple(dict.fromkeys(collector.notes)),
         tuple(dict.fromkeys(collector.absent)),
+        unlabelled,
     )
 
 

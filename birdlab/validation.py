@@ -113,7 +113,7 @@ def _predict(job: CellJob, lab: Lab, model: Any, table: pd.DataFrame) -> StoredO
         job.classes,
         job.scored,
         list(table["recording"]),
-        _reader(waves, table),
+        open_reader(waves, table),
         job.sample_rate_hz,
     )
     columns_kept = ["recording", "primary_label", "secondary_labels"]
@@ -122,7 +122,7 @@ def _predict(job: CellJob, lab: Lab, model: Any, table: pd.DataFrame) -> StoredO
     return StoredOutputs(windows, table[columns_kept])
 
 
-def _reader(waves: Any, table: pd.DataFrame) -> Callable[[int], Waveform]:
+def open_reader(waves: Any, table: pd.DataFrame) -> Callable[[int], Waveform]:
     """A function that reads the used part of row i, with the peak of its whole recording."""
     from birdlab.sed.takes import locate_takes
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -13,7 +15,9 @@ from birdlab.plan import Plan
 from birdlab.sed.sampler import expected_draws
 from birdlab.spec.parts import FRESH, StageSpec
 from birdlab.spec.recipe import TrainSpec
+from birdlab.spec.teaching import PseudoSpec, TeacherSpec, text_of
 from birdlab.stages import fresh_weights
+from birdlab.unlabelled import join_sets
 
 SHOWN = 12
 
@@ -37,9 +41,44 @@ def describe_stage(stage: StageSpec, plan: Plan) -> list[str]:
         f"of {cell.steps.batch}{start}",
         f"    draws       {describe_draws(cell)}",
     ]
+    if stage.pseudo is not None:
+        lines.append(f"    pseudo      {describe_pseudo(stage.pseudo, cell, plan)}")
+    if stage.distill is not None:
+        lines.append(f"    taught      {_by(stage.distill.teacher, cell.distillers)}")
     if cell.validation is not None:
         lines.append(f"    validation  {describe_validation(cell, plan)}")
     return lines
+
+
+def describe_pseudo(pseudo: PseudoSpec, cell: CellPlan, plan: Plan) -> str:
+    """How many clips are windows of soundscapes, of how many soundscapes, and who labels them."""
+    drawn = f"{pseudo.draw_rate:.0%} of draws" if pseudo.draw_rate else ""
+    mixed = f"{pseudo.mix_rate:.0%} of the other clips mixed" if pseudo.mix_rate else ""
+    share, by = " and ".join(filter(None, (drawn, mixed))), _by(pseudo.teacher, cell.labellers)
+    labelling, sets = cell.labelling, [plan.unlabelled.get(name) for name in pseudo.soundscapes]
+    if labelling is None:
+        return (
+            f"{share} from {', '.join(pseudo.soundscapes)}: unknown soundscapes; labelled by {by}"
+        )
+    window_s = (cell.labellers[0].spec if cell.labellers else plan.spec).competition.window_s
+    counts = join_sets([one for one in sets if one is not None]).n_windows(
+        window_s, set(labelling.keys)
+    )
+    windows = "windows unknown" if counts is None else f"{counts:,} windows"
+    out = labelling.left_out
+    left = f"; {out:,} left out, which are training or validation as well" if out else ""
+    return (
+        f"{share} from {len(labelling.keys):,} unlabelled soundscapes ({windows}), "
+        f"labelled by {by}{left}"
+    )
+
+
+def _by(teacher: TeacherSpec, cells: Sequence[CellPlan]) -> str:
+    """A teacher in words, with how many of its models teach a cell."""
+    if teacher.stage is not None:
+        return f"{text_of(teacher)} of the same fold"
+    n = f", {len(cells)} of its models" if teacher.run is not None else ""
+    return f"{text_of(teacher)}{n}"
 
 
 def _start(stage: StageSpec, plan: Plan) -> str:

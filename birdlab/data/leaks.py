@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from birdlab.errors import DataError
@@ -66,6 +67,20 @@ def _shared(name: str, table: pd.DataFrame, held: pd.DataFrame) -> Iterator[pd.D
             )
 
 
+def find_shared(
+    rows: pd.DataFrame, held: pd.DataFrame, rules: Sequence[Leak]
+) -> npt.NDArray[np.bool_]:
+    """[rows]: whether each shares something with a validation row, by any of some rules.
+
+    Both have the columns of the catalog and `key`, see `find_leaks`.
+    """
+    shared = np.zeros(len(rows), bool)
+    for rule in rules:
+        theirs = set(_keys(held, KEYS[rule])) - {""}
+        shared |= np.array([key in theirs for key in _keys(rows, KEYS[rule])], bool)
+    return shared
+
+
 def _keys(rows: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     """A text per row, equal where rows agree in all columns; "" where one of them is empty."""
     texts = [[str(text).strip() for text in rows[column].fillna("")] for column in columns]
@@ -76,7 +91,7 @@ def _keys(rows: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     return ["\x1f".join(parts) if all(parts) else "" for parts in zip(*texts, strict=True)]
 
 
-def describe_leaks(leaks: pd.DataFrame, accepted: Sequence[Leak]) -> list[str]:
+def describe_leaks(leaks: pd.DataFrame, accepted: Sequence[str]) -> list[str]:
     """A line per table and rule: how many rows, whether that is accepted, the first of them."""
     lines = []
     for (table, rule), part in leaks.groupby(["table", "rule"], sort=False):
@@ -91,7 +106,7 @@ def describe_leaks(leaks: pd.DataFrame, accepted: Sequence[Leak]) -> list[str]:
     return lines
 
 
-def refuse_leaks(leaks: pd.DataFrame, accepted: Sequence[Leak]) -> None:
+def refuse_leaks(leaks: pd.DataFrame, accepted: Sequence[str]) -> None:
     """Raise DataError for leaks that are not accepted by name, with counts, rows and the fixes."""
     wrong = leaks[~leaks["rule"].isin(list(accepted))]
     if wrong.empty:

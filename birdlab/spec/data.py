@@ -252,7 +252,8 @@ class DataSpec(Spec):
 
     `base` is split into folds, `extra` joins every training fold. `soundscapes` names the data
     sets whose labelled soundscapes `birdlab lb score` uses instead of the base's own.
-    `accept_leaks` names what a pretraining table may share with validation rows.
+    `accept_leaks` names what a pretraining table may share with validation rows; `teacher` lets
+    models teach that were trained on validation rows themselves.
     """
 
     not_in_identity: ClassVar[frozenset[str]] = frozenset({"soundscapes", "accept_leaks"})
@@ -263,7 +264,7 @@ class DataSpec(Spec):
     folds: Annotated[Spec, KindOf("folds", "stratified")] = Stratified()
     on_bad_file: Literal["fail", "skip"] = "fail"
     soundscapes: Tuple[Name] = ()
-    accept_leaks: Tuple[Leak] = ()
+    accept_leaks: Tuple[Leak | Literal["teacher"]] = ()
 
     @model_validator(mode="after")
     def _each_once(self) -> DataSpec:

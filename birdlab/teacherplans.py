@@ -1,0 +1,107 @@
+"""Teachers from outside of an experiment: recorded runs, promoted models, foreign files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from birdlab.datasets import sample_rate_of
+from birdlab.errors import SpecError
+from birdlab.recorded import cells_of, find_record, load_records, spec_of
+from birdlab.spec.experiment import ExperimentSpec
+from birdlab.stages import teachers_of
+from birdlab.tables import Shelf
+from birdlab.teaching import TeacherModel, TeacherRun
+
+if TYPE_CHECKING:
+    from birdlab.plan import Plan
+
+PlanOf = Callable[[ExperimentSpec, Shelf], "Plan"]
+
+
+def plan_teachers(
+    spec: ExperimentSpec, shelf: Shelf, plan_of: PlanOf
+) -> tuple[dict[str, TeacherRun], dict[str, TeacherModel]]:
+    """The runs and the models that teach in an experiment, by the names that it gives them.
+
+    Raises ResolveError for a run that is none or several, SpecError for one that cannot teach
+    here, and as `open_teacher` for models.
+    """
+    teachers = [teacher for stage in spec.stages for teacher in teachers_of(stage)]
+    runs = {t.run: _plan_run(t.run, shelf, plan_of) for t in teachers if t.run is not None}
+    for run in runs.values():
+        _check_rate(run, spec)
+    models = {
+        t.model: _open_model(t.model, shelf, plan_of) for t in teachers if t.model is not None
+    }
+    return runs, models
+
+
+def name_teachers(
+    runs: Mapping[str, TeacherRun], models: Mapping[str, TeacherModel]
+) -> dict[str, Any]:
+    """What a recipe depends on of them, whatever they are called; empty without any."""
+    named = [run.spec_id for run in runs.values()], [m.identity for m in models.values()]
+    return {"teachers": named} if runs or models else {}
+
+
+def note_teachers(spec: ExperimentSpec, models: Mapping[str, TeacherModel]) -> list[str]:
+    """What is to be said of the teachers of an experiment that is scored."""
+    named = sorted({m.name for m in models.values() if m.is_foreign}) if spec.fold_numbers else []
+    return [f"teacher {name}: not known which recordings it was trained on" for name in named]
+
+
+def _plan_run(text: str, shelf: Shelf, plan_of: PlanOf) -> TeacherRun:
+    """The run that teaches: its cells as they are planned today, those that were trained.
+
+    Raises ResolveError for a name that is no run or several, SpecError where the data changed
+    since it was made.
+    """
+    record = find_record(shelf.lab, text)
+    plan = plan_of(spec_of(record), shelf)
+    if plan.spec_id != record["spec_id"] and shelf.strict:
+        raise SpecError(
+            f"the data changed after the run {text} was made, so it cannot teach",
+            got=f"spec id {plan.spec_id}",
+            expected=record["spec_id"],
+            fix="run its experiment again on the data as it is now",
+        )
+    trained = {str(cell["cell_id"]) for cell in cells_of(record)}
+    cells = tuple(c for c in plan.final_cells if c.cell_id in trained or not shelf.strict)
+    if not cells:
+        raise SpecError(
+            f"the run {text} has no trained cell", fix=f"birdlab rerun {record['spec_id']}"
+        )
+    return TeacherRun(text, plan.spec_id, plan.spec, cells)
+
+
+def _check_rate(run: TeacherRun, spec: ExperimentSpec) -> None:
+    """SpecError for a run that hears waveforms of another rate than the cells it is to teach."""
+    theirs, ours = sample_rate_of(run.spec), sample_rate_of(spec)
+    if theirs != ours:
+        raise SpecError(
+            f"the run {run.name} hears another sample rate, so its networks cannot teach",
+            got=f"{theirs} Hz; this experiment {ours} Hz",
+            fix="promote it and name the model: an ONNX teacher hears files at its own rate",
+        )
+
+
+def _open_model(name: str, shelf: Shelf, plan_of: PlanOf) -> TeacherModel:
+    """The ONNX file that teaches, and the rows of the runs that it was promoted from.
+
+    Raises as `open_teacher`.
+    """
+    from birdlab.infer.models import find_promoted
+    from birdlab.teachers import open_teacher
+
+    lab = shelf.lab
+    identity = open_teacher(lab, name).identity
+    if name in lab.file.teachers:
+        return TeacherModel(name, identity, None, is_foreign=True)
+    known = {record["spec_id"]: record for record in load_records(lab)}
+    runs = find_promoted(lab.models, name).runs
+    if any(run not in known for run in runs):
+        return TeacherModel(name, identity, None, is_foreign=False)
+    plans = [plan_of(spec_of(known[run]), shelf) for run in runs]
+    heard = {id(c.rows): c.rows for p in plans for cell in p.cells for c in cell.line}
+    return TeacherModel(name, identity, tuple(heard.values()), is_foreign=False)
