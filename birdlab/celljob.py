@@ -56,8 +56,8 @@ class CellJob:
 
     classes: of the network; scored: the columns of its outputs; start: the cell it starts
     from; labellers, distillers, sources, labelling: as in CellPlan; networks: those of its
-    teachers; noise: the background recordings of each data set named in the stage; backgrounds: those
-    of synthetic soundscapes.
+    teachers; noise: the background recordings of each data set named in the stage; backgrounds:
+    those of synthetic soundscapes.
     """
 
     folder: Path
