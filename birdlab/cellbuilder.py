@@ -29,6 +29,9 @@ _Cell = Generator[CellPlan, None, CellPlan]
 class CellBuilder:
     """Builds the cells of an experiment over loaded tables.
 
+    runs, models: what teaches from outside of it, by the names that stages give them.
+    """
+
     def __init__(
         self,
         spec: ExperimentSpec,

@@ -116,7 +116,6 @@ def _plan(spec: ExperimentSpec, shelf: Shelf) -> Plan:
     tables = shelf.tables(needs_of(spec))
     check_steps(applicable_mappings(spec.postprocess), tables.data.classes.codes)
     weights = shelf.weights_hash(spec.model.weights)
-    teachers = shelf.teacher_ids(spec)
     scapes = identify_soundscapes(tables.soundscapes, spec, tables.data.classes)
     line = frozenset(s.data for s in line_of(spec, spec.stages[-1]) if s.data is not None)
     runs, models = plan_teachers(spec, shelf, _plan)

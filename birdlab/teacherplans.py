@@ -31,9 +31,8 @@ def plan_teachers(
     runs = {t.run: _plan_run(t.run, shelf, plan_of) for t in teachers if t.run is not None}
     for run in runs.values():
         _check_rate(run, spec)
-    models = {
-        t.model: _open_model(t.model, shelf, plan_of) for t in teachers if t.model is not None
-    }
+    ids = shelf.teacher_ids(spec)
+    models = {name: _open_model(name, identity, shelf, plan_of) for name, identity in ids.items()}
     return runs, models
 
 
@@ -41,8 +40,8 @@ def name_teachers(
     runs: Mapping[str, TeacherRun], models: Mapping[str, TeacherModel]
 ) -> dict[str, Any]:
     """What a recipe depends on of them, whatever they are called; empty without any."""
-    named = [run.spec_id for run in runs.values()], [m.identity for m in models.values()]
-    return {"teachers": named} if runs or models else {}
+    named = [run.spec_id for run in runs.values()] + [m.identity for m in models.values()]
+    return {"teachers": sorted(named)} if named else {}
 
 
 def note_teachers(spec: ExperimentSpec, models: Mapping[str, TeacherModel]) -> list[str]:
@@ -86,16 +85,11 @@ def _check_rate(run: TeacherRun, spec: ExperimentSpec) -> None:
         )
 
 
-def _open_model(name: str, shelf: Shelf, plan_of: PlanOf) -> TeacherModel:
-    """The ONNX file that teaches, and the rows of the runs that it was promoted from.
-
-    Raises as `open_teacher`.
-    """
+def _open_model(name: str, identity: str, shelf: Shelf, plan_of: PlanOf) -> TeacherModel:
+    """The ONNX file that teaches, and the rows of the runs that it was promoted from."""
     from birdlab.infer.models import find_promoted
-    from birdlab.teachers import open_teacher
 
     lab = shelf.lab
-    identity = open_teacher(lab, name).identity
     if name in lab.file.teachers:
         return TeacherModel(name, identity, None, is_foreign=True)
     known = {record["spec_id"]: record for record in load_records(lab)}
