@@ -53,6 +53,7 @@ ROOMS = (
             "birdlab.heldout",
             "birdlab.soundscapes",
             "birdlab.synthetic",
+            "birdlab.synthshow",
             "birdlab.clipshow",
             "birdlab.scaffold",
             "birdlab.presets",

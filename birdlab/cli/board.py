@@ -15,6 +15,7 @@ from birdlab.cli.board_options import (
     PrecisionOption,
     submission_fields,
 )
+from birdlab.cli.board_validators import validators
 from birdlab.cli.common import RunArgument, copy_to_mlflow, load_result_spec
 from birdlab.errors import LedgerError
 
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
     from birdlab.lab import Lab
 
 board = typer.Typer(
-    help="Leaderboard scores: add, score, list, select, remove, import.", no_args_is_help=True
+    help="Leaderboard scores: add, score, list, select, remove, import, validators.",
+    no_args_is_help=True,
 )
 board.command("import")(import_)
+board.command("validators", context_settings={"ignore_unknown_options": True})(validators)
 
 
 def register(app: typer.Typer) -> None:

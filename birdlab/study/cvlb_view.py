@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
+from birdlab.errors import DataError
 from birdlab.study.chosen import chosen_words, mark_chosen
 from birdlab.study.cvlb import (
     CvLbStudy,
@@ -149,6 +150,28 @@ def compare_view_estimators(
     uncut = replace(choice, band="")
     every = {cv: pick_pairs(pair, tables, uncut, cv)[0] for cv in cv_columns(tables.runs)}
     return compare_estimators({cv: p[p["run"].isin(shown)] for cv, p in every.items()})
+
+
+def compare_validators(
+    tables: StudyTables, board: str, runs: Sequence[str] = ()
+) -> EstimatorComparison:
+    """Every CV estimate over the runs that have a score on a board, the best predictor first.
+
+    `runs` limits them to these ids, without any all count. They are the largest group of comparable
+    ones. Raises DataError for a board on which none of them has a score.
+    """
+    if runs:
+        chosen = tables.runs["run"].isin(runs)
+        tables = replace(tables, runs=tables.runs[chosen].reset_index(drop=True))
+    choice, options = _settle(tables, CvLbChoice(lb=board))
+    if choice.lb != board or not (choice.metric and choice.cv):
+        raise DataError(
+            "no run with a CV score has a score on this leaderboard",
+            got=board,
+            expected=", ".join(options["lb"]) or "a leaderboard score",
+            fix="birdlab lb add RUN --public 0.84, or birdlab lb score RUN",
+        )
+    return compare_view_estimators(tables, choice)
 
 
 def pair_tables(tables: StudyTables) -> Pair:

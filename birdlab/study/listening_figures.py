@@ -74,7 +74,7 @@ def plot_hearing(info: HearingInfo) -> go.Figure:
         2, 1, shared_xaxes=True, row_heights=shares, vertical_spacing=18 / (sum(shares) + 60)
     )
     if info.spectrogram is not None:
-        _add_spectrogram(figure, info.spectrogram)
+        add_spectrogram(figure, info.spectrogram)
     labels = _labels(info)
     numbers = len(info.edges_s) - 1 <= NUMBERS_UP_TO
     figure.add_heatmap(
@@ -101,7 +101,8 @@ def plot_hearing(info: HearingInfo) -> go.Figure:
     return figure.update_yaxes(showgrid=False).update_xaxes(showgrid=False)
 
 
-def _add_spectrogram(figure: go.Figure, image: Spectrogram) -> None:
+def add_spectrogram(figure: go.Figure, image: Spectrogram) -> None:
+    """Put the image into the first row of a figure, with frequencies beside it."""
     bands = image.bands_hz
     ticks = [hz for hz in TICKS_HZ if bands[0] <= hz <= bands[-1]]
     figure.add_heatmap(
