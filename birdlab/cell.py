@@ -31,7 +31,7 @@ from birdlab.lacks import in_words
 from birdlab.lessons import load_lessons
 from birdlab.network import build_model, device_name, pick_device
 from birdlab.sed.interrupts import stoppable
-from birdlab.softlabels import labels_folder, make_labels
+from birdlab.softlabels import labels_folder, load_soft_labels, make_labels
 from birdlab.soup import average_sources
 from birdlab.validation import predict_fold, store_outputs
 
@@ -280,24 +280,34 @@ def keep_freed_memory() -> None:
 
 
 def clip_source(job: CellJob, lab: Lab) -> Any:
-    """Where the training clips of a cell come from."""
-    from birdlab.sed.loader import ClipSource
-    from birdlab.sed.takes import locate_takes
+    """Where the training clips of a cell come from.
 
-    waves = open_waves(lab, job.sample_rate_hz)
+    Raises CellError where its soundscapes are not labelled yet, DataError where none of their
+    windows could be drawn.
+    """
+    from birdlab.sed.loader import ClipSource
+    from birdlab.sed.pseudo import build_pseudo_rows
+    from birdlab.sed.takes import Takes, locate_takes
+
+    waves, rate = open_waves(lab, job.sample_rate_hz), job.sample_rate_hz
+
+    def takes(keys: Sequence[str | None], spans_s: Any) -> Takes:
+        return locate_takes(waves, np.array(keys, "S32"), np.asarray(spans_s, np.float64))
+
     noise = {
-        name: locate_takes(
-            waves,
-            np.array([key.key for key in keys], "S32"),
-            np.array([(key.start_s, key.end_s) for key in keys]),
-        )
+        name: takes([key.key for key in keys], [(key.start_s, key.end_s) for key in keys])
         for name, keys in job.noise.items()
     }
+    labels, spec, pseudo = load_soft_labels(job, lab), job.stage.pseudo, None
+    if labels is not None and spec is not None:
+        files = takes(labels.keys, np.full((len(labels.keys), 2), np.nan))
+        pseudo = build_pseudo_rows(labels, spec, job.classes, files, rate)
     return ClipSource(
         waves,
         locate_takes(waves, job.arrays["keys"], job.arrays["spans_s"]),
         job.targets,
         noise,
-        round(job.stage.train.window_s * job.sample_rate_hz),
+        round(job.stage.train.window_s * rate),
         normalise=job.spec.model.normalise,
+        pseudo=pseudo,
     )

@@ -11,13 +11,22 @@ import numpy as np
 import pytest
 import torch
 from clips import CPU, CROP, RATE, build_source, takes_of, waves_of
+from conftest import TINY_DEMO, MakeLab
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from test_fit import RATE as TONE_RATE
 from test_fit import breaking, build_tones, same, train
 
+from birdlab.cell import clip_source
+from birdlab.cellfiles import WEIGHTS
+from birdlab.celljob import job_folder, save_job
 from birdlab.data.classes import ClassList
+from birdlab.data.demo import build_demo
 from birdlab.errors import DataError
+from birdlab.lab import open_lab
+from birdlab.plan import plan_experiment
+from birdlab.run import run_experiment
 from birdlab.sed import checkpoint
 from birdlab.sed.batch import ClipBatch
 from birdlab.sed.draws import EpochDraws
@@ -31,9 +40,11 @@ from birdlab.sed.pseudo import (
     summarise_labels,
 )
 from birdlab.sed.takes import Takes
+from birdlab.spec import load_spec
 from birdlab.spec.augmentations import Mixup, OrMixup
 from birdlab.spec.recipe import CrossEntropy, InversePower
 from birdlab.spec.teaching import PseudoSpec
+from birdlab.tasks import Event
 
 CLASSES = ClassList(("a", "b", "c"))
 N = 400
@@ -428,3 +439,37 @@ def test_cross_entropy_takes_soft_labels_by_their_shares() -> None:
     expected = -(0.25 * logits[0].log_softmax(0)[0] + 0.75 * logits[0].log_softmax(0)[2])
     got = cross_entropy_loss(CrossEntropy(), logits, soft)
     assert float(got) == pytest.approx(float(expected))
+
+
+def test_a_stage_hears_the_windows_that_an_earlier_one_labelled(make_lab: MakeLab) -> None:
+    """Each field that changes labels changes the weights; what the teacher said is made once."""
+    lab = make_lab()
+    hours = build_demo(lab.root / "hours", TINY_DEMO, part="unlabelled", jobs=1)
+    (lab.root / "birdlab.local.toml").write_text(f'[data]\nhours = "{hours}"\n')
+    lab = open_lab(lab.root)
+    weights: dict[str, dict[str, torch.Tensor]] = {}
+    pseudo = {"soundscapes": ["hours"], "teacher": "base", "threshold": 0.0, "draw_rate": 0.5}
+    for name, more in (("off", None), ("on", {}), ("power", {"power": 3.0})):
+        round1 = {} if more is None else {"pseudo": {**pseudo, **more}}
+        stages = [{"base": {}}, {"round1": {"start": "base", **round1}}]
+        changes = {"stages": stages, "augment": [], "cells.folds": [0]}
+        spec = load_spec(lab.root / "tiny.yaml", {**changes, "train.length": {"epochs": 1}})
+        started: list[str] = []
+
+        def note(event: Event, started: list[str] = started) -> None:
+            if event.kind == "start":
+                started.append(str(event.values["title"]))
+
+        run_experiment(spec, lab=lab, emit=note)
+        assert len(started) == (2 if name == "off" else 1), started
+        plan = plan_experiment(spec, lab)
+        (cell,) = plan.final_cells
+        weights[name] = load_file(lab.cells / cell.cell_id / WEIGHTS)
+        with job_folder(lab) as folder:
+            source = clip_source(save_job(plan, cell, folder), lab)
+        assert (source.pseudo is None) == (name == "off")
+        if source.pseudo is not None:
+            assert len(source.pseudo) == len(source.pseudo.labels) >= 10
+    assert len(list(lab.cells.glob("*/labels-*"))) == 1
+    assert not same(weights["off"], weights["on"])
+    assert not same(weights["on"], weights["power"])
