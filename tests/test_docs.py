@@ -44,6 +44,7 @@ DOCUMENTS = [
     "docs/leaderboard.md",
     "docs/recipe.md",
     "docs/registry.md",
+    "docs/soups.md",
     "docs/speed.md",
     "docs/tracking.md",
     "docs/statistics.md",

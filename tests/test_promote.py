@@ -38,7 +38,7 @@ from birdlab.promote import machines
 from birdlab.promote.case import open_case
 from birdlab.promote.champion import NAME as CHAMPION
 from birdlab.promote.fullweights import Training, chosen_epochs, plan_full, train_full
-from birdlab.promote.gates import AGREEMENT, AVERAGED, BATCH, BUDGET, PARITY, REPRODUCED
+from birdlab.promote.gates import AGREEMENT, BATCH, BUDGET, PARITY, REPRODUCED
 from birdlab.promote.graphs import Graph, averaged_members, fold_members, name_graph
 from birdlab.promote.history import HISTORY_FILE
 from birdlab.promote.members import collect_members
@@ -46,6 +46,7 @@ from birdlab.promote.promote import Promotion, check_runs, promote_runs
 from birdlab.promote.registry import alias_version
 from birdlab.promote.reproduce import reproduce_folds
 from birdlab.promote.request import PromotionRequest
+from birdlab.promote.soups import LINE
 from birdlab.promote.verify import verify_model
 from birdlab.recorded import load_record
 from birdlab.run import run_experiment
@@ -390,7 +391,7 @@ def test_a_dry_run_says_what_waits(full: Full) -> None:
 def test_models_that_start_apart_are_not_averaged_unasked(full: Full) -> None:
     lab = full.promoted.lab
     found = check_runs(lab, [full.record], ask(weights="averaged"))
-    (gate,) = [g for g in found.gates if g.name == AVERAGED]
+    (gate,) = [g for g in found.gates if g.name == LINE]
     assert gate.state == "not met" and "tiny" in gate.number and gate.command == "--weights full"
 
 

@@ -1,25 +1,47 @@
-"""Soups: which may be, what their weights are, that they are cached, dropped and come back."""
+"""Soups: which may be, what their weights are, that they are cached, come back, are promoted."""
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from conftest import MakeLab
-from safetensors.torch import load_file
+from conftest import TINY_DEMO, MakeLab
+from safetensors.torch import load_file, save_model
 
-from birdlab.cell import is_finished, load_card, outputs_folder
+from birdlab.cell import finish_cell, is_finished, load_card, outputs_folder, soundscapes_folder
 from birdlab.cellfiles import WEIGHTS
+from birdlab.celljob import job_folder, save_job
 from birdlab.cli.plans import describe_plan
-from birdlab.errors import CellError, SpecError
+from birdlab.data.demo import build_demo
+from birdlab.errors import CellError, PromotionError, SpecError
 from birdlab.evaluate.outputs import load_outputs
 from birdlab.lab import Lab, open_lab
 from birdlab.more import add_stage
+from birdlab.network import load_model
 from birdlab.plan import plan_experiment
+from birdlab.promote import machines
+from birdlab.promote.case import Case, open_case
+from birdlab.promote.fullweights import plan_full
+from birdlab.promote.gates import PARITY, REPRODUCED
+from birdlab.promote.graphs import averaged_members
+from birdlab.promote.promote import promote_runs
+from birdlab.promote.request import PromotionRequest, Soup, promote_command
+from birdlab.promote.soups import (
+    SOUPED,
+    SoupScore,
+    count_deployed,
+    group_models,
+    line_gate,
+    score_soups,
+    soup_gate,
+)
 from birdlab.run import run_experiment
 from birdlab.sed.averaging import mean_of
 from birdlab.spec import ExperimentSpec, load_spec
@@ -30,6 +52,14 @@ FIRST = {"first": {"data": "abroad", "seeds": "shared", "augment": []}}
 TUNE = {"tune": {"start": "first", "transfer": "backbone"}}
 SOUP = {"soup": {"soup": {"of": "tune", "n": 2}}}
 SMALL: dict[str, Any] = {"train.length.steps": 2, "cells.folds": [0], "name": "soups"}
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A model of a fold and a seed."""
+
+    fold: int | None
+    seed: int | None
 
 
 def spec_of(lab: Lab, *stages: Any, **changes: Any) -> ExperimentSpec:
@@ -174,9 +204,6 @@ def test_the_same_bits_come_back(lab: Lab) -> None:
 
 
 def test_weights_that_are_gone_are_an_error_not_a_smaller_soup(lab: Lab) -> None:
-    from birdlab.cell import finish_cell
-    from birdlab.celljob import job_folder, save_job
-
     plan = plan_experiment(spec_of(lab, FIRST, TUNE, SOUP), lab)
     (cell,) = plan.final_cells
     shutil.rmtree(lab.cells / cell.cell_id)
@@ -218,3 +245,104 @@ def test_more_epochs_start_from_the_mean(lab: Lab) -> None:
     plan = plan_experiment(spec, lab)
     assert plan.final_cells[0].start is not None
     assert plan.final_cells[0].start.stage.soup is not None
+
+
+# ---------------------------------------------------------------- promotion
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Labelled soundscapes of the tiny competition, beside those of the leaderboard."""
+    root = tmp_path_factory.mktemp("data") / "sites"
+    return build_demo(root, TINY_DEMO, part="soundscapes", jobs=1)
+
+
+def case_of(lab: Lab, spec: ExperimentSpec, soup: Soup) -> Case:
+    record = json.loads(run_experiment(spec, lab=lab).record.read_text())
+    return open_case(lab, [record], PromotionRequest(weights="averaged", soup=soup))
+
+
+def test_models_are_grouped_by_what_they_share() -> None:
+    models = [Placed(fold, seed) for seed in (0, 1) for fold in (0, 1, 2)]
+    assert group_models(models, "all") == [models]
+    assert group_models(models, "folds") == [models[:3], models[3:]]
+    assert group_models(models, "seeds") == [[models[i], models[i + 3]] for i in range(3)]
+
+
+def test_the_mean_over_seeds_is_scored_on_soundscapes(
+    lab: Lab, sites: Path, tmp_path: Path
+) -> None:
+    (lab.root / "birdlab.local.toml").write_text(f'[data]\nsites = "{sites}"\n')
+    lab = open_lab(lab.root)
+    heard = {"evaluate.soundscapes": ["sites"], "cells.seeds": [0, 1]}
+    case = case_of(lab, spec_of(lab, FIRST, TUNE, **heard), "seeds")
+    (plan,) = case.plans.values()
+    assert count_deployed(plan, case.request) == 1
+    (members,) = averaged_members(case, tmp_path / "means").values()
+    (member,) = members
+    assert (member.fold, member.seed, member.learned) == (0, None, "averaged")
+    (score,) = score_soups(case, members, {next(iter(case.plans)): [0]})
+    stored = load_outputs(soundscapes_folder(lab, plan.final_cells[0])).windows
+    assert score.n_windows == len(stored.end_s) > 0
+    cells = pd.DataFrame(next(iter(case.records.values()))["cells"])
+    assert score.worst == pytest.approx(cells["soundscapes_padded_cmap"].min())
+    assert np.isfinite([score.averaged, score.outputs]).all()
+    model = load_model(plan.spec.model, len(member.classes), member.weights)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    save_model(model, str(member.weights))
+    (flat,) = score_soups(case, members, {next(iter(case.plans)): [0]})
+    assert flat.averaged != score.averaged and flat.worst == score.worst
+
+
+def test_the_gates_of_a_mean(lab: Lab) -> None:
+    together = plan_experiment(spec_of(lab, FIRST, TUNE, **{"cells.folds": "all"}), lab)
+    apart = plan_experiment(spec_of(lab, **{"cells.folds": "all"}), lab)
+    assert line_gate({"a": together}, "folds").state == "met"
+    refused = line_gate({"a": together, "b": apart}, "folds")
+    assert refused.state == "not met" and refused.number.startswith("b:")
+    soup = plan_experiment(spec_of(lab, FIRST, TUNE, SOUP), lab)
+    assert line_gate({"a": soup}, "all").state == "met"
+    good = SoupScore("a", "padded_cmap", 0.5, 0.6, 0.4, 10)
+    bad = SoupScore("b", "padded_cmap", 0.3, 0.6, 0.4, 10)
+    assert soup_gate([good]).state == "met"
+    assert soup_gate([good, SoupScore("c", "padded_cmap")]).state == "notice"
+    assert soup_gate([good, bad]).state == "not met" and "b 0.3000" in soup_gate([bad]).number
+
+
+def test_a_soup_on_all_data_averages_sources_on_all_data(lab: Lab) -> None:
+    plan = plan_experiment(spec_of(lab, FIRST, TUNE, SOUP), lab)
+    full = plan_full(lab, plan, "soups")
+    (cell,) = full.plan.final_cells
+    assert cell.fold is None and [c.fold for c in cell.sources] == [None, None]
+    assert [c.seed for c in cell.sources] == [0, 1]
+    assert full.lengths == ("tune: 2 steps", "soup: the mean of 2 seeds of tune")
+
+
+def test_a_request_says_over_what() -> None:
+    request = PromotionRequest(weights="averaged", soup="folds")
+    assert promote_command(["a"], request).endswith("--weights averaged --soup folds")
+    with pytest.raises(PromotionError, match="--soup folds averages weights"):
+        PromotionRequest(soup="folds")
+    with pytest.raises(PromotionError, match="nothing is averaged"):
+        PromotionRequest(weights="averaged", soup="epochs")  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("request_", ["full", "averaged"])
+def test_stages_and_soups_are_promoted(
+    lab: Lab, request_: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machines, "SECONDS", 0.2)
+    stages = (FIRST, TUNE, SOUP) if request_ == "full" else (FIRST, TUNE)
+    spec = spec_of(lab, *stages, **{"cells.folds": "all"})
+    record = json.loads(run_experiment(spec, lab=lab).record.read_text())
+    asked = PromotionRequest(weights=request_, register=False, force=True, reason="tried")
+    promotion = promote_runs(lab, [record], asked)
+    assert promotion.export.n_members == 1
+    card = json.loads((promotion.path.parent / "card.json").read_text())
+    assert card["weights"] == request_
+    states = {gate.name: gate.state for gate in promotion.gates}
+    assert states[PARITY] == states[REPRODUCED] == "met"
+    assert states.get(SOUPED, "notice") == "notice"

@@ -40,6 +40,10 @@ def promote(
         str | None,
         typer.Option(help="full (default): train on all data; folds: fold models; averaged."),
     ] = None,
+    soup: Annotated[
+        str | None,
+        typer.Option(help="Average weights over folds, over seeds, or over all of a run's models."),
+    ] = None,
     blend: Annotated[
         str | None, typer.Option(help="mean (default), power:2, geometric or rank.")
     ] = None,
@@ -94,7 +98,8 @@ def promote(
     asked = said | {
         key: value
         for key, value in (
-            ("weights", weights),
+            ("weights", weights or (None if soup is None else "averaged")),
+            ("soup", soup),
             ("blend", None if blend is None else parse_blend(blend)),
             ("shares", None if shares is None else parse_shares(shares)),
             ("variants", tuple(dict.fromkeys(variant or ())) or None),
@@ -192,10 +197,11 @@ def _promote(
 def _plan_lines(records: Sequence[dict[str, Any]], request: PromotionRequest) -> list[str]:
     """What is about to be promoted, how."""
     shares = request.shares if isinstance(request.shares, str) else "given"
+    over = {"all": "folds and seeds"}.get(request.soup, request.soup)
     how = {
         "full": "each trained once more on all its data",
         "folds": "all their fold and seed models",
-        "averaged": "the mean of the weights of each one's models",
+        "averaged": f"the mean of the weights of each one's models over {over}",
     }
     lines = [
         f"promote as @{request.alias}: {how[request.weights]}, {request.blend}, {shares} shares"

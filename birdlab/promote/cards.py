@@ -129,6 +129,8 @@ def build_card(
             }
             for run, found in tried.reproduced.items()
         },
+        **({"soup": request.soup} if request.weights == "averaged" else {}),
+        **({"soup_scores": [asdict(found) for found in tried.soups]} if tried.soups else {}),
         "agreement": [asdict(found) for found in tried.agreements],
         "variants": {report.variant.name: report.judged.state for report in tried.variants},
         "gates": [asdict(gate) for gate in gates],

@@ -58,7 +58,10 @@ def plan_full(lab: Lab, plan: Plan, name: str) -> FullRun:
     lengths = []
     for stage in spec.stages:
         raw = stage.model_dump(mode="json")
-        if stage.train.is_steered:
+        if stage.soup is not None:
+            raw = {"name": stage.name, "soup": raw["soup"]}
+            lengths.append(f"{stage.name}: the mean of {stage.soup.n} seeds of {stage.soup.of}")
+        elif stage.train.is_steered:
             epochs = chosen_epochs(lab, [c for c in plan.cells if c.stage is stage])
             length = _median(epochs)
             raw["train"] |= _last_of(stage, length)

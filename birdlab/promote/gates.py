@@ -15,6 +15,7 @@ from birdlab.promote.champion import champion_gate
 from birdlab.promote.parity import TOLERANCE, ParityReport
 from birdlab.promote.reproduction import Reproduction
 from birdlab.promote.request import PromotionRequest
+from birdlab.promote.soups import SCORES_AS, SOUPED, SoupScore, line_gate, soup_gate
 from birdlab.promote.storedgates import licence_gate, range_gate
 from birdlab.promote.variant_report import VariantReport
 from birdlab.study.ensemble_gates import Gate, State, folds_gate, leaderboard_gate
@@ -30,7 +31,6 @@ BATCH = "a clip alone equals it in a batch"
 REPRODUCED = "out-of-fold scores come back"
 BUDGET = "the CPU budget holds"
 AGREEMENT = "deployed models rank as fold models"
-AVERAGED = "the averaged models are of one line"
 MORE_SOUND = "--soundscapes DIR with recordings that have these species in them, or --weights folds"
 FOLDS_INSTEAD = "birdlab promote RUN... --weights folds; or train longer"
 WANTED = {
@@ -38,6 +38,7 @@ WANTED = {
     BATCH: f"at most {TOLERANCE:g} apart",
     REPRODUCED: f"score and windows at most {TOLERANCE:g} apart",
     BUDGET: "the limit of the competition",
+    SOUPED: SCORES_AS,
     AGREEMENT: f"the worst fold model's less {MARGIN:g}, {LEAST:g} at least",
 }
 
@@ -65,14 +66,15 @@ class Tried:
 
     parity: files against the models they are made of, the deployed one last; reproduced: the
     held-out recordings of each run through the exported fold models; agreements: of each run whose
-    deployed models have no held-out recordings; variants: the forms of the file that were asked
-    for.
+    deployed models have no held-out recordings; soups: of runs whose weights were averaged, what
+    the means score on soundscapes; variants: the forms of the file that were asked for.
     """
 
     parity: tuple[ParityReport, ...] = ()
     reproduced: Mapping[str, Reproduction] = field(default_factory=dict)
     costs: Costs | None = None
     agreements: tuple[Agreement, ...] = ()
+    soups: tuple[SoupScore, ...] = ()
     variants: tuple[VariantReport, ...] = ()
 
 
@@ -94,7 +96,7 @@ def check_stored(
         range_gate(lab, plans),
         licence_gate(list(plans.values())),
     ]
-    return gates + ([averaged_gate(plans)] if request.weights == "averaged" else [])
+    return gates + ([line_gate(plans, request.soup)] if request.weights == "averaged" else [])
 
 
 def check_tried(tried: Tried) -> list[Gate]:
@@ -103,6 +105,7 @@ def check_tried(tried: Tried) -> list[Gate]:
     gates += [reproduction_gate(tried.reproduced)] if tried.reproduced else []
     gates += [budget_gate(tried.costs)] if tried.costs is not None else []
     gates += [agreement_gate(tried.agreements)] if tried.agreements else []
+    gates += [soup_gate(tried.soups)] if tried.soups else []
     return gates + [variant_gate(report) for report in tried.variants]
 
 
@@ -112,9 +115,10 @@ def list_waiting(tried: Tried, request: PromotionRequest, command: str) -> list[
     names += [] if tried.reproduced else [REPRODUCED]
     names += [BUDGET] if tried.costs is None else []
     names += [AGREEMENT] if request.weights != "folds" and not tried.agreements else []
+    names += [SOUPED] if request.weights == "averaged" and not tried.soups else []
     judged = {report.variant.name for report in tried.variants}
     variants = [name for name in request.variants if name not in judged]
-    waits = {AGREEMENT: "waits for the models to deploy"}
+    waits = dict.fromkeys((AGREEMENT, SOUPED), "waits for the models to deploy")
     gates = [
         Gate(name, "no evidence", waits.get(name, "waits for the export"), WANTED[name], command)
         for name in names
@@ -206,26 +210,6 @@ def variant_gate(report: VariantReport) -> Gate:
         return Gate(name, "met", told, wanted)
     fix = f"without --variant {report.variant.name}, or another --gate"
     return Gate(name, "notice", f"failed: {told}; predict refuses it", wanted, fix)
-
-
-def averaged_gate(plans: Mapping[str, Plan]) -> Gate:
-    """Whether the models of each run start from one cell, so that their mean is a network."""
-    apart = {
-        name: len({None if c.start is None else c.start.cell_id for c in plan.final_cells})
-        for name, plan in plans.items()
-        if any(c.start is None for c in plan.final_cells)
-        or len({c.start.cell_id for c in plan.final_cells if c.start is not None}) > 1
-    }
-    wanted = "all start from the weights of one cell"
-    if not apart:
-        return Gate(AVERAGED, "met", f"{len(plans)} of {len(plans)}", wanted)
-    return Gate(
-        AVERAGED,
-        "not met",
-        f"{', '.join(apart)}: fold models start from different weights, whose mean is no model",
-        wanted,
-        "--weights full",
-    )
 
 
 def refuse(gates: Sequence[Gate], request: PromotionRequest) -> None:

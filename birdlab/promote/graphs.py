@@ -19,7 +19,8 @@ from birdlab.promote.export import (
     export_ensemble,
     renew_norms,
 )
-from birdlab.promote.members import collect_members, real_windows
+from birdlab.promote.members import Floats, collect_members, real_windows
+from birdlab.promote.soups import group_models
 from birdlab.promote.storedgates import licence_kinds, training_licences
 from birdlab.record import environment
 from birdlab.spec.identity import digest
@@ -56,22 +57,35 @@ def members_of(case: Case, plan: Plan) -> list[Member]:
 
 
 def averaged_members(case: Case, folder: Path) -> dict[str, list[Member]]:
-    """For each run one model: the mean of the weights of its fold and seed models.
+    """For each run the means of the weights of its fold and seed models, as `soup` asks for them.
 
     Their batch norms are made anew on windows of the run's recordings.
     """
     averaged = {}
     for name, members in fold_members(case).items():
-        called = digest(["averaged", *(member.name for member in members)])
-        weights = average_members(
-            [member.weights for member in members], folder / f"{called}.safetensors"
-        )
-        one = replace(
-            members[0], name=called, weights=weights, fold=None, seed=None, learned="averaged"
-        )
-        renew_norms(one, real_windows(case.lab, case.plans[name], N_NORM_WINDOWS))
-        averaged[name] = [one]
+        windows = real_windows(case.lab, case.plans[name], N_NORM_WINDOWS)
+        groups = group_models(members, case.request.soup)
+        averaged[name] = [_average(group, folder, windows) for group in groups]
     return averaged
+
+
+def _average(members: Sequence[Member], folder: Path, windows: Floats) -> Member:
+    """The mean of some models, with the fold and the seed that they have in common."""
+    called = digest(["averaged", *(member.name for member in members)])
+    weights = average_members(
+        [member.weights for member in members], folder / f"{called}.safetensors"
+    )
+    folds, seeds = {m.fold for m in members}, {m.seed for m in members}
+    one = replace(
+        members[0],
+        name=called,
+        weights=weights,
+        fold=folds.pop() if len(folds) == 1 else None,
+        seed=seeds.pop() if len(seeds) == 1 else None,
+        learned="averaged",
+    )
+    renew_norms(one, windows)
+    return one
 
 
 def export_graph(

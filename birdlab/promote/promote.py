@@ -36,6 +36,7 @@ from birdlab.promote.graphs import (
 )
 from birdlab.promote.parity import ParityReport
 from birdlab.promote.request import PromotionRequest, promote_command
+from birdlab.promote.soups import score_soups
 from birdlab.promote.trial import (
     Floats,
     add_variants,
@@ -136,6 +137,9 @@ def promote_runs(
             _refuse_early(case, stored, early, judged)
             graph = _export_deployed(case, fulls, folder, training, progress)
             graph = note_times(graph, tried.costs)
+            if request.weights == "averaged":
+                progress("scoring soundscapes with the means of weights")
+                tried = replace(tried, soups=score_soups(case, graph.members, graph.places))
             progress("checking the file against torch and the fold models")
             reports = (*tried.parity, prove(case, graph, windows))
             tried = replace(tried, parity=reports, agreements=agree_models(heard, graph))

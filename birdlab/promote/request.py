@@ -15,6 +15,7 @@ from birdlab.infer.variants import KNOWN
 from birdlab.promote.history import check_alias
 
 Weights = Literal["full", "folds", "averaged"]
+Soup = Literal["all", "folds", "seeds"]
 Shares = Literal["equal", "fitted"] | tuple[float, ...]
 LOSS = 0.001
 """What a variant may lose of the out-of-fold score."""
@@ -25,18 +26,20 @@ class PromotionRequest:
     """How runs become one model.
 
     weights: `full` trains each run once more on all its data, `folds` takes the fold and seed
-    models as they are, `averaged` the mean of the weights of a run's models. shares: of the runs
-    in the blend, fitted on out-of-fold predictions or a number each. variants: further forms of
-    the file, each with a gate of its own; gate: the score that one may lose. alias: moves to the
-    model. force: promote although a gate refuses, for the `reason` that is then written down.
-    soundscapes: a folder of unlabelled recordings for the rank agreement of full-data models. post:
-    post-processing steps that predictions get, as `portable_mappings` gives them; hop_s: seconds
-    from one window to the next, those of a window for none between them. None for what the runs
-    were scored with.
+    models as they are, `averaged` the mean of the weights of a run's models: of all, or by `soup`
+    over the folds of each seed, or over the seeds of each fold. shares: of the runs in the blend,
+    fitted on out-of-fold predictions or a number each. variants: further forms of the file, each
+    with a gate of its own; gate: the score that one may lose. alias: moves to the model. force:
+    promote although a gate refuses, for the `reason` that is then written down. soundscapes: a
+    folder of unlabelled recordings for the rank agreement of models without held-out recordings.
+    post: post-processing steps that predictions get, as `portable_mappings` gives them; hop_s:
+    seconds from one window to the next, those of a window for none between them. None for what the
+    runs were scored with.
     Raises PromotionError for what makes no sense.
     """
 
     weights: Weights = "full"
+    soup: Soup = "all"
     blend: Blend = field(default_factory=Blend)
     shares: Shares = "equal"
     variants: tuple[str, ...] = ()
@@ -53,6 +56,15 @@ class PromotionRequest:
         if self.weights not in get_args(Weights):
             raise PromotionError(
                 "these are no weights", got=self.weights, expected=", ".join(get_args(Weights))
+            )
+        if self.soup not in get_args(Soup):
+            raise PromotionError(
+                "nothing is averaged over these", got=self.soup, expected=", ".join(get_args(Soup))
+            )
+        if self.soup != "all" and self.weights != "averaged":
+            raise PromotionError(
+                f"--soup {self.soup} averages weights, and --weights {self.weights} does not",
+                fix="leave one of them out, or give --weights averaged",
             )
         check_alias(self.alias)
         unknown = [name for name in self.variants if name not in KNOWN]
@@ -80,6 +92,7 @@ def promote_command(spec_ids: Sequence[str], request: PromotionRequest) -> str:
     plain, shares, blend = PromotionRequest(), request.shares, request.blend
     given = {
         "--weights": request.weights if request.weights != plain.weights else "",
+        "--soup": request.soup if request.soup != plain.soup else "",
         "--blend": write_blend(blend) if blend != plain.blend else "",
         "--shares": shares if isinstance(shares, str) else ",".join(f"{s:.12g}" for s in shares),
         "--gate": f"{request.gate:g}" if request.gate != plain.gate else "",

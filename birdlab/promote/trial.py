@@ -32,6 +32,7 @@ from birdlab.promote.members import real_windows
 from birdlab.promote.parity import ParityReport, check_parity
 from birdlab.promote.reproduce import score_exported
 from birdlab.promote.reproduction import Reproduction
+from birdlab.promote.soups import count_deployed
 from birdlab.promote.variant_report import VariantReport
 from birdlab.promote.variants import build_variant, judge_variant, list_variants
 
@@ -144,11 +145,14 @@ def lacking_agreements(heard: Mapping[str, Heard]) -> tuple[Agreement, ...]:
 
 
 def agree_models(heard: Mapping[str, Heard], full: Graph) -> tuple[Agreement, ...]:
-    """How the models on all data order unlabelled sound, against the fold models of their run."""
+    """How deployed models order unlabelled sound, against the fold models of their run.
+
+    Several of one run, as a soup over folds or seeds gives, are asked as their mean.
+    """
     found = []
     for name, one in heard.items():
-        (place,) = full.places[name]
-        found.append(one.judge(name, _hear(full, one.sounds, [place])[place]))
+        said = _hear(full, one.sounds, full.places[name])
+        found.append(one.judge(name, np.mean(list(said.values()), axis=0)))
     return tuple(found)
 
 
@@ -173,13 +177,16 @@ def _hear(graph: Graph, sounds: Sounds, wanted: Sequence[int]) -> dict[int, Floa
 def measure(case: Case, folds: Graph) -> Costs:
     """What the deployed models cost on this machine, by the times of the fold models.
 
-    One model of each run is deployed unless it is all of them, and those of a run take equal time,
-    so this is known before anything is trained.
+    One model of each run is deployed, unless it is all of them or several means of them, and those
+    of a run take equal time, so this is known before anything is trained.
     """
     competition = case.first.spec.competition
     machine = measure_model(case.lab, folds.export.path, cores=CORES)
-    several = case.request.weights == "folds"
-    members = [i for places in folds.places.values() for i in (places if several else places[:1])]
+    members = [
+        i
+        for name, places in folds.places.items()
+        for i in places[: count_deployed(case.plans[name], case.request)]
+    ]
     line = predict_minutes(machine, workload_of(competition), members, cores=CORES)
     ms = machine["mel_ms_per_window"] + sum(machine["members"][i]["ms_per_window"] for i in members)
     return Costs(
