@@ -7,7 +7,7 @@ READY := $(VENV)/.birdlab-ready
 SHELL := /bin/sh
 
 # Sweeps on the demo competition, the shortest first.
-DEMO_SWEEPS := lr augmentations chunk_length pretraining lr_optuna one_factor null
+DEMO_SWEEPS := lr augmentations chunk_length pretraining distillation lr_optuna one_factor null
 CRASHES := $(addprefix tests/test_,crash.py run.py recovery.py local.py dask.py slurm.py background.py)
 REFERENCE_SWEEPS := reference_positives reference_negatives
 
@@ -24,6 +24,7 @@ demo: $(READY) ## install once, then sweep the learning rate on the demo competi
 	$(BIN)/birdlab sweep experiments/lr.yaml
 
 demo-all: $(READY) ## every sweep on the demo competition, one after the other
+	$(BIN)/birdlab run experiments/teacher.yaml
 	@set -e; for sweep in $(DEMO_SWEEPS) $(REFERENCE_SWEEPS); do \
 		echo "$(BIN)/birdlab sweep experiments/$$sweep.yaml"; \
 		$(BIN)/birdlab sweep experiments/$$sweep.yaml; \

@@ -24,6 +24,7 @@ from birdlab.data.store import WaveStore
 from birdlab.errors import DataError, LabError, SpecError
 from birdlab.evaluate.windows import peak_normalise
 from birdlab.hearing import Floats, Target, grid_starts, hear, logit, sigmoid
+from birdlab.infer.card import ModelCard
 from birdlab.lab import Lab, LabFile, open_lab
 from birdlab.plan import plan_experiment
 from birdlab.run import make_ready, run_experiment
@@ -37,7 +38,7 @@ from birdlab.sed.takes import locate_takes
 from birdlab.sed.targets import Targets
 from birdlab.spec import ExperimentSpec, load_spec
 from birdlab.spec.augmentations import Mixup, OrMixup
-from birdlab.spec.teaching import DistillSpec
+from birdlab.spec.teaching import DistillSpec, TeacherFile
 from birdlab.tasks import Event
 from birdlab.teachers import OnnxTeacher, open_teacher
 from birdlab.upkeep.doctor import examine_lab
@@ -198,6 +199,29 @@ def test_logits_one_window_at_a_time_and_embeddings(tmp_path: Path) -> None:
     heard = hear(teacher, lab, keys, 0.5, sample_rate_hz=RATE, target="embeddings")
     lengths = np.linalg.norm(heard.outputs[0].astype(np.float32), axis=1)
     assert np.allclose(lengths, 1, atol=1e-3)
+
+
+def test_a_promoted_file_says_all_of_itself_and_may_give_several_windows_a_pass(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "lab"
+    folder.mkdir()
+    card = ModelCard(("x", "y", "z"), RATE, WINDOW_S, normalise="recording")
+    long = replace(card, context_s=3 * WINDOW_S, windows_per_pass=3)
+    for name, one in (("one", card), ("three", long)):
+        save_teacher(folder / f"{name}.onnx", 64, card=one)
+    (folder / "mlruns" / "models" / "m").mkdir(parents=True)
+    shutil.copy(folder / "one.onnx", folder / "mlruns" / "models" / "m" / "model.onnx")
+    lab, keys, _ = teacher_lab(folder)
+    entries = {name: TeacherFile(path=f"{name}.onnx") for name in ("one", "three")}
+    lab = replace(lab, file=lab.file.model_copy(update={"teachers": entries}))
+    one, three = (open_teacher(lab, name) for name in entries)
+    assert one.codes == ("x", "y", "z")
+    assert open_teacher(lab, "m").identity == one.identity != three.identity
+    heard = [hear(t, lab, keys, 0.4, sample_rate_hz=RATE) for t in (one, three)]
+    for a, b in zip(*(h.outputs for h in heard), strict=True):
+        assert np.array_equal(a, b)
+    assert not np.array_equal(heard[0].outputs[0][0], heard[0].outputs[0][1])
 
 
 def test_a_label_map_renames_joins_and_leaves_out(tmp_path: Path) -> None:
@@ -507,13 +531,14 @@ def test_a_teacher_that_would_hear_only_parts_is_refused(lab: Lab) -> None:
 
 
 def test_what_teachers_said_is_freed_when_nobody_used_it_for_long(lab: Lab) -> None:
-    weights_of(lab, taught(lab, STAGE, {}))
+    plan = plan_experiment(taught(lab, {**MODEL, "hop_s": 0.8}, {}), lab)
+    make_ready(plan, lab, lambda *_: None)
     assert not [item for item in find_garbage(lab) if item.kind == "heard"]
     old = time.time() - 30 * 86_400
     for path in (lab.stores / "teachers").rglob("*"):
         os.utime(path, (old, old))
     found = [item for item in find_garbage(lab) if item.kind == "heard"]
-    assert any("logits of foreign every 0.5 s" in item.reason for item in found)
+    assert any("logits of foreign every 0.8 s" in item.reason for item in found)
     assert any(
         finding.what == "stores" and "teachers" in finding.said for finding in examine_lab(lab)
     )
