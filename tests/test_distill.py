@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from teacherfiles import logits_of, save_teacher
 
 from birdlab.cellfiles import WEIGHTS
+from birdlab.cli.plans import describe_plan
 from birdlab.data.store import WaveStore
 from birdlab.errors import DataError, LabError, SpecError
 from birdlab.evaluate.windows import peak_normalise
@@ -523,6 +524,13 @@ def test_the_driver_lets_a_model_hear_all_rows_before_anything_is_trained(lab: L
     told.clear()
     make_ready(plan, lab, lambda *given: told.append(given))
     assert told == []
+
+
+def test_a_dry_run_says_who_teaches_what(lab: Lab) -> None:
+    spec = taught(lab, {**STAGE, "temperature": 2}, {})
+    said = describe_plan(plan_experiment(spec, lab), lab)
+    expected = "stage base of the same fold: logits at temperature 2, weight 0.5, heard every 0.5 s"
+    assert f"taught      {expected}" in said
 
 
 def test_a_teacher_that_would_hear_only_parts_is_refused(lab: Lab) -> None:

@@ -15,7 +15,7 @@ from birdlab.plan import Plan
 from birdlab.sed.sampler import expected_draws
 from birdlab.spec.parts import FRESH, StageSpec
 from birdlab.spec.recipe import TrainSpec
-from birdlab.spec.teaching import PseudoSpec, TeacherSpec, text_of
+from birdlab.spec.teaching import DistillSpec, PseudoSpec, TeacherSpec, text_of
 from birdlab.stages import fresh_weights
 from birdlab.unlabelled import join_sets
 
@@ -44,10 +44,19 @@ def describe_stage(stage: StageSpec, plan: Plan) -> list[str]:
     if stage.pseudo is not None:
         lines.append(f"    pseudo      {describe_pseudo(stage.pseudo, cell, plan)}")
     if stage.distill is not None:
-        lines.append(f"    taught      {_by(stage.distill.teacher, cell.distillers)}")
+        lines.append(f"    taught      {describe_distill(stage.distill, cell)}")
     if cell.validation is not None:
         lines.append(f"    validation  {describe_validation(cell, plan)}")
     return lines
+
+
+def describe_distill(distill: DistillSpec, cell: CellPlan) -> str:
+    """Who teaches a cell what, how much it counts, and how often the teacher hears."""
+    heat = f" at temperature {distill.temperature:g}" if distill.target == "logits" else ""
+    return (
+        f"{_by(distill.teacher, cell.distillers)}: {distill.target}{heat}, weight "
+        f"{distill.weight:g}, heard every {distill.hop_s:g} s"
+    )
 
 
 def describe_pseudo(pseudo: PseudoSpec, cell: CellPlan, plan: Plan) -> str:
