@@ -18,7 +18,7 @@ from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.identity import digest
 from birdlab.spec.parts import StageSpec
 from birdlab.spec.teaching import DistillSpec, PseudoSpec
-from birdlab.stages import depends_on_fold, hand_over, stage_named
+from birdlab.stages import depends_on_fold, hand_over, stage_named, teachers_of
 from birdlab.tables import Tables
 from birdlab.teaching import Labelling, Pupil, SafeTeachers, TeacherModel, TeacherRun, plan_labels
 from birdlab.unlabelled import join_sets
@@ -98,9 +98,11 @@ class CellBuilder:
 
     def _pupil(self, stage: StageSpec, fold: int | None) -> Callable[[str], Pupil]:
         """How the teachers of a cell see it; they are asked for as `pseudo` or `distill`."""
-        rows, chosen = self._training_rows(stage, fold)
-        held = self._held(fold)
-        own = frozenset(key for row in np.unique(chosen) if (key := rows.keys[row]) is not None)
+        teachers, own = list(teachers_of(stage)), frozenset[str]()
+        held = self._held(fold) if teachers else None
+        if any(teacher.run is not None for teacher in teachers):
+            rows, chosen = self._training_rows(stage, fold)
+            own = frozenset(key for row in np.unique(chosen) if (key := rows.keys[row]) is not None)
         title = f"{stage.name}{'' if fold is None else f' of fold {fold}'}"
 
         def pupil(what: str) -> Pupil:

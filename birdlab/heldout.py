@@ -16,6 +16,7 @@ from birdlab.cellplan import CellPlan
 from birdlab.data.audio import decode
 from birdlab.data.catalog import Dataset
 from birdlab.data.hashes import hash_files
+from birdlab.data.waves import open_waves
 from birdlab.data.windows_truth import check_stems
 from birdlab.errors import DataError
 from birdlab.evaluate.deployed import deploy_windows
@@ -101,6 +102,7 @@ def _score_dataset(
             fix="name a data set that has them: birdlab lb score RUN --on NAME",
         )
     check_stems(scapes["filename"].tolist())
+    _refuse_labelled(plan, lab, data, scapes)
     probs, scape_index = _mean_probs(plan, lab, scapes, progress)
     n_windows = np.bincount(scape_index, minlength=len(scapes))
     truth, unknown = soundscape_truth(
@@ -126,6 +128,24 @@ def _score_dataset(
                 )
             )
     return out
+
+
+def _refuse_labelled(plan: Plan, lab: Lab, data: Dataset, scapes: pd.DataFrame) -> None:
+    """Raise DataError for soundscapes that teachers labelled, so that models trained on them."""
+    heard = {one.cell_id: one.labelling for cell in plan.cells for one in cell.line}
+    labelled = {key for told in heard.values() if told is not None for key in told.keys}
+    if not labelled:
+        return
+    store = open_waves(lab, plan.sample_rate_hz)
+    hashes = hash_files([Path(path) for path in scapes["path"]], lab.waves / "hashes.sqlite")
+    known = [content is not None and store.key(content) in labelled for content in hashes]
+    if any(known):
+        raise DataError(
+            f"{sum(known)} soundscapes of {data.name} were labelled by a teacher, and the models "
+            "trained on them: they can score nothing",
+            got=", ".join(scapes["filename"][known].iloc[:5]),
+            fix="run the experiment without them under pseudo.soundscapes",
+        )
 
 
 def _mean_probs(

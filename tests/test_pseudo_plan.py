@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import TINY_DEMO, MakeLab
+from teacherfiles import save_teacher
 
 from birdlab import softlabels
 from birdlab.campaign import _seed_major
@@ -22,14 +24,16 @@ from birdlab.data.demo import build_demo
 from birdlab.errors import BirdlabError, CellError, DataError, ResolveError, SpecError
 from birdlab.evaluate.outputs import load_outputs
 from birdlab.evaluate.windows import blend
+from birdlab.heldout import _refuse_labelled
 from birdlab.lab import Lab, open_lab
-from birdlab.plan import Plan, plan_experiment
+from birdlab.plan import Plan, open_dataset, plan_experiment, silent
 from birdlab.recorded import inputs_of, iter_line, load_records, name_remarks
-from birdlab.run import run_experiment
+from birdlab.run import build_store, make_ready, run_experiment
 from birdlab.softlabels import labels_folder, load_soft_labels, make_labels
 from birdlab.spec import ExperimentSpec, load_spec
 from birdlab.sweep.backlog import Backlog
 from birdlab.tasks import CellTask
+from birdlab.teaching import Pupil, SafeTeachers, TeacherModel
 
 PSEUDO = {"soundscapes": ["hours"], "teacher": "base", "threshold": 0.0, "draw_rate": 0.5}
 Changes = Mapping[str, Any]
@@ -199,8 +203,11 @@ def test_soundscapes_that_judge_models_are_refused(lab: Lab, hours: Path, tmp_pa
     assert fails(lab, {}, {"data.soundscapes": ["tiny"], **judged}).what == error.what
     hint = fails(lab, {"soundscapes": ["judges"]})
     assert "no unlabelled soundscapes" in hint.what and "data.extra" in str(hint.fix)
-    board = fails(with_data(lab, hours=hours), {"soundscapes": ["abroad"]})
-    assert "no unlabelled soundscapes" in board.what or "scored" in board.what
+    listed = pd.read_csv(lab.dataset_root("abroad") / "soundscapes.csv")
+    (spare,) = listed["filename"][listed["split"] == "unlabelled"]  # beside those of its boards
+    assert plan_of(lab, {"soundscapes": ["abroad"]}).unlabelled["abroad"].names == (
+        f"abroad/{spare}",
+    )
 
 
 # ---------------------------------------------------------------- who may label
@@ -236,7 +243,9 @@ def test_models_of_a_run_label_what_they_held_out(make_lab: MakeLab, hours: Path
     assert all(len(cell.labellers) == 2 for cell in leaky.final_cells)
     with pytest.raises(ResolveError, match="names no run"):
         plan_of(lab, {"teacher": {"run": "nobody"}})
-    rate = {"model.frontend": {"n_mels": 32, "hop": 2048, "sample_rate_hz": 16_000}}
+    rate = {
+        "model.frontend": {"n_mels": 32, "hop": 2048, "sample_rate_hz": 16_000, "f_max_hz": 8000}
+    }
     assert "another sample rate" in fails(lab, by_run, rate).what
 
 
@@ -314,8 +323,6 @@ def test_the_mean_of_a_runs_models_labels(
     lab = with_data(make_lab(trained=True), hours=hours)
     spec = spec_of(lab, {"teacher": {"run": "tiny"}}, {"cells.folds": "none"})
     plan = plan_experiment(spec, lab)
-    from birdlab.run import build_store
-
     assert build_store(lab, plan)
     monkeypatch.setattr(softlabels, "FILES_A_PART", 4)
     with job_folder(lab) as folder:
@@ -369,6 +376,68 @@ def test_a_teacher_whose_weights_are_gone_is_told_before_training(
     with pytest.raises(CellError, match="of 1 cells that are to teach are not in the lab") as gone:
         run_experiment(spec_of(lab, {"teacher": {"run": "tiny"}}, {"cells.folds": [0]}), lab=lab)
     assert "birdlab rerun RUN --keep all" in str(gone.value.fix)
+
+
+def test_a_file_labels_too_and_ours_only_what_it_did_not_hear(
+    make_lab: MakeLab, hours: Path
+) -> None:
+    lab = make_lab(trained=True)
+    save_teacher(lab.root / "foreign.onnx", 2 * 32_000, n_classes=3)
+    codes = plan_experiment(load_spec(lab.root / "tiny.yaml"), lab).data.classes.codes[:2]
+    (lab.root / "codes.txt").write_text("\n".join(["strange", *codes]))
+    with (lab.root / "birdlab.toml").open("a") as file:
+        file.write(
+            '[teachers]\nforeign = {path = "foreign.onnx", classes = "codes.txt", window_s = 2, '
+            'sample_rate_hz = 32000, output = "scores"}\n'
+        )
+    lab = with_data(lab, hours=hours)
+    one = {"cells.folds": [0], "stages.base": "off"}
+    plan = plan_of(lab, {"teacher": {"model": "foreign"}}, one)
+    (cell,) = plan.cells
+    assert "teacher foreign: not known which recordings it was trained on" in plan.notes
+    assert cell.inputs == () and cell.labelling is not None and cell.labelling.model == "foreign"
+    plan = make_ready(plan, lab, silent)
+    with job_folder(lab) as folder:
+        labels = load_soft_labels(save_job(plan, plan.cells[0], folder), lab)
+    assert labels is not None and labels.codes == ("strange", *codes)
+    assert labels.teacher == cell.labelling.teacher and len(labels) == 10 * 5
+    np.testing.assert_array_equal(labels.end_s[:5], [2, 4, 6, 8, 10])
+
+    table = plan.rows.with_keys()
+    held = table[table["fold"] == 0]
+    pupil = Pupil("round1 of fold 0", "stages.round1.pseudo.teacher", 0, held, frozenset(), ())
+    ours = TeacherModel("@champion", "x", (plan.rows,), is_foreign=False)
+    with pytest.raises(DataError, match="the model @champion may not teach round1") as refused:
+        SafeTeachers().refuse_model(ours, pupil)
+    assert "rows" in str(refused.value.got)
+    with pytest.raises(DataError, match="may not teach"):
+        SafeTeachers().refuse_model(replace(ours, heard=None), pupil)
+    SafeTeachers().refuse_model(ours, replace(pupil, accepted=("teacher",)))
+    SafeTeachers().refuse_model(ours, replace(pupil, held=None))
+    abroad = plan_experiment(load_spec(lab.root / "tiny.yaml", {"data.base": "abroad"}), lab)
+    SafeTeachers().refuse_model(replace(ours, heard=(abroad.rows,)), pupil)
+
+
+def test_without_a_round_the_next_learns_from_its_teacher(lab: Lab) -> None:
+    second = {"pseudo": {**PSEUDO, "teacher": "round1"}, "start": "round1"}
+    rounds = [{"base": {}}, {"round1": {"pseudo": PSEUDO, "start": "base"}}, {"round2": second}]
+    spec = spec_of(lab, changes={"stages": rounds, "stages.round1": "off"})
+    (base, last) = spec.stages
+    assert last.pseudo is not None and last.pseudo.teacher.stage == base.name == last.start
+
+
+def test_soundscapes_that_models_trained_on_score_nothing(
+    lab: Lab, hours: Path, tmp_path: Path
+) -> None:
+    source = sorted((hours / "soundscapes").glob("*.ogg"))[0]
+    board = with_files(hours, tmp_path / "board", {"late.ogg": source}, "public")
+    lab = with_data(lab, hours=hours, board=board)
+    plan = plan_of(lab)
+    data = open_dataset(lab, "board")
+    scapes = data.soundscapes[data.soundscapes["split"] == "public"].reset_index(drop=True)
+    with pytest.raises(DataError, match="1 soundscapes of board were labelled by a teacher"):
+        _refuse_labelled(plan, lab, data, scapes)
+    _refuse_labelled(plan_experiment(load_spec(lab.root / "tiny.yaml"), lab), lab, data, scapes)
 
 
 # ---------------------------------------------------------------- order and executors

@@ -3,7 +3,7 @@
 Raw specs are the plain data of YAML files. Mappings merge; a mapping that names another
 `kind` replaces the one below it; a list replaces a list; a mapping over a list of named
 items changes these by name, and `off` takes an item out. A stage that started from a
-stage that is taken out starts where that one started.
+stage that is taken out, or learned from it, starts where that one started and has its teacher.
 """
 
 from __future__ import annotations
@@ -140,18 +140,30 @@ def _body(item: Any, name: str) -> Any:
 
 
 def _without(items: list[Any], index: int) -> list[Any]:
-    """The list without one item; stages that started there start where it started."""
+    """The list without one item; stages that went back to it go back to where it did."""
     name = item_name(items[index])
     body = _body(items[index], name or "")
-    start = body.get("start") if isinstance(body, dict) else None
     kept: list[Any] = []
     for item in items[:index] + items[index + 1 :]:
         own = item_name(item)
         inner = None if own is None else _body(item, own)
-        if isinstance(inner, dict) and inner.get("start") == name and name is not None:
-            inner = {k: v for k, v in inner.items() if k != "start"}
-            if start is not None:
-                inner["start"] = start
-            item = {own: inner}
+        if isinstance(inner, dict) and isinstance(body, dict) and name is not None:
+            handed = _handed_on(inner, name, body)
+            item = item if handed == inner else {own: handed}
         kept.append(item)
     return kept
+
+
+def _handed_on(inner: dict[str, Any], name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """A stage that started from the stage `name`, or learned from it, without that one."""
+    out = dict(inner)
+    if out.get("start") == name:
+        del out["start"]
+        if body.get("start") is not None:
+            out["start"] = body["start"]
+    for kind in ("pseudo", "distill"):
+        mine, theirs = out.get(kind), body.get(kind)
+        is_taught = isinstance(mine, dict) and mine.get("teacher") in (name, {"stage": name})
+        if is_taught and isinstance(theirs, dict) and "teacher" in theirs:
+            out[kind] = {**mine, "teacher": theirs["teacher"]}
+    return out
