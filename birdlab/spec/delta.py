@@ -163,7 +163,7 @@ def _handed_on(inner: dict[str, Any], name: str, body: Mapping[str, Any]) -> dic
             out["start"] = body["start"]
     for kind in ("pseudo", "distill"):
         mine, theirs = out.get(kind), body.get(kind)
-        is_taught = isinstance(mine, dict) and mine.get("teacher") in (name, {"stage": name})
-        if is_taught and isinstance(theirs, dict) and "teacher" in theirs:
-            out[kind] = {**mine, "teacher": theirs["teacher"]}
+        if isinstance(mine, dict) and mine.get("teacher") in (name, {"stage": name}):
+            if isinstance(theirs, dict) and "teacher" in theirs:
+                out[kind] = {**mine, "teacher": theirs["teacher"]}
     return out
