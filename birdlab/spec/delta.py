@@ -163,7 +163,8 @@ def _handed_on(inner: dict[str, Any], name: str, body: Mapping[str, Any]) -> dic
             out["start"] = body["start"]
     for kind in ("pseudo", "distill"):
         mine, theirs = out.get(kind), body.get(kind)
-        if isinstance(mine, dict) and mine.get("teacher") in (name, {"stage": name}):
-            if isinstance(theirs, dict) and "teacher" in theirs:
-                out[kind] = {**mine, "teacher": theirs["teacher"]}
+        if not isinstance(mine, dict) or not isinstance(theirs, dict):
+            continue
+        if mine.get("teacher") in (name, {"stage": name}) and "teacher" in theirs:
+            out[kind] = {**mine, "teacher": theirs["teacher"]}
     return out
