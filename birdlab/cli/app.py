@@ -66,6 +66,7 @@ def _register() -> None:
         post,
         predict,
         promote,
+        pseudo,
         report,
         rerun,
         rescore,
@@ -77,7 +78,7 @@ def _register() -> None:
     )
 
     doing = (labs, new, data, training, cell, drivers, extend, rerun, noise, augment)
-    looking = (runs, show, compare, rescore, ensemble, post, board, report, studies)
+    looking = (runs, show, compare, rescore, pseudo, ensemble, post, board, report, studies)
     deploying = (promote, models, verify, budget, bundle, predict)
     for module in (*doing, *looking, mlflow, *deploying, gc, exchange, doctor):
         module.register(app)
