@@ -40,6 +40,7 @@ DOCUMENTS = [
     "docs/onnx.md",
     "docs/postprocess.md",
     "docs/predict.md",
+    "docs/pseudo.md",
     "docs/lab.md",
     "docs/leaderboard.md",
     "docs/recipe.md",
