@@ -38,6 +38,7 @@ from birdlab.validation import predict_fold, store_outputs
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 
 CURVES = "curves.parquet"
+LABELS = "labels.npy"
 
 Report = Callable[[str, dict[str, Any]], None]
 
@@ -286,7 +287,7 @@ def clip_source(job: CellJob, lab: Lab) -> Any:
     windows could be drawn.
     """
     from birdlab.sed.loader import ClipSource
-    from birdlab.sed.pseudo import build_pseudo_rows
+    from birdlab.sed.pseudo import build_pseudo_rows, map_labels
     from birdlab.sed.takes import Takes, locate_takes
 
     waves, rate = open_waves(lab, job.sample_rate_hz), job.sample_rate_hz
@@ -301,6 +302,7 @@ def clip_source(job: CellJob, lab: Lab) -> Any:
     labels, spec, pseudo = load_soft_labels(job, lab), job.stage.pseudo, None
     if labels is not None and spec is not None:
         files = takes(labels.keys, np.full((len(labels.keys), 2), np.nan))
+        labels = map_labels(labels, job.folder / LABELS)
         pseudo = build_pseudo_rows(labels, spec, job.classes, files, rate)
     return ClipSource(
         waves,

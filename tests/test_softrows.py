@@ -28,7 +28,7 @@ from birdlab.lab import open_lab
 from birdlab.plan import plan_experiment
 from birdlab.run import run_experiment
 from birdlab.sed import checkpoint
-from birdlab.sed.batch import ClipBatch
+from birdlab.sed.batch import ClipBatch, Clips, Mixed
 from birdlab.sed.draws import EpochDraws
 from birdlab.sed.loader import ClipSource, epoch_batches
 from birdlab.sed.losses import cross_entropy_loss
@@ -315,6 +315,19 @@ def test_a_mixture_is_the_weighted_sum_with_the_larger_labels(plain: ClipSource)
     assert np.array_equal(got["targets"][~mixed], before["targets"][~mixed])
 
 
+def test_mixing_all_clips_at_once_is_mixing_one_by_one(plain: ClipSource) -> None:
+    """The first is done on a GPU, the second on a CPU."""
+    wave = np.random.default_rng(2).uniform(-0.5, 0.5, (4, CROP)).astype(np.float32)
+    mixed = Mixed(np.arange(4), plain.read_crops(np.array([0, 3, 4, 3]), np.zeros(4)), 0.3)
+    at_once = Clips(torch.from_numpy(wave.copy()))
+    mixed.put(at_once, slice(None))
+    for i in range(4):
+        one = Clips(torch.from_numpy(wave[i].copy()))
+        mixed.put(one, i)
+        assert torch.allclose(one.wave(), at_once.wave()[i], atol=1e-6)
+        assert float(one.wave().abs().max()) == pytest.approx(1, abs=1e-5)
+
+
 def test_classes_that_the_teacher_does_not_know_do_not_count(plain: ClipSource) -> None:
     """Nor do they in mixtures, unless a label says that the class is there."""
     source = with_soft(plain, ("a", "z", "c"), draw_rate=0.5)
@@ -470,6 +483,7 @@ def test_a_stage_hears_the_windows_that_an_earlier_one_labelled(make_lab: MakeLa
         assert (source.pseudo is None) == (name == "off")
         if source.pseudo is not None:
             assert len(source.pseudo) == len(source.pseudo.labels) >= 10
+            assert isinstance(source.pseudo.labels.probs, np.memmap), "no label stays in memory"
     assert len(list(lab.cells.glob("*/labels-*"))) == 1
     assert not same(weights["off"], weights["on"])
     assert not same(weights["on"], weights["power"])

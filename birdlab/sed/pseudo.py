@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,6 +59,14 @@ class SoftLabels:
 
     def __len__(self) -> int:
         return len(self.file)
+
+
+def map_labels(labels: SoftLabels, path: Path) -> SoftLabels:
+    """The labels with their probabilities in a file, which is mapped: they need no memory."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part.npy")
+    np.save(part, labels.probs, allow_pickle=False)
+    part.replace(path)
+    return replace(labels, probs=np.load(path, "r", allow_pickle=False))
 
 
 @dataclass(frozen=True, eq=False)
