@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from filelock import FileLock
 
 from birdlab.cellfiles import CARD, WEIGHTS
@@ -303,6 +304,7 @@ def clip_source(job: CellJob, lab: Lab) -> Any:
     if labels is not None and spec is not None:
         files = takes(labels.keys, np.full((len(labels.keys), 2), np.nan))
         labels = map_labels(labels, job.folder / LABELS)
+        pa.default_memory_pool().release_unused()  # it keeps six times what the labels hold
         pseudo = build_pseudo_rows(labels, spec, job.classes, files, rate)
     return ClipSource(
         waves,
