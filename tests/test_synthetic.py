@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from conftest import TINY_DEMO, MakeLab
 from pydantic import ValidationError
+from test_study_tables import build_synthetic
 
 from birdlab.cell import synthetic_folder
 from birdlab.celljob import CellJob, save_job
@@ -19,7 +20,7 @@ from birdlab.data.activity import find_active
 from birdlab.data.classes import ClassList
 from birdlab.data.demo.rendering import FRAME_S, render_plan
 from birdlab.data.demo.world import build_world
-from birdlab.errors import DataError, OutputsError
+from birdlab.errors import DataError, OutputsError, SpecError
 from birdlab.evaluate.distances import EARTH_KM, far_from
 from birdlab.evaluate.estimators import estimate
 from birdlab.evaluate.evidence import Evidence
@@ -42,7 +43,9 @@ from birdlab.spec import load_spec
 from birdlab.spec.estimators import NewSites, SyntheticWindows
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.synthetic import SyntheticSpec
+from birdlab.study.cvlb_view import compare_validators
 from birdlab.study.rescoring import build_estimator, rescore_run
+from birdlab.study.tables import pair_cv_lb
 from birdlab.synthetic import TRUTH, is_usable, load_synthetic, open_synthetic
 from birdlab.tracking.evidence import load_evidence
 from birdlab.tracking.index import load_cells, load_runs
@@ -414,8 +417,6 @@ def test_new_sites_are_those_that_no_training_row_is_near(
 def test_what_cannot_be_mixed_is_refused(
     make_lab: MakeLab, changes: dict[str, Any], words: str
 ) -> None:
-    from birdlab.errors import SpecError
-
     lab = make_lab(decoded=False)
     with pytest.raises((SpecError, ValidationError), match=words):
         with_synthetic(lab, **changes)
@@ -451,3 +452,85 @@ def test_outputs_of_one_job_are_those_of_another(heard: tuple[Lab, RunResult, Pl
     shutil.rmtree(folder.with_name("aside"))
     assert np.array_equal(before.clip_probs, after.clip_probs)
     assert before.recordings == after.recordings
+
+
+# ---------------------------------------------------------------- to listen to, and to judge by
+
+
+def call(lab: Lab, *words: str) -> str:
+    from typer.testing import CliRunner
+
+    from birdlab.cli import app as cli
+
+    if not cli.app.registered_commands:
+        cli._register()
+    result = CliRunner().invoke(cli.app, ["--lab", str(lab.root), *words])
+    if result.exception is not None:
+        raise result.exception
+    return result.stdout
+
+
+def test_soundscapes_are_written_with_their_truth(
+    heard: tuple[Lab, RunResult, Plan], tmp_path: Path
+) -> None:
+    import soundfile
+
+    lab, _, plan = heard
+    mixed = "evaluate.synthetic={n: 4, seconds: 10, backgrounds: [tiny], snr_db: [10, 20]}"
+    asked = ["data", "synthetic", str(lab.root / "tiny.yaml"), "--set", mixed, "--fold", "1"]
+    said = call(lab, *asked, "-n", "2", "-o", str(tmp_path))
+    assert "synthetic-001.flac  10 s" in said and "index.html" in said
+    table = pd.read_csv(tmp_path / "truth.csv")
+    stored = load_table(synthetic_folder(lab, plan.final_cells[1]), TRUTH)
+    shown = stored[stored["recording"].isin(["synthetic-000", "synthetic-001"])]
+    assert len(table) == len(shown) > 0
+    assert table["start_s"].to_numpy() == pytest.approx(shown["start_s"].to_numpy(), abs=1e-3)
+    wave, _ = open_synthetic(job_of(lab, plan, 1), lab).render(1)
+    samples, rate = soundfile.read(tmp_path / "synthetic-001.flac", dtype="int16")
+    assert rate == 32_000 and np.array_equal(samples, wave.samples)
+    page = (tmp_path / "index.html").read_text()
+    assert "src='synthetic-000.flac'" in page and str(table["label"][0]) in page
+    with pytest.raises(SpecError, match="no synthetic soundscapes"):
+        call(lab, "data", "synthetic", str(lab.root / "tiny.yaml"))
+
+
+def test_validators_are_ranked_by_how_they_order_a_board() -> None:
+    """The private order is that of the synthetic scores here, and the clips know nothing of it."""
+    tables = build_synthetic(24)
+    rng = np.random.default_rng(0)
+    runs, ledger = tables.runs, tables.ledger.copy()
+    scores = pd.Series(rng.uniform(0.4, 0.6, len(runs)), index=runs["run"])
+    runs["cv/synthetic_padded_cmap"], runs["synthetic_hash"] = scores.to_numpy(), "one"
+    ledger["private"] = scores.reindex(ledger["run"]).to_numpy() + 0.1
+    found = compare_validators(replace(tables, ledger=ledger), "private")
+    assert found.n == 24 and found.table["estimator"][0] == "cv/synthetic_padded_cmap"
+    assert found.table["spearman"][0] == pytest.approx(1)
+    assert found.table["spearman"][1:].abs().max() < 0.6
+    assert "cv/synthetic_padded_cmap predicts the leaderboard best" in found.sentences[0]
+    few = compare_validators(replace(tables, ledger=ledger), "private", list(runs["run"][:6]))
+    assert few.n == 6 and few.sentences[0].startswith("No verdict")
+    split = runs.assign(synthetic_hash=["one"] * 20 + ["other"] * 4)
+    pairs = pair_cv_lb(
+        replace(tables, runs=split), metric="padded_cmap", cv="cv/synthetic_padded_cmap"
+    )
+    assert len(pairs) == 20, "scores on other soundscapes do not compare"
+    with pytest.raises(DataError, match="no run with a CV score"):
+        compare_validators(tables, "privat")
+
+
+@pytest.mark.slow
+def test_two_jobs_hear_what_one_hears(
+    heard: tuple[Lab, RunResult, Plan], make_lab: MakeLab
+) -> None:
+    from birdlab.lab import open_lab
+
+    lab, result, plan = heard
+    other = make_lab(trained=True)
+    file = other.root / "birdlab.toml"
+    file.write_text(file.read_text().replace("jobs = 1", "jobs = 2"))
+    other = open_lab(other.root)
+    again = run_experiment(with_synthetic(other), lab=other)
+    assert again.trained == 0 and again.scores == result.scores
+    for cell in plan.final_cells:
+        one, two = (load_outputs(synthetic_folder(place, cell)).windows for place in (lab, other))
+        assert np.array_equal(one.clip_probs, two.clip_probs)

@@ -161,8 +161,8 @@ def compare_validators(
     ones. Raises DataError for a board on which none of them has a score.
     """
     if runs:
-        chosen = tables.runs["run"].isin(runs)
-        tables = replace(tables, runs=tables.runs[chosen].reset_index(drop=True))
+        own, submitted = (t[t["run"].isin(runs)] for t in (tables.runs, tables.ledger))
+        tables = replace(tables, runs=own.reset_index(drop=True), ledger=submitted)
     choice, options = _settle(tables, CvLbChoice(lb=board))
     if choice.lb != board or not (choice.metric and choice.cv):
         raise DataError(

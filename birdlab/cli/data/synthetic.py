@@ -19,7 +19,9 @@ def synthetic(
     spec: Annotated[Path, typer.Argument(help="An experiment file with evaluate.synthetic.")],
     set_: SetOption = None,
     fold: Annotated[int, typer.Option(min=0, help="The fold whose recordings are mixed.")] = 0,
-    n: Annotated[int, typer.Option(min=1, help="How many of its soundscapes, the first ones.")] = 3,
+    number: Annotated[
+        int, typer.Option("--number", "-n", min=1, help="How many of them, the first ones.")
+    ] = 3,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="The folder; default: synthetic/ in the lab's stores."),
@@ -29,7 +31,8 @@ def synthetic(
 
     truth.csv has the columns of annotations, so that the folder can be a data set of soundscapes.
 
-    Example: birdlab data synthetic experiments/validators.yaml -o heard/
+    Example: birdlab data synthetic experiments/baseline.yaml --set
+    'evaluate.synthetic={backgrounds: [demo]}' -o heard/
     """
     import pandas as pd
     import soundfile
@@ -48,8 +51,8 @@ def synthetic(
     folder = output or lab.stores / "synthetic" / f"{name}-fold{fold}"
     folder.mkdir(parents=True, exist_ok=True)
     soundscapes = []
-    for number, title in enumerate(source.names[:n]):
-        wave, truth = source.render(number)
+    for i, title in enumerate(source.names[:number]):
+        wave, truth = source.render(i)
         file = f"{title}.flac"
         soundfile.write(folder / file, wave.samples, wave.sample_rate_hz)
         soundscapes.append(ShownSoundscape(file, wave, truth))
