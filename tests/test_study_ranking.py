@@ -498,3 +498,30 @@ def test_seeds_and_recipe_by_fold_are_told_apart_in_a_table() -> None:
         folds = table.loc[undecided_arms, "more_seeds"] == "needs more folds"
         assert folds.all() if fold_arm_sd else not folds.all()
         assert undecided_arms.any() and (table.loc[~undecided_arms, "more_seeds"] == "").all()
+
+
+def test_arms_that_are_equal_to_another_tell_nothing_of_the_scatter() -> None:
+    """Copies of the base, or of one another, leave the intervals of the others as they are."""
+    rng = np.random.default_rng(3)
+    base = rng.normal(0.7, 0.01, 9)
+    scores = {
+        "base": base,
+        "a": base + rng.normal(0, 0.004, 9),
+        "b": base + rng.normal(0, 0.004, 9),
+    }
+    copies = {"same": base, "same too": base, "a again": scores["a"]}
+
+    def rank(arms: dict[str, np.ndarray]) -> Ranking:
+        rows = [(arm, i // 3, i % 3, s) for arm, own in arms.items() for i, s in enumerate(own)]
+        columns = ["arm", "fold", "seed", "score"]
+        return rank_arms(pd.DataFrame(rows, columns=columns), base="base")
+
+    alone, beside = rank(scores), rank(scores | copies)
+    assert beside.residual_sd == pytest.approx(alone.residual_sd)
+    table = beside.table.set_index("arm")
+    assert list(table.loc["a again", ["low", "high"]]) == list(table.loc["a", ["low", "high"]])
+    told = "\n".join(beside.sentences)
+    for arm in ("same", "same too"):
+        assert f"{arm}: equal to base in every fold, to the last digit." in told
+        assert table.loc[arm, "verdict"] in ("within noise", "undecided")
+    assert "a again: equal" not in told

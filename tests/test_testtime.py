@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from pydantic import ValidationError
 
-from birdlab.cell import outputs_folder, soundscapes_folder
+from birdlab.cell import _scores, outputs_folder, soundscapes_folder
+from birdlab.celljob import save_job
 from birdlab.errors import OutputsError, PromotionError, SpecError
 from birdlab.evaluate.deployed import count_rows, deploy_windows, deployed_probs
 from birdlab.evaluate.metrics import padded_cmap
@@ -27,6 +30,7 @@ from birdlab.heldout import score_soundscapes
 from birdlab.infer.predict import PredictRequest, predict_to_file
 from birdlab.infer.session import OnnxPredictor
 from birdlab.lab import Lab, open_lab
+from birdlab.network import load_model, weights_path
 from birdlab.plan import Plan, plan_experiment
 from birdlab.promote import machines
 from birdlab.promote.chains import Chain, settle_chain
@@ -36,10 +40,15 @@ from birdlab.record import RunResult
 from birdlab.recorded import load_record
 from birdlab.run import run_experiment
 from birdlab.runtables import load_fold_tables
-from birdlab.spec.experiment import ExperimentSpec
+from birdlab.spec.base import canonical
+from birdlab.spec.experiment import ExperimentSpec, load_spec
 from birdlab.spec.parts import EvaluateSpec, OutputSpec
+from birdlab.spec.sweep import load_sweep
 from birdlab.study.post_sources import heard_windows, held_out_windows
 from birdlab.study.postprocessing import score_steps
+from birdlab.sweep.driver import run_sweep
+from birdlab.sweep.dryrun import plan_sweep
+from birdlab.tasks import InProcess
 from birdlab.tracking.evidence import load_evidence
 from birdlab.tracking.readback import load_oof
 
@@ -379,3 +388,119 @@ def test_what_predictions_get_may_be_said_otherwise(lab: Lab, run: Run) -> None:
     assert settle_chain({"hop": plans["hop"]}, replace(FOLDS, post=average)).steps == average
     with pytest.raises(OutputsError, match="no whole part of a window"):
         settle_chain({"hop": plans["hop"]}, replace(FOLDS, hop_s=0.3))
+
+
+# ---------------------------------------------------------------- the fields of a spec
+
+
+def test_old_ids_hold_and_each_field_has_its_own(lab: Lab) -> None:
+    plans = {
+        name: plan_experiment(spec_of(*steps, hop_s=hop_s), lab)
+        for name, steps, hop_s in (
+            ("plain", (), None),
+            ("smooth", SMOOTH, None),
+            ("wider", ({"smooth": [1, 1, 1]},), None),
+            ("hop", (), 0.5),
+        )
+    }
+    cells = {name: plan.final_cells[0] for name, plan in plans.items()}
+    assert len({plan.spec_id for plan in plans.values()}) == 4
+    assert len({cell.cell_id for cell in cells.values()}) == 1
+    assert len({cell.rows_id for cell in cells.values()}) == 1, "scores compare"
+    plain, hop = cells["plain"], cells["hop"]
+    assert (cells["smooth"].eval_id, cells["smooth"].soundscapes_id) == (
+        plain.eval_id,
+        plain.soundscapes_id,
+    )
+    assert plain.eval_id != hop.eval_id and plain.soundscapes_id != hop.soundscapes_id
+    assert "postprocess" not in canonical(spec_of()) and "hop_s" not in canonical(
+        spec_of().evaluate
+    )
+
+
+def test_steps_are_part_of_a_cell_where_its_score_picks_the_weights(lab: Lab) -> None:
+    """Best-epoch choice looks at the deployed output, so another chain is another cell."""
+    steered = {"length": {"steps": 4}, "validate_every": 1, "checkpoint": "best"}
+    ids = {
+        plan_experiment(spec_of(*steps, hop_s=hop_s, train=steered), lab).final_cells[0].cell_id
+        for steps, hop_s in (((), None), (SMOOTH, None), (CHAIN, None), (SMOOTH, 0.5))
+    }
+    assert len(ids) == 4
+    job = save_job(
+        plan_experiment(spec_of(*CHAIN, train=steered), lab),
+        plan_experiment(spec_of(train=steered), lab).final_cells[0],
+        lab.root / "jobs",
+    )
+    model = load_model(job.spec.model, 3, weights_path(lab, _any_cell(lab)))
+    chained = _scores(job, lab, model)
+    bare = _scores(replace(job, spec=spec_of(train=steered)), lab, model)
+    assert chained["macro_auc"] != bare["macro_auc"] or chained["top1"] != bare["top1"]
+
+
+def _any_cell(lab: Lab) -> str:
+    return plan_experiment(spec_of(), lab).final_cells[0].cell_id
+
+
+@pytest.mark.parametrize(
+    ("steps", "hop_s", "said"),
+    [
+        (({"smoth": {}},), None, "did you mean 'smooth'"),
+        (({"smooth": [1, 1]},), None, "an odd number"),
+        (({"smooth": {}}, {"smooth": {}}), None, "names smooth more than once"),
+        (({"shift_average": {}},), None, "set evaluate.hop_s, such as 0.5"),
+        ((), 1.0, "divided by 2, 3, 4"),
+        ((), 0.3, "divided by 2, 3, 4"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_spec(
+    steps: tuple[dict[str, Any], ...], hop_s: float | None, said: str
+) -> None:
+    with pytest.raises(ValidationError, match=re.escape(said)):
+        spec_of(*steps, hop_s=hop_s)
+
+
+def test_a_species_that_is_no_class_is_refused_with_the_plan(lab: Lab) -> None:
+    boost = {"boost": {"species": ["owl"]}}
+    with pytest.raises(SpecError, match="species that are no classes: owl"):
+        plan_experiment(spec_of(boost), lab)
+    spec_of({"shift_average": "equal"}, hop_s=0.5)
+
+
+def test_steps_have_dotted_names(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(
+        "competition: demo\ndata: {base: demo}\nmodel: {backbone: test_resnet}\n"
+        "postprocess: [smooth, {file_scale: 0.5}]\n"
+    )
+    spec = load_spec(
+        tmp_path / "base.yaml",
+        {"postprocess.smooth.weights": [1, 1, 1], "postprocess.file_scale": "off"},
+    )
+    assert to_mappings(spec.postprocess) == [{"kind": "smooth", "weights": [1, 1, 1]}]
+
+
+# ---------------------------------------------------------------- sweeps
+
+
+def test_a_sweep_over_steps_trains_nothing_and_ranks_its_arms(lab: Lab, run: Run) -> None:
+    run()
+    (lab.root / "base.json").write_text(spec_of().model_dump_json())
+    (lab.root / "sweep.yaml").write_text(
+        "base: base.json\nname: testtime\none_factor:\n"
+        "  smooth: {postprocess: [smooth]}\n  power: {postprocess: [power]}\n"
+        "  shifts: {evaluate.hop_s: 0.5}\n"
+    )
+    sweep = load_sweep(lab.root / "sweep.yaml")
+    planned = plan_sweep(sweep, lab)
+    assert len(planned.cells) == 2 == len(planned.cached)
+    outcome = run_sweep(sweep, lab, InProcess())
+    results = {arm.title: result for arm, result in outcome.scored}
+    assert all(result.trained == 0 for result in results.values())
+    assert len({result.spec_id for result in results.values()}) == 4
+    scores = {name: result.scores for name, result in results.items()}
+    for name in ("cv/padded_cmap", "cv/soundscapes_padded_cmap"):
+        assert scores["power"][name] == scores["base"][name], "it keeps the order"
+        assert scores["shifts"][name] != scores["base"][name]
+    assert (
+        scores["smooth"]["cv/soundscapes_padded_cmap"]
+        != scores["base"]["cv/soundscapes_padded_cmap"]
+    )

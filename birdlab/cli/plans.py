@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from birdlab.cell import is_finished
+from birdlab.cell import is_finished, is_trained
 from birdlab.cellplan import CellPlan
 from birdlab.cli.rounds_words import describe_rounds
 from birdlab.cli.stage_plans import describe_stage
@@ -73,7 +73,11 @@ def describe_open_leaks(plan: Plan) -> list[str]:
 
 
 def _cached(cell: CellPlan, lab: Lab) -> str:
-    return "cached" if is_finished(lab, cell) else f"{cell.steps.total:,} steps"
+    if is_finished(lab, cell):
+        return "cached"
+    if is_trained(lab, cell):
+        return "trained; hears again what it lacks outputs of"
+    return f"{cell.steps.total:,} steps"
 
 
 def waterfall_table(waterfall: pd.DataFrame) -> list[str]:

@@ -113,6 +113,7 @@ def describe_estimate(plan: SweepPlan, estimate: Estimate, detectable: str) -> s
     lines = [
         f"sweep {spec.name}: {head}, {estimate.cells} distinct cells, {estimate.cached} cached, "
         f"{estimate.to_train} to train ({estimate.steps:,} steps)",
+        *([f"hears    {_again(len(plan.unheard))}"] if plan.unheard else []),
         f"time     {_time(estimate, None if spec.optuna is None else points / max(1, n_arms))}",
         f"detects  {detectable}",
     ]
@@ -130,6 +131,11 @@ def describe_estimate(plan: SweepPlan, estimate: Estimate, detectable: str) -> s
             f"{', '.join(map(str, seeds))}: not counted here"
         )
     return "\n".join(lines)
+
+
+def _again(n: int) -> str:
+    cells = "1 trained cell" if n == 1 else f"{n} trained cells"
+    return f"{cells} once more, for windows or sounds that they lack outputs of; not in the time"
 
 
 def describe_models(check: ModelCheck) -> str:

@@ -114,10 +114,26 @@ class Block:
 
 
 def build_block(means: Floats, names: Sequence[str], base: str) -> Block:
-    """The block of arms whose fold means are `means` [arms, folds]."""
+    """The block of arms whose fold means are `means` [arms, folds].
+
+    Of arms that are equal in every fold one counts: a copy would make the scatter look known from
+    more arms than there are.
+    """
     rows = {arm: row for row, arm in enumerate(names)}
-    alike = arms_of_equal_variance(means, keep=rows[base])
-    return Block(means, rows, rows[base], frozenset(alike), residual(means[alike]))
+    twins = _first_equal(means, rows[base])
+    distinct = sorted(set(twins))
+    kept = arms_of_equal_variance(means[distinct], keep=distinct.index(rows[base]))
+    counted = {distinct[i] for i in kept}
+    alike = [row for row, twin in enumerate(twins) if twin in counted]
+    scattered = sorted(counted) if len(counted) > 1 else alike
+    return Block(means, rows, rows[base], frozenset(alike), residual(means[scattered]))
+
+
+def _first_equal(means: Floats, base: int) -> list[int]:
+    """For each row of [arms, folds] the base where it is equal to it, else the first equal row."""
+    equal = np.abs(means[:, None] - means[None]).max(axis=2) < EXACT
+    first = np.where(equal[:, base], base, equal.argmax(axis=1))
+    return [int(row) for row in first]
 
 
 def _block_of_cells(cells: pd.DataFrame, base: str) -> Block:
@@ -125,7 +141,10 @@ def _block_of_cells(cells: pd.DataFrame, base: str) -> Block:
     counts = cells.columns.get_level_values("fold").value_counts().to_numpy()
     n_seeds = round(float(len(counts) / (1 / counts).sum()), 6)
     block = build_block(means.to_numpy(), list(means.index), base)
-    return replace(block, n_seeds=n_seeds, repeat=_repeat(cells.iloc[sorted(block.alike)]))
+    alike = cells.iloc[sorted(block.alike)]
+    distinct = alike.drop_duplicates()
+    repeat = _repeat(distinct if len(distinct) > 1 else alike)
+    return replace(block, n_seeds=n_seeds, repeat=repeat)
 
 
 def _repeat(cells: pd.DataFrame) -> tuple[float, int]:

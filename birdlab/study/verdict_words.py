@@ -38,6 +38,11 @@ def _arm_sentence(
 ) -> str:
     if c.n_folds == 0:
         return f"{c.arm} shares no cell with {base}: nothing to compare."
+    if abs(c.delta) < EXACT and c.own_sd == 0:
+        return (
+            f"{c.arm}: equal to {base} in every fold, to the last digit. What it changes cannot "
+            "change this score, as a step that keeps the order of rows within each class."
+        )
     text = f"{c.arm}: {c.delta:+.4f} against {base}"
     if row["verdict"] == "no verdict":
         folds = "1 common fold" if c.n_folds == 1 else f"{c.n_folds} common folds"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from birdlab.cell import find_lacking
+from birdlab.cell import find_lacking, is_trained
 from birdlab.errors import BirdlabError
 from birdlab.evaluate.predictor import build_windowing
 from birdlab.evaluate.windows import WHOLE, Share
@@ -23,6 +23,7 @@ from birdlab.sweep.slots import build_inventory
 class SweepPlan:
     """What a sweep would do: its arms with their plans, and which cells are there already.
 
+    unheard: cells among the `cached` whose weights are there, and outputs that an arm asks for not.
     Of an Optuna search `arms` are those of its first batch, and `alone` are plans of every choice
     and both ends of every range, each alone over the base where its condition holds.
     """
@@ -31,6 +32,7 @@ class SweepPlan:
     arms: tuple[tuple[Arm, Plan], ...]
     cached: frozenset[str]
     alone: tuple[tuple[Arm, Plan], ...] = ()
+    unheard: frozenset[str] = frozenset()
 
     @property
     def cells(self) -> dict[str, tuple[Arm, Any]]:
@@ -82,8 +84,10 @@ def plan_sweep(sweep: Sweep, lab: Lab, progress: Progress = silent) -> SweepPlan
 def with_cached(sweep: Sweep, arms: Sequence[tuple[Arm, Plan]], lab: Lab) -> SweepPlan:
     """The plan of a sweep over plans that were made, with the cells that are there."""
     cells = {c.cell_id for _, plan in arms for c in plan.cells}
-    lacking = {c.cell_id for _, plan in arms for c in find_lacking(lab, plan.cells)}
-    return SweepPlan(sweep, tuple(arms), frozenset(cells - lacking))
+    lacking = {c.cell_id: c for _, plan in arms for c in find_lacking(lab, plan.cells)}
+    unheard = frozenset(cell_id for cell_id, c in lacking.items() if is_trained(lab, c))
+    cached = (cells - set(lacking)) | unheard
+    return SweepPlan(sweep, tuple(arms), frozenset(cached), unheard=unheard)
 
 
 def slots_here(plan: SweepPlan, lab: Lab, jobs: int | None) -> int:
