@@ -7,7 +7,7 @@ READY := $(VENV)/.birdlab-ready
 SHELL := /bin/sh
 
 # Sweeps on the demo competition, the shortest first.
-DEMO_SWEEPS := lr augmentations chunk_length pretraining distillation lr_optuna one_factor null
+DEMO_SWEEPS := lr augmentations chunk_length pretraining distillation lr_optuna one_factor null testtime
 CRASHES := $(addprefix tests/test_,crash.py run.py recovery.py local.py dask.py slurm.py background.py)
 REFERENCE_SWEEPS := reference_positives reference_negatives
 

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -267,3 +268,11 @@ def energy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     path = tmp_path_factory.mktemp("model") / "model.onnx"
     return save_energy_model(path, ModelCard(CLASSES, RATE, WINDOW_S, {"competition": "demo"}))
+
+
+def test_windows_between_windows_are_counted_too() -> None:
+    """As `predict --hop` hears them: up to the last window, none after it."""
+    plain = Workload(2, 1.0, 90)
+    assert replace(plain, hop_s=2.5).count_windows(5.0) == 2 * 23
+    assert replace(plain, hop_s=2.5).count_windows(5.0, 2) == 2 * (6 + 6) * 2
+    assert workload_of(PROFILES["birdclef-2023"], 1.0).count_windows(5.0) == 200 * 596

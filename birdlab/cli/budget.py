@@ -55,6 +55,8 @@ def budget(
 
     Example: birdlab budget --model @champion --profile birdclef-2023
     """
+    from dataclasses import replace
+
     from birdlab.cli.progress import print_lines
     from birdlab.errors import SpecError
     from birdlab.infer.budget import read_machine
@@ -72,12 +74,13 @@ def budget(
         print_lines(f"{text} ...")
 
     if runs:
-        measured, competition = _of_runs(lab, runs, n_cores, fresh, there, tell)
+        measured, competition, hop_s = _of_runs(lab, runs, n_cores, fresh, there, tell)
     else:
-        measured, competition = _of_model(lab, model, variant, n_cores, fresh, there, tell)
+        found = _of_model(lab, model, variant, n_cores, fresh, there, tell)
+        measured, competition, hop_s = found
     if profile is not None:
         competition = load_competition(profile)
-    workload = _workload(competition, minutes, files, file_minutes)
+    workload = replace(_workload(competition, minutes, files, file_minutes), hop_s=hop_s)
     print_lines(budget_table(build_budget(measured, workload, n_cores)))
 
 
@@ -88,7 +91,7 @@ def _of_runs(
     fresh: bool,
     there: Machine | None,
     tell: Callable[[str], None],
-) -> tuple[Machine, CompetitionSpec | None]:
+) -> tuple[Machine, CompetitionSpec | None, float | None]:
     from birdlab.promote.budget import join_machines, move_to
     from birdlab.promote.machines import measure_run
     from birdlab.recorded import spec_of
@@ -100,7 +103,8 @@ def _of_runs(
     )
     if there is not None:
         measured = move_to(lab, measured, there, cores=cores, progress=tell)
-    return measured, spec_of(records[0]).competition
+    spec = spec_of(records[0])
+    return measured, spec.competition, spec.evaluate.hop_s
 
 
 def _of_model(
@@ -111,8 +115,9 @@ def _of_model(
     fresh: bool,
     there: Machine | None,
     tell: Callable[[str], None],
-) -> tuple[Machine, CompetitionSpec | None]:
+) -> tuple[Machine, CompetitionSpec | None, float | None]:
     from birdlab.infer.models import find_model
+    from birdlab.infer.session import open_predictor
     from birdlab.promote.budget import find_measured, move_to
     from birdlab.promote.bundle import competition_of
     from birdlab.promote.machines import measure_model
@@ -125,7 +130,7 @@ def _of_model(
         measured = measure_model(lab, path, variant, cores=cores, fresh=fresh, progress=tell)
         if there is not None:
             measured = move_to(lab, measured, there, cores=cores, progress=tell)
-    return measured, competition_of(lab, path)
+    return measured, competition_of(lab, path), open_predictor(path, threads=1).card.hop_s
 
 
 def _workload(

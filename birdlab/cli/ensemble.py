@@ -118,7 +118,8 @@ def _measure(
     from birdlab.promote.member_costs import measure_members
     from birdlab.recorded import spec_of
 
-    workload = workload_of(spec_of(next(iter(records.values()))).competition)
+    first = spec_of(next(iter(records.values())))
+    workload = workload_of(first.competition, first.evaluate.hop_s)
     if asked.minutes is not None:
         workload = replace(workload, limit_minutes=asked.minutes)
     folds = asked.weights == "folds"

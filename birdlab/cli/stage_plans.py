@@ -168,7 +168,10 @@ def _count_windows(cell: CellPlan, plan: Plan) -> tuple[int, int]:
     rate = plan.sample_rate_hz
     window = round(plan.spec.competition.window_s * rate)
     known = lengths_s[~np.isnan(lengths_s)]
-    windows = sum(count_windows(max(0, round(float(s) * rate)), window) for s in known)
+    counts = [count_windows(max(0, round(float(s) * rate)), window) for s in known]
+    hop_s = plan.spec.evaluate.hop_s
+    hops = 1 if hop_s is None else round(plan.spec.competition.window_s / hop_s)
+    windows = sum((n - 1) * hops + 1 for n in counts)
     return windows, len(lengths_s) - len(known)
 
 

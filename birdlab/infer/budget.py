@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from birdlab.errors import PredictError
+from birdlab.evaluate.passes import count_passes
 
 FORMAT = 1
 """Of a machine file; raised when its numbers come to mean something else."""
@@ -19,12 +20,16 @@ MARGIN = 0.2
 
 @dataclass(frozen=True)
 class Workload:
-    """The soundscapes of a competition and the minutes that it gives for them."""
+    """The soundscapes of a competition and the minutes that it gives for them.
+
+    hop_s: seconds from one window to the next; None for windows one after the other.
+    """
 
     files: int
     file_minutes: float
     limit_minutes: float
     name: str = ""
+    hop_s: float | None = None
 
     def __post_init__(self) -> None:
         numbers = self.files, self.file_minutes, self.limit_minutes
@@ -37,12 +42,13 @@ class Workload:
             )
 
     def count_windows(self, window_s: float, per_pass: int = 1) -> int:
-        """The windows of all files; the last of a file may be cut short.
+        """The windows of all files, those between them too; the last of a file may be cut short.
 
         Each pass counts as `per_pass` windows, also where the last of a file has fewer.
         """
         each = max(1, math.ceil(round(self.file_minutes * 60 / window_s, 6)))
-        return self.files * -(-each // per_pass) * per_pass
+        hops = 1 if self.hop_s is None else round(window_s / self.hop_s)
+        return self.files * count_passes((each - 1) * hops + 1, per_pass, hops) * per_pass
 
 
 @dataclass(frozen=True)

@@ -32,13 +32,14 @@ class Budget:
     cores: int
 
 
-def workload_of(competition: CompetitionSpec) -> Workload:
-    """The soundscapes and the limit of a competition profile."""
+def workload_of(competition: CompetitionSpec, hop_s: float | None = None) -> Workload:
+    """The soundscapes and the limit of a competition profile, a window heard every `hop_s`."""
     return Workload(
         competition.n_soundscapes,
         competition.soundscape_s / 60,
         competition.cpu_minutes,
         competition.name,
+        hop_s,
     )
 
 

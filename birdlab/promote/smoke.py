@@ -205,7 +205,10 @@ def _n_windows(plan: Plan, cell: CellPlan) -> int:
         return 0
     rate, window_s = plan.sample_rate_hz, plan.spec.competition.window_s
     lengths = cell.rows.table["duration_s"].iloc[cell.validation].fillna(window_s)
-    return sum(count_windows(int(s * rate), round(window_s * rate)) for s in lengths)
+    hop_s = plan.spec.evaluate.hop_s
+    hops = 1 if hop_s is None else round(window_s / hop_s)
+    whole = [count_windows(int(s * rate), round(window_s * rate)) for s in lengths]
+    return sum((n - 1) * hops + 1 for n in whole)
 
 
 def _gigabytes(plan: Plan, cell_bytes: int, n_windows: int) -> float:

@@ -187,7 +187,8 @@ def measure(case: Case, folds: Graph) -> Costs:
         for name, places in folds.places.items()
         for i in places[: count_deployed(case.plans[name], case.request)]
     ]
-    line = predict_minutes(machine, workload_of(competition), members, cores=CORES)
+    workload = workload_of(competition, case.chain.hop_s)
+    line = predict_minutes(machine, workload, members, cores=CORES)
     ms = machine["mel_ms_per_window"] + sum(machine["members"][i]["ms_per_window"] for i in members)
     return Costs(
         float(machine["crowding"] * ms),

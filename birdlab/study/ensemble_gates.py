@@ -70,11 +70,13 @@ def table_costs(lab: Lab, records: Mapping[str, Record]) -> pd.DataFrame:
 
 
 def count_windows(record: Record) -> float:
-    """The windows of all soundscapes of the competition; NaN for a foreign run."""
+    """The windows of all soundscapes of the competition, as a run hears them; NaN for a foreign one."""
     if is_foreign(record):
         return math.nan
-    said = record["spec"]["competition"]
-    return float(said["n_soundscapes"] * -(-said["soundscape_s"] // said["window_s"]))
+    said, hop_s = record["spec"]["competition"], record["spec"]["evaluate"].get("hop_s")
+    hops = 1 if hop_s is None else round(said["window_s"] / hop_s)
+    each = -(-said["soundscape_s"] // said["window_s"])
+    return float(said["n_soundscapes"] * ((each - 1) * hops + 1))
 
 
 def check_gates(
