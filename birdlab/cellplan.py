@@ -64,6 +64,7 @@ class CellPlan:
     rows_id: str | None = None
     soundscapes_id: str | None = None
     synthetic_id: str | None = None
+    synthetic_rows: str | None = None
     keeps_weights: bool = True
     labellers: tuple[CellPlan, ...] = ()
     distillers: tuple[CellPlan, ...] = ()

@@ -81,6 +81,11 @@ class Plan:
         return "-".join(sorted({c.synthetic_id for c in self.final_cells if c.synthetic_id}))
 
     @property
+    def synthetic_rows(self) -> str:
+        """Names their scored windows, however these are heard, "" without any."""
+        return "-".join(sorted({c.synthetic_rows for c in self.final_cells if c.synthetic_rows}))
+
+    @property
     def sample_rate_hz(self) -> int:
         """The rate of every waveform."""
         return sample_rate_of(self.spec)

@@ -142,6 +142,15 @@ def find_record(lab: Lab, text: str) -> dict[str, Any]:
     )
 
 
+def rows_heard(evaluation: Mapping[str, Any], sounds: str) -> str:
+    """Names the windows of `soundscapes` or `synthetic` ones that a run was scored on; "" for none.
+
+    Equal where scores compare, however the models heard them. Records that do not say it give the
+    name of their outputs, which is the same for models that hear windows one by one.
+    """
+    return str(evaluation.get(f"{sounds}_rows") or evaluation.get(f"{sounds}_hash", ""))
+
+
 def cells_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The rows of all cells of a run: those of its folds, then those trained on all data beside."""
     return [*record["cells"], *record.get("full", ())]

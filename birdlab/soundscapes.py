@@ -38,13 +38,15 @@ class SoundscapeSet:
     """The labelled soundscapes that an experiment is scored on beside its recordings.
 
     table: as `list_validators` gives it; keys: of their waveforms, None where a file is missing;
-    identity: of the outputs that an experiment makes on them.
+    identity: of the outputs that an experiment makes on them; rows_id: of the windows that are
+    scored, however they are heard, equal where scores compare.
     """
 
     datasets: Mapping[str, Dataset]
     table: pd.DataFrame
     keys: tuple[str | None, ...]
     identity: str = ""
+    rows_id: str = ""
 
     @property
     def rows(self) -> pd.DataFrame:
@@ -118,9 +120,11 @@ def identify_soundscapes(
     if soundscapes is None:
         return None
     windowing = build_windowing(spec, sample_rate_of(spec))
+    plain = Windowing(windowing.window_s, windowing.sample_rate_hz)
     return replace(
         soundscapes,
         identity=soundscapes_id(soundscapes.keys, windowing, classes, spec.evaluate.hop_s),
+        rows_id=soundscapes_id(soundscapes.keys, plain, classes),
     )
 
 

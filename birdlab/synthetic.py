@@ -36,6 +36,7 @@ from birdlab.evaluate.synthetic import (
     mark_truth,
     mix_soundscape,
 )
+from birdlab.evaluate.windows import Windowing
 from birdlab.lab import Lab
 from birdlab.soundscapes import listening_document
 from birdlab.spec.base import canonical
@@ -70,6 +71,7 @@ def name_synthetic(
 
     Equal outputs, equal name: it stands for the held-out rows, the backgrounds, how they are mixed
     and what a model hears of a window; not for `min_s`, which only the truth of windows depends on.
+    The name of their rows stands for the truth, and not for what a model hears.
     """
     synthetic = spec.evaluate.synthetic
     if synthetic is None:
@@ -77,22 +79,27 @@ def name_synthetic(
         return
     mixed = canonical(synthetic)
     del mixed["min_s"], mixed["backgrounds"]
-    document = {
+    mixing = {
         "synthetic": [SEMANTICS, ACTIVITY_SEMANTICS, mixed],
         "backgrounds": [
             [clip.content for clip in backgrounds.get(name, ())] for name in synthetic.backgrounds
         ],
-        **listening_document(
-            build_windowing(spec, sample_rate_of(spec)), classes, spec.evaluate.hop_s
-        ),
     }
+    windowing = build_windowing(spec, sample_rate_of(spec))
+    plain = Windowing(windowing.window_s, windowing.sample_rate_hz)
+    document = {**mixing, **listening_document(windowing, classes, spec.evaluate.hop_s)}
+    scored = {**mixing, **listening_document(plain, classes, None), "min_s": synthetic.min_s}
     for cell in cells:
         if cell.eval_id is None or cell.validation is None:
             yield cell
         else:
             _require_rows(cell, synthetic, backgrounds)
             rows = cell.rows.digest(cell.validation)
-            yield replace(cell, synthetic_id=digest({**document, "rows": rows}, 12))
+            yield replace(
+                cell,
+                synthetic_id=digest({**document, "rows": rows}, 12),
+                synthetic_rows=digest({**scored, "rows": rows}, 12),
+            )
 
 
 def _require_rows(

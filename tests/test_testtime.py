@@ -50,6 +50,7 @@ from birdlab.sweep.driver import run_sweep
 from birdlab.sweep.dryrun import plan_sweep
 from birdlab.tasks import InProcess
 from birdlab.tracking.evidence import load_evidence
+from birdlab.tracking.index import load_runs
 from birdlab.tracking.readback import load_oof
 
 RATE = 8_000
@@ -496,6 +497,9 @@ def test_a_sweep_over_steps_trains_nothing_and_ranks_its_arms(lab: Lab, run: Run
     results = {arm.title: result for arm, result in outcome.scored}
     assert all(result.trained == 0 for result in results.values())
     assert len({result.spec_id for result in results.values()}) == 4
+    rows = load_runs(lab).set_index("run").loc[[r.spec_id for r in results.values()]]
+    for which in ("rows_hash", "soundscapes_hash"):
+        assert rows[which].nunique() == 1, "scores compare, also of windows that overlap"
     scores = {name: result.scores for name, result in results.items()}
     for name in ("cv/padded_cmap", "cv/soundscapes_padded_cmap"):
         assert scores["power"][name] == scores["base"][name], "it keeps the order"

@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
     app.command("rescore", context_settings={"ignore_unknown_options": True})(rescore)
 
 
-HEARD = {"soundscape_windows": "soundscapes_hash", "synthetic_windows": "synthetic_hash"}
+HEARD = {"soundscape_windows": "soundscapes", "synthetic_windows": "synthetic"}
 """The estimators over windows of soundscapes, and what of a record names these."""
 
 
@@ -148,8 +148,11 @@ def _remarks(
 
 def _over(record: dict[str, Any], kind: str) -> str:
     """What is equal for runs whose scores compare by an estimator of this kind."""
-    keys = (HEARD.get(kind, "rows_hash"), "classes_hash", "folds")
-    return "/".join(str(record["evaluation"][key]) for key in keys)
+    from birdlab.recorded import rows_heard
+
+    said = record["evaluation"]
+    rows = rows_heard(said, HEARD[kind]) if kind in HEARD else said["rows_hash"]
+    return "/".join(str(part) for part in (rows, said["classes_hash"], said["folds"]))
 
 
 def _lines(

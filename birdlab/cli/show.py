@@ -154,11 +154,14 @@ _COMPARED = (
 def _same_evaluation(one: dict[str, Any], two: dict[str, Any]) -> dict[str, bool]:
     """Whether two runs were scored on the same recordings, and on the same soundscapes."""
 
-    def same(*keys: str) -> bool:
-        a, b = one["evaluation"], two["evaluation"]
-        return all(a.get(key) == b.get(key) for key in ("classes_hash", "folds", *keys))
+    from birdlab.recorded import rows_heard
 
-    return {"folds": same("rows_hash"), "soundscapes": same("soundscapes_hash")}
+    a, b = one["evaluation"], two["evaluation"]
+    alike = all(a.get(key) == b.get(key) for key in ("classes_hash", "folds"))
+    return {
+        "folds": alike and a.get("rows_hash") == b.get("rows_hash"),
+        "soundscapes": alike and rows_heard(a, "soundscapes") == rows_heard(b, "soundscapes"),
+    }
 
 
 def _difference(

@@ -70,7 +70,7 @@ def table_costs(lab: Lab, records: Mapping[str, Record]) -> pd.DataFrame:
 
 
 def count_windows(record: Record) -> float:
-    """The windows of all soundscapes of the competition, as a run hears them; NaN for a foreign one."""
+    """The windows of all soundscapes of the competition, as heard; NaN for a foreign run."""
     if is_foreign(record):
         return math.nan
     said, hop_s = record["spec"]["competition"], record["spec"]["evaluate"].get("hop_s")

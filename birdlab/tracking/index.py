@@ -16,6 +16,7 @@ from birdlab.recorded import (
     load_link,
     load_record,
     load_records,
+    rows_heard,
 )
 from birdlab.spec.diff import title_of
 from birdlab.tracking.attributes import ATTRIBUTES, name_attributes
@@ -129,9 +130,9 @@ def load_runs(
             "n_seeds": len(evaluation["seeds"]),
             "floor": scores.get("cv/floor", float("nan")),
             "soundscapes_floor": scores.get("cv/soundscapes_floor", float("nan")),
-            "soundscapes_hash": evaluation.get("soundscapes_hash", ""),
+            "soundscapes_hash": rows_heard(evaluation, "soundscapes"),
             "synthetic_floor": scores.get("cv/synthetic_floor", float("nan")),
-            "synthetic_hash": evaluation.get("synthetic_hash", ""),
+            "synthetic_hash": rows_heard(evaluation, "synthetic"),
         }
         row |= attributes
         row |= {k: evaluation[k] for k in ("n_rows", "n_classes", "rows_hash", "classes_hash")}
