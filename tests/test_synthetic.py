@@ -338,7 +338,7 @@ def test_scores_are_kept_read_back_and_counted_again(heard: tuple[Lab, RunResult
     lab, result, plan = heard
     (run,) = load_runs(lab).query("synthetic_hash != ''").to_dict("records")
     assert run["cv/synthetic_padded_cmap"] == result.scores["cv/synthetic_padded_cmap"]
-    assert run["synthetic_hash"] == plan.synthetic_hash
+    assert run["synthetic_hash"] == plan.synthetic_rows
     cells = load_cells(lab)
     assert cells[cells["run"] == result.spec_id]["synthetic_n_windows"].tolist() == [8, 8]
     record = load_record(lab, result.spec_id)
