@@ -120,7 +120,7 @@ def test_arms_that_do_not_fit_the_base_are_comments_with_the_reason(tmp_path: Pa
     assert {*found.arms, *found.left_out} == {arm.name for arm in preset.arms}
     more = write_ablation(preset, "w", base, "mine.yaml", {"teacher": "champion"})
     assert parse_yaml(more.text, "w.yaml").data["grid"]["choice"]["distillation from logits"] == {
-        "stages.train.distill": {"teacher": {"model": "champion"}}
+        "stages.train.distill": {"teacher": {"model": "champion"}, "hop_s": 1.0}
     }
     twin = base.with_name("twin.yaml")
     twin.write_text("base: mine.yaml\ntrain: {secondary: 0.3}\n")

@@ -173,6 +173,7 @@ def gather_names(
         "mask_bins": max(1, round(10 * n_mels / 128)),
         "mask_frames": max(1, round(20 * 512 / hop)),
         "half_window_s": window_s / 2,
+        "half_clip_s": train.window_s / 2,
         "long_window_s": 2 * train.window_s,
         "context_s": 3 * window_s,
         **({"pretrain": before[0]} if before else {}),
