@@ -310,6 +310,9 @@ def test_the_switches_change_what_is_heard(heard: tuple[Lab, RunResult, Plan]) -
         source, before = (open_synthetic(job_of(lab, p, 0), lab) for p in (other, plan))
         assert any(source.arrivals(i) != before.arrivals(i) for i in range(4)) or "n" in changes
     assert len(ids) == 8
+    mixed = with_synthetic(lab).model_dump(mode="json")["evaluate"]["synthetic"]
+    hops = load_spec(lab.root / "tiny.yaml", {"evaluate": {"synthetic": mixed, "hop_s": 2.5}})
+    assert plan_experiment(hops, lab).synthetic_hash not in ids, "windows are heard otherwise"
     longer = plan_experiment(with_synthetic(lab, min_s=2.0), lab)
     assert longer.synthetic_hash == plan.synthetic_hash and longer.spec_id != plan.spec_id
     folder = synthetic_folder(lab, plan.final_cells[0])
