@@ -37,6 +37,7 @@ DOCUMENTS = [
     "docs/ensembles.md",
     "docs/estimators.md",
     "docs/models.md",
+    "docs/context.md",
     "docs/onnx.md",
     "docs/postprocess.md",
     "docs/predict.md",

@@ -174,6 +174,18 @@ def test_clip_lengths_are_compared_on_the_same_windows() -> None:
             assert title == f"{arm.spec.train.window_s:g} s"
 
 
+def test_ways_to_hear_windows_share_their_training() -> None:
+    arms = {title: arm.spec for title, arm in arms_of("context").items()}
+    trained: dict[str, set[tuple[float | None, int]]] = {}
+    for spec in arms.values():
+        heard = spec.evaluate.context_s, spec.evaluate.windows_per_pass
+        trained.setdefault(spec.train.model_dump_json(), set()).add(heard)
+    assert sorted(map(len, trained.values())) == [1, 2, 2, 3] and len(arms) == 8
+    base = arms["5 s"].train
+    for spec in arms.values():
+        assert spec.train.length == base.length and spec.train.sampler == base.sampler
+
+
 def test_pretraining_has_a_fair_opponent(make_demo_lab: MakeLab) -> None:
     lab = make_demo_lab()
     sweep = load_sweep(lab.root / "experiments" / "pretraining.yaml")
@@ -193,7 +205,12 @@ def test_pretraining_has_a_fair_opponent(make_demo_lab: MakeLab) -> None:
 def test_every_arm_has_cells_of_its_own(name: str, make_demo_lab: MakeLab) -> None:
     lab = make_demo_lab()
     plan = plan_sweep(load_sweep(lab.root / "experiments" / name), lab)
-    trained = [a for arm, a in plan.arms if not set(arm.delta) & {"output", *TEST_TIME}]
+    of_recipe = {
+        (a.spec.model, a.spec.data.model_dump_json(), a.spec.stages): a
+        for arm, a in plan.arms[::-1]
+        if not set(arm.delta) & {"output", *TEST_TIME}
+    }  # how windows are heard trains nothing
+    trained = list(of_recipe.values())
     flat = [cell.cell_id for arm in trained for cell in arm.final_cells]
     seeds = {len(arm.spec.cells.seeds) for arm, _ in plan.arms}
     assert len(flat) == len(set(flat)) == 3 * seeds.pop() * len(trained)
@@ -233,6 +250,7 @@ def test_the_base_arm_is_trained_once_for_all_sweeps(make_demo_lab: MakeLab) -> 
     for name, title in (
         ("augmentations", "base"),
         ("chunk_length", "5 s"),
+        ("context", "5 s"),
         ("pretraining", "without"),
         ("reference_negatives", "base"),
     ):
