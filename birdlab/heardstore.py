@@ -26,8 +26,8 @@ _LOCK = ".lock"
 
 
 def heard_folders(lab: Lab) -> Path:
-    """The folder of everything that teachers said."""
-    return lab.stores / "teachers"
+    """The folder of everything that teachers said; with the cells where those lie elsewhere."""
+    return lab.stores / "teachers" if lab.cells_folder is None else lab.cells_folder / ".teachers"
 
 
 def say_whose(folder: Path) -> str:

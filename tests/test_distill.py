@@ -24,9 +24,11 @@ from birdlab.cli.plans import describe_plan
 from birdlab.data.store import WaveStore
 from birdlab.errors import DataError, LabError, SpecError
 from birdlab.evaluate.windows import peak_normalise
+from birdlab.heardstore import heard_folders
 from birdlab.hearing import Floats, Target, grid_starts, hear, logit, sigmoid
 from birdlab.infer.card import ModelCard
 from birdlab.lab import Lab, LabFile, open_lab
+from birdlab.lessons import CellTeacher
 from birdlab.plan import plan_experiment
 from birdlab.run import make_ready, run_experiment
 from birdlab.sed.augment import augment_wave
@@ -524,6 +526,26 @@ def test_the_driver_lets_a_model_hear_all_rows_before_anything_is_trained(lab: L
     told.clear()
     make_ready(plan, lab, lambda *given: told.append(given))
     assert told == []
+
+
+def test_models_of_all_data_are_taught_by_models_of_all_data(lab: Lab) -> None:
+    plan = plan_experiment(taught(lab, STAGE, {"cells.folds": "none"}), lab)
+    (teacher,) = plan.cells[-1].distillers
+    assert teacher.fold is None
+    folds = plan_experiment(taught(lab, STAGE, {"cells.folds": "all"}), lab).cells
+    students = [cell for cell in folds if cell.distillers]
+    assert [cell.distillers[0].fold for cell in students] == [0, 1]
+
+
+def test_a_smoke_test_is_taught_by_cells_of_the_lab_and_keeps_nothing_there(
+    lab: Lab, tmp_path: Path
+) -> None:
+    cell_id = next(lab.cells.glob("*/cell.json")).parent.name
+    away = replace(lab, cells_folder=tmp_path)
+    teacher = CellTeacher(away, cell_id, 2.0)
+    waves = np.random.default_rng(0).uniform(-1, 1, (2, 64_000)).astype(np.float32)
+    assert teacher.output(waves, "logits").shape == (2, len(teacher.codes))
+    assert heard_folders(away).is_relative_to(tmp_path)
 
 
 def test_a_dry_run_says_who_teaches_what(lab: Lab) -> None:
