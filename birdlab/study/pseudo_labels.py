@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from birdlab.cell import is_trained
 from birdlab.celljob import save_job
+from birdlab.cellplan import CellPlan
 from birdlab.data.classes import ClassList
 from birdlab.errors import CellError
 from birdlab.lab import Lab
@@ -182,10 +185,16 @@ def load_label_sets(plan: Plan, stage: StageSpec, lab: Lab) -> tuple[list[SoftLa
         for cell in plan.cells:
             if cell.stage is not stage:
                 continue
-            try:
-                labels = load_soft_labels(save_job(plan, cell, Path(folder)), lab)
-            except CellError:
-                labels = None
+            labels = None
+            if _is_heard(cell, lab):
+                with suppress(CellError):
+                    labels = load_soft_labels(save_job(plan, cell, Path(folder)), lab)
             n_lacking += labels is None
             found += [] if labels is None else [labels]
     return found, n_lacking
+
+
+def _is_heard(cell: CellPlan, lab: Lab) -> bool:
+    """Whether asking for the labels of a cell makes none: an ONNX teacher would hear at once."""
+    by_cells = cell.labelling is not None and cell.labelling.model is None
+    return by_cells or is_trained(lab, cell)
