@@ -218,6 +218,7 @@ def _stamps(lab: Lab, cell: CellPlan) -> list[list[int]]:
 def _scoring_code() -> str:
     """What names the code that makes scores from outputs, and the packages it counts on."""
     here = Path(__file__).parent
-    files = [Path(__file__), here / "data" / "classes.py", *sorted(here.glob("evaluate/*.py"))]
+    beside = (here / "synthetic.py", here / "data" / "classes.py")
+    files = [Path(__file__), *beside, *sorted(here.glob("evaluate/*.py"))]
     parts = [np.__version__, pd.__version__, *(file.read_text("utf-8") for file in files)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

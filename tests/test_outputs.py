@@ -218,6 +218,11 @@ def test_soundscape_windows_are_scored_one_by_one_and_averaged_over_folds() -> N
     assert scores["cv/soundscapes_macro_auc"] == pytest.approx(np.mean(per_fold))
     assert scores["cv/soundscapes_macro_auc_sd"] == pytest.approx(np.std(per_fold, ddof=1))
     assert "cv/padded_cmap" not in scores
+    silent = score_soundscape_windows((np.zeros((9, 3), bool), mixed))
+    assert set(silent) == {f"soundscapes_{n}" for n in ("padded_cmap", "floor", "n_windows")}
+    some = score_soundscapes({(0, 0): silent, (1, 0): heard[1, 0]})
+    assert some["cv/soundscapes_macro_auc"] == heard[1, 0]["soundscapes_macro_auc"]
+    assert "cv/soundscapes_macro_auc_sd" not in some
     one = score_soundscapes({(0, 0): heard[0, 0]})
     assert not [name for name in one if name.endswith("_sd")]
     with pytest.raises(OutputsError, match="do not fit"):

@@ -16,6 +16,9 @@ from test_study_tables import build_synthetic
 
 from birdlab.cell import synthetic_folder
 from birdlab.celljob import CellJob, save_job
+from birdlab.cli.plans import describe_plan
+from birdlab.cli.show import _difference
+from birdlab.cli.summaries import summarise_run
 from birdlab.data.activity import find_active
 from birdlab.data.classes import ClassList
 from birdlab.data.demo.rendering import FRAME_S, render_plan
@@ -43,6 +46,7 @@ from birdlab.spec import load_spec
 from birdlab.spec.estimators import NewSites, SyntheticWindows
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.synthetic import SyntheticSpec
+from birdlab.study.ablation_view import build_ablation_view
 from birdlab.study.cvlb_view import compare_validators
 from birdlab.study.rescoring import build_estimator, rescore_run
 from birdlab.study.tables import pair_cv_lb
@@ -415,6 +419,9 @@ def test_new_sites_are_those_that_no_training_row_is_near(
         ({"part_s": [0.1, 2]}, "min_s"),
         ({"min_s": 6, "part_s": [7, 9]}, "no window"),
         ({"backgrounds": []}, "backgrounds"),
+        ({"seconds": 1e12}, "3600"),
+        ({"per_minute": 1e30}, "600"),
+        ({"snr_db": [0, 4000]}, "100 dB"),
     ],
 )
 def test_what_cannot_be_mixed_is_refused(
@@ -497,6 +504,38 @@ def test_soundscapes_are_written_with_their_truth(
         call(lab, "data", "synthetic", str(lab.root / "tiny.yaml"))
 
 
+def test_runs_are_shown_with_their_synthetic_scores(heard: tuple[Lab, RunResult, Plan]) -> None:
+    lab, result, plan = heard
+    score = f"{result.scores['cv/synthetic_padded_cmap']:.4f}"
+    assert f"  synthetic    padded cmAP {score}, macro AUC" in summarise_run(result)
+    table = call(lab, "runs").splitlines()
+    assert "synthetic" in table[0] and "soundscapes" not in table[0]
+    assert any(score in line for line in table if line.startswith(result.spec_id))
+    one = load_record(lab, result.spec_id)
+    other = one | {"evaluation": one["evaluation"] | {"synthetic_rows": "others"}}
+    gap = _difference(one, one, [])["scores"]["cv/synthetic_padded_cmap"]
+    assert gap["a"] == result.scores["cv/synthetic_padded_cmap"] and gap["difference"] == 0
+    assert _difference(one, other, [])["scores"]["cv/synthetic_macro_auc"]["difference"] is None
+    usable = len(open_synthetic(job_of(lab, plan, 0), lab).labels)
+    assert (
+        f"    synthetic   4 soundscapes of 10 s in fold 0, of {usable} of its 12 recordings, over "
+        "tiny; heard once"
+    ) in describe_plan(plan, lab)
+
+
+def test_arms_that_heard_other_soundscapes_are_left_out() -> None:
+    tables = build_synthetic(24)
+    runs, cells = tables.runs, tables.cells
+    cells["synthetic_padded_cmap"], cells["synthetic_n_windows"] = cells["padded_cmap"], 8.0
+    runs["synthetic_hash"] = ["a-b-c", "a-b-c", "b-c", "a-x-y", "d-e-f", *["a-b-c"] * 19]
+    view = build_ablation_view(tables, "lr", "synthetic_padded_cmap")
+    assert view.metric == "synthetic_padded_cmap" and view.ranking is not None
+    assert set(view.arms.values()) == set(runs["run"][:4]), "folds that they share compare"
+    assert f"1 run scored on other soundscapes: {runs['name'][4]}." in view.sentences[-1]
+    clips = build_ablation_view(tables, "lr", "padded_cmap")
+    assert set(clips.arms.values()) == set(runs["run"][:5])
+
+
 def test_validators_are_ranked_by_how_they_order_a_board() -> None:
     """The private order is that of the synthetic scores here, and the clips know nothing of it."""
     tables = build_synthetic(24)
@@ -519,6 +558,12 @@ def test_validators_are_ranked_by_how_they_order_a_board() -> None:
     assert len(pairs) == 20, "scores on other soundscapes do not compare"
     with pytest.raises(DataError, match="no run with a CV score"):
         compare_validators(tables, "privat")
+    ledger.loc[:3, "precision"] = "int8"
+    mixed = compare_validators(replace(tables, ledger=ledger), "private")
+    assert mixed.n == 20 and "4 submissions of another kind" in mixed.left_out[0]
+    ledger["metric"] = ["macro_auc"] * 21 + ["padded_cmap"] * 3
+    ledger.loc[:18, "private"] = np.nan
+    assert compare_validators(replace(tables, ledger=ledger), "private").n == 3, "of the board"
 
 
 @pytest.mark.slow

@@ -86,8 +86,8 @@ def _table_lines(table: pd.DataFrame, more: list[str]) -> list[str]:
     """
     from birdlab.spec.diff import NO_CHANGE
 
-    scapes = table["cv/soundscapes_padded_cmap"].notna().any()
-    heard = f"{'soundscapes':>11} {'AUC':>6}  " if scapes else ""
+    scapes = [n for n in ("soundscapes", "synthetic") if table[f"cv/{n}_padded_cmap"].notna().any()]
+    heard = "".join(f"{name:>11} {'AUC':>6}  " for name in scapes)
     shown = {column: [_cell_text(value) for value in table[column]] for column in more}
     widths = {column: max(map(len, [column, *texts])) for column, texts in shown.items()}
     lines = [
@@ -98,9 +98,11 @@ def _table_lines(table: pd.DataFrame, more: list[str]) -> list[str]:
     ]
     for place, row in enumerate(table.to_dict("records")):
         delta = f"  [{row['delta']}]" if row["delta"] not in (NO_CHANGE, row["name"]) else ""
-        if scapes:
-            heard = f"{_score(row['cv/soundscapes_padded_cmap'], 11)} "
-            heard += f"{_score(row['cv/soundscapes_macro_auc'], 6)}  "
+        heard = "".join(
+            f"{_score(row[f'cv/{name}_{metric}'], width)}{end}"
+            for name in scapes
+            for metric, width, end in (("padded_cmap", 11, " "), ("macro_auc", 6, "  "))
+        )
         lines.append(
             f"{row['run']:<12}  {_score(row['cv/padded_cmap'], 11)}{'*' if row['chosen'] else ' '} "
             f"{_score(row['cv/padded_cmap_sd'], 6)} {_score(row['floor'], 6)} "

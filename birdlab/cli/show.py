@@ -133,7 +133,7 @@ def diff(
     for key in _COMPARED:
         x, y = one["scores"].get(key), two["scores"].get(key)
         if x is not None and y is not None:
-            same = alike["soundscapes" if "soundscapes" in key else "folds"]
+            same = alike[_rows_of(key)]
             gap = f"  {y - x:+.4f}" if same else "  (other rows, classes or folds: no difference)"
             lines.append(f"{key:<{width}}  {x:<20.4f} {y:.4f}{gap}")
     chosen = [record.get("chosen", "") for record in (one, two)]
@@ -148,7 +148,17 @@ _COMPARED = (
     "cv/macro_auc",
     "cv/soundscapes_padded_cmap",
     "cv/soundscapes_macro_auc",
+    "cv/synthetic_padded_cmap",
+    "cv/synthetic_macro_auc",
 )
+
+
+_HEARD = ("soundscapes", "synthetic")
+
+
+def _rows_of(score: str) -> str:
+    """What a score is over: the recordings of folds, or soundscapes of one kind."""
+    return next((name for name in _HEARD if score.startswith(f"cv/{name}_")), "folds")
 
 
 def _same_evaluation(one: dict[str, Any], two: dict[str, Any]) -> dict[str, bool]:
@@ -160,7 +170,7 @@ def _same_evaluation(one: dict[str, Any], two: dict[str, Any]) -> dict[str, bool
     alike = all(a.get(key) == b.get(key) for key in ("classes_hash", "folds"))
     return {
         "folds": alike and a.get("rows_hash") == b.get("rows_hash"),
-        "soundscapes": alike and rows_heard(a, "soundscapes") == rows_heard(b, "soundscapes"),
+        **{name: alike and rows_heard(a, name) == rows_heard(b, name) for name in _HEARD},
     }
 
 
@@ -172,7 +182,7 @@ def _difference(
     for key in _COMPARED:
         x, y = one["scores"].get(key), two["scores"].get(key)
         if x is not None and y is not None:
-            same = alike["soundscapes" if "soundscapes" in key else "folds"]
+            same = alike[_rows_of(key)]
             scores[key] = {"a": x, "b": y, "difference": y - x if same else None}
     return {
         "a": one["spec_id"],

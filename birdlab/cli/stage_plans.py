@@ -17,6 +17,8 @@ from birdlab.spec.parts import FRESH, StageSpec
 from birdlab.spec.recipe import TrainSpec
 from birdlab.spec.teaching import DistillSpec, PseudoSpec, TeacherSpec, text_of
 from birdlab.stages import fresh_weights
+from birdlab.study.words import count_words
+from birdlab.synthetic import is_usable
 from birdlab.unlabelled import join_sets
 
 SHOWN = 12
@@ -47,6 +49,8 @@ def describe_stage(stage: StageSpec, plan: Plan) -> list[str]:
         lines.append(f"    taught      {describe_distill(stage.distill, cell)}")
     if cell.validation is not None:
         lines.append(f"    validation  {describe_validation(cell, plan)}")
+    if cell.synthetic_id is not None:
+        lines.append(f"    synthetic   {describe_synthetic(cell, plan)}")
     return lines
 
 
@@ -153,6 +157,18 @@ def describe_validation(cell: CellPlan, plan: Plan) -> str:
         f"{windows:,} windows{unknown} in fold {cell.fold} against {n_crops:,} crops an epoch "
         f"({ratio:.1f} times the audio), {_how_often(train, cell.steps.epochs)}"
         + (f"; score chosen by {chosen}" if chosen else "")
+    )
+
+
+def describe_synthetic(cell: CellPlan, plan: Plan) -> str:
+    """How many synthetic soundscapes a fold has, and what they are mixed of."""
+    synthetic = plan.spec.evaluate.synthetic
+    assert synthetic is not None and cell.validation is not None
+    n_usable = int(is_usable(cell.rows.table.iloc[cell.validation]).sum())
+    return (
+        f"{count_words(synthetic.n, 'soundscape')} of {synthetic.seconds:g} s in fold {cell.fold}, "
+        f"of {n_usable:,} of its {len(cell.validation):,} recordings, over "
+        f"{', '.join(synthetic.backgrounds)}; heard once, after the last epoch"
     )
 
 

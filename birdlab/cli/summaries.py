@@ -53,11 +53,13 @@ def summarise_run(result: RunResult) -> str:
 def _more_scores(result: RunResult) -> list[str]:
     """Lines for what not every run has: soundscapes, weights that validation rows picked."""
     s, lines = result.scores, []
-    if "cv/soundscapes_padded_cmap" in s:
-        lines.append(
-            f"  soundscapes  padded cmAP {s['cv/soundscapes_padded_cmap']:.4f}, "
-            f"macro AUC {s['cv/soundscapes_macro_auc']:.4f}"
-        )
+    for name in ("soundscapes", "synthetic"):
+        scored = [
+            f"{words} {s[f'cv/{name}_{metric}']:.4f}"
+            for metric, words in (("padded_cmap", "padded cmAP"), ("macro_auc", "macro AUC"))
+            if f"cv/{name}_{metric}" in s
+        ]
+        lines += [f"  {name:<11}  {', '.join(scored)}"] if scored else []
     if result.chosen:
         lines.append(f"  chosen       {result.chosen}, by the rows it is scored on: it flatters")
     return lines

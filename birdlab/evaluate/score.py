@@ -215,15 +215,17 @@ def score_soundscape_windows(windows: Heard, which: str = SOUNDSCAPES) -> dict[s
     """The scores of one cell over soundscape windows, names that begin with `which`.
 
     Padded cmAP and macro AUC of the deployed output, the floor of the first, and how many windows.
+    The AUC is left out where no class is in some of the windows and not in others.
     """
     targets, _ = windows
     ranks = rank_positives(*windows)
     scores = {
         "padded_cmap": ranks.padded_cmap(N_PAD),
-        "macro_auc": ranks.macro_auc(),
         "floor": constant_floor(targets, N_PAD),
         "n_windows": float(len(targets)),
     }
+    if not np.isnan(ranks.auc()).all():
+        scores["macro_auc"] = ranks.macro_auc()
     return {which + name: value for name, value in scores.items()}
 
 
@@ -240,7 +242,7 @@ def score_soundscapes(cells: Mapping[tuple[int, int], Mapping[str, float]]) -> d
     out = {f"cv/{name}": float(values.mean()) for name, values in means.items()}
     if len(means) > 1:
         for name in means.columns:
-            if name.endswith(("_padded_cmap", "_macro_auc")):
+            if name.endswith(("_padded_cmap", "_macro_auc")) and means[name].count() > 1:
                 out[f"cv/{name}_sd"] = float(means[name].std(ddof=1))
     return out
 

@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 from birdlab.spec.augmentations import Range
 from birdlab.spec.base import Name, Positive, Spec, Tuple
 
+LOUDEST_DB = 100.0
+"""How far a song may be above or below its background; what 16 bits hold ends before."""
+
 
 class SyntheticSpec(Spec):
     """Soundscapes mixed from the held-out recordings of a fold, with truth for every moment.
@@ -21,9 +24,9 @@ class SyntheticSpec(Spec):
     """
 
     n: Annotated[int, Field(ge=1, le=1000)] = 24
-    seconds: Positive = 60.0
+    seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0
     backgrounds: Annotated[Tuple[Name], Field(min_length=1)]
-    per_minute: Positive = 8.0
+    per_minute: Annotated[float, Field(gt=0, le=600)] = 8.0
     species: Literal["evenly", "as_recorded"] = "evenly"
     part_s: Range = (2.0, 8.0)
     snr_db: Range = (0.0, 20.0)
@@ -31,9 +34,11 @@ class SyntheticSpec(Spec):
     seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
-    def _part(self) -> SyntheticSpec:
+    def _possible(self) -> SyntheticSpec:
         if not self.part_s[0] >= self.min_s:
             raise ValueError(
                 f"part_s should begin at min_s, {self.min_s:g} s, or more; got {list(self.part_s)}"
             )
+        if max(map(abs, self.snr_db)) > LOUDEST_DB:
+            raise ValueError(f"snr_db should lie within {LOUDEST_DB:g} dB; got {list(self.snr_db)}")
         return self

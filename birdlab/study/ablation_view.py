@@ -11,7 +11,12 @@ import pandas as pd
 
 from birdlab.spec.diff import NO_CHANGE
 from birdlab.spec.sweep import SweepSpec
-from birdlab.study.arms import keep_equal_rows, name_arms, word_ranking
+from birdlab.study.arms import (
+    keep_equal_rows,
+    keep_equal_soundscapes,
+    name_arms,
+    word_ranking,
+)
 from birdlab.study.chosen import MARK, chosen_of, chosen_words, mark_chosen
 from birdlab.study.figures import RankingInfo, get_ranking_info
 from birdlab.study.interactions import Interaction
@@ -25,6 +30,8 @@ METRICS = (
     "macro_auc",
     "soundscapes_padded_cmap",
     "soundscapes_macro_auc",
+    "synthetic_padded_cmap",
+    "synthetic_macro_auc",
 )
 SWEEP_METRIC = "padded_cmap"
 """What sweeps race and rank by, and noise floors are measured in."""
@@ -160,6 +167,7 @@ def _read_arms(tables: StudyTables, sweep: str, metric: str, record: Mapping[str
     titles = _name_arms(every, record)
     racing = _stopped_runs(every, record)
     runs = every[~every["run"].isin(set(racing))]
+    runs, elsewhere = keep_equal_soundscapes(runs, metric)
     plain, chosen = [titles[run] for run in runs["run"]], chosen_of(runs, metric)
     names = dict(zip(runs["run"], mark_chosen(plain, chosen), strict=True))
     cells = tables.cells[tables.cells["run"].isin(names) & tables.cells[metric].notna()]
@@ -170,7 +178,7 @@ def _read_arms(tables: StudyTables, sweep: str, metric: str, record: Mapping[str
         names,
         cells[["fold", "seed"]].assign(arm=cells["run"].map(names), score=cells[metric]),
         pd.DataFrame(stopped, columns=["arm", "stopped"]),
-        (*left_out, *chosen_words(plain, chosen)),
+        (*elsewhere, *left_out, *chosen_words(plain, chosen)),
     )
 
 

@@ -7,12 +7,17 @@ from typing import Any
 
 import pandas as pd
 
+from birdlab.evaluate.score import SOUNDSCAPES, SYNTHETIC
 from birdlab.spec.diff import title_of
 from birdlab.spec.sweep import SweepSpec
 from birdlab.study.chosen import chosen_of, mark_chosen
 from birdlab.study.interactions import Interaction, sweep_interactions
 from birdlab.study.noise import NoiseFloor
 from birdlab.study.ranking import Ranking, rank_arms
+from birdlab.study.words import count_words, list_some
+
+HEARD = (SOUNDSCAPES, SYNTHETIC)
+"""Begin the names of scores over windows of soundscapes."""
 
 
 def rank_sweep(
@@ -88,10 +93,29 @@ def name_arms(runs: pd.DataFrame, metric: str) -> dict[str, str]:
     return dict(zip(runs["run"], mark_chosen(names, chosen_of(runs, metric)), strict=True))
 
 
+def keep_equal_soundscapes(runs: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, list[str]]:
+    """The runs that were scored on the soundscapes of most others, and what was left out.
+
+    All of them for a metric of recordings. Runs of some of the folds are scored on some of the
+    synthetic soundscapes.
+    """
+    which = next((name for name in HEARD if metric.startswith(name)), "")
+    if not which or f"{which}hash" not in runs or runs.empty:
+        return runs, []
+    parts = runs[f"{which}hash"].fillna("").str.split("-").map(set)
+    usual = parts.explode().mode().iloc[0]
+    alike = set().union(*(own for own in parts if usual in own))
+    kept = runs[[bool(own & alike) for own in parts]]
+    odd = runs.loc[runs.index.difference(kept.index), "name"]
+    if odd.empty:
+        return runs, []
+    said = f"{count_words(len(odd), 'run')} scored on other soundscapes: {list_some(odd)}."
+    return kept, [f"Left out: {said}"]
+
+
 def keep_equal_rows(cells: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, list[str]]:
     """The cells scored on as many rows as most others of their fold, and what was left out."""
-    heard = (which for which in ("soundscapes_", "synthetic_") if metric.startswith(which))
-    size = next((f"{which}n_windows" for which in heard), "n_rows")
+    size = next((f"{which}n_windows" for which in HEARD if metric.startswith(which)), "n_rows")
     usual = cells.groupby("fold")[size].transform(lambda n: n.mode().iloc[0])
     odd = int((cells[size] != usual).sum())
     if not odd:

@@ -158,8 +158,11 @@ def compare_validators(
     """Every CV estimate over the runs that have a score on a board, the best predictor first.
 
     `runs` limits them to these ids, without any all count. They are the largest group of comparable
-    ones. Raises DataError for a board on which none of them has a score.
+    ones, in the metric in which the board has most scores, and of the usual kind of submission;
+    what that leaves out is said. Raises DataError for a board on which none of them has a score.
     """
+    if board in tables.ledger:
+        tables = replace(tables, ledger=tables.ledger[tables.ledger[board].notna()])
     if runs:
         own, submitted = (t[t["run"].isin(runs)] for t in (tables.runs, tables.ledger))
         tables = replace(tables, runs=own.reset_index(drop=True), ledger=submitted)
@@ -171,7 +174,11 @@ def compare_validators(
             expected=", ".join(options["lb"]) or "a leaderboard score",
             fix="birdlab lb add RUN --public 0.84, or birdlab lb score RUN",
         )
-    return compare_view_estimators(tables, choice)
+    found, (_, apart) = (
+        compare_view_estimators(tables, choice),
+        pick_pairs(pair_tables(tables), tables, choice, choice.cv),
+    )
+    return replace(found, left_out=(*(f"Left out: {text}" for text in apart), *found.left_out))
 
 
 def pair_tables(tables: StudyTables) -> Pair:
