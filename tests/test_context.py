@@ -350,6 +350,24 @@ def test_a_prediction_goes_on_in_the_middle_of_a_file(
     pd.testing.assert_frame_equal(*frame)
 
 
+@pytest.mark.parametrize("n_passes", [1, 2, 3])
+def test_windows_behind_a_gap_count_for_nothing_when_the_time_is_up(
+    models: Path, scapes: Path, tmp_path: Path, n_passes: int
+) -> None:
+    """The first pass of three hears windows 0, 2 and 4, of which none overlaps another."""
+    average = ({"kind": "shift_average", "weights": "overlap"},)
+    asked = request(models, scapes, tmp_path, 3, hop_s=0.5, batch=1, post=average, keep=True)
+    predict_to_file(asked)
+    whole = pd.read_parquet(tmp_path / "3.windows.parquet")
+    for member in (0, 1):
+        log = tmp_path / "3.work" / f"member_{member}.log"
+        log.write_bytes(log.read_bytes()[: 8 * n_passes])
+    said = predict_to_file(replace(asked, deadline_s=1e-9))
+    heard = pd.read_parquet(said.windows_file)
+    assert heard["row_id"].tolist() == whole["row_id"].tolist()[: (0, 1, 6, 7)[n_passes]]
+    assert [end.n_windows for end in said.members] == [len(heard)] * 2
+
+
 def test_soundscapes_in_memory_have_the_same_rows(models: Path, scapes: Path) -> None:
     tables = [
         predict_soundscapes(models / f"{k}.onnx", scapes, on_bad_file="zeros").table

@@ -84,11 +84,13 @@ def blend_stored(
 def collect_heard(
     course: Course, store: WorkStore, card: ModelCard, members: Sequence[int]
 ) -> HeardWindows:
-    """The blend of these members over all windows that each of them heard."""
-    n_rows = store.per_pass * min(store.members[m].n_rows for m in members)
-    places, ends, rows = _layout(course, store)
-    heard = rows < n_rows
-    places, ends, rows = places[heard], ends[heard], rows[heard]
+    """The blend of these members over all windows that each of them heard.
+
+    Where passes of several windows broke off, no window behind the first gap in time counts:
+    steps see neighbours.
+    """
+    n = count_heard(store, min(store.members[m].n_rows for m in members))
+    places, ends, rows = (column[:n] for column in _layout(course, store))
     lost = [entry.place for entry in store.known.values() if entry.reason is not None]
     good = ~np.isin(places, lost)
     tables = {m: store.members[m].rows().reshape(-1, len(card.classes)) for m in members}
@@ -102,8 +104,9 @@ def collect_heard(
 
 
 def count_heard(store: WorkStore, n_inputs: int) -> int:
-    """How many windows of known files lie in the first `n_inputs` passes."""
-    return int((_find_rows(store) < store.per_pass * n_inputs).sum())
+    """How many windows of known files were heard in `n_inputs` passes, up to the first gap."""
+    heard = _find_rows(store) < store.per_pass * n_inputs
+    return len(heard) if heard.all() else int(np.argmin(heard))
 
 
 def _find_rows(store: WorkStore) -> npt.NDArray[np.int64]:
