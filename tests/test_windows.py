@@ -125,6 +125,7 @@ def test_end_seconds() -> None:
     assert end_seconds(3, 5.0) == [5, 10, 15]
     assert all(isinstance(end, int) for end in end_seconds(3, 5.0))
     assert end_seconds(3, 5.0, 2.5) == [5.0, 7.5, 10.0]
+    assert end_seconds(6001, 5.0, 1.6666667)[::3] == end_seconds(2001, 5.0), "rounding adds up"
 
 
 @given(

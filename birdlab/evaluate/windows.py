@@ -7,6 +7,7 @@ number scored is the number deployed. No torch.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -103,12 +104,13 @@ def find_hop(windowing: Windowing, hop_s: float | None) -> int:
     Raises OutputsError for a hop that is no whole part of a window.
     """
     width = windowing.window_samples
-    hop = width if hop_s is None else round(hop_s * windowing.sample_rate_hz)
+    given_s = windowing.window_s if hop_s is None else hop_s
+    hop = round(given_s * windowing.sample_rate_hz) if math.isfinite(given_s) else 0
     if hop < 1 or width % hop:
         raise OutputsError(
             "the hop is no whole part of a window",
-            got=f"{hop_s:g} s",
-            expected=f"{windowing.window_s:g} s divided by 1, 2, 3 ...",
+            got=f"{hop_s:g} s at {windowing.sample_rate_hz} Hz",
+            expected=f"{windowing.window_s:g} s divided by 1, 2, 3 ..., in whole samples",
         )
     return hop
 
@@ -232,8 +234,11 @@ def peak_normalise(waves: Floats) -> Floats:
 def end_seconds(
     n_windows: int, window_s: float, hop_s: float | None = None
 ) -> list[int] | list[float]:
-    """When each window ends, in seconds: 5, 10, 15 …; integers where all of them are."""
-    hop = window_s if hop_s is None else hop_s
+    """When each window ends, in seconds: 5, 10, 15 …; integers where all of them are.
+
+    `hop_s` is a whole part of a window, up to rounding, which does not add up.
+    """
+    hop = window_s if hop_s is None else window_s / round(window_s / hop_s)
     ends = [round(window_s + i * hop, 6) for i in range(n_windows)]
     whole = [int(end) for end in ends]
     return whole if whole == ends else ends

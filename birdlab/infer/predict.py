@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -80,8 +81,8 @@ class PredictRequest:
                 raise PredictError(f"unknown {name}", got=value, expected=expected)
         for name in ("sessions", "threads", "deadline_s", "hop_s", "batch", "readers"):
             number = getattr(self, name)
-            if number is not None and not number > 0:
-                raise PredictError(f"{name} must be above 0", got=number)
+            if number is not None and not 0 < number < math.inf:
+                raise PredictError(f"{name} must be a number above 0", got=number)
 
 
 def predict_to_file(request: PredictRequest, *, stream: TextIO | None = None) -> PredictSummary:

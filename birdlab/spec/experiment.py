@@ -150,6 +150,13 @@ class ExperimentSpec(Spec):
                     f"evaluate.hop_s is {hop_s:g}: give the {window_s:g} s of a window divided by "
                     "2, 3, 4 ..., or leave it out for windows one after the other"
                 )
+            rate_hz = getattr(self.model.frontend, "sample_rate_hz", 32_000)
+            if round(window_s * rate_hz) % round(parts):
+                raise ValueError(
+                    f"evaluate.hop_s is {hop_s:g}: the {round(window_s * rate_hz)} samples of a "
+                    f"window at {rate_hz} Hz are not {round(parts)} whole parts; take another "
+                    "number of parts"
+                )
             return self
         for step in self.postprocess:
             if step.kind == "shift_average":
