@@ -33,6 +33,7 @@ from birdlab.lab import Lab, open_lab
 from birdlab.network import load_model, weights_path
 from birdlab.plan import Plan, plan_experiment
 from birdlab.promote import machines
+from birdlab.promote.case import open_case
 from birdlab.promote.chains import Chain, settle_chain
 from birdlab.promote.promote import promote_runs
 from birdlab.promote.request import PromotionRequest
@@ -387,8 +388,19 @@ def test_what_predictions_get_may_be_said_otherwise(lab: Lab, run: Run) -> None:
     with pytest.raises(SpecError, match="needs overlapping windows"):
         settle_chain({"plain": plans["plain"]}, replace(FOLDS, post=average))
     assert settle_chain({"hop": plans["hop"]}, replace(FOLDS, post=average)).steps == average
-    with pytest.raises(OutputsError, match="no whole part of a window"):
-        settle_chain({"hop": plans["hop"]}, replace(FOLDS, hop_s=0.3))
+    for wrong in (0.3, float("inf")):
+        with pytest.raises(OutputsError, match="no whole part of a window"):
+            settle_chain({"hop": plans["hop"]}, replace(FOLDS, hop_s=wrong))
+
+
+def test_a_mean_over_overlaps_leaves_a_run_without_them_its_score(lab: Lab, run: Run) -> None:
+    """What is promoted hears a hop that the run did not."""
+    record = load_record(lab, run().spec_id)
+    average = tuple(to_mappings(parse_steps(["shift_average", "smooth"])))
+    case = open_case(lab, [record], replace(FOLDS, post=average, hop_s=0.5))
+    assert [step.kind for step in case.chain.steps_for(record)] == ["smooth"]
+    smoothed = run({"smooth": {}}).scores["cv/padded_cmap"]
+    assert case.score["value"] == pytest.approx(smoothed)
 
 
 # ---------------------------------------------------------------- the fields of a spec
@@ -451,6 +463,7 @@ def _any_cell(lab: Lab) -> str:
         (({"shift_average": {}},), None, "set evaluate.hop_s, such as 0.5"),
         ((), 1.0, "divided by 2, 3, 4"),
         ((), 0.3, "divided by 2, 3, 4"),
+        ((), 1 / 3, "the 8000 samples of a window at 8000 Hz are not 3 whole parts"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_spec(

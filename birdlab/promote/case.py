@@ -59,7 +59,7 @@ class Case:
         """
         try:
             runs = [
-                load_fold_tables(self.lab, record, self.chain.post_steps)
+                load_fold_tables(self.lab, record, self.chain.steps_for(record))
                 for record in self.records.values()
             ]
             tables = blend_runs(runs, self.request.blend, self.shares)
@@ -106,8 +106,10 @@ def _share(
     """The shares of the runs, None for equal ones, and in words how they were fitted."""
     if request.shares != "fitted" or len(records) < 2:
         return (request.shares if isinstance(request.shares, tuple) else None), ()
-    steps = chain.post_steps
-    tables = {name: load_fold_tables(lab, record, steps) for name, record in records.items()}
+    tables = {
+        name: load_fold_tables(lab, record, chain.steps_for(record))
+        for name, record in records.items()
+    }
     members = align_members(tables)
     if len(members.names) < len(records):
         raise PromotionError(

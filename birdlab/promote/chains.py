@@ -29,10 +29,11 @@ class Chain:
     hop_s: float | None = None
     told: tuple[str, ...] = ()
 
-    @property
-    def post_steps(self) -> tuple[PostStep, ...]:
-        """The steps as scores take them."""
-        return chain_of(list(self.steps), "the steps of the model").steps
+    def steps_for(self, record: Mapping[str, Any]) -> tuple[PostStep, ...]:
+        """The steps as scores of a run take them: windows that do not overlap are not averaged."""
+        heard = (record.get("spec") or {}).get("evaluate", {})
+        steps = chain_of(list(self.steps), "the steps of the model").steps
+        return tuple(s for s in steps if heard.get("hop_s") or s.kind != "shift_average")
 
 
 def settle_chain(plans: Mapping[str, Plan], request: PromotionRequest) -> Chain:

@@ -117,7 +117,7 @@ def blend_runs(
 
 
 def _tables(lab: Lab, records: Sequence[Record], chain: Chain) -> list[FoldTables]:
-    return [load_fold_tables(lab, record, chain.post_steps) for record in records]
+    return [load_fold_tables(lab, record, chain.steps_for(record)) for record in records]
 
 
 def _card_of(lab: Lab, alias: str) -> dict[str, Any] | None:
