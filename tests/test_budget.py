@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birdlab.cli import app as entry
-from birdlab.errors import PredictError, PromotionError
+from birdlab.cli.budget import _choose_hop
+from birdlab.errors import PredictError, PromotionError, SpecError
 from birdlab.infer.benchmark import measure_machine, split_times
 from birdlab.infer.budget import Workload, fit_members, predict_minutes, read_machine
 from birdlab.infer.passes import ModelChoice
@@ -236,6 +237,8 @@ def test_the_command_says_what_fits(
     assert "demo: 24 files of 1 min, 2880 windows, limit 5 min" in first
     assert re.search(r"^model +\d+\.\d\d +\d+\.\d$", first, re.MULTILINE)
     assert "fits: " in first and "more like model" in first
+    assert "5736 windows" in call("--model", "m1", "--cores", "1", "--hop", "0.25")
+    assert "0.5 s divided by 1, 2, 3" in call("--model", "m1", "--cores", "1", "--hop", "0.3")
     again = call("--model", "m1", "--cores", "1", "--files", "900000000")
     assert "decoding ..." not in again, "it is measured once"
     assert "custom: 900000000 files" in again and "does not fit" in again
@@ -268,6 +271,16 @@ def energy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     path = tmp_path_factory.mktemp("model") / "model.onnx"
     return save_energy_model(path, ModelCard(CLASSES, RATE, WINDOW_S, {"competition": "demo"}))
+
+
+def test_runs_of_different_hops_have_no_budget_until_one_is_said() -> None:
+    with pytest.raises(SpecError, match="one hop") as caught:
+        _choose_hop(None, {None, 2.5}, 5.0)
+    assert "every 2.5 s, every 5 s" in str(caught.value)
+    assert _choose_hop(None, {2.5}, 5.0) == _choose_hop(2.5, {None, 1.25}, 5.0) == 2.5
+    for wrong in (0.0, 2.4, 10.0, float("nan")):
+        with pytest.raises(SpecError, match="no whole part"):
+            _choose_hop(wrong, {None}, 5.0)
 
 
 def test_windows_between_windows_are_counted_too() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,6 +43,10 @@ def budget(
     ] = None,
     files: Annotated[int | None, typer.Option(help="How many soundscapes.")] = None,
     file_minutes: Annotated[float | None, typer.Option(help="The length of one.")] = None,
+    hop: Annotated[
+        float | None,
+        typer.Option(help="Seconds between windows; default: that of the runs or the model."),
+    ] = None,
     cores: Annotated[
         int | None, typer.Option(min=1, help="Cores there; default 2, or those of --machine.")
     ] = None,
@@ -74,12 +78,13 @@ def budget(
         print_lines(f"{text} ...")
 
     if runs:
-        measured, competition, hop_s = _of_runs(lab, runs, n_cores, fresh, there, tell)
+        measured, competition, hops_s = _of_runs(lab, runs, n_cores, fresh, there, tell)
     else:
         found = _of_model(lab, model, variant, n_cores, fresh, there, tell)
-        measured, competition, hop_s = found
+        measured, competition, hops_s = found
     if profile is not None:
         competition = load_competition(profile)
+    hop_s = _choose_hop(hop, hops_s, measured["window_s"])
     workload = replace(_workload(competition, minutes, files, file_minutes), hop_s=hop_s)
     print_lines(budget_table(build_budget(measured, workload, n_cores)))
 
@@ -91,7 +96,7 @@ def _of_runs(
     fresh: bool,
     there: Machine | None,
     tell: Callable[[str], None],
-) -> tuple[Machine, CompetitionSpec | None, float | None]:
+) -> tuple[Machine, CompetitionSpec | None, set[float | None]]:
     from birdlab.promote.budget import join_machines, move_to
     from birdlab.promote.machines import measure_run
     from birdlab.recorded import spec_of
@@ -103,8 +108,8 @@ def _of_runs(
     )
     if there is not None:
         measured = move_to(lab, measured, there, cores=cores, progress=tell)
-    spec = spec_of(records[0])
-    return measured, spec.competition, spec.evaluate.hop_s
+    specs = [spec_of(record) for record in records]
+    return measured, specs[0].competition, {spec.evaluate.hop_s for spec in specs}
 
 
 def _of_model(
@@ -115,7 +120,7 @@ def _of_model(
     fresh: bool,
     there: Machine | None,
     tell: Callable[[str], None],
-) -> tuple[Machine, CompetitionSpec | None, float | None]:
+) -> tuple[Machine, CompetitionSpec | None, set[float | None]]:
     from birdlab.infer.models import find_model
     from birdlab.infer.session import open_predictor
     from birdlab.promote.budget import find_measured, move_to
@@ -130,7 +135,35 @@ def _of_model(
         measured = measure_model(lab, path, variant, cores=cores, fresh=fresh, progress=tell)
         if there is not None:
             measured = move_to(lab, measured, there, cores=cores, progress=tell)
-    return measured, competition_of(lab, path), open_predictor(path, threads=1).card.hop_s
+    return measured, competition_of(lab, path), {open_predictor(path, threads=1).card.hop_s}
+
+
+def _choose_hop(
+    asked_s: float | None, own_s: Collection[float | None], window_s: float
+) -> float | None:
+    """The hop that is asked for, else that of all; SpecError for none, and for no part of a window.
+
+    None for windows one after the other.
+    """
+    from birdlab.errors import SpecError
+
+    if asked_s is None:
+        if len(own_s) > 1:
+            raise SpecError(
+                "the runs were scored on windows that overlap differently, and a model has one hop",
+                got=", ".join(sorted(f"every {hop or window_s:g} s" for hop in own_s)),
+                fix=f"say which it gets: --hop {window_s:g} for windows one after the other",
+            )
+        return next(iter(own_s))
+    parts = window_s / asked_s if asked_s > 0 else 0.0
+    if round(parts) < 1 or abs(parts - round(parts)) > 1e-6:
+        raise SpecError(
+            "the hop is no whole part of a window",
+            where="--hop",
+            got=f"{asked_s:g} s",
+            expected=f"{window_s:g} s divided by 1, 2, 3 ...",
+        )
+    return asked_s
 
 
 def _workload(

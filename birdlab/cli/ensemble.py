@@ -118,8 +118,9 @@ def _measure(
     from birdlab.promote.member_costs import measure_members
     from birdlab.recorded import spec_of
 
-    first = spec_of(next(iter(records.values())))
-    workload = workload_of(first.competition, first.evaluate.hop_s)
+    specs = [spec_of(record) for record in records.values()]
+    shortest_s = min((s.evaluate.hop_s for s in specs if s.evaluate.hop_s), default=None)
+    workload = workload_of(specs[0].competition, shortest_s)
     if asked.minutes is not None:
         workload = replace(workload, limit_minutes=asked.minutes)
     folds = asked.weights == "folds"
