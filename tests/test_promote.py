@@ -401,7 +401,8 @@ def test_an_averaged_model_has_the_mean_of_the_weights_and_norms_of_its_own(
     case = open_case(full.promoted.lab, [full.record], ask(weights="averaged"))
     (models,), (averaged,) = fold_members(case).values(), averaged_members(case, tmp_path).values()
     (member,) = averaged
-    assert (member.learned, member.fold, member.seed) == ("averaged", None, None)
+    assert (member.learned, member.fold, member.seed) == ("averaged", None, models[0].seed)
+    assert models[0].seed == models[1].seed, "what all have in common is said"
     one, other = (load_file(model.weights) for model in models)
     mean = load_file(member.weights)
     halfway = {k: torch.equal(mean[k], ((one[k].double() + other[k]) / 2).float()) for k in mean}
