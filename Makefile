@@ -9,6 +9,8 @@ SHELL := /bin/sh
 # Sweeps on the demo competition, the shortest first.
 DEMO_SWEEPS := lr augmentations chunk_length pretraining distillation lr_optuna one_factor null testtime
 CRASHES := $(addprefix tests/test_,crash.py run.py recovery.py local.py dask.py slurm.py background.py)
+# By name: files with few tests, which start many processes, would come last and be waited for.
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 REFERENCE_SWEEPS := reference_positives reference_negatives
 
 # Some machines switch bytecode off; importing torch and mlflow then takes seconds more each time.
@@ -34,7 +36,7 @@ test: $(READY) ## run the tests
 	@$(MAKE) --no-print-directory browser || \
 		echo "no browser: its tests are skipped, or fail under BIRDLAB_REQUIRE_BROWSER=1"
 	@$(MAKE) --no-print-directory postgres || echo "no PostgreSQL: its test is skipped"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 slow: $(READY) ## campaigns of minutes on real recordings, which `test` leaves out
 	$(BIN)/python -m pytest -m slow
