@@ -211,7 +211,7 @@ def _settle(walks: Sequence[_Walk], run: RunAll) -> list[Outcome]:
             continue
         found = walk.found()
         one = found.results[found.taken]
-        outcomes[place] = replace(one, note=walk.note, rounds=found)
+        outcomes[place] = _with_rounds(replace(one, note=walk.note), found)
         if (walk.note.sweep, one.spec_id) not in noted:
             noted.add((walk.note.sweep, one.spec_id))
             spec = _copy(found.cuts[found.taken].spec, {"name": walk.spec.name})
@@ -219,13 +219,17 @@ def _settle(walks: Sequence[_Walk], run: RunAll) -> list[Outcome]:
     titles = {pair[1].title: pair[1].title for _, pair in due}
     taken = run([pair for _, pair in due], titles) if due else []
     for (place, _), outcome in zip(due, taken, strict=True):
-        found = walks[place].found()
         if isinstance(outcome, RunResult):
-            trained = sum(result.trained for result in found.results)
-            cells = found.results[-1].trained + found.results[-1].cached
-            outcome = replace(outcome, trained=trained, cached=cells - trained, rounds=found)
+            outcome = _with_rounds(outcome, walks[place].found())
         outcomes[place] = outcome
     return [outcomes[place] for place in range(len(walks))]
+
+
+def _with_rounds(taken: RunResult, found: RoundsResult) -> RunResult:
+    """The run that is taken, with its rounds and the cells that all of them trained."""
+    trained = sum(result.trained for result in found.results)
+    cells = found.results[-1].trained + found.results[-1].cached
+    return replace(taken, trained=trained, cached=cells - trained, rounds=found)
 
 
 def _no_score(rule: RoundsSpec, result: RunResult) -> DataError:
