@@ -102,6 +102,20 @@ def abroad_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def hours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten unlabelled soundscapes of 10 s from the places of the tiny competition."""
+    folder = tmp_path_factory.mktemp("hours") / "hours"
+    return build_demo(folder, TINY_DEMO, part="unlabelled", jobs=1)
+
+
+@pytest.fixture(scope="session")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Labelled soundscapes of the tiny competition, beside those of the leaderboard."""
+    folder = tmp_path_factory.mktemp("sites") / "sites"
+    return build_demo(folder, TINY_DEMO, part="soundscapes", jobs=1)
+
+
+@pytest.fixture(scope="session")
 def empty_lab(tmp_path_factory: pytest.TempPathFactory, tiny_demo: Path, abroad_demo: Path) -> Path:
     """A lab folder in which nothing was run; `tiny-again` is the tiny competition once more."""
     root = tmp_path_factory.mktemp("lab") / "lab"

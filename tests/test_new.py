@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import TINY_DEMO, TINY_SPEC, MakeLab
+from conftest import TINY_SPEC, MakeLab
 
 from birdlab.cli import app as entry
-from birdlab.data.demo import build_demo
 from birdlab.errors import LabError, SpecError
 from birdlab.lab import open_lab
 from birdlab.presets.ablation import (
@@ -66,14 +65,6 @@ def cli(
     yield call
 
 
-@pytest.fixture(scope="module")
-def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Soundscapes of the tiny competition that nobody labelled."""
-    return build_demo(
-        tmp_path_factory.mktemp("data") / "unlabelled", TINY_DEMO, part="unlabelled", jobs=1
-    )
-
-
 def write_over(base: Path, preset: str, **given: str) -> Sweep:
     """A preset over `base`, written beside it and loaded."""
     path = base.parent / f"{preset}.yaml"
@@ -87,10 +78,10 @@ def write_over(base: Path, preset: str, **given: str) -> Sweep:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_dry_runs_over_a_base_of_ones_own(
-    name: str, make_lab: MakeLab, unlabelled: Path
+    name: str, make_lab: MakeLab, hours: Path
 ) -> None:
     lab = make_lab()
-    (lab.root / "birdlab.local.toml").write_text(f'[data]\nsites = "{unlabelled}"\n')
+    (lab.root / "birdlab.local.toml").write_text(f'[data]\nsites = "{hours}"\n')
     open_lab(ROOT)  # its extensions
     lab = open_lab(lab.root)
     given = {"pretrain": "abroad", "extra": "tiny-again", "environment": "abroad"}

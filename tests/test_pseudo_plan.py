@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import TINY_DEMO, MakeLab
+from conftest import MakeLab
 from teacherfiles import save_teacher
 
 from birdlab import softlabels
@@ -20,7 +20,6 @@ from birdlab.cell import find_lacking
 from birdlab.cellfiles import WEIGHTS
 from birdlab.celljob import job_folder, save_job
 from birdlab.cli.plans import describe_plan
-from birdlab.data.demo import build_demo
 from birdlab.errors import BirdlabError, CellError, DataError, ResolveError, SpecError
 from birdlab.evaluate.outputs import load_outputs
 from birdlab.evaluate.windows import blend
@@ -37,13 +36,6 @@ from birdlab.teaching import Pupil, SafeTeachers, TeacherModel
 
 PSEUDO = {"soundscapes": ["hours"], "teacher": "base", "threshold": 0.0, "draw_rate": 0.5}
 Changes = Mapping[str, Any]
-
-
-@pytest.fixture(scope="session")
-def hours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten unlabelled soundscapes of 10 s from the places of the tiny competition."""
-    folder = tmp_path_factory.mktemp("hours") / "hours"
-    return build_demo(folder, TINY_DEMO, part="unlabelled", jobs=1)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from clips import CPU, CROP, RATE, build_source, takes_of, waves_of
-from conftest import TINY_DEMO, MakeLab
+from conftest import MakeLab
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -22,7 +22,6 @@ from birdlab.cell import clip_source
 from birdlab.cellfiles import WEIGHTS
 from birdlab.celljob import job_folder, save_job
 from birdlab.data.classes import ClassList
-from birdlab.data.demo import build_demo
 from birdlab.errors import DataError
 from birdlab.lab import open_lab
 from birdlab.plan import plan_experiment
@@ -455,10 +454,11 @@ def test_cross_entropy_takes_soft_labels_by_their_shares() -> None:
     assert float(got) == pytest.approx(float(expected))
 
 
-def test_a_stage_hears_the_windows_that_an_earlier_one_labelled(make_lab: MakeLab) -> None:
+def test_a_stage_hears_the_windows_that_an_earlier_one_labelled(
+    make_lab: MakeLab, hours: Path
+) -> None:
     """Another power is another cell of other weights; what the teacher said is made once."""
     lab = make_lab()
-    hours = build_demo(lab.root / "hours", TINY_DEMO, part="unlabelled", jobs=1)
     (lab.root / "birdlab.local.toml").write_text(f'[data]\nhours = "{hours}"\n')
     lab = open_lab(lab.root)
     weights: dict[str, dict[str, torch.Tensor]] = {}

@@ -12,14 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TINY_DEMO, MakeLab
+from conftest import MakeLab
 from safetensors.torch import load_file, save_model
 
 from birdlab.cell import finish_cell, is_finished, load_card, outputs_folder, soundscapes_folder
 from birdlab.cellfiles import WEIGHTS
 from birdlab.celljob import job_folder, save_job
 from birdlab.cli.plans import describe_plan
-from birdlab.data.demo import build_demo
 from birdlab.errors import CellError, PromotionError, SpecError
 from birdlab.evaluate.outputs import load_outputs
 from birdlab.lab import Lab, open_lab
@@ -247,13 +246,6 @@ def test_more_epochs_start_from_the_mean(lab: Lab) -> None:
 
 
 # ---------------------------------------------------------------- promotion
-
-
-@pytest.fixture(scope="module")
-def sites(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Labelled soundscapes of the tiny competition, beside those of the leaderboard."""
-    root = tmp_path_factory.mktemp("data") / "sites"
-    return build_demo(root, TINY_DEMO, part="soundscapes", jobs=1)
 
 
 def case_of(lab: Lab, spec: ExperimentSpec, soup: Soup) -> Case:
