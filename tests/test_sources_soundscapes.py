@@ -135,3 +135,6 @@ def test_soundscapes_are_no_noise(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no background recordings") as caught:
         load_source_noise(source, "set", tmp_path, tmp_path)
     assert "birdlab data nocall" in str(caught.value)
+    (tmp_path / "soundscapes.csv").write_text("filename,split\nS.wav,private\n")
+    with pytest.raises(DataError, match="no background recordings"):
+        load_source_noise(AutoSource(path="."), "set", tmp_path, tmp_path)

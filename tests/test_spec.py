@@ -56,6 +56,18 @@ def test_an_error_names_file_line_field_value_and_nearest_name() -> None:
     assert "'many'" in message
 
 
+def test_errors_in_fields_that_may_be_left_out_name_what_is_known() -> None:
+    message = refusal(
+        SMALLEST
+        + "rounds: {by: macro_auc, patiense: 2}\n"
+        + "evaluate: {synthetic: {backgrounds: demo, snr: 5, snr_db: 5}}\n"
+    )
+    assert "rounds.patiense: unknown field 'patiense'; did you mean 'patience'?" in message
+    assert "unknown field 'snr'; did you mean 'snr_db'?" in message
+    assert "evaluate.synthetic.backgrounds: got 'demo'; should be a list: [demo]" in message
+    assert "evaluate.synthetic.snr_db: got 5; should be a list" in message
+
+
 def test_every_problem_is_told_at_once_and_once() -> None:
     message = refusal(
         SMALLEST

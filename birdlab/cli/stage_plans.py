@@ -81,7 +81,7 @@ def describe_pseudo(pseudo: PseudoSpec, cell: CellPlan, plan: Plan) -> str:
     out = labelling.left_out
     left = f"; {out:,} left out, which are training or validation as well" if out else ""
     return (
-        f"{share} from {len(labelling.keys):,} unlabelled soundscapes ({windows}), "
+        f"{share} from {count_words(len(labelling.keys), 'unlabelled soundscape')} ({windows}), "
         f"labelled by {by}{left}"
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -62,6 +63,8 @@ def _message(cls: type[Spec], item: Any) -> str:
         return "is required and missing"
     if kind == "value_error" or "kind" in kind or isinstance(got, dict | list | tuple | BaseModel):
         return message
+    if kind == "tuple_type":
+        return f"got {got!r}; should be a list" + (f": [{got}]" if isinstance(got, str) else "")
     if kind == "string_type" and isinstance(got, int | float):
         return f'got {got!r}, which is a number; names and species codes are text: write "{got}"'
     return f"got {got!r}; {message}"
@@ -82,9 +85,16 @@ def _owner(cls: type[Spec], loc: tuple[Any, ...], _got: object) -> type[Spec] | 
             family = marks[0].family
             owner = getattr(marks[0], "cls", None) or _union_of(family)
         else:
-            options = [field.annotation, *get_args(field.annotation)]
-            owner = next((o for o in options if isinstance(o, type) and issubclass(o, Spec)), None)
+            owner = next(_specs_in(field.annotation), None)
     return owner if isinstance(owner, type) else None
+
+
+def _specs_in(annotation: Any) -> Iterator[type[Spec]]:
+    """The classes of specs that an annotation names, also in unions of annotated types."""
+    if isinstance(annotation, type) and issubclass(annotation, Spec):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _specs_in(part)
 
 
 def _union_of(family: str | None) -> type[Spec] | None:

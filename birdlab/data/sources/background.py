@@ -63,7 +63,8 @@ def list_folder_clips(source: SourceSpec, place: Place) -> list[NoiseClip]:
 
     Those that `background.csv` names (in `background/` or beside it), else all audio in
     `background/`, else all audio of a folder that only its path is known of and that has no table.
-    Raises DataError when there are none, so that no table of birds becomes noise by mistake.
+    Raises DataError when there are none, so that no table of birds and no soundscapes become noise
+    by mistake.
     """
     root = place.root
     folder = first_folder(root, ("background",)) or root
@@ -85,5 +86,5 @@ def list_folder_clips(source: SourceSpec, place: Place) -> list[NoiseClip]:
 
 
 def _has_table(place: Place) -> bool:
-    known = ("recordings.csv", "annotations.csv")
+    known = ("recordings.csv", "annotations.csv", "soundscapes.csv", "soundscape_labels.csv")
     return find_table(place.root) is not None or any((place.root / n).exists() for n in known)
