@@ -161,8 +161,13 @@ def test_what_stands_on_a_start_that_is_tried_again_is_tried_with_it(make_lab: M
     assert [executor.tried.count(cell) for cell in dict.fromkeys(executor.tried)] == [2, 2]
 
 
+@pytest.mark.slow
 def test_what_was_skipped_for_a_lost_start_is_no_failure(make_lab: MakeLab) -> None:
-    """The child at the start is killed once; the cell that waits for it is tried with it."""
+    """The child at the start is killed once; the cell that waits for it is tried with it.
+
+    Slow: processes that import torch, one after the other; the test before this one takes the same
+    road in one process, and test_local kills a child.
+    """
     lab, events = make_lab(), list[Event]()
     stages = [
         {"pretrain": {"data": "abroad"}},

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import re
-import subprocess
+import runpy
 import sys
 import time
 from collections.abc import Callable
@@ -384,12 +384,13 @@ def test_stored_outputs_are_at_most_as_large_as_is_said(tmp_path: Path) -> None:
     assert size <= n * (8 * n_classes + 60)
 
 
-def test_the_example_of_the_page_runs(lab: Lab) -> None:
+def test_the_example_of_the_page_runs(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     page = (Path(__file__).parents[1] / "docs" / "lab.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     (lab.root / "example.py").write_text(code + "print(len(runs), len(oof), model)\n")
-    done = subprocess.run(
-        [sys.executable, "example.py"], cwd=lab.root, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("1 24 ")
+    monkeypatch.chdir(lab.root)
+    capsys.readouterr()
+    runpy.run_path("example.py", run_name="__main__")
+    assert capsys.readouterr().out.startswith("1 24 ")

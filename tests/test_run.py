@@ -127,7 +127,7 @@ def test_two_labs_and_two_processes_give_equal_bits(make_lab: MakeLab) -> None:
     trained, here, apart = make_lab(trained=True), make_lab(), make_lab()
     run(here)
     assert_equal_outputs(trained, here)
-    with LocalExecutor(Inventory(2)) as executor:
+    with LocalExecutor(Inventory(1)) as executor:
         result = run(apart, executor=executor)
     assert result.trained == 2
     assert_equal_outputs(trained, apart)
