@@ -1,7 +1,8 @@
 """The memory of a training process: it may hardly grow with the table.
 
 Each size trains in a process of its own on recordings of 100 ms, so that what grows is what the
-process keeps per recording: the store's index, where each row lies, its labels, the draws.
+process keeps per recording: the store's index, where each row lies, its labels, the draws. The
+processes are forks of one that has imported everything and trained nothing.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from birdlab.spec import load_spec
 MOST_BYTES = 200
 
 CHILD = """
+import os
 import sys
 from pathlib import Path
 import torch
@@ -43,24 +45,32 @@ def anonymous_kb():
         if line.startswith("RssAnon:"):
             return int(line.split()[1])
 
-lab, job = open_lab(sys.argv[1]), load_job(Path(sys.argv[2]))
+def train(lab, job):
+    source = clip_source(job, lab)
+    keep_freed_memory()
+    stage = job.stage
+    fit(build_model(job, lab), source, stage.train, stage.augment, job.steps, seed=0, fold=0,
+        device=torch.device("cpu"), names=job.names, report=lambda _: None)
+    whole_epoch = epoch_batches(source, stage.train.sampler, stage.augment, EpochDraws(0, 0, 0),
+                                source.n_rows // stage.train.batch, stage.train.batch,
+                                torch.device("cpu"))
+    for _ in range(4):
+        next(whole_epoch)
+    print(source.n_rows, anonymous_kb(), flush=True)
+
 torch.set_num_threads(1)
-source = clip_source(job, lab)
-keep_freed_memory()
-stage = job.stage
-fit(build_model(job, lab), source, stage.train, stage.augment, job.steps, seed=0, fold=0,
-    device=torch.device("cpu"), names=job.names, report=lambda _: None)
-whole_epoch = epoch_batches(source, stage.train.sampler, stage.augment, EpochDraws(0, 0, 0),
-                            source.n_rows // stage.train.batch, stage.train.batch,
-                            torch.device("cpu"))
-for _ in range(4):
-    next(whole_epoch)
-print(source.n_rows, anonymous_kb())
+for folder in sys.argv[1:]:
+    child = os.fork()
+    if child == 0:
+        train(open_lab(Path(folder).parents[1]), load_job(Path(folder)))
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        sys.exit(1)
 """
 
 
-def anonymous_bytes(n_rows: int, make_lab: MakeLab) -> int:
-    """The anonymous memory of a process that trains on a table of `n_rows` recordings."""
+def job_of(n_rows: int, make_lab: MakeLab) -> Path:
+    """The folder of a job, two below its lab, that trains on a table of `n_rows` recordings."""
     lab = make_lab()
     plan = plan_experiment(load_spec(lab.root / "tiny.yaml"), lab)
     rng = np.random.default_rng(0)
@@ -79,18 +89,23 @@ def anonymous_bytes(n_rows: int, make_lab: MakeLab) -> int:
         eval_id=None,
         steps=Steps(4, 4, 4),
     )
-    job = save_job(plan, cell, lab.root / "jobs")
+    return save_job(plan, cell, lab.root / "jobs").folder
+
+
+def anonymous_bytes(sizes: tuple[int, ...], make_lab: MakeLab) -> list[int]:
+    """The anonymous memory of processes that train on tables of so many recordings."""
+    jobs = [str(job_of(n_rows, make_lab)) for n_rows in sizes]
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, str(lab.root), str(job.folder)],
+        [sys.executable, "-c", CHILD, *jobs],
         capture_output=True,
         text=True,
         check=False,
         env={"OMP_NUM_THREADS": "1", "PATH": ""},
     )
     assert done.returncode == 0, done.stderr
-    found, kilobytes = map(int, done.stdout.split())
-    assert found == n_rows
-    return kilobytes * 1024
+    said = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+    assert [n_rows for n_rows, _ in said] == list(sizes)
+    return [kilobytes * 1024 for _, kilobytes in said]
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
@@ -101,7 +116,7 @@ def anonymous_bytes(n_rows: int, make_lab: MakeLab) -> int:
 def test_a_training_process_hardly_grows_with_the_table(
     sizes: tuple[int, ...], make_lab: MakeLab
 ) -> None:
-    small, *larger = [anonymous_bytes(n, make_lab) for n in sizes]
+    small, *larger = anonymous_bytes(sizes, make_lab)
     for n_rows, n_bytes in zip(sizes[1:], larger, strict=True):
         per_row = (n_bytes - small) / (n_rows - sizes[0])
         print(f"{n_rows:,} rows: {n_bytes / 1e6:.0f} MB, {per_row:.0f} bytes a row")
