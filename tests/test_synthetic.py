@@ -532,6 +532,10 @@ def test_arms_that_heard_other_soundscapes_are_left_out() -> None:
     assert view.metric == "synthetic_padded_cmap" and view.ranking is not None
     assert set(view.arms.values()) == set(runs["run"][:4]), "folds that they share compare"
     assert f"1 run scored on other soundscapes: {runs['name'][4]}." in view.sentences[-1]
+    runs["synthetic_hash"] = ["", "", "", "d-e-f", "d-e-f", *["a-b-c"] * 19]
+    cells.loc[cells["run"].isin(runs["run"][:3]), "synthetic_padded_cmap"] = np.nan
+    later = build_ablation_view(tables, "lr", "synthetic_padded_cmap")
+    assert set(later.arms.values()) == set(runs["run"][3:5]), "most arms are from before"
     clips = build_ablation_view(tables, "lr", "padded_cmap")
     assert set(clips.arms.values()) == set(runs["run"][:5])
 

@@ -96,21 +96,24 @@ def name_arms(runs: pd.DataFrame, metric: str) -> dict[str, str]:
 def keep_equal_soundscapes(runs: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, list[str]]:
     """The runs that were scored on the soundscapes of most others, and what was left out.
 
-    All of them for a metric of recordings. Runs of some of the folds are scored on some of the
-    synthetic soundscapes.
+    All of them for a metric of recordings, and those that were scored on none. Runs of some of the
+    folds are scored on some of the synthetic soundscapes.
     """
     which = next((name for name in HEARD if metric.startswith(name)), "")
-    if not which or f"{which}hash" not in runs or runs.empty:
+    if not which or f"{which}hash" not in runs:
         return runs, []
-    parts = runs[f"{which}hash"].fillna("").str.split("-").map(set)
+    named = runs[f"{which}hash"].fillna("")
+    parts = named[named != ""].str.split("-").map(set)
+    if parts.empty:
+        return runs, []
     usual = parts.explode().mode().iloc[0]
     alike = set().union(*(own for own in parts if usual in own))
-    kept = runs[[bool(own & alike) for own in parts]]
-    odd = runs.loc[runs.index.difference(kept.index), "name"]
-    if odd.empty:
+    odd = parts.index[[not own & alike for own in parts]]
+    if not len(odd):
         return runs, []
-    said = f"{count_words(len(odd), 'run')} scored on other soundscapes: {list_some(odd)}."
-    return kept, [f"Left out: {said}"]
+    names = list_some(runs.loc[odd, "name"])
+    said = f"Left out: {count_words(len(odd), 'run')} scored on other soundscapes: {names}."
+    return runs.drop(index=odd), [said]
 
 
 def keep_equal_rows(cells: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, list[str]]:
