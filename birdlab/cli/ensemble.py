@@ -111,7 +111,10 @@ def _read_file(runs: list[str]) -> tuple[list[str], dict[str, Any]]:
 def _measure(
     lab: Lab, records: dict[str, dict[str, Any]], asked: EnsembleQuestion, machine: Path | None
 ) -> MemberCosts:
-    """The costs of runs as `birdlab budget` measures them, and what the limit leaves for them."""
+    """The costs of runs as `birdlab budget` measures them, and what the limit leaves for them.
+
+    Windows are those of the shortest hop of any run.
+    """
     from dataclasses import replace
 
     from birdlab.promote.budget import workload_of

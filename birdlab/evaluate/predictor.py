@@ -96,7 +96,10 @@ def predict_recordings(
         p, m = predictor(waves)
         clip_probs.append(p)
         time_max.append(m)
-    rows = find_windows(n_windows, windowing.windows_per_pass, hops)
+    k = windowing.windows_per_pass
+    rows: slice | npt.NDArray[np.int64] = slice(None)  # they are in time: no copy
+    if k > 1:
+        rows = find_windows(n_windows, k, hops)
     ends = [end for n in n_windows for end in end_seconds(n, windowing.window_s, hop_s)]
     return WindowOutputs(
         tuple(recordings),
