@@ -31,11 +31,13 @@ import pytest
 from conftest import MakeLab
 
 from birdlab.cell import is_finished, part_folder
-from birdlab.lab import Lab
+from birdlab.lab import Lab, open_lab
 from birdlab.plan import plan_experiment
 from birdlab.sed.checkpoint import saved_epoch
 from birdlab.spec.arms import sweep_arms
 from birdlab.spec.sweep import load_sweep
+from birdlab.sweep.driver import run_sweep
+from birdlab.tasks import InProcess
 from birdlab.tracking.drivers import load_drivers
 from birdlab.tracking.index import load_cells, load_sweeps
 
@@ -205,19 +207,12 @@ def table_of(lab: Lab) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def straight(
-    tmp_path_factory: pytest.TempPathFactory, trained_lab: Path, mlflow_database: Path
-) -> pd.DataFrame:
-    """The table of the sweep that nobody disturbed."""
-    from birdlab.lab import open_lab
-
+def straight(tmp_path_factory: pytest.TempPathFactory, trained_lab: Path) -> pd.DataFrame:
+    """The table of the sweep that nobody disturbed, in one process."""
     root = tmp_path_factory.mktemp("straight") / "lab"
     shutil.copytree(trained_lab, root, ignore=shutil.ignore_patterns("cells", "runs"))
-    shutil.copy(mlflow_database, root / "mlruns" / "mlflow.db")
     stage = Stage(open_lab(root))
-    command = stage.sweep()
-    assert command.end() == 0, command.said
-    assert sum(stage.epochs().values()) == CELLS * EPOCHS
+    assert run_sweep(load_sweep(root / "lr.yaml"), stage.lab, InProcess()).failed == []
     return table_of(stage.lab)
 
 
@@ -307,6 +302,7 @@ def test_two_drivers_at_once_do_the_work_of_one(stage: Stage, straight: pd.DataF
     if codes == [0, 1]:
         (refused,) = (command for command in both if command.process.returncode == 1)
         assert "is being run already" in refused.said
+    assert sum(stage.epochs().values()) == CELLS * EPOCHS
     stage.assert_ends_as(straight, stage.finished())
 
 
