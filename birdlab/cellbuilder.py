@@ -44,7 +44,7 @@ class CellBuilder:
         self.data, self.rows = tables.data, tables.rows
         self.stage_rows, self.datasets = tables.stage_rows, tables.datasets
         self.folds = self.rows.table["fold"].to_numpy()
-        self.held: dict[int, pd.DataFrame] = {}
+        self.held: dict[int | None, pd.DataFrame] = {}
         self.made: dict[tuple[str, int | None, int], CellPlan] = {}
         self.runs, self.models, self.safe = runs, models, SafeTeachers()
         self.documents = Documents(spec, tables, weights_hash, models)
@@ -112,13 +112,16 @@ class CellBuilder:
         return pupil
 
     def _held(self, fold: int | None) -> pd.DataFrame | None:
-        """The rows that a fold is scored on, with the key of each waveform."""
-        if fold is None:
+        """The rows that a fold is scored on, with the key of each waveform.
+
+        A stage that is the same for all folds, as pretraining is, is made for the rows of all.
+        """
+        if not self.spec.fold_numbers:
             return None
         if fold not in self.held:
             table = self.rows.with_keys()
-            out = (self.folds == fold) & ~table["apart"].to_numpy(bool)
-            self.held[fold] = table[out]
+            out = (self.folds >= 0) if fold is None else (self.folds == fold)
+            self.held[fold] = table[out & ~table["apart"].to_numpy(bool)]
         return self.held[fold]
 
     def _labelling(

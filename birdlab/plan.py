@@ -5,7 +5,7 @@ No torch here: planning, dry runs and sweeps answered from the cache need none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from birdlab.cellplan import CellPlan
 from birdlab.data.catalog import Dataset
 from birdlab.data.table import DataTable, NoiseKey
 from birdlab.datasets import Progress, needs_of, open_dataset, sample_rate_of, silent
-from birdlab.errors import SpecError
+from birdlab.errors import DataError, SpecError
 from birdlab.evaluate.postprocess import check_steps
 from birdlab.evaluate.steps import applicable_mappings
 from birdlab.lab import BUILT_IN_DATA, Lab
@@ -29,7 +29,7 @@ from birdlab.spec.parts import StageSpec
 from birdlab.stages import line_of
 from birdlab.synthetic import name_synthetic, reused_backgrounds
 from birdlab.tables import Shelf
-from birdlab.teacherplans import name_teachers, note_teachers, plan_teachers
+from birdlab.teacherplans import name_teachers, note_teachers, pin_teachers, plan_teachers
 from birdlab.unlabelled import UnlabelledSet
 
 __all__ = ["Plan", "Progress", "open_dataset", "plan_experiment", "plan_experiments", "silent"]
@@ -124,10 +124,13 @@ def _plan(spec: ExperimentSpec, shelf: Shelf) -> Plan:
     scapes = identify_soundscapes(tables.soundscapes, spec, tables.data.classes)
     line = frozenset(s.data for s in line_of(spec, spec.stages[-1]) if s.data is not None)
     runs, models = plan_teachers(spec, shelf, _plan)
+    spec = pin_teachers(spec, runs, models)
+    runs = {run.spec_id: run for run in runs.values()}
+    models = {model.name: model for model in models.values()}
     builder = CellBuilder(spec, tables, weights, runs, models)
-    cells = name_soundscapes(builder.cells(), scapes)
+    cells = name_soundscapes(_unlike(builder.cells(), scapes), scapes)
     cells = name_synthetic(cells, spec, tables.backgrounds, tables.data.classes)
-    content = {**tables.content, "weights": weights, **name_teachers(runs, models)}
+    content = {**tables.content, "weights": weights, **name_teachers(spec, runs, models)}
     return Plan(
         spec,
         spec_id(spec, digest(content)),
@@ -147,6 +150,22 @@ def _plan(spec: ExperimentSpec, shelf: Shelf) -> Plan:
         tables.backgrounds,
         tables.unlabelled,
     )
+
+
+def _unlike(cells: Iterable[CellPlan], scapes: SoundscapeSet | None) -> Iterator[CellPlan]:
+    """The cells; DataError for one that goes back to what learned from soundscapes that judge."""
+    judges = frozenset(() if scapes is None else scapes.keys)
+    for cell in cells:
+        for one in cell.line if judges else ():
+            heard = judges & frozenset(() if one.labelling is None else one.labelling.keys)
+            if heard:
+                raise DataError(
+                    f"{len(heard)} soundscapes that judge models were labelled for a teacher",
+                    where="evaluate.soundscapes",
+                    got=f"{cell.title} goes back to {one.title} of {one.spec.name or 'a run'}",
+                    fix="take a teacher that did not learn from them, or other soundscapes",
+                )
+        yield cell
 
 
 def _note_backgrounds(spec: ExperimentSpec) -> list[str]:

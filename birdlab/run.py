@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from birdlab.campaign import Campaign, Race, Sink
 from birdlab.cell import find_lacking, is_trained, weights_needed
+from birdlab.cellplan import CellPlan
 from birdlab.data.leaks import refuse_leaks
 from birdlab.data.waves import open_waves
 from birdlab.errors import AudioError, BirdlabError, CellError, DataError, SpecError
@@ -123,11 +124,18 @@ def make_ready(plan: Plan, lab: Lab, progress: Progress) -> Plan:
     if not build_store(lab, plan, progress):
         plan = plan_experiment(plan.spec, lab, progress=progress)
     learning = [c for c in find_lacking(lab, plan.cells) if not is_trained(lab, c)]
-    hear_lessons(plan, lab, learning, progress)
-    for cell in learning:
+    hear_models(plan, lab, learning, progress)
+    return plan
+
+
+def hear_models(
+    plan: Plan, lab: Lab, cells: Sequence[CellPlan], progress: Progress = silent
+) -> None:
+    """Let the ONNX models that teach cells hear what these learn from, unless they did before."""
+    hear_lessons(plan, lab, cells, progress)
+    for cell in cells:
         if cell.labelling is not None and cell.labelling.model is not None:
             hear_soundscapes(cell.labelling, lab, plan.sample_rate_hz, plan.paths, progress)
-    return plan
 
 
 def refuse_lost_teachers(plan: Plan, lab: Lab) -> None:

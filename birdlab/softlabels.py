@@ -9,7 +9,8 @@ what a kill may cost is one part.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -54,8 +55,10 @@ def make_labels(job: CellJob, lab: Lab, progress: Progress = silent) -> None:
         if labels_folder(lab, labeller).is_dir():
             continue
         with FileLock(lab.cells / f".{labeller.cell_id}.lock"):
+            network = networks[labeller.cell_id]
             if not labels_folder(lab, labeller).is_dir():
-                _label(job, lab, labeller, networks[labeller.cell_id], progress)
+                with _threads(network.spec.stages[-1].train.threads_per_cell):
+                    _label(job, lab, labeller, network, progress)
 
 
 def load_soft_labels(job: CellJob, lab: Lab) -> SoftLabels | None:
@@ -75,9 +78,6 @@ def _label(
     job: CellJob, lab: Lab, labeller: Labeller, network: TeacherCell, progress: Progress
 ) -> None:
     """Store the outputs of one teacher, part after part."""
-    import torch
-
-    torch.set_num_threads(network.spec.stages[-1].train.threads_per_cell)
     folder = labels_folder(lab, labeller)
     parts = folder.with_name(f".{folder.name}.part")
     assert job.labelling is not None
@@ -103,6 +103,19 @@ def _label(
         progress(f"labelling by {network.title}", chosen.stop, len(keys))
     save_outputs(folder, _joined([load_outputs(part) for part in made]))
     shutil.rmtree(parts, ignore_errors=True)
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[None]:
+    """As many threads as a teacher was trained with; then those of its pupil again."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _rows(names: Sequence[str], keys: Sequence[str]) -> pd.DataFrame:
@@ -147,15 +160,19 @@ def _of_cells(job: CellJob, lab: Lab, labelling: Labelling) -> SoftLabels:
         probs = blend(w.clip_probs, w.time_max, output.clip, output.time_max)
         probs *= may[w.recording_index, None]
         counts += may
-        total = probs if total is None else total + probs
+        if total is None:
+            total = probs
+        else:
+            total += probs
     assert total is not None
+    total /= counts[w.recording_index, None]
     window_s = networks[labelling.labellers[0].cell_id].spec.competition.window_s
     return SoftLabels(
         labelling.keys,
         w.recording_index,
         w.end_s - window_s,
         w.end_s,
-        np.asarray(total / counts[w.recording_index, None], np.float32),
+        total.astype(np.float32),
         w.codes,
         labelling.teacher,
         labelling.names,

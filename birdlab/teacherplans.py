@@ -9,6 +9,8 @@ from birdlab.datasets import sample_rate_of
 from birdlab.errors import SpecError
 from birdlab.recorded import cells_of, find_record, load_records, spec_of
 from birdlab.spec.experiment import ExperimentSpec
+from birdlab.spec.identity import digest
+from birdlab.spec.parts import StageSpec
 from birdlab.stages import teachers_of
 from birdlab.tables import Shelf
 from birdlab.teaching import TeacherModel, TeacherRun
@@ -36,12 +38,46 @@ def plan_teachers(
     return runs, models
 
 
+def pin_teachers(
+    spec: ExperimentSpec, runs: Mapping[str, TeacherRun], models: Mapping[str, TeacherModel]
+) -> ExperimentSpec:
+    """The experiment with the run or the model itself where it gives a name or an alias.
+
+    So it means the same when another run has that name, or another model is the champion.
+    """
+
+    def pinned(stage: StageSpec) -> StageSpec:
+        changes = {}
+        for what, taught in (("pseudo", stage.pseudo), ("distill", stage.distill)):
+            if taught is not None and taught.teacher.stage is None:
+                given = taught.teacher
+                exact = (
+                    {"run": runs[given.run].spec_id}
+                    if given.run is not None
+                    else {"model": models[given.model or ""].name}
+                )
+                teacher = given.model_copy(update=exact)
+                changes[what] = taught.model_copy(update={"teacher": teacher})
+        return stage.model_copy(update=changes) if changes else stage
+
+    if not runs and not models:
+        return spec
+    return spec.model_copy(update={"stages": tuple(pinned(stage) for stage in spec.stages)})
+
+
 def name_teachers(
-    runs: Mapping[str, TeacherRun], models: Mapping[str, TeacherModel]
+    spec: ExperimentSpec, runs: Mapping[str, TeacherRun], models: Mapping[str, TeacherModel]
 ) -> dict[str, Any]:
     """What a recipe depends on of them, whatever they are called; empty without any."""
-    named = [run.spec_id for run in runs.values()] + [m.identity for m in models.values()]
-    return {"teachers": sorted(named)} if named else {}
+    named = {
+        f"{stage.name} {i}": models[teacher.model].identity
+        if teacher.model is not None
+        else digest(sorted(cell.cell_id for cell in runs[teacher.run or ""].cells))
+        for stage in spec.stages
+        for i, teacher in enumerate(teachers_of(stage))
+        if teacher.stage is None
+    }
+    return {"teachers": named} if named else {}
 
 
 def note_teachers(spec: ExperimentSpec, models: Mapping[str, TeacherModel]) -> list[str]:
@@ -66,12 +102,14 @@ def _plan_run(text: str, shelf: Shelf, plan_of: PlanOf) -> TeacherRun:
             fix="run its experiment again on the data as it is now",
         )
     trained = {str(cell["cell_id"]) for cell in cells_of(record)}
-    cells = tuple(c for c in plan.final_cells if c.cell_id in trained or not shelf.strict)
+    cells = tuple(c for c in plan.final_cells if c.cell_id in trained)
+    if not cells and not shelf.strict:
+        cells = plan.final_cells
     if not cells:
         raise SpecError(
             f"the run {text} has no trained cell", fix=f"birdlab rerun {record['spec_id']}"
         )
-    return TeacherRun(text, plan.spec_id, plan.spec, cells)
+    return TeacherRun(text, record["spec_id"], plan.spec, cells)
 
 
 def _check_rate(run: TeacherRun, spec: ExperimentSpec) -> None:
@@ -93,9 +131,12 @@ def _open_model(name: str, identity: str, shelf: Shelf, plan_of: PlanOf) -> Teac
     if name in lab.file.teachers:
         return TeacherModel(name, identity, None, is_foreign=True)
     known = {record["spec_id"]: record for record in load_records(lab)}
-    runs = find_promoted(lab.models, name).runs
+    promoted = find_promoted(lab.models, name)
+    name, runs = promoted.name, promoted.runs
     if any(run not in known for run in runs):
         return TeacherModel(name, identity, None, is_foreign=False)
     plans = [plan_of(spec_of(known[run]), shelf) for run in runs]
+    if shelf.strict and any(p.spec_id != run for p, run in zip(plans, runs, strict=True)):
+        return TeacherModel(name, identity, None, is_foreign=False)  # its data changed since
     heard = {id(c.rows): c.rows for p in plans for cell in p.cells for c in cell.line}
     return TeacherModel(name, identity, tuple(heard.values()), is_foreign=False)

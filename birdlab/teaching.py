@@ -118,6 +118,11 @@ class SafeTeachers:
 
         Raises DataError where there is none, unless that is accepted.
         """
+        if pupil.held is not None and TEACHER in set(run.spec.data.accept_leaks) - set(
+            pupil.accepted
+        ):
+            told = ["it accepts teachers that were trained on rows that are scored"]
+            raise _unsafe(f"the run {run.name} may not teach", pupil, told)
         found = {cell.cell_id: self.count_heard(cell, pupil) for cell in run.cells}
         safe = tuple(cell for cell in run.cells if not found[cell.cell_id])
         if not safe and TEACHER not in pupil.accepted:

@@ -156,7 +156,8 @@ def refuse_scored(
             where=f"pseudo.soundscapes: {data.name}",
             got="; ".join(wrong[:SHOWN]) + more,
             expected="soundscapes that no leaderboard and no validator is scored on",
-            fix=f"take these files out of {data.name}, or name another data set",
+            fix=f"take these files out of {data.name}, or name another data set; a file that only "
+            "has the name of another sound can be called otherwise",
         )
 
 

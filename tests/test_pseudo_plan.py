@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import MakeLab
 from teacherfiles import save_teacher
 
@@ -25,14 +27,16 @@ from birdlab.evaluate.outputs import load_outputs
 from birdlab.evaluate.windows import blend
 from birdlab.heldout import _refuse_labelled
 from birdlab.lab import Lab, open_lab
-from birdlab.plan import Plan, open_dataset, plan_experiment, silent
+from birdlab.plan import Plan, _unlike, open_dataset, plan_experiment, silent
+from birdlab.promote import smoke
 from birdlab.recorded import inputs_of, iter_line, load_records, name_remarks
 from birdlab.run import build_store, make_ready, run_experiment
 from birdlab.softlabels import labels_folder, load_soft_labels, make_labels
+from birdlab.soundscapes import SoundscapeSet
 from birdlab.spec import ExperimentSpec, load_spec
 from birdlab.sweep.backlog import Backlog
 from birdlab.tasks import CellTask
-from birdlab.teaching import Pupil, SafeTeachers, TeacherModel
+from birdlab.teaching import Pupil, SafeTeachers, TeacherModel, TeacherRun
 
 PSEUDO = {"soundscapes": ["hours"], "teacher": "base", "threshold": 0.0, "draw_rate": 0.5}
 Changes = Mapping[str, Any]
@@ -241,6 +245,45 @@ def test_models_of_a_run_label_what_they_held_out(make_lab: MakeLab, hours: Path
     assert "another sample rate" in fails(lab, by_run, rate).what
 
 
+def test_the_run_itself_teaches_whatever_is_called_so_later(make_lab: MakeLab, hours: Path) -> None:
+    lab = with_data(make_lab(trained=True), hours=hours)
+    one = {"stages.base": "off", "cells.folds": [0]}
+    plan = plan_of(lab, {"teacher": {"run": "tiny"}}, one)
+    (record,) = load_records(lab)
+    pinned = plan.spec.stages[-1].pseudo
+    assert pinned is not None and pinned.teacher.run == record["spec_id"]
+    by_id = plan_of(lab, {"teacher": {"run": record["spec_id"][:6]}}, one)
+    assert by_id.spec_id == plan.spec_id and ids(by_id, "round1") == ids(plan, "round1")
+    other = {**record, "spec_id": "0123456789ab"}
+    (lab.runs / "0123456789ab.json").write_text(json.dumps(other))
+    with pytest.raises(ResolveError, match="names 2 runs"):
+        plan_of(lab, {"teacher": {"run": "tiny"}}, one)
+    assert plan_experiment(plan.spec, lab).spec_id == plan.spec_id
+
+    less = [cell for cell in record["cells"] if cell["fold"] == 0]
+    (lab.runs / f"{record['spec_id']}.json").write_text(json.dumps({**record, "cells": less}))
+    assert plan_experiment(plan.spec, lab).spec_id != plan.spec_id  # other cells teach
+
+    pupil = Pupil("round1", "where", 0, plan.rows.with_keys().iloc[:0], frozenset(), ())
+    run = TeacherRun("tiny", record["spec_id"], plan.cells[0].labellers[0].spec, plan.cells)
+    assert SafeTeachers().of_run(run, pupil) == plan.cells
+    data = run.spec.data.model_copy(update={"accept_leaks": ("teacher",)})
+    leaky = replace(run, spec=run.spec.model_copy(update={"data": data}))
+    with pytest.raises(DataError, match="the run tiny may not teach"):
+        SafeTeachers().of_run(leaky, pupil)
+    assert SafeTeachers().of_run(leaky, replace(pupil, accepted=("teacher",))) == plan.cells
+
+
+def test_what_a_teacher_learned_from_judges_nobody(lab: Lab) -> None:
+    plan = plan_of(lab, changes={"cells.folds": [0]})
+    labelled = plan.final_cells[0].labelling
+    assert labelled is not None
+    judges = SoundscapeSet({}, pd.DataFrame(), ("another", labelled.keys[0]))
+    with pytest.raises(DataError, match="1 soundscapes that judge models were labelled"):
+        list(_unlike(plan.cells, judges))
+    assert tuple(_unlike(plan.cells, replace(judges, keys=("another",)))) == plan.cells
+
+
 def test_a_run_that_accepts_a_leaky_teacher_says_so() -> None:
     record = {"spec": {"data": {"accept_leaks": ["teacher", "content"]}}}
     said = name_remarks({"a": record})
@@ -273,6 +316,14 @@ def test_what_is_in_training_is_labelled_by_who_held_it_out(
     (alone,) = plan_of(lab, changes={"cells.folds": "none"}).final_cells
     assert alone.labelling is not None and alone.labelling.left_out == 1
     assert "1 left out" in describe_plan(plan_of(lab), lab)
+
+    far = {"data": "abroad", "pseudo": {**PSEUDO, "teacher": "first"}}  # the same for all folds
+    near = {"start": "far", "transfer": "backbone"}
+    stages = [{"first": {"data": "abroad"}}, {"far": far}, {"near": near}]
+    for folds, n_left_out in (("all", 1), ("none", 0)):
+        plan = plan_of(lab, changes={"stages": stages, "cells.folds": folds})
+        (one,) = (cell for cell in plan.cells if cell.stage.name == "far")
+        assert one.labelling is not None and one.labelling.left_out == n_left_out
 
 
 def test_a_dry_run_says_who_labels_what(lab: Lab) -> None:
@@ -340,7 +391,11 @@ def test_the_mean_of_a_runs_models_labels(
             return heard(*args)
 
         monkeypatch.setattr(softlabels, "predict_waves", counted)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(2)
         make_labels(job, lab)
+        assert torch.get_num_threads() == 2  # those of the pupil
+        torch.set_num_threads(threads)
         assert asked == [2, 4, 4, 2]  # the rest of the first teacher, all of the second
         labels = load_soft_labels(job, lab)
         folders = [labels_folder(lab, one) for one in job.labelling.labellers]
@@ -408,6 +463,19 @@ def test_a_file_labels_too_and_ours_only_what_it_did_not_hear(
     SafeTeachers().refuse_model(ours, replace(pupil, held=None))
     abroad = plan_experiment(load_spec(lab.root / "tiny.yaml", {"data.base": "abroad"}), lab)
     SafeTeachers().refuse_model(replace(ours, heard=(abroad.rows,)), pupil)
+
+
+@pytest.mark.parametrize("teacher", ["base", {"run": "tiny"}])
+def test_a_smoke_test_labels_some_soundscapes(
+    make_lab: MakeLab, hours: Path, teacher: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smoke, "N_LABELLED", 2)
+    lab = with_data(make_lab(trained=True), hours=hours)
+    told = {"teacher": teacher, "threshold": 0.99, "floor": 0.9}
+    one = {"cells.folds": [0], "stages.base": {} if teacher == "base" else "off"}
+    report = smoke.smoke_test(spec_of(lab, told, one), lab, 1)
+    assert report.steps == 1 and report.parity < 1e-3
+    assert not list(lab.cells.glob("*/labels-*"))
 
 
 def test_without_a_round_the_next_learns_from_its_teacher(lab: Lab) -> None:

@@ -52,10 +52,10 @@ def pseudo(
 
     lab = open_lab()
     experiment, name = _open_spec(lab, spec, set_ or [])
-    stages = _stages_of(experiment, stage)
+    _stages_of(experiment, stage)
     with CellProgress() as shown:
         plan = plan_experiment(experiment, lab, strict=False, progress=shown.step)
-    found = _load_all(lab, plan, stages, spec)
+    found = _load_all(lab, plan, _stages_of(plan.spec, stage), spec)
     if json_:
         typer.echo(json.dumps([as_json(s, labels) for s, labels, _ in found], indent=1))
     else:

@@ -6,7 +6,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,13 +25,17 @@ from birdlab.plan import Plan, Progress, plan_experiment, silent
 from birdlab.promote.export import Member, build_reference, export_ensemble
 from birdlab.promote.members import real_windows
 from birdlab.promote.parity import check_parity
-from birdlab.run import build_store
+from birdlab.run import build_store, hear_models
 from birdlab.sed.steps import Steps
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.tasks import Event
+from birdlab.teaching import Labelling
 
 N_VALIDATED = 32
 """Recordings that a smoke test validates on."""
+
+N_LABELLED = 16
+"""Soundscapes that teachers label in a smoke test."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +91,13 @@ def smoke_test(
     build_store(lab, replace(plan, paths=_needed_paths(plan, cells)), progress)
     with tempfile.TemporaryDirectory(prefix="birdlab-smoke-") as folder:
         away = replace(lab, cells_folder=Path(folder) / "cells")
+        hear_models(plan, away, cells, progress)
+        asked = replace(plan, spec=_without_threshold(spec))
         began, clips = time.perf_counter(), 0.0
         rates = []
         for cell in cells:
             emit(Event("queued", cell.cell_id, {"title": cell.title}))
-            job = save_job(plan, cell, Path(folder) / "jobs")
+            job = save_job(asked, cell, Path(folder) / "jobs")
             finish_cell(job, away, lambda k, v, c=cell: emit(Event(k, c.cell_id, v)))  # type: ignore[misc]
             emit(Event("done", cell.cell_id))
             rates += [] if cell.sources else [_clips_per_s(away, cell)]
@@ -117,6 +123,18 @@ def smoke_test(
     )
 
 
+def _without_threshold(spec: ExperimentSpec) -> ExperimentSpec:
+    """The experiment with every soft label: after a few steps no teacher is sure of any."""
+    whole = {"threshold": 0.0, "floor": 0.0}
+    stages = [
+        stage
+        if stage.pseudo is None
+        else stage.model_copy(update={"pseudo": stage.pseudo.model_copy(update=whole)})
+        for stage in spec.stages
+    ]
+    return spec.model_copy(update={"stages": tuple(stages)})
+
+
 def _shortened(cell: CellPlan, n_steps: int, made: dict[str, CellPlan]) -> CellPlan:
     """The cell with few steps and few recordings; another id, so that it is no real cell."""
     rng = np.random.default_rng(0)
@@ -138,15 +156,32 @@ def _shortened(cell: CellPlan, n_steps: int, made: dict[str, CellPlan]) -> CellP
         labellers=labellers,
         distillers=distillers,
         sources=sources,
+        labelling=None if cell.labelling is None else _fewer(cell.labelling, made),
     )
 
 
+def _fewer(labelling: Labelling, made: Mapping[str, CellPlan]) -> Labelling:
+    """The first soundscapes of a labelling, labelled by the shortened cells where it has some."""
+    labellers = tuple(
+        replace(
+            one,
+            cell_id=made[one.cell_id].cell_id if one.cell_id in made else one.cell_id,
+            files=tuple(file for file in one.files if file < N_LABELLED),
+        )
+        for one in labelling.labellers
+    )
+    names, keys = labelling.names[:N_LABELLED], labelling.keys[:N_LABELLED]
+    return replace(labelling, names=names, keys=keys, labellers=labellers)
+
+
 def _needed_paths(plan: Plan, cells: list[CellPlan]) -> dict[str, Path]:
-    keys = {clip.key for clips in plan.noise.values() for clip in clips}
+    noise = [*plan.noise.values(), *plan.backgrounds.values()]
+    keys = {clip.key for clips in noise for clip in clips}
     keys |= set() if plan.soundscapes is None else set(plan.soundscapes.keys)
     for cell in cells:
         rows = [*cell.chosen, *(cell.validation if cell.validation is not None else ())]
         keys |= {cell.rows.keys[i] for i in rows}
+        keys |= set() if cell.labelling is None else set(cell.labelling.keys)
     if None in keys:
         raise DataError(
             "audio that the smoke test needs is missing",

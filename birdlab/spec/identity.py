@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from birdlab.spec.base import Spec, canonical
+from birdlab.spec.base import canonical
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.kinds import kinds_in
 
@@ -42,12 +42,17 @@ def spec_id(spec: ExperimentSpec, data_digest: str) -> str:
     """The name of a recipe: everything that can move its score, without folds asked and seeds.
 
     `data_digest` stands for the content of the tables (rows, labels, waveforms, folds), so
-    that a data set that changes under the same name becomes another recipe.
+    that a data set that changes under the same name becomes another recipe, and for the content of
+    teachers from outside, whose names do not count.
     """
-    scored: Spec = spec
+    recipe = canonical(spec)
+    for stage in recipe["stages"]:
+        for taught in (stage.get("pseudo"), stage.get("distill")):
+            teacher = {} if taught is None else taught["teacher"]
+            teacher.update({kind: "" for kind in ("run", "model") if teacher.get(kind)})
     return digest(
         {
-            "recipe": scored,
+            "recipe": recipe,
             "data": data_digest,
             "kinds": component_versions(spec.stages, spec.model, spec.data, spec.postprocess),
         },

@@ -19,6 +19,9 @@ _WORDS = {
     "fresh_weights": "the weights it starts from are others",
     "model": "birdlab reads the model's fields differently",
     "train": "birdlab reads the recipe's fields differently",
+    "pseudo": "its soundscapes, or what labels them, are others",
+    "distill": "what teaches it is another",
+    "soup": "the cells that it averages are others",
     "augment": "augmentations, or the background recordings they use, are others",
 }
 
