@@ -107,7 +107,7 @@ def load_lessons(job: CellJob, lab: Lab, progress: Progress = silent) -> Lessons
     """What its teachers say of the training rows of a cell; None for one without a teacher.
 
     What is not stored yet is heard now. Raises DataError for a teacher that knows none of the
-    classes, and as `hear` does.
+    classes or that changed since the cell was planned, and as `hear` does.
     """
     from birdlab.sed.lessons import Lessons
 
@@ -152,19 +152,20 @@ def hear_lessons(
 
     Cells that other cells teach are passed over: those may not be trained yet.
     """
-    wanted: dict[tuple[str, str, float], dict[str, tuple[str, Sequence[float]]]] = {}
+    wanted: dict[tuple[str, str, str, float], dict[str, tuple[str, Sequence[float]]]] = {}
     for cell in cells:
         spec = cell.stage.distill
         if spec is None or spec.teacher.model is None:
             continue
-        rows = wanted.setdefault((spec.teacher.model, spec.target, spec.hop_s), {})
+        named = spec.teacher.model, str(cell.document["distill"]["teacher"])
+        rows = wanted.setdefault((*named, spec.target, spec.hop_s), {})
         for i in np.unique(cell.chosen).tolist():
             key, span = cell.rows.keys[i], cell.rows.spans_s[i].tolist()
             if key is not None:
                 rows[name_of(key, span)] = (key, span)
-    for (model, target, hop_s), rows in wanted.items():
+    for (model, planned, target, hop_s), rows in wanted.items():
         hear(
-            open_teacher(lab, model),
+            open_teacher(lab, model, planned=planned),
             lab,
             [key for key, _ in rows.values()],
             hop_s,
@@ -178,7 +179,8 @@ def hear_lessons(
 
 def _teachers(job: CellJob, lab: Lab, spec: DistillSpec) -> list[Teacher]:
     if spec.teacher.model is not None:
-        return [open_teacher(lab, spec.teacher.model)]
+        planned = str(job.document["distill"]["teacher"])
+        return [open_teacher(lab, spec.teacher.model, planned=planned)]
     window_s = job.stage.train.window_s
     return [CellTeacher(lab, cell_id, window_s) for cell_id in job.distillers]
 

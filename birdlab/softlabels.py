@@ -208,7 +208,7 @@ def hear_soundscapes(
     """
     from birdlab.teachers import open_teacher
 
-    teacher = open_teacher(lab, labelling.model or "")
+    teacher = open_teacher(lab, labelling.model or "", planned=labelling.teacher)
     return hear(
         teacher, lab, labelling.keys, teacher.window_s, progress,
         sample_rate_hz=sample_rate_hz, paths=paths,

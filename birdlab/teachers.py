@@ -143,18 +143,31 @@ class OnnxTeacher:
         return values
 
 
-def open_teacher(lab: Lab, name: str, *, threads: int | None = None) -> OnnxTeacher:
+def open_teacher(
+    lab: Lab, name: str, *, threads: int | None = None, planned: str | None = None
+) -> OnnxTeacher:
     """The teacher of that name: an entry of `[teachers]`, else a promoted model.
 
     A promoted model is named as anywhere: `@champion`, its name or the start of it, its version.
-    Nothing is heard yet. Raises LabError for a name that is nothing or whose file is not there,
-    and DataError or PredictError for a file that is not what is said of it.
+    Nothing is heard yet. `planned` is the identity of the one that is meant. Raises LabError for
+    a name that is nothing or whose file is not there, DataError or PredictError for a file that
+    is not what is said of it, and DataError for another teacher than the planned one.
     """
     entry = lab.file.teachers.get(name)
     if entry is None:
-        return _open(lab, name, _promoted(lab, name), TeacherFile(path="promoted"), threads)
-    path = _file(lab, entry.path, f"teachers.{name}.path")
-    return _open(lab, name, path, entry, threads)
+        path, entry = _promoted(lab, name), TeacherFile(path="promoted")
+    else:
+        path = _file(lab, entry.path, f"teachers.{name}.path")
+    teacher = _open(lab, name, path, entry, threads)
+    if planned is not None and teacher.identity != planned:
+        raise DataError(
+            f"the teacher {name} is not the one that was planned with",
+            where=str(path),
+            got=f"another file or description: {teacher.identity}",
+            expected=planned,
+            fix="run the command again: it plans with the teacher as it is now",
+        )
+    return teacher
 
 
 def _promoted(lab: Lab, name: str) -> Path:

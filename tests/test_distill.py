@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from teacherfiles import logits_of, save_teacher
 
 from birdlab.cellfiles import WEIGHTS
+from birdlab.celljob import save_job
 from birdlab.cli.plans import describe_plan
 from birdlab.data.store import WaveStore
 from birdlab.errors import DataError, LabError, SpecError
@@ -28,7 +29,7 @@ from birdlab.heardstore import heard_folders
 from birdlab.hearing import Floats, Target, grid_starts, hear, logit, sigmoid
 from birdlab.infer.card import ModelCard
 from birdlab.lab import Lab, LabFile, open_lab
-from birdlab.lessons import CellTeacher
+from birdlab.lessons import CellTeacher, hear_lessons, load_lessons
 from birdlab.plan import plan_experiment
 from birdlab.run import make_ready, run_experiment
 from birdlab.sed.augment import augment_wave
@@ -513,6 +514,24 @@ def test_a_changed_file_or_description_of_a_teacher_is_another_teacher(lab: Lab)
     )
     other = taught(lab, {**MODEL, "teacher": {"model": "x"}}, {})
     assert plan_experiment(other, renamed).cells[-1].cell_id == before.cells[-1].cell_id
+
+
+def test_a_teacher_that_changes_after_planning_teaches_nothing(lab: Lab, tmp_path: Path) -> None:
+    spec = taught(lab, {**MODEL, "hop_s": 0.8}, {"stages.base": "off"})
+    plan = plan_experiment(spec, lab)
+    job = save_job(plan, plan.final_cells[0], tmp_path)
+    hear_lessons(plan, lab, plan.cells)
+    before = load_lessons(job, lab)
+    save_teacher(lab.root / "foreign.onnx", 2 * 32_000, kind="logits")
+    try:
+        for again in (lambda: load_lessons(job, lab), lambda: hear_lessons(plan, lab, plan.cells)):
+            with pytest.raises(DataError, match="not the one that was planned with"):
+                again()
+    finally:
+        save_teacher(lab.root / "foreign.onnx", 2 * 32_000)
+    after = load_lessons(job, lab)
+    assert before is not None and after is not None
+    assert all(map(np.array_equal, before.outputs[0], after.outputs[0]))
 
 
 def test_the_driver_lets_a_model_hear_all_rows_before_anything_is_trained(lab: Lab) -> None:
