@@ -52,7 +52,7 @@ class SettingSpec(Spec):
 
 
 class ChoiceSpec(Spec):
-    """One arm: its title, what was reported of it, its changes with `$name` where yours go."""
+    """One arm: its title, what is known or expected of it, its changes with `$name` where yours go."""
 
     name: str
     told: str
@@ -135,8 +135,9 @@ def write_ablation(
     head = [
         f"# {preset.title}",
         f"# birdlab sweep experiments/{name}.yaml | {len(arms)} arms",
-        "# --dry-run says what they take. Above each arm stands what was reported of it. Arms in",
-        "# comments do not hold for this base, or lack a name; the reason stands below them.",
+        "# --dry-run says what they take. Above each arm stands what it is, and what is expected of it;",
+        "# `reported` is what was published. Arms in comments do not hold for this base, or lack a",
+        "# name; the reason stands below them.",
         f"base: {shown}",
         f"name: {name}",
         *(["set:", *lines] if common else lines),

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from birdlab.cell import soundscapes_folder
 from birdlab.cellplan import CellPlan
@@ -20,16 +21,17 @@ from birdlab.evaluate.windows import blend
 from birdlab.heldout import METRICS
 from birdlab.network import load_model
 from birdlab.plan import Plan
+from birdlab.promote.agreement import MIN_WINDOWS
 from birdlab.promote.case import Case
 from birdlab.promote.detector import Member
 from birdlab.promote.request import PromotionRequest, Soup
 from birdlab.stages import fresh_weights
-from birdlab.study.ensemble_gates import Gate, State
+from birdlab.study.ensemble_gates import Gate
 from birdlab.validation import predict_waves
 
 LINE = "the averaged models are of one line"
 SOUPED = "the mean of weights scores as its models"
-SCORES_AS = "the worst of them alone, on labelled soundscapes"
+SCORES_AS = "not below them alone on average, paired, nor below the worst"
 
 Floats = npt.NDArray[np.float32]
 
@@ -105,29 +107,57 @@ def _line(cell: CellPlan) -> list[CellPlan]:
 class SoupScore:
     """What the means of weights of a run score on the run's labelled soundscapes.
 
-    averaged: the mean of the outputs of the averaged models; outputs: of all its models; worst: of
-    its worst model alone. n_windows is 0 and the scores are NaN for a run without such soundscapes.
+    averaged: of each averaged model alone; alone: for each of them, of the models that went into
+    it; outputs: of all these together. n_windows is 0 and there are no scores for a run without
+    such soundscapes.
     """
 
     run: str
     metric: str
-    averaged: float = float("nan")
+    averaged: tuple[float, ...] = ()
+    alone: tuple[tuple[float, ...], ...] = ()
     outputs: float = float("nan")
-    worst: float = float("nan")
     n_windows: int = 0
 
     @property
+    def is_evidence(self) -> bool:
+        """Whether there are windows enough to tell anything."""
+        return self.n_windows >= MIN_WINDOWS
+
+    @property
+    def deltas(self) -> Floats:
+        """Each averaged model less each of the models that went into it."""
+        pairs = zip(self.averaged, self.alone, strict=True)
+        return np.array([mean - one for mean, models in pairs for one in models], np.float32)
+
+    @property
+    def high(self) -> float:
+        """The upper end of the 95 % interval of the mean difference; infinite for one model."""
+        d = self.deltas.astype(np.float64)
+        if len(d) < 2:
+            return float("inf")
+        width = float(special.stdtrit(len(d) - 1, 0.975)) * d.std(ddof=1) / np.sqrt(len(d))
+        return float(d.mean() + width)
+
+    @property
     def passed(self) -> bool:
-        """Whether averaging broke nothing: not below the worst model that went into it."""
-        return self.averaged >= self.worst
+        """Whether averaging broke nothing.
+
+        No averaged model is below the worst that went into it, nor are they below these on average
+        by more than chance: paired, the same windows for all.
+        """
+        pairs = zip(self.averaged, self.alone, strict=True)
+        return self.high >= 0 and all(mean >= min(models) for mean, models in pairs)
 
     def __str__(self) -> str:
         """The scores in words."""
         if not self.n_windows:
             return f"{self.run} has no labelled soundscapes"
+        models = [one for group in self.alone for one in group]
         return (
-            f"{self.run} {self.averaged:.4f}, its models together {self.outputs:.4f}, the worst "
-            f"alone {self.worst:.4f} ({self.metric}, {self.n_windows} windows)"
+            f"{self.run} {np.mean(self.averaged):.4f}, its models alone {np.mean(models):.4f} on "
+            f"average and {min(models):.4f} at worst, together {self.outputs:.4f} "
+            f"({self.metric}, {self.n_windows} windows)"
         )
 
 
@@ -148,19 +178,25 @@ def score_soups(
 def _score(case: Case, name: str, plan: Plan, members: Sequence[Member]) -> SoupScore:
     asked = plan.spec.competition.metric
     metric = asked if asked in METRICS else "padded_cmap"
-    folders = [soundscapes_folder(case.lab, cell) for cell in plan.final_cells]
-    if plan.soundscapes is None or not all(folder.is_dir() for folder in folders):
+    folders = {c.cell_id: soundscapes_folder(case.lab, c) for c in plan.final_cells}
+    if plan.soundscapes is None or not all(folder.is_dir() for folder in folders.values()):
         return SoupScore(name, metric)
-    own = [load_outputs(folder).windows for folder in folders]
-    means = [_hear(plan, member) for member in members]
-    n_rows = count_rows(own[0])
+    own = {cell_id: load_outputs(folder).windows for cell_id, folder in folders.items()}
+    n_rows = count_rows(next(iter(own.values())))
     targets = plan.soundscapes.targets(n_rows, plan.data.classes, plan.spec.competition.window_s)
 
     def score(models: Sequence[WindowOutputs]) -> float:
         return float(METRICS[metric](targets, _deployed(plan, models)))
 
-    alone = [score([model]) for model in own]
-    return SoupScore(name, metric, score(means), score(own), min(alone), len(targets))
+    groups = group_models(plan.final_cells, case.request.soup)
+    return SoupScore(
+        name,
+        metric,
+        tuple(score([_hear(plan, member)]) for member in members),
+        tuple(tuple(score([own[cell.cell_id]]) for cell in group) for group in groups),
+        score(list(own.values())),
+        len(targets),
+    )
 
 
 def _deployed(plan: Plan, models: Sequence[WindowOutputs]) -> Floats:
@@ -188,9 +224,11 @@ def _hear(plan: Plan, member: Member) -> WindowOutputs:
 
 
 def soup_gate(found: Sequence[SoupScore]) -> Gate:
-    """Whether means of weights score labelled soundscapes no worse than what went into them."""
-    told = "; ".join(map(str, found))
-    if not all(one.passed for one in found if one.n_windows):
+    """Whether means of weights score labelled soundscapes as what went into them does."""
+    told, ask = "; ".join(map(str, found)), "run with evaluate.soundscapes: [NAME]"
+    if not all(one.passed for one in found if one.is_evidence):
         return Gate(SOUPED, "not met", told, SCORES_AS, "--weights full, or folds")
-    state: State = "met" if all(one.n_windows for one in found) else "notice"
-    return Gate(SOUPED, state, told, SCORES_AS, "run with evaluate.soundscapes: [NAME]")
+    if not all(one.is_evidence for one in found):
+        told += f"; {MIN_WINDOWS} windows are needed"
+        return Gate(SOUPED, "no evidence", told, SCORES_AS, f"{ask}, or --weights full")
+    return Gate(SOUPED, "met", told, SCORES_AS)
