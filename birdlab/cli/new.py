@@ -103,7 +103,7 @@ def ablation(
 ) -> None:
     """Write the sweeps that ask of your base what others reported, with your data sets.
 
-    Above each arm stands what is expected, or was reported; arms that need what is not named are comments.
+    Above each arm stands what is expected, or was reported; arms that lack a name are comments.
     Example: birdlab new ablation reference --base experiments/first.yaml --pretrain other-years
     """
     from birdlab.lab import open_lab

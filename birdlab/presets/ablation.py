@@ -52,7 +52,7 @@ class SettingSpec(Spec):
 
 
 class ChoiceSpec(Spec):
-    """One arm: its title, what is known or expected of it, its changes with `$name` where yours go."""
+    """One arm: its title, what is expected of it, its changes with `$name` where yours go."""
 
     name: str
     told: str
@@ -135,7 +135,7 @@ def write_ablation(
     head = [
         f"# {preset.title}",
         f"# birdlab sweep experiments/{name}.yaml | {len(arms)} arms",
-        "# --dry-run says what they take. Above each arm stands what it is, and what is expected of it;",
+        "# --dry-run says what they take. Above each arm stands what it is or is expected to give;",
         "# `reported` is what was published. Arms in comments do not hold for this base, or lack a",
         "# name; the reason stands below them.",
         f"base: {shown}",
