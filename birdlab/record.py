@@ -54,9 +54,9 @@ class RunResult:
 
     scores: `cv/...` means over folds, their spread, the pooled value and the floor (empty
     when nothing was validated); cells: one row per (fold, seed) with its scores; read: what gives
-    `classes` and `curves` when they are first asked for; trained and cached: how many cells were
-    computed and found; waterfall and dropped: how cleaning came to the rows, as in DataTable;
-    recordings: see `list_recordings`;
+    `classes` and `curves` when they are first asked for; trained_cells: the ids of the cells that
+    were computed for it; cached: how many were found; waterfall and dropped: how cleaning came to
+    the rows, as in DataTable; recordings: see `list_recordings`;
     chosen: in words, how validation rows picked the weights that were scored on them, "" where they
     did not; stopped_at: in words, where a race stopped the run, which then has cells and no scores;
     rounds: all rounds of an experiment that has some, of which this is the one taken.
@@ -68,7 +68,7 @@ class RunResult:
     scores: dict[str, float]
     cells: pd.DataFrame
     read: Mapping[str, Callable[[], pd.DataFrame]]
-    trained: int
+    trained_cells: frozenset[str]
     cached: int
     record: Path
     waterfall: pd.DataFrame
@@ -76,6 +76,11 @@ class RunResult:
     chosen: str = ""
     stopped_at: str = ""
     rounds: RoundsResult | None = None
+
+    @property
+    def trained(self) -> int:
+        """How many cells were computed for it."""
+        return len(self.trained_cells)
 
     @cached_property
     def classes(self) -> pd.DataFrame:
@@ -134,7 +139,7 @@ def collect(
             "curves": lambda: _curves(cells, lab),
             "recordings": lambda: list_recordings(plan.rows),
         },
-        trained=sum(c.cell_id in trained for c in cells),
+        trained_cells=frozenset(c.cell_id for c in cells if c.cell_id in trained),
         cached=sum(c.cell_id not in trained for c in cells),
         record=path,
         waterfall=plan.data.waterfall,

@@ -227,9 +227,9 @@ def _settle(walks: Sequence[_Walk], run: RunAll) -> list[Outcome]:
 
 def _with_rounds(taken: RunResult, found: RoundsResult) -> RunResult:
     """The run that is taken, with its rounds and the cells that all of them trained."""
-    trained = sum(result.trained for result in found.results)
+    trained = frozenset[str]().union(*(result.trained_cells for result in found.results))
     cells = found.results[-1].trained + found.results[-1].cached
-    return replace(taken, trained=trained, cached=cells - trained, rounds=found)
+    return replace(taken, trained_cells=trained, cached=cells - len(trained), rounds=found)
 
 
 def _no_score(rule: RoundsSpec, result: RunResult) -> DataError:

@@ -44,7 +44,7 @@ def load_result(lab: Lab, spec_id: str) -> RunResult:
             "curves": lambda: load_curves(lab, cells["cell_id"]),
             "recordings": lambda: load_table(folder, "recordings"),
         },
-        trained=0,
+        trained_cells=frozenset(),
         cached=len(cells),
         record=path,
         chosen=record.get("chosen", ""),

@@ -91,6 +91,24 @@ def test_time_left_does_not_count_what_was_done_before(
     assert "[1/2] about 2 min left done: base" in capsys.readouterr().out
 
 
+def test_cells_that_are_only_heard_once_more_count_as_done(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    with CellProgress() as shown:
+        begin(shown)
+        shown.event(Event("queued", "heard", {"title": "fold 1"}))
+        now[0] = 60.0
+        shown.event(Event("done", "heard"))
+        shown.event(Event("done", "abc"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == [
+        "[1/2] about 60 s left done: fold 1",
+        "[2/2] done: base: train, fold 0, seed 0",
+    ]
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"), [(40, "40 s"), (90, "90 s"), (750, "12 min"), (12_600, "3.5 h")]
 )

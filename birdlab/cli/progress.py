@@ -151,8 +151,8 @@ class CellProgress:
         return f" about {in_time(seconds)} left"
 
     def _share(self) -> float:
-        begun = [(1.0 if c in self._done else e / n) for c, (e, n) in self._epochs.items()]
-        return sum(begun) / max(1, len(self._titles))
+        begun = sum(e / n for c, (e, n) in self._epochs.items() if c not in self._done)
+        return (len(self._done) + begun) / max(1, len(self._titles))
 
     def _epoch_line(self, cell: str, event: Event) -> str:
         """loss, clips/s, share of waiting for data, best score so far, time left of the cell."""

@@ -98,7 +98,8 @@ def _unscored(result: SweepResult) -> list[str]:
 def _ranked(result: SweepResult) -> str:
     if not result.scored:
         return f"\nsweep {result.sweep.spec.name}: no arm has a score"
-    trained = sum(r.trained for _, r in (*result.scored, *result.stopped))
+    runs = [run for _, run in (*result.scored, *result.stopped)]
+    trained = len(frozenset[str]().union(*(run.trained_cells for run in runs)))
     floor = result.scored[0][1].scores["cv/floor"]
     head = (
         "nothing was trained: every cell is in the cache"
