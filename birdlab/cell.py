@@ -14,16 +14,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
 from filelock import FileLock
 
+from birdlab.cellclips import clip_source
 from birdlab.cellfiles import CARD, WEIGHTS
 from birdlab.celljob import CellJob
 from birdlab.cellplan import CellPlan
 from birdlab.costs import note_costs
-from birdlab.data.waves import open_waves
 from birdlab.datasets import Progress
 from birdlab.errors import BirdlabError
 from birdlab.evaluate.score import fold_table, score_fold
@@ -32,15 +30,13 @@ from birdlab.lacks import in_words
 from birdlab.lessons import load_lessons
 from birdlab.network import build_model, device_name, pick_device
 from birdlab.sed.interrupts import stoppable
-from birdlab.softlabels import labels_folder, load_soft_labels, make_labels
+from birdlab.softlabels import labels_folder, make_labels
 from birdlab.soup import average_sources
 from birdlab.validation import predict_fold, store_outputs
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 
 CURVES = "curves.parquet"
-LABELS = "labels.npy"
-
 Report = Callable[[str, dict[str, Any]], None]
 
 
@@ -279,39 +275,3 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 1 << 30)
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def clip_source(job: CellJob, lab: Lab) -> Any:
-    """Where the training clips of a cell come from.
-
-    Raises CellError where its soundscapes are not labelled yet, DataError where none of their
-    windows could be drawn.
-    """
-    from birdlab.sed.loader import ClipSource
-    from birdlab.sed.pseudo import build_pseudo_rows, map_labels
-    from birdlab.sed.takes import Takes, locate_takes
-
-    waves, rate = open_waves(lab, job.sample_rate_hz), job.sample_rate_hz
-
-    def takes(keys: Sequence[str | None], spans_s: Any) -> Takes:
-        return locate_takes(waves, np.array(keys, "S32"), np.asarray(spans_s, np.float64))
-
-    noise = {
-        name: takes([key.key for key in keys], [(key.start_s, key.end_s) for key in keys])
-        for name, keys in job.noise.items()
-    }
-    labels, spec, pseudo = load_soft_labels(job, lab), job.stage.pseudo, None
-    if labels is not None and spec is not None:
-        files = takes(labels.keys, np.full((len(labels.keys), 2), np.nan))
-        labels = map_labels(labels, job.folder / LABELS)
-        pa.default_memory_pool().release_unused()  # it keeps six times what the labels hold
-        pseudo = build_pseudo_rows(labels, spec, job.classes, files, rate)
-    return ClipSource(
-        waves,
-        locate_takes(waves, job.arrays["keys"], job.arrays["spans_s"]),
-        job.targets,
-        noise,
-        round(job.stage.train.window_s * rate),
-        normalise=job.spec.model.normalise,
-        pseudo=pseudo,
-    )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from birdlab.cell import clip_source
+from birdlab.cellclips import clip_source
 from birdlab.celljob import CellJob, job_folder, save_job
 from birdlab.errors import SpecError
 from birdlab.lab import Lab

@@ -138,7 +138,9 @@ def find_record(lab: Lab, text: str) -> dict[str, Any]:
     raise ResolveError(
         f"{text!r} names {len(found) or 'no'} run{'s' if found else ''}",
         expected=("one of" if found else "for example one of the newest") + lines,
-        fix="give more of the spec id; `birdlab runs` lists all",
+        fix="give more of the spec id; `birdlab runs` lists all"
+        if found
+        else "run it first, or correct the name; `birdlab runs` lists all",
     )
 
 

@@ -47,6 +47,7 @@ ROOMS = (
             "birdlab.stages",
             "birdlab.celljob",
             "birdlab.cell",
+            "birdlab.cellclips",
             "birdlab.lacks",
             "birdlab.network",
             "birdlab.validation",

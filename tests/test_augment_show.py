@@ -16,7 +16,7 @@ import torch
 from conftest import MakeLab
 from typer.testing import CliRunner
 
-from birdlab.cell import clip_source
+from birdlab.cellclips import clip_source
 from birdlab.celljob import job_folder, save_job
 from birdlab.cli import app as cli
 from birdlab.clipshow import READ, ClipShow, Look, ShownClip, Sound, measure_sound, open_show

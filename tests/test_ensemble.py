@@ -42,6 +42,7 @@ def build_record(run: str, *, folds: int = 3, model: str = "net") -> dict[str, A
         "evaluation": {"folds": list(range(folds)), "seeds": [0], "metric": "padded_cmap"},
         "spec": {
             "data": {"folds": {"n": 3}},
+            "evaluate": {"hop_s": None},
             "competition": {
                 "metric": "padded_cmap",
                 "n_soundscapes": 10,

@@ -18,6 +18,7 @@ import birdlab.sed.model  # noqa: F401  registers built-in kinds before a test c
 from birdlab.cli.plans import describe_plan
 from birdlab.cli.sweep_plans import describe_sweep
 from birdlab.data.demo import build_demo
+from birdlab.errors import ResolveError
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import Plan, plan_experiment
 from birdlab.spec import kinds, load_spec
@@ -72,7 +73,12 @@ def soundscapes_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def make_demo_lab(
-    tmp_path: Path, tiny_demo: Path, abroad_demo: Path, phones_demo: Path, soundscapes_demo: Path
+    tmp_path: Path,
+    tiny_demo: Path,
+    abroad_demo: Path,
+    phones_demo: Path,
+    soundscapes_demo: Path,
+    hours: Path,
 ) -> MakeLab:
     """A function that opens a lab with these experiments and tiny competitions as the demo."""
     shutil.copytree(EXPERIMENTS, tmp_path / "experiments")
@@ -82,7 +88,8 @@ def make_demo_lab(
             "[data]",
             f'[data]\ndemo = "{tiny_demo}"\n"demo-abroad" = "{abroad_demo}"\n'
             f'"demo-phones" = "{phones_demo}"\n"demo-environment" = "{tiny_demo}"\n'
-            f'"demo-soundscapes" = "{soundscapes_demo}"\n',
+            f'"demo-soundscapes" = "{soundscapes_demo}"\n'
+            f'"demo-unlabelled" = "{hours}"\n',
         )
     )
     return lambda: open_lab(tmp_path)
@@ -204,7 +211,13 @@ def test_pretraining_has_a_fair_opponent(make_demo_lab: MakeLab) -> None:
 @pytest.mark.parametrize("name", LISTED)
 def test_every_arm_has_cells_of_its_own(name: str, make_demo_lab: MakeLab) -> None:
     lab = make_demo_lab()
-    plan = plan_sweep(load_sweep(lab.root / "experiments" / name), lab)
+    sweep = load_sweep(lab.root / "experiments" / name)
+    if name == "distillation.yaml":
+        with pytest.raises(ResolveError, match="'teacher' names no run") as caught:
+            plan_sweep(sweep, lab)
+        assert "run it first" in str(caught.value)
+        return
+    plan = plan_sweep(sweep, lab)
     of_recipe = {
         (a.spec.model, a.spec.data.model_dump_json(), a.spec.stages): a
         for arm, a in plan.arms[::-1]

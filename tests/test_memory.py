@@ -32,7 +32,8 @@ import os
 import sys
 from pathlib import Path
 import torch
-from birdlab.cell import clip_source, keep_freed_memory
+from birdlab.cell import keep_freed_memory
+from birdlab.cellclips import clip_source
 from birdlab.network import build_model
 from birdlab.celljob import load_job
 from birdlab.lab import open_lab

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from test_fit import RATE as TONE_RATE
 from test_fit import breaking, build_tones, same, train
 
-from birdlab.cell import clip_source
+from birdlab.cellclips import clip_source
 from birdlab.cellfiles import WEIGHTS
 from birdlab.celljob import job_folder, save_job
 from birdlab.data.classes import ClassList

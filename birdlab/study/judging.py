@@ -77,10 +77,13 @@ def judge_means(
 def decide(c: Contrast, judged: Judgement | None, smallest_effect: float, alpha: float) -> str:
     """The verdict: better, worse, within noise, undecided, or no verdict where nothing was judged.
 
-    A significant difference is better or worse also where it is small.
+    A significant difference is better or worse also where it is small. An arm that equals the base
+    in every fold to the last digit is within noise, however far the others scatter.
     """
     if judged is None:
         return "no verdict"
+    if abs(c.delta) < EXACT and c.own_sd == 0:
+        return "within noise"
     if judged.p < alpha:
         return "better" if c.delta > 0 else "worse"
     inside = max(abs(judged.low90), abs(judged.high90)) <= smallest_effect
