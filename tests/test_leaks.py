@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from birdlab.cli import app as entry
 from birdlab.cli.plans import describe_plan
+from birdlab.cli.summaries import summarise_run
 from birdlab.data.leaks import LEAKS, find_leaks, refuse_leaks
 from birdlab.errors import DataError
 from birdlab.lab import Lab, open_lab
@@ -205,7 +206,9 @@ def test_a_run_is_refused_before_training_and_from_the_cache(
 
     changes = {"train.length.steps": 1, "cells.folds": [0]}
     accepted = load_spec(lab.root / "leaky.yaml", {**changes, "data.accept_leaks": list(RULES)})
-    assert run_experiment(accepted, lab=lab).trained == 2
+    result = run_experiment(accepted, lab=lab)
+    assert result.trained == 2
+    assert f"  accepted     {', '.join(RULES)}: what scored rows taught" in summarise_run(result)
     with pytest.raises(DataError, match="share something"):
         run_experiment(load_spec(lab.root / "leaky.yaml", changes), lab=lab)
     all_data = {**changes, "cells.folds": "none"}

@@ -51,7 +51,7 @@ def summarise_run(result: RunResult) -> str:
 
 
 def _more_scores(result: RunResult) -> list[str]:
-    """Lines for what not every run has: soundscapes, weights that validation rows picked."""
+    """Lines for what not every run has: soundscapes, weights that scored rows picked, leaks."""
     s, lines = result.scores, []
     for name in ("soundscapes", "synthetic"):
         scored = [
@@ -62,6 +62,9 @@ def _more_scores(result: RunResult) -> list[str]:
         lines += [f"  {name:<11}  {', '.join(scored)}"] if scored else []
     if result.chosen:
         lines.append(f"  chosen       {result.chosen}, by the rows it is scored on: it flatters")
+    accepted = result.spec.data.accept_leaks
+    if accepted:
+        lines.append(f"  accepted     {', '.join(accepted)}: what scored rows taught flatters")
     return lines
 
 
