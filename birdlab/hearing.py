@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from birdlab.data.audio import Waveform, decode, to_float
 from birdlab.data.waves import open_waves
@@ -93,7 +94,8 @@ class Heard:
 
     def probs(self, i: int) -> Floats:
         """The probabilities of every window of recording i: [W, C] float32, 0 <= p < 1."""
-        return np.minimum(sigmoid(self.outputs[i].astype(np.float32)), HIGHEST_PROB)
+        probs = special.expit(self.outputs[i].astype(np.float32))
+        return np.asarray(np.minimum(probs, HIGHEST_PROB), np.float32)
 
     def start_s(self, i: int) -> npt.NDArray[np.float64]:
         """When each window of recording i starts: [W] seconds, not below 0."""
@@ -287,8 +289,3 @@ def logit(probs: npt.ArrayLike) -> Floats:
     """log(p / (1 - p)) of probabilities, float32; those nearer to 0 or 1 than 6e-8 are moved."""
     p = np.clip(np.asarray(probs, np.float64), float(_LOWEST), 1 - float(_LOWEST))
     return np.asarray(np.log(p) - np.log1p(-p), np.float32)
-
-
-def sigmoid(logits: Floats) -> Floats:
-    """1 / (1 + exp(-z)), float32."""
-    return np.asarray(np.exp(-np.logaddexp(0.0, -logits.astype(np.float64))), np.float32)

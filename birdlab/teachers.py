@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from birdlab.data.classes import ClassList
 from birdlab.data.sources.labelmaps import load_map
 from birdlab.errors import BirdlabError, DataError, LabError, PredictError
 from birdlab.evaluate.windows import Floats, Windowing
-from birdlab.hearing import Heard, Target, columns_of, hear, logit, middle_of, sigmoid
+from birdlab.hearing import Heard, Target, columns_of, hear, logit, middle_of
 from birdlab.infer.card import read_card
 from birdlab.infer.models import find_model, hash_model
 from birdlab.infer.session import open_session
@@ -89,7 +90,7 @@ class OnnxTeacher:
         raw = self._run(self.output_name, waves)
         raw = raw.reshape(len(waves), -1, raw.shape[1])[:, middle_of(self.windowing)]
         if self.kind == "logits":
-            raw = sigmoid(raw)
+            raw = special.expit(raw)
         elif raw.min() < -_SLACK or raw.max() > 1 + _SLACK:
             raise DataError(
                 f"the output {self.output_name} of {self.name} holds no probabilities",

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from commandline import print_of
 from crossed_simulations import simulate
-from typer.testing import CliRunner
 
-from birdlab.cli import app as cli
 from birdlab.errors import BirdlabError, DataError, ResolveError
 from birdlab.evaluate.evidence import Cell, Evidence, FoldTable
 from birdlab.evaluate.metrics import padded_cmap
@@ -359,22 +358,13 @@ def several(tmp_path_factory: pytest.TempPathFactory, trained_lab: Path) -> Lab:
     return lab
 
 
-def call(lab: Lab, *words: str) -> str:
-    if not cli.app.registered_commands:
-        cli._register()
-    result = CliRunner().invoke(cli.app, ["--lab", str(lab.root), *words])
-    if result.exception is not None:
-        raise result.exception
-    return result.stdout
-
-
 def record_of(lab: Lab, name: str) -> dict[str, Any]:
     (record,) = [record for record in load_records(lab) if record["name"] == name]
     return record
 
 
 def test_runs_of_a_lab_are_compared(several: Lab) -> None:
-    found = json.loads(call(several, "compare", "tiny", "blend", "theirs", "--json"))
+    found = json.loads(print_of(several, "compare", "tiny", "blend", "theirs", "--json"))
     assert found["base"] == "tiny" and found["folds"] == [0, 1] and found["n_recordings"] == 24
     means = {arm["arm"]: arm["mean"] for arm in found["arms"]}
     records = {name: load_record(several, run) for name, run in found["runs"].items()}
@@ -383,10 +373,10 @@ def test_runs_of_a_lab_are_compared(several: Lab) -> None:
     recordists = load_recordists(several, records["tiny"])
     unknown = 24 - len(recordists)
     assert found["recordings"]["blend"]["n_recordists"] == len(set(recordists.values())) + unknown
-    text = call(several, "compare", "blend", "tiny", "--base", "tiny", "--pad", "1")
+    text = print_of(several, "compare", "blend", "tiny", "--base", "tiny", "--pad", "1")
     assert "padded_cmap_pad1 on 24 recordings and 4 species" in text
     assert "no verdict under 3 folds" in text
-    one = call(several, "compare", "tiny", "blend", "--draws", "9", "--species", "0")
+    one = print_of(several, "compare", "tiny", "blend", "--draws", "9", "--species", "0")
     assert "nan" not in one and "\n\n\n" not in one and not one.endswith("\n\n")
 
 
@@ -396,7 +386,7 @@ def test_differences_are_shown_in_multiples_of_a_measured_noise(several: Lab) ->
     path = save_noise(several, record_of(several, "tiny"), noise)
     for metric, known in (("padded_cmap", True), ("macro_auc", False)):
         words = ("compare", "tiny", "blend", "--metric", metric, "--draws", "0", "--json")
-        arms = {arm["arm"]: arm for arm in json.loads(call(several, *words))["arms"]}
+        arms = {arm["arm"]: arm for arm in json.loads(print_of(several, *words))["arms"]}
         assert (arms["blend"]["noise_multiples"] is not None) == known
     path.unlink()
 
@@ -415,17 +405,19 @@ def test_a_foreign_run_has_the_estimators_of_its_like(several: Lab) -> None:
 
 
 def test_other_splits_of_a_lab_are_compared_in_words(several: Lab) -> None:
-    text = call(several, "compare", "three folds", "tiny", "--draws", "0")
+    text = print_of(several, "compare", "three folds", "tiny", "--draws", "0")
     assert "tiny was split otherwise" in text and "of 3 by 2 folds" in text
     assert "no verdict under 3 folds of each" in text or "are empty: no verdict" in text
     assert "Species" not in text
-    found = json.loads(call(several, "compare", "three folds", "tiny", "--draws", "0", "--json"))
+    found = json.loads(
+        print_of(several, "compare", "three folds", "tiny", "--draws", "0", "--json")
+    )
     assert found["arms"] == [] and found["crossed"][0]["arm"] == "tiny"
 
 
 def test_a_run_without_outputs_is_refused_with_the_reason(several: Lab) -> None:
     with pytest.raises(ResolveError, match="needs two runs"):
-        call(several, "compare", "tiny", "tiny")
+        print_of(several, "compare", "tiny", "tiny")
     record = record_of(several, "theirs")
     for changed, why in (
         ({"cells": []}, "trained on all data"),
@@ -455,18 +447,18 @@ def test_a_score_that_its_rows_helped_to_choose_is_remarked(several: Lab) -> Non
     path.write_text(json.dumps({**record, **changed}))
     try:
         for words in (("compare", "tiny", "blend", "--draws", "0"), ("rescore", "tiny", "blend")):
-            text = call(several, *words)
+            text = print_of(several, *words)
             assert "blend: stopped by a race" in text and "tiny: stopped" not in text
             assert "blend: the recordings that are scored also picked its weights (best" in text
             assert "nan" not in text
-        assert len(json.loads(call(several, "rescore", "blend", "--json"))["remarks"]) == 2
+        assert len(json.loads(print_of(several, "rescore", "blend", "--json"))["remarks"]) == 2
     finally:
         path.write_text(kept)
 
 
 def test_rescoring_says_what_the_record_says(several: Lab) -> None:
     before = {p: p.read_bytes() for p in several.runs.glob("*.json")}
-    found = json.loads(call(several, "rescore", "--all", "--metric", "padded_cmap", "--json"))
+    found = json.loads(print_of(several, "rescore", "--all", "--metric", "padded_cmap", "--json"))
     assert {row["name"] for row in found["runs"]} == {"tiny", "blend", "three folds", "theirs"}
     for row in found["runs"]:
         scores = load_record(several, row["run"])["scores"]
@@ -476,23 +468,23 @@ def test_rescoring_says_what_the_record_says(several: Lab) -> None:
         ("macro_auc", "pooled", "cv/macro_auc_pooled"),
         ("padded_cmap", "new_recordists", "cv/padded_cmap_new_recordists"),
     ):
-        said = call(several, "rescore", "tiny", "--metric", metric, "--validator", validator)
+        said = print_of(several, "rescore", "tiny", "--metric", metric, "--validator", validator)
         record = record_of(several, "tiny")
         assert f"{record['scores'][name]:.4f}" in said
-    text = call(several, "rescore", "--all", "--validator", "new_recordists")
+    text = print_of(several, "rescore", "--all", "--validator", "new_recordists")
     assert "theirs: a foreign run has no spec" in text
     copies = lines_of_a_ledger(several, 7)
-    text = call(several, "rescore", "--all")
+    text = print_of(several, "rescore", "--all")
     assert "line 0, line 1, line 2, line 3, line 4 and 2 more: the run is a line of an im" in text
     for path in copies:
         path.unlink()
-    assert "over 2 sets of rows" in call(several, "rescore", "tiny", "three folds")
+    assert "over 2 sets of rows" in print_of(several, "rescore", "tiny", "three folds")
     assert {p: p.read_bytes() for p in several.runs.glob("*.json")} == before
     for words in (("rescore",), ("rescore", "tiny", "--all"), ("rescore", "--sweep", "none")):
         with pytest.raises(ResolveError):
-            call(several, *words)
+            print_of(several, *words)
     with pytest.raises(DataError, match="no stored outputs on labelled soundscapes"):
-        call(several, "rescore", "tiny", "--validator", "soundscapes")
+        print_of(several, "rescore", "tiny", "--validator", "soundscapes")
 
 
 def test_training_rows_that_changed_are_noticed(several: Lab) -> None:

@@ -17,6 +17,7 @@ import soundfile
 import torch
 from clips import CPU
 from safetensors.torch import load_file
+from scipy import special
 from teacherfiles import logits_of, save_teacher
 
 from birdlab.cellfiles import WEIGHTS
@@ -26,7 +27,7 @@ from birdlab.data.store import WaveStore
 from birdlab.errors import DataError, LabError, SpecError
 from birdlab.evaluate.windows import peak_normalise
 from birdlab.heardstore import heard_folders
-from birdlab.hearing import Floats, Target, grid_starts, hear, logit, sigmoid
+from birdlab.hearing import Floats, Target, grid_starts, hear, logit
 from birdlab.infer.card import ModelCard
 from birdlab.lab import Lab, LabFile, open_lab
 from birdlab.lessons import CellTeacher, hear_lessons, load_lessons
@@ -133,7 +134,7 @@ def test_a_used_part_is_heard_by_itself(tmp_path: Path) -> None:
     spans = np.array([[0.5, 1.0], [np.nan, np.nan]])
     heard = hear(teacher, lab, [keys[0], keys[0]], 0.5, sample_rate_hz=RATE, spans_s=spans)
     assert [len(starts) for starts in heard.starts] == [2, 6]
-    expected = sigmoid(logit(teacher(windows_of(lab, keys[0], [100, 136]))))
+    expected = special.expit(logit(teacher(windows_of(lab, keys[0], [100, 136]))))
     assert np.allclose(heard.probs(0), expected, atol=3e-4)
 
 
@@ -314,11 +315,14 @@ def test_a_clip_that_is_no_window_gets_the_largest_of_those_whose_middle_lies_in
         "logits", np.zeros(1, np.int64), starts, ((logits,),), np.array([1, 0]), 64, 100
     )
     assert not lessons.on_grid
-    assert np.allclose(lessons.said(0, 30), sigmoid(np.array([1, 2], np.float32))), (
-        "middles 32, 112"
-    )
-    assert np.allclose(lessons.said(0, 100), sigmoid(np.array([4, 2], np.float32))), "112 and 192"
-    assert np.allclose(lessons.said(0, 400), sigmoid(np.array([9, 9], np.float32))), "the nearest"
+    for start, said, where in (
+        (30, [1, 2], "middles 32, 112"),
+        (100, [4, 2], "112 and 192"),
+        (400, [9, 9], "the nearest"),
+    ):
+        assert np.allclose(lessons.said(0, start), special.expit(said)), where
+    sure = replace(lessons, outputs=((np.full((4, 2), -1000, np.float16),),))
+    assert sure.said(0, 0).tolist() == [0, 0], "however sure a teacher is, nothing overflows"
     two = replace(lessons, outputs=((logits,), (-logits,)))
     assert np.allclose(two.said(0, 0), 0.5), "the mean of the probabilities of two teachers"
     side = replace(two, target="embeddings", columns=None)

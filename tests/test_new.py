@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from commandline import run_main
 from conftest import TINY_SPEC, MakeLab
 
-from birdlab.cli import app as entry
 from birdlab.errors import LabError, SpecError
 from birdlab.lab import open_lab
 from birdlab.presets.ablation import (
@@ -55,12 +54,7 @@ def cli(
     monkeypatch.chdir(tmp_path)
 
     def call(*args: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["birdlab", *args])
-        with pytest.raises(SystemExit) as ended:
-            entry.main()
-        got = capsys.readouterr()
-        return int(ended.value.code or 0), got.out, got.err
+        return run_main(capsys, monkeypatch, *args)
 
     yield call
 

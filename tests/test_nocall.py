@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from commandline import run_main
 from conftest import TINY_DEMO, MakeLab
 from hypothesis import given
 from hypothesis import strategies as st
 from test_infer import RATE, save_energy_model
 
-from birdlab.cli import app as entry
 from birdlab.data.classes import ClassList
 from birdlab.data.demo import build_demo
 from birdlab.data.nocall import busy_windows, free_stretches, quiet_windows, unlabelled_windows
@@ -223,12 +222,7 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     """The command line in this process: exit code, what it printed, what it complained of."""
 
     def call(*args: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["birdlab", *args])
-        with pytest.raises(SystemExit) as ended:
-            entry.main()
-        got = capsys.readouterr()
-        return int(ended.value.code or 0), got.out, got.err
+        return run_main(capsys, monkeypatch, *args)
 
     return call
 

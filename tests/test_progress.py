@@ -23,6 +23,14 @@ def begin(shown: CellProgress) -> None:
     shown.event(Event("start", "abc", {"epochs": 30, "steps": 300, "title": "train"}))
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time in seconds, to be set."""
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    return now
+
+
 def test_a_line_says_loss_rate_waiting_best_and_time_left(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -36,14 +44,13 @@ def test_a_line_says_loss_rate_waiting_best_and_time_left(
 
 
 def test_without_a_terminal_lines_come_every_few_seconds(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], clock: list[float]
 ) -> None:
-    now = [100.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    clock[0] = 100.0
     with CellProgress() as shown:
         begin(shown)
         for number in range(30):
-            now[0] += 2.0
+            clock[0] += 2.0
             shown.event(epoch(number))
     lines = capsys.readouterr().out.splitlines()
     told = [int(line.split("epoch ")[1].split("/")[0]) for line in lines]
@@ -51,14 +58,13 @@ def test_without_a_terminal_lines_come_every_few_seconds(
 
 
 def test_slow_epochs_are_told_one_by_one(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], clock: list[float]
 ) -> None:
-    now = [100.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    clock[0] = 100.0
     with CellProgress() as shown:
         begin(shown)
         for number in range(4):
-            now[0] += 600.0
+            clock[0] += 600.0
             shown.event(epoch(number))
     assert len(capsys.readouterr().out.splitlines()) == 4
 
@@ -77,29 +83,25 @@ def test_a_stopped_command_says_where_it_goes_on(capsys: pytest.CaptureFixture[s
 
 
 def test_time_left_does_not_count_what_was_done_before(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], clock: list[float]
 ) -> None:
-    now = [0.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
     with CellProgress() as shown:
         begin(shown)
         shown.event(Event("queued", "other", {"title": "fold 1"}))
         shown.event(Event("resume", "abc", {"epoch": 15, "epochs": 30}))
-        now[0] = 60.0
+        clock[0] = 60.0
         shown.event(Event("done", "abc"))
     # One half of a cell took a minute, and one whole cell is left.
     assert "[1/2] about 2 min left done: base" in capsys.readouterr().out
 
 
 def test_cells_that_are_only_heard_once_more_count_as_done(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], clock: list[float]
 ) -> None:
-    now = [0.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
     with CellProgress() as shown:
         begin(shown)
         shown.event(Event("queued", "heard", {"title": "fold 1"}))
-        now[0] = 60.0
+        clock[0] = 60.0
         shown.event(Event("done", "heard"))
         shown.event(Event("done", "abc"))
     lines = capsys.readouterr().out.splitlines()
@@ -117,15 +119,14 @@ def test_durations_in_words(seconds: float, words: str) -> None:
 
 
 def test_a_step_that_is_done_once_more_begins_anew(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], clock: list[float]
 ) -> None:
-    now = [100.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    clock[0] = 100.0
     with CellProgress() as shown:
         for _ in range(2):
-            now[0] += 1000.0
+            clock[0] += 1000.0
             for done in (1, 2, 4):
                 shown.step("listening", done, 4)
-                now[0] += 20.0
+                clock[0] += 20.0
     once = ["listening: 1/4", "listening: 2/4, about 20 s left", "listening: 4/4"]
     assert capsys.readouterr().out.splitlines() == once * 2

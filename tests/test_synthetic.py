@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from commandline import print_of
 from conftest import TINY_DEMO, MakeLab
 from pydantic import ValidationError
 from test_study_tables import build_synthetic
@@ -467,19 +468,6 @@ def test_outputs_of_one_job_are_those_of_another(heard: tuple[Lab, RunResult, Pl
 # ---------------------------------------------------------------- to listen to, and to judge by
 
 
-def call(lab: Lab, *words: str) -> str:
-    from typer.testing import CliRunner
-
-    from birdlab.cli import app as cli
-
-    if not cli.app.registered_commands:
-        cli._register()
-    result = CliRunner().invoke(cli.app, ["--lab", str(lab.root), *words])
-    if result.exception is not None:
-        raise result.exception
-    return result.stdout
-
-
 def test_soundscapes_are_written_with_their_truth(
     heard: tuple[Lab, RunResult, Plan], tmp_path: Path
 ) -> None:
@@ -488,7 +476,7 @@ def test_soundscapes_are_written_with_their_truth(
     lab, _, plan = heard
     mixed = "evaluate.synthetic={n: 4, seconds: 10, backgrounds: [tiny], snr_db: [10, 20]}"
     asked = ["data", "synthetic", str(lab.root / "tiny.yaml"), "--set", mixed, "--fold", "1"]
-    said = call(lab, *asked, "-n", "2", "-o", str(tmp_path))
+    said = print_of(lab, *asked, "-n", "2", "-o", str(tmp_path))
     assert "synthetic-001.flac  10 s" in said and "index.html" in said
     table = pd.read_csv(tmp_path / "truth.csv")
     stored = load_table(synthetic_folder(lab, plan.final_cells[1]), TRUTH)
@@ -501,14 +489,14 @@ def test_soundscapes_are_written_with_their_truth(
     page = (tmp_path / "index.html").read_text()
     assert "src='synthetic-000.flac'" in page and str(table["label"][0]) in page
     with pytest.raises(SpecError, match="no synthetic soundscapes"):
-        call(lab, "data", "synthetic", str(lab.root / "tiny.yaml"))
+        print_of(lab, "data", "synthetic", str(lab.root / "tiny.yaml"))
 
 
 def test_runs_are_shown_with_their_synthetic_scores(heard: tuple[Lab, RunResult, Plan]) -> None:
     lab, result, plan = heard
     score = f"{result.scores['cv/synthetic_padded_cmap']:.4f}"
     assert f"  synthetic    padded cmAP {score}, macro AUC" in summarise_run(result)
-    table = call(lab, "runs").splitlines()
+    table = print_of(lab, "runs").splitlines()
     assert "synthetic" in table[0] and "soundscapes" not in table[0]
     assert any(score in line for line in table if line.startswith(result.spec_id))
     one = load_record(lab, result.spec_id)

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 Half = npt.NDArray[np.float16]
 Ints = npt.NDArray[np.int64]
@@ -62,7 +63,7 @@ class Lessons:
         heard = [outputs[place][windows].astype(np.float32) for outputs in self.outputs]
         if self.columns is None:
             return np.concatenate([values.mean(axis=0) for values in heard])
-        probs = np.mean([_sigmoid(values.max(axis=0)) for values in heard], axis=0)
+        probs = np.mean([special.expit(values.max(axis=0)) for values in heard], axis=0)
         known = np.where(self.columns < 0, np.nan, probs[self.columns])
         return np.asarray(known, np.float32)
 
@@ -75,7 +76,3 @@ class Lessons:
         if len(within):
             return within
         return np.array([np.argmin(np.abs(middles - start - self.crop / 2))])
-
-
-def _sigmoid(logits: Floats) -> Floats:
-    return np.asarray(1 / (1 + np.exp(-logits.astype(np.float64))), np.float32)
