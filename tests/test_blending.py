@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from commandline import print_of
 from fold_tables import build_tables
-from test_compare import call
 from test_ensemble import build_record
 
 from birdlab.errors import BirdlabError, DataError, OutputsError, PromotionError, SpecError
@@ -411,7 +411,7 @@ def lab_of_runs(tmp_path_factory: pytest.TempPathFactory, trained_lab: Path) -> 
 
 
 def test_the_command_says_what_runs_are_worth_together(lab_of_runs: Lab) -> None:
-    text = call(lab_of_runs, "ensemble", "good", "bad", "tiny", "--fit", "--greedy")
+    text = print_of(lab_of_runs, "ensemble", "good", "bad", "tiny", "--fit", "--greedy")
     for part in (
         "Rank correlation",
         "Ways to blend",
@@ -424,18 +424,18 @@ def test_the_command_says_what_runs_are_worth_together(lab_of_runs: Lab) -> None
     last = text.rstrip().split("\n")[-1]
     assert last.startswith("next: birdlab promote ") and len(last.split()) == 4
     words = ("ensemble", "good", "bad", "--blend", "power:3", "--metric", "macro_auc", "--json")
-    found = json.loads(call(lab_of_runs, *words))
+    found = json.loads(print_of(lab_of_runs, *words))
     assert found["blend"] == "power mean of exponent 3" and found["fitted"] is None
     assert found["next"].endswith("--blend power:3")
     assert [row["name"] for row in found["weighed"]] == ["good", "bad"]
-    alone = call(lab_of_runs, "ensemble", "good")
+    alone = print_of(lab_of_runs, "ensemble", "good")
     assert "good alone scores" in alone and "Ways" not in alone
 
 
 def test_the_command_reads_a_file_and_refuses_what_makes_no_sense(lab_of_runs: Lab) -> None:
     path = lab_of_runs.root / "mine.yaml"
     path.write_text("members: [good, bad]\nshares: [3, 1]\nblend: rank\nweights: folds\n")
-    text = call(lab_of_runs, "ensemble", str(path))
+    text = print_of(lab_of_runs, "ensemble", str(path))
     assert "The weights of the file" in text and "given weights" in text
     assert text.rstrip().endswith("--weights folds --blend rank --shares 0.75,0.25")
     for words, told in (
@@ -447,6 +447,6 @@ def test_the_command_reads_a_file_and_refuses_what_makes_no_sense(lab_of_runs: L
         (("--blend", "median"), "median|way to blend"),
     ):
         with pytest.raises(BirdlabError, match=told):
-            call(lab_of_runs, "ensemble", "good", "bad", *words)
+            print_of(lab_of_runs, "ensemble", "good", "bad", *words)
     with pytest.raises(SystemExit):
-        call(lab_of_runs, "ensemble", "good", "--minutes", "9")
+        print_of(lab_of_runs, "ensemble", "good", "--minutes", "9")
