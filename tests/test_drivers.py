@@ -225,7 +225,7 @@ def test_an_arm_that_nobody_wants_has_no_score_and_the_other_does(make_lab: Make
 def test_a_detached_sweep_is_seen_stopped_and_goes_on(make_lab: MakeLab) -> None:
     lab = make_lab()
     cli = ("-m", "birdlab.cli.app")
-    command = ("sweep", sweep_file(lab, 400), "--no-mlflow", "--jobs", "1")
+    command = ("sweep", sweep_file(lab, 20_000), "--no-mlflow", "--jobs", "1")
     begun = start(lab, *cli, *command, "--detach")
     said, _ = begun.communicate(timeout=100)
     assert begun.returncode == 0, said
@@ -238,6 +238,7 @@ def test_a_detached_sweep_is_seen_stopped_and_goes_on(make_lab: MakeLab) -> None
     assert "is being run already" in second.communicate(timeout=100)[0]
     assert second.returncode == 1
     assert log.read_text().startswith(printed), "the log is still that of the first"
+    wait_until(lambda: "loss" in log.read_text())
     status = start(lab, *cli, "status")
     shown, _ = status.communicate(timeout=60)
     assert "sweep lr: running" in shown
