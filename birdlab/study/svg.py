@@ -163,6 +163,8 @@ def _trace(trace: Any, f: Frame) -> Iterator[str]:
             if math.isfinite(x) and math.isfinite(y):
                 said = _said(texts[i], trace.x[i], trace.y[i])
                 yield marker_svg(trace.marker, i, x, y, said, trace.line.color)
+                if "text" in mode:
+                    yield text_svg(x, y - 10, html.unescape(str(texts[i] or "")), "middle")
 
 
 def _errors(trace: Any, f: Frame) -> Iterator[str]:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
+from birdlab.costs import ModelCosts
 from birdlab.errors import ResolveError
 from birdlab.lab import Lab
 from birdlab.recorded import load_json
 from birdlab.spec.sweep import SweepSpec
+from birdlab.study.arm_costs import ArmCosts, CellCost, arm_costs
 from birdlab.study.arms import grid_interactions, rank_sweep
+from birdlab.study.cost_records import load_cell_costs, load_model_costs
+from birdlab.study.cost_values import CostValues, value_table
 from birdlab.study.importance_words import importance_sentence
 from birdlab.study.interactions import Interaction
 from birdlab.study.noise import NoiseFloor
 from birdlab.study.noise_file import load_noise
 from birdlab.study.race_rounds import Rounds, get_rounds
 from birdlab.study.ranking import Ranking
+from birdlab.study.savings import Savings, sweep_savings
 from birdlab.study.splits import count_split_folds
 from birdlab.study.sweeping import Response, get_responses, points_of
 from birdlab.tracking.drivers import load_driver
@@ -29,12 +34,17 @@ from birdlab.tracking.index import SWEEP_FIX, load_record, sweep_path
 GONE = "its record is no longer in the lab, so it is left out"
 
 
+def _no_costs() -> tuple[Mapping[str, CellCost], Mapping[str, ModelCosts]]:
+    return {}, {}
+
+
 @dataclass(frozen=True, eq=False)
 class StoredSweep:
     """A sweep that ran: its record and those of its arms by title, scored ones first.
 
     command: what was typed to run it, "" where nobody knows; noise: the noise floor of its rows,
-    where one was measured.
+    where one was measured; read_costs: what gives the costs of the cells that its arms need and of
+    its architectures when they are first asked for.
     """
 
     name: str
@@ -42,6 +52,7 @@ class StoredSweep:
     runs: Mapping[str, Mapping[str, Any]]
     command: str = ""
     noise: NoiseFloor | None = None
+    read_costs: Callable[[], tuple[Mapping[str, CellCost], Mapping[str, ModelCosts]]] = _no_costs
 
     @cached_property
     def spec(self) -> SweepSpec:
@@ -107,9 +118,37 @@ class StoredSweep:
         """The rounds of the race; None where it had none, or nothing is scored."""
         if self.spec.race is None or not self.scored:
             return None
+        return get_rounds(self.all_scores, self.stopped, self._raced_seeds, list(self.runs))
+
+    @property
+    def _raced_seeds(self) -> list[int]:
+        """The seeds that a race was to have."""
         asked = self.spec.cells.seeds if self.spec.cells else self.base["spec"]["cells"]["seeds"]
-        arms = list(self.runs)
-        return get_rounds(self.all_scores, self.stopped, [int(s) for s in asked], arms)
+        return [int(seed) for seed in asked]
+
+    @cached_property
+    def _costs(self) -> tuple[Mapping[str, CellCost], Mapping[str, ModelCosts]]:
+        return self.read_costs()
+
+    @cached_property
+    def costs(self) -> ArmCosts:
+        """What its arms cost, those that a race stopped as well."""
+        return arm_costs(self.runs, *self._costs)
+
+    @cached_property
+    def values(self) -> CostValues | None:
+        """Its verdicts beside what the arms cost; None where there are none."""
+        return None if self.ranking is None else value_table(self.ranking, self.costs)
+
+    @cached_property
+    def savings(self) -> Savings:
+        """What sharing cells and the race saved, since the sweep began."""
+        planned: dict[str, int] = {}
+        if self.spec.race is not None and self.scored:
+            asked = None if self.spec.cells is None else self.spec.cells.folds
+            own = asked if isinstance(asked, tuple) else self.base["evaluation"]["folds"]
+            planned = dict.fromkeys(self.runs, len(own) * len(self._raced_seeds))
+        return sweep_savings(self.runs, self._costs[0], planned)
 
     @property
     def log_entries(self) -> dict[str, bool]:
@@ -187,4 +226,11 @@ def load_sweep(lab: Lab, name: str) -> StoredSweep:
     first = next(iter(runs.values()), None)
     data = {} if first is None else first["evaluation"]
     noise = load_noise(lab, data["rows_hash"], data["classes_hash"]) if data else None
-    return StoredSweep(name, record, runs, "" if driver is None else driver.command, noise)
+    return StoredSweep(
+        name,
+        record,
+        runs,
+        "" if driver is None else driver.command,
+        noise,
+        lambda: (load_cell_costs(lab, runs.values()), load_model_costs(lab, runs)),
+    )
