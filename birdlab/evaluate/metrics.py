@@ -34,8 +34,8 @@ class ClassRanks:
     """Where the positives of each class stand: what AP at any padding and the AUC need.
 
     n_rows: how many rows were ranked; n_positives: [C]. The other fields have a value for each
-    positive of each class, class after class: its class, how many rows score at least as high and
-    how many higher, and how many positives among these.
+    positive of each class, class after class and within one by rising score: its class, how many
+    rows score at least as high and how many higher, and how many positives among these.
     """
 
     n_rows: int

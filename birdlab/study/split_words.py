@@ -1,0 +1,85 @@
+"""The split of a difference over species and recordings in words."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from birdlab.study.contrasts import EXACT
+from birdlab.study.split_chance import Chance
+from birdlab.study.words import count_words, list_some
+
+ONE_SIDED = 0.25
+"""Up to this part of the difference, what goes the other way may be left unsaid."""
+
+
+def split_sentences(
+    delta: float,
+    species: pd.DataFrame,
+    recordings: pd.DataFrame,
+    remainder: float,
+    chance: Chance | None,
+) -> list[str]:
+    """What makes the difference, what single recordings do, and what chance would show."""
+    if (species["share"].abs() <= EXACT).all():
+        return ["Both score the same in every species: there is nothing to explain."]
+    said = [_species_sentence(delta, species), _recordings_sentence(delta, recordings, remainder)]
+    return [*said, _chance_sentence(species, recordings, chance)]
+
+
+def main_species(shares: pd.Series[float], sign: float) -> tuple[int, float]:
+    """The fewest shares of this sign that make half of all of this sign: how many, their sum."""
+    own = np.sort((shares * sign)[shares * sign > EXACT].to_numpy())[::-1]
+    sums = np.cumsum(own)
+    n = int(np.searchsorted(sums, sums[-1] / 2)) + 1
+    return n, float(sums[n - 1])
+
+
+def _species_sentence(delta: float, species: pd.DataFrame) -> str:
+    shares = species["share"]
+    gains, losses = shares[shares > EXACT], shares[shares < -EXACT]
+    sign = 1.0 if delta >= 0 else -1.0
+    if not len(gains if sign > 0 else losses):
+        sign = -sign
+    n, made = main_species(shares, sign)
+    own, other = (gains, losses) if sign > 0 else (losses, gains)
+    names = list_some(species["code"][shares * sign > EXACT].head(n), most=6)
+    if abs(other.sum()) <= ONE_SIDED * abs(delta):
+        return f"{delta:+.4f}, of which {100 * made / abs(delta):.0f} % from {n} species ({names})."
+    return (
+        f"{delta:+.4f}: gains of {gains.sum():+.4f} in {len(gains)} species, losses of "
+        f"{losses.sum():+.4f} in {len(losses)}. {n} species ({names}) make "
+        f"{100 * made / abs(own.sum()):.0f} % of the {'gains' if sign > 0 else 'losses'}."
+    )
+
+
+def _recordings_sentence(delta: float, recordings: pd.DataFrame, remainder: float) -> str:
+    if np.isnan(remainder):
+        return (
+            "Without one of the recordings a fold has no score, so that what single recordings "
+            "do does not sum up."
+        )
+    moved = int((recordings["influence"].abs() > EXACT).sum())
+    return (
+        f"Taken out one at a time, {count_words(moved, 'recording')} of {len(recordings)} move "
+        f"the difference; their influences sum to {delta - remainder:+.4f}. The remaining "
+        f"{remainder:+.4f} belongs to no recording alone: the score of a species is a mean over "
+        "its recordings, so that one which gains like the others can leave without a trace, and "
+        "ranks depend on who else is there."
+    )
+
+
+def _chance_sentence(species: pd.DataFrame, recordings: pd.DataFrame, chance: Chance | None) -> str:
+    if chance is None:
+        return (
+            "Not enough evidence to say how large shares come out by chance: that takes two seeds "
+            "of each run on the same folds."
+        )
+    beyond = int((species["share"].abs() > chance.largest).sum())
+    heard = int((recordings["influence"].abs() > chance.largest_recording).sum())
+    return (
+        f"Two equal runs with as many seeds would show gains and losses of about "
+        f"{chance.gains:.4f} each, {chance.largest:.4f} in the largest species and "
+        f"{chance.largest_recording:.4f} in the largest recording: {beyond} species and "
+        f"{count_words(heard, 'recording')} here go beyond that."
+    )
