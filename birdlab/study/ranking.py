@@ -25,8 +25,10 @@ from birdlab.study.judging import (
 )
 from birdlab.study.noise import NoiseFloor, paired_se
 from birdlab.study.power import detectable_delta, more_seeds
+from birdlab.study.shrinkage import EffectPrior
 from birdlab.study.verdict_words import arm_sentences, method_sentences, noise_share
 from birdlab.study.verdict_words import p_text as p_text
+from birdlab.study.winner import Worth, weigh_arms
 
 NAN = float("nan")
 
@@ -42,7 +44,9 @@ class Ranking:
     base alone;
     nb_low, nb_high: where the difference on new data lies, 95 %, one arm at a time;
     more_seeds: of an undecided arm, in words, else empty;
-    noise_multiples: the difference in standard errors by the noise floor, NaN without one.
+    noise_multiples: the difference in standard errors by the noise floor, NaN without one;
+    expected, expected_low, expected_high: what the difference is worth with the luck taken off that
+    a high place needs, and 95 %; NaN where neither arms nor `prior` tell how effects scatter.
     Differences are to `base`, over the cells both have. `residual_sd` is the SD of one fold mean
     that neither arm nor fold explains; a true difference of `minimum_detectable_delta` is found in
     80 % of such studies (NaN where nothing can be said). `method` is how many arms are allowed
@@ -56,6 +60,7 @@ class Ranking:
     sentences: tuple[str, ...]
     method: Method = "holm"
     noise: NoiseFloor | None = None
+    prior: EffectPrior | None = None
 
 
 def rank_arms(
@@ -67,6 +72,7 @@ def rank_arms(
     correction: Correction = "holm",
     noise: NoiseFloor | None = None,
     split_folds: int | None = None,
+    prior: EffectPrior | None = None,
 ) -> Ranking:
     """The verdict on each arm: better, worse, within noise, undecided, or no verdict.
 
@@ -79,7 +85,8 @@ def rank_arms(
     which costs power.
     An arm whose folds scatter far more than the others' is tested on its own variance.
     `noise` is the noise floor of the same data; `split_folds` how many folds the split has, where
-    not all of them ran: the training part of each depends on it.
+    not all of them ran: the training part of each depends on it. `prior` is how earlier effects of
+    the lab are distributed; arms enough tell that by themselves.
     Raises DataError for a missing column, a score that is no number, a cell that occurs twice,
     fewer than two arms, or a base that is no arm.
     """
@@ -95,6 +102,7 @@ def rank_arms(
     tested = [c for c in contrasts.values() if c.n_folds >= MIN_FOLDS]
     judged = judge(tested, alpha, method, len(cells))
     own = judge([c.alone() for c in tested], alpha, method, len(cells))
+    worth = weigh_arms(contrasts, chosen, picked=base is None, lab=prior)
     n_split = split_folds or scores["fold"].nunique()
     described = _describe(cells)
     rows = [{**described[chosen], **_BASE_ROW}]
@@ -104,20 +112,27 @@ def rank_arms(
         seeds = ""
         if said is not None and verdict == "undecided":
             seeds = more_seeds(c, said, smallest_effect, noise)
-        more = {"verdict": verdict, "more_seeds": seeds, "noise_multiples": _multiples(c, noise)}
+        more = {
+            **_worth_of(arm, worth),
+            "verdict": verdict,
+            "more_seeds": seeds,
+            "noise_multiples": _multiples(c, noise),
+        }
         rows.append({**described[arm], **_compared(c, said, own.get(arm), n_split), **more})
     table = pd.DataFrame(rows)[list(COLUMNS)]
     table = table.sort_values("delta", ascending=False, kind="stable").reset_index(drop=True)
     residual_sd, detectable = _detectable(tested, alpha, method, len(cells))
     sentences = arm_sentences(table, contrasts, chosen, smallest_effect)
+    sentences += worth.sentences
     sentences += method_sentences(contrasts, chosen, method, detectable, noise)
-    return Ranking(chosen, table, residual_sd, detectable, tuple(sentences), method, noise)
+    words = tuple(sentences)
+    return Ranking(chosen, table, residual_sd, detectable, words, method, noise, worth.prior)
 
 
 COLUMNS = (
     *("arm", "mean", "sd", "n_folds", "n_seeds", "delta", "low", "high", "p", "verdict"),
     *("noise_share", "low90", "high90", "own_low", "own_high", "own_p", "nb_low", "nb_high"),
-    *("more_seeds", "noise_multiples"),
+    *("more_seeds", "noise_multiples", "expected", "expected_low", "expected_high"),
 )
 """Those of Ranking.table, in order."""
 
@@ -141,6 +156,14 @@ def _compared(
         said[f"own_{name}"] = NAN if own is None else getattr(own, name)
     said["nb_low"], said["nb_high"] = on_new_data(c, n_split)
     return said
+
+
+def _worth_of(arm: str, worth: Worth) -> dict[str, float]:
+    """What an arm is worth, NaN where that is not known."""
+    gain = worth.gains.get(arm)
+    if gain is None:
+        return dict.fromkeys(("expected", "expected_low", "expected_high"), NAN)
+    return {"expected": gain.expected, "expected_low": gain.low, "expected_high": gain.high}
 
 
 def _multiples(c: Contrast, noise: NoiseFloor | None) -> float:

@@ -1,0 +1,219 @@
+"""What an observed difference is worth: effects drawn from one distribution, seen through noise.
+
+The best of many arms was picked for its luck too. Arms are taken as draws around a common mean
+with a scatter of their own; each is pulled to that mean by the share of what is seen that noise
+makes. The scatter is not known: all its values are gone through, weighted by how well they fit.
+Errors are taken as normal; that their size is an estimate is gone through likewise where all arms
+share it.
+Source: James and Stein (1961); Efron and Morris (1975), JASA 70, for a common mean that is
+estimated; Daniels (1999), Canadian Journal of Statistics 27, for the uniform prior of the share;
+Smyth (2004), Stat. Appl. Genet. Mol. Biol. 3, for variances that borrow from one another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from birdlab.study.contrasts import Floats
+
+MIN_EFFECTS = 4
+"""So many effects tell of their scatter; from fewer nothing is concluded."""
+
+SHARES, SCALES = 60, 7
+BORROWED_DF = 4.0
+BLUR = float(np.log(2))
+"""How far the scatter of one sweep lies from that of the lab: mostly half to double of it."""
+FAR, UNLIKELY = 3.5, 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class EffectPrior:
+    """How effects of changes are distributed: around `mean` with SD `sd`, from `n` of them.
+
+    sd_low, sd_high: 95 % of what the SD may be; `sds` and `weights` are all its values with their
+    weights (sum 1). mean_se: the standard error of the mean. source: where it comes from, in words.
+    """
+
+    mean: float
+    sd: float
+    n: int
+    sd_low: float
+    sd_high: float
+    source: str
+    sds: Floats
+    weights: Floats
+    mean_se: float = 0.0
+
+
+@dataclass(frozen=True)
+class Shrunken:
+    """What a difference is worth: its expected value, a 95 % interval, the chance it is above 0."""
+
+    expected: float
+    low: float
+    high: float
+    chance_above: float
+
+
+@dataclass(frozen=True, eq=False)
+class Pulled:
+    """Arms pulled to their mean, for every scatter that fits: [value, arm] unless said.
+
+    means: of the arms' true places; kept: the share of a difference to the mean that stays;
+    errors: error variances; center_variance, scales, scatters, weights: [value]; own: the arms
+    that are no outliers, [arm] bool.
+    """
+
+    means: Floats
+    kept: Floats
+    errors: Floats
+    center_variance: Floats
+    scales: Floats
+    scatters: Floats
+    weights: Floats
+    own: Floats
+
+    def say(self, contrast: Floats, fixed_variance: float = 0.0) -> Shrunken:
+        """The sum of contrast [arm] times true places, plus an error of `fixed_variance`."""
+        means = self.means @ contrast
+        pulled = (1 - self.kept) @ contrast
+        variance = (self.kept * self.errors) @ contrast**2
+        variance = variance + pulled**2 * self.center_variance + fixed_variance * self.scales
+        return _mix(means, variance, self.weights)
+
+    def prior(self, source: str) -> EffectPrior:
+        """The distribution that these arms come from."""
+        center = float(np.average(self.means[:, self.own > 0].mean(axis=1), weights=self.weights))
+        se = float(np.sqrt(self.weights @ self.center_variance))
+        return _prior(center, se, int(self.own.sum()), source, self.scatters, self.weights)
+
+
+def pull_arms(
+    values: Floats, errors: Floats, *, df: float = np.inf, prior: EffectPrior | None = None
+) -> Pulled:
+    """Values [arm] with independent errors of variance `errors` [arm], pulled to a common mean.
+
+    The mean is free. df: the degrees of freedom that the errors are known from, all by one factor.
+    The scatter's prior is that every share of noise is as likely, or that of `prior`, blurred.
+    Arms far from all others neither move nor widen the rest, and stay where they are. At least
+    MIN_EFFECTS values, and errors above 0.
+    """
+    scales = _scales(df)
+    shares = (np.arange(SHARES) + 0.5) / SHARES
+    reference = float(np.median(errors))
+    own = ~find_outliers(values, errors)
+    scale, share = (part.ravel() for part in np.meshgrid(scales, shares, indexing="ij"))
+    scatter2 = reference * scale * (1 - share) / share
+    noise = errors * scale[:, None]
+    exact = own / (noise + scatter2[:, None])
+    total = exact.sum(axis=1)
+    center = exact @ values / total
+    rest = (exact * (values - center[:, None]) ** 2).sum(axis=1)
+    logs = 0.5 * (np.log(exact[:, own]).sum(axis=1) - np.log(total) - rest)
+    if prior is not None:
+        logs += _blurred(np.sqrt(scatter2), prior) - np.log(share * (1 - share))
+    kept = np.where(own, scatter2[:, None] / (noise + scatter2[:, None]), 1.0)
+    means = center[:, None] + kept * (values - center[:, None])
+    scatters = np.sqrt(scatter2)
+    weights = special.softmax(logs)
+    return Pulled(means, kept, noise, 1 / total, scale, scatters, weights, own.astype(float))
+
+
+def fit_effects(
+    effects: Floats, ses: Floats, dfs: Floats | None = None, *, source: str = ""
+) -> EffectPrior | None:
+    """The distribution that effects [n] with standard errors [n] come from; None for too few.
+
+    Each effect counts as apart from the others. With `dfs` a standard error from few degrees of
+    freedom is drawn to the typical one. Effects far from all others are left out.
+    """
+    effects, variances = np.asarray(effects, float), np.asarray(ses, float) ** 2
+    if len(effects) < MIN_EFFECTS or not np.median(variances) > 0:
+        return None
+    typical = float(np.median(variances))
+    df = np.full(len(effects), 1e9) if dfs is None else np.asarray(dfs, float)
+    variances = (df * variances + BORROWED_DF * typical) / (df + BORROWED_DF)
+    n = int((~find_outliers(effects, variances)).sum())
+    return pull_arms(effects, variances).prior(source or f"effects of {n} arms")
+
+
+def shrink(effect: float, se: float, prior: EffectPrior) -> Shrunken:
+    """What one difference is worth that comes from `prior` and has the standard error `se`.
+
+    A noiseless difference is worth itself.
+    """
+    wide = prior.sds**2 + prior.mean_se**2
+    total = np.maximum(wide + se**2, np.finfo(float).tiny)
+    logs = -0.5 * (np.log(total) + (effect - prior.mean) ** 2 / total)
+    weights = prior.weights * np.exp(logs - logs.max())
+    kept = wide / total if se > 0 else np.ones(len(total))
+    return _mix(prior.mean + kept * (effect - prior.mean), kept * se**2, weights / weights.sum())
+
+
+def expected_best(errors: Floats) -> float:
+    """The mean of the highest of normal errors with variances `errors` [arm]: luck alone.
+
+    Source: the mean of a maximum is the integral of 1 - F above 0 less that of F below 0.
+    """
+    sds = np.sqrt(errors)
+    top = float(sds.max())
+    if not top > 0 or len(sds) < 2:
+        return 0.0
+    x = np.linspace(-9 * top, 9 * top, 4001)
+    below = special.log_ndtr(x[:, None] / np.maximum(sds, 1e-9 * top)).sum(axis=1)
+    return float(np.trapezoid(np.where(x > 0, -np.expm1(below), -np.exp(below)), x))
+
+
+def find_outliers(values: Floats, errors: Floats) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Which values [n] lie so far from the others that they cannot come from where those do.
+
+    Those beyond 3.5 robust SDs of the median that a t test against the rest (p < .01 / n) does not
+    take for one of them. None where fewer than MIN_EFFECTS would be left.
+    """
+    middle = np.median(values)
+    spread = max(1.4826 * float(np.median(np.abs(values - middle))), np.sqrt(np.median(errors)))
+    far = np.abs(values - middle) > FAR * spread
+    rest = values[~far]
+    if not far.any() or len(rest) < MIN_EFFECTS:
+        return np.zeros(len(values), bool)
+    sd = np.sqrt(max(float(rest.var(ddof=1)), float(np.median(errors))) * (1 + 1 / len(rest)))
+    p = 2 * special.stdtr(len(rest) - 1, -np.abs(values - rest.mean()) / sd)
+    return np.asarray(far & (p < UNLIKELY / len(values)))
+
+
+def _scales(df: float) -> Floats:
+    """Factors on error variances, equally likely, as `df` degrees of freedom leave them open."""
+    if not np.isfinite(df):
+        return np.ones(1)
+    levels = (np.arange(SCALES) + 0.5) / SCALES
+    return np.asarray(df / special.chdtri(df, levels), float)
+
+
+def _blurred(scatters: Floats, prior: EffectPrior) -> Floats:
+    """The log density over log scatter of a sweep whose lab has `prior`."""
+    lowest = np.maximum(prior.sds, 1e-3 * max(float(prior.sds.max()), 1e-12))
+    apart = (np.log(scatters)[:, None] - np.log(lowest)) / BLUR
+    return np.asarray(special.logsumexp(-0.5 * apart**2, b=prior.weights, axis=1), float)
+
+
+def _prior(
+    mean: float, mean_se: float, n: int, source: str, sds: Floats, weights: Floats
+) -> EffectPrior:
+    order = np.argsort(sds)
+    sds, weights = sds[order], weights[order]
+    steps = np.cumsum(weights) - weights / 2
+    low, sd, high = (float(v) for v in np.interp((0.025, 0.5, 0.975), steps, sds))
+    return EffectPrior(mean, sd, n, low, high, source, sds, weights, mean_se)
+
+
+def _mix(means: Floats, variances: Floats, weights: Floats) -> Shrunken:
+    """A mixture of normal distributions by its mean, its SD and its part above 0."""
+    mean = float(weights @ means)
+    sd = float(np.sqrt(weights @ (variances + (means - mean) ** 2)))
+    sds = np.sqrt(np.maximum(variances, np.finfo(float).tiny))
+    above = float(weights @ special.ndtr(means / sds))
+    width = float(special.ndtri(0.975)) * sd
+    return Shrunken(mean, mean - width, mean + width, above)
