@@ -39,6 +39,7 @@ DOCUMENTS = [
     "docs/models.md",
     "docs/context.md",
     "docs/onnx.md",
+    "docs/pick.md",
     "docs/postprocess.md",
     "docs/predict.md",
     "docs/pseudo.md",

@@ -15,6 +15,7 @@ from birdlab.cli.board_options import (
     PrecisionOption,
     submission_fields,
 )
+from birdlab.cli.board_pick import next_, pick
 from birdlab.cli.board_validators import validators
 from birdlab.cli.common import RunArgument, copy_to_mlflow, load_result_spec
 from birdlab.errors import LedgerError
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
     from birdlab.lab import Lab
 
 board = typer.Typer(
-    help="Leaderboard scores: add, score, list, select, remove, import, validators.",
+    help="Leaderboard scores: add, score, list, select, remove, import, validators, pick, next.",
     no_args_is_help=True,
 )
 board.command("import")(import_)
 board.command("validators", context_settings={"ignore_unknown_options": True})(validators)
+board.command("pick", context_settings={"ignore_unknown_options": True})(pick)
+board.command("next", context_settings={"ignore_unknown_options": True})(next_)
 
 
 def register(app: typer.Typer) -> None:

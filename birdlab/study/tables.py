@@ -138,7 +138,7 @@ def _pair(
         "lb": submitted[lb].to_numpy(dtype=float),
         "private": submitted["private"].to_numpy(dtype=float),
         "fold_scores": pd.Series(fold_scores, dtype=object),
-        "comparable_group": _group_numbers(runs, cv),
+        "comparable_group": group_numbers(runs, cv),
     }
     for name in ATTRIBUTES:
         columns[name] = runs[name].to_numpy() if name in runs else ""
@@ -165,7 +165,8 @@ def _spread(runs: pd.DataFrame, cv: str, fold_scores: list[list[float]]) -> list
     ]
 
 
-def _group_numbers(runs: pd.DataFrame, cv: str) -> list[int]:
+def group_numbers(runs: pd.DataFrame, cv: str) -> list[int]:
+    """A number for each run, equal where CV scores may be compared, 0 for the largest group."""
     columns = list(COMPARABLE)
     if cv.startswith(ON_SOUNDSCAPES):
         columns[0] = "soundscapes_hash"

@@ -1,0 +1,144 @@
+"""`birdlab lb pick` and `birdlab lb next`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from birdlab.lab import Lab
+    from birdlab.study.pick_rows import BoardRows
+
+SHOWN = 20
+
+RunsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[RUN ...]", help="The candidates, named as in `show`; default: all."),
+]
+SeenOption = Annotated[str, typer.Option(help="The leaderboard that is seen before the pick.")]
+BoardOption = Annotated[str, typer.Option(help="The leaderboard that decides.")]
+ShareOption = Annotated[
+    float, typer.Option(help="The part of the files that the seen leaderboard scores.")
+]
+NoiseOption = Annotated[
+    float | None,
+    typer.Option(help="SD of a seen score over other draws of as many files, if you know it."),
+]
+CvOption = Annotated[str, typer.Option(help="The CV score; default: cv/ and the metric.")]
+MetricOption = Annotated[str, typer.Option(help="The metric; default: that of most submissions.")]
+LearnOption = Annotated[
+    bool,
+    typer.Option("--learn-private", help="Learn the noise from private scores of candidates too."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="As JSON.")]
+
+
+def pick(
+    runs: RunsArgument = None,
+    n: Annotated[int, typer.Option("--n", min=1, max=5, help="How many to pick.")] = 2,
+    unsubmitted: Annotated[
+        bool, typer.Option("--unsubmitted", help="Pick also among runs without a score.")
+    ] = False,
+    seen: SeenOption = "public",
+    board: BoardOption = "private",
+    public_share: ShareOption = 0.3,
+    public_noise: NoiseOption = None,
+    cv: CvOption = "",
+    metric: MetricOption = "",
+    learn: LearnOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Say which final submissions have the highest expected best private score.
+
+    Private scores of the candidates are not looked at; those of other runs tell the noise.
+
+    Example: birdlab lb pick --public-share 0.34
+    """
+    from birdlab.lab import open_lab
+    from birdlab.study.pick_view import build_pick
+
+    rows = _list_rows(open_lab(extensions=False), runs, seen, board, metric, cv, learn)
+    view = build_pick(
+        rows, n=n, unsubmitted=unsubmitted, public_share=public_share, public_noise=public_noise
+    )
+    told = [*view.sentences, *(f"Left out: {text}" for text in rows.left_out)]
+    if json_:
+        parts: dict[str, object] = {
+            "picked": view.pick.pair,
+            "submissions": view.submissions,
+            "expected_best": view.pick.expected_best,
+        }
+        tables = {"candidates": view.pick.table, "compared": view.pick.compared}
+        _print_json(parts, tables | {"judged": view.judged}, told)
+        return
+    ids = " ".join(view.submissions)
+    ends = ["", f"next: birdlab lb select {ids}"] if ids else []
+    table = view.pick.table
+    shown = table[(table.index < SHOWN) | table["picked"]]
+    _print_table(shown, ("cv", "public", "mean", "low", "high", "chance", "picked"), told + ends)
+
+
+def next_(
+    runs: RunsArgument = None,
+    seen: SeenOption = "public",
+    board: BoardOption = "private",
+    public_share: ShareOption = 0.3,
+    public_noise: NoiseOption = None,
+    cv: CvOption = "",
+    metric: MetricOption = "",
+    learn: LearnOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Say which run without a leaderboard score is worth submitting next, and why.
+
+    Example: birdlab lb next --public-share 0.34
+    """
+    from birdlab.lab import open_lab
+    from birdlab.study.pick_view import build_next
+
+    rows = _list_rows(open_lab(extensions=False), runs, seen, board, metric, cv, learn)
+    view = build_next(rows, public_share=public_share, public_noise=public_noise)
+    told = [*view.sentences, *(f"Left out: {text}" for text in rows.left_out)]
+    if json_:
+        _print_json({}, {"candidates": view.table}, told)
+        return
+    columns = ("cv", "mean", "low", "high", "promise", "teaches", "worth")
+    _print_table(view.table[:SHOWN], columns, told)
+
+
+def _list_rows(
+    lab: Lab, runs: list[str] | None, seen: str, board: str, metric: str, cv: str, learn: bool
+) -> BoardRows:
+    from birdlab.study.ledger import load_ledger
+    from birdlab.study.pick_rows import list_board
+    from birdlab.study.tables import StudyTables
+    from birdlab.tracking.index import load_cells, load_runs
+    from birdlab.tracking.resolve import resolve_run
+
+    chosen = list(dict.fromkeys(str(resolve_run(lab, text)["spec_id"]) for text in runs or []))
+    tables = StudyTables(load_runs(lab), load_cells(lab), load_ledger(lab.ledger))
+    return list_board(
+        tables, runs=chosen, seen=seen, board=board, metric=metric, cv=cv, learn=learn
+    )
+
+
+def _print_json(
+    parts: dict[str, object], tables: dict[str, pd.DataFrame], sentences: list[str]
+) -> None:
+    said = {
+        name: json.loads(table.to_json(orient="records", double_precision=15))
+        for name, table in tables.items()
+    }
+    typer.echo(json.dumps({**parts, **said, "sentences": sentences}, indent=1))
+
+
+def _print_table(table: pd.DataFrame, columns: tuple[str, ...], sentences: list[str]) -> None:
+    from birdlab.cli.progress import print_lines
+    from birdlab.study.pick_words import candidates_words
+
+    lines = [candidates_words(table, columns).to_string(index=False)] if len(table) else []
+    print_lines("\n".join([*lines, *([""] if lines else []), *sentences]))

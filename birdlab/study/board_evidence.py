@@ -1,0 +1,111 @@
+"""What public scores, and private scores of past submissions, say of the noise of a board."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Floats = npt.NDArray[np.float64]
+
+SHARED = (0.0, 0.25, 0.5, 0.75, 0.9)
+"""Parts of the deviation from CV that alike submissions may share."""
+N_TRUST, N_SCALES = 12, 21
+SCALES = (0.35, 4.0)
+TRUST_PRIOR = (2.0, 1.0)
+"""Beta prior of the part of what CV leaves open that is real and not public noise."""
+SLOPE_MEAN, SLOPE_SD = 0.4, 0.4
+"""Prior of the slope on CV, in SDs of the public scores per SD of CV."""
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """Public scores `y` [s] less their mean with predictors `x` [s, k], in a basis in which alike
+    submissions are independent: of `e` [s], the eigenvalues of their likeness.
+
+    precision: [k], mean: [k], the normal prior of the coefficients (precision 0 is flat).
+    """
+
+    y: Floats
+    x: Floats
+    e: Floats
+    precision: Floats
+    mean: Floats
+
+    def spread(self, shared: float) -> Floats:
+        """The variances [s] of a deviation of variance 1 of which alike ones share a part."""
+        return np.asarray(np.maximum((1 - shared) + shared * self.e, 1e-9))
+
+
+def build_design(y: Floats, x: Floats, likeness: Floats, precision: Floats, mean: Floats) -> Design:
+    """The design of scores `y` with predictors `x` and a likeness [s, s] (1 on its diagonal)."""
+    values, vectors = np.linalg.eigh(likeness)
+    return Design(vectors.T @ y, vectors.T @ x, np.maximum(values, 0), precision, mean)
+
+
+def solve_design(design: Design, variance: float, shared: float) -> tuple[Floats, Floats, float]:
+    """Posterior mean [k] and covariance [k, k] of the coefficients, and the log evidence.
+
+    `variance` is that of one deviation from CV, public noise included. The evidence is that of
+    the scores with the coefficients integrated out, up to a constant.
+    Source: Bayesian linear regression, e.g. Bishop (2006), section 3.3.
+    """
+    spread = variance * design.spread(shared)
+    weighted = design.x.T / spread
+    precision = weighted @ design.x + np.diag(design.precision)
+    cov = np.linalg.inv(precision)
+    right = weighted @ design.y + design.precision * design.mean
+    beta = cov @ right
+    misfit = (design.y**2 / spread).sum() + (design.precision * design.mean**2).sum()
+    log_det = np.linalg.slogdet(precision)[1]
+    evidence = -0.5 * (np.log(spread).sum() + log_det + misfit - right @ beta)
+    return beta, np.asarray(cov, dtype=float), float(evidence)
+
+
+def weigh_history(
+    past: pd.DataFrame, likeness: Floats, public_share: float, shared: Floats
+) -> Floats:
+    """Log likelihood [shared, trust] of past private scores, given public ones and CV.
+
+    `past` has cv, public and private. A past deviation from CV has a variance of its own,
+    integrated out: what is carried over is the part of it that is real (`trust_grid`). Given
+    public, private has the slope `trust` on it and the variance v (1 - trust) (trust + odds),
+    where odds is the public share of the files over the private one. Intercept and slope on CV
+    are flat, so an offset between the boards does no harm. Zeros where there are too few scores.
+    """
+    cv, public, private = (past[name].to_numpy(dtype=float) for name in ("cv", "public", "private"))
+    trust, _ = trust_grid()
+    n, found = len(public), np.zeros((len(shared), len(trust)))
+    odds, spread_cv = public_share / (1 - public_share), float(np.std(cv))
+    ones = np.ones((n, 1))
+    predictors = np.c_[ones, (cv - cv.mean()) / spread_cv] if spread_cv > 0 else ones
+    k = predictors.shape[1]
+    if n < k + 2:
+        return found
+    flat = np.zeros(k)
+    design = build_design(public - public.mean(), predictors, likeness, flat, flat)
+    follow = build_design(private - private.mean(), predictors, likeness, flat, flat)
+    scales = np.geomspace(*SCALES, N_SCALES) * max(float(np.std(public)), 1e-9)
+    for row, part in enumerate(shared):
+        spread = design.spread(part)
+        weighted = design.x.T / spread
+        hat = weighted.T @ np.linalg.solve(weighted @ design.x, weighted)
+        inner = np.diag(1 / spread) - hat
+        own, cross, past = (
+            float(a @ inner @ b)
+            for a, b in ((follow.y, follow.y), (follow.y, design.y), (design.y, design.y))
+        )
+        misfit = np.maximum(own - 2 * trust * cross + trust**2 * past, 0)
+        variance = scales[:, None] ** 2 * ((1 - trust) * (trust + odds))[None]
+        public_part = -0.5 * (past / scales**2) - (n - k) * np.log(scales)
+        private_part = -0.5 * (misfit[None] / variance + (n - k) * np.log(variance))
+        found[row] = np.logaddexp.reduce(public_part[:, None] + private_part, axis=0)
+    return found
+
+
+def trust_grid() -> tuple[Floats, Floats]:
+    """Points [12] of the real part of a deviation, denser at 0 and 1, and their widths."""
+    edges = np.sin(np.linspace(0, np.pi / 2, N_TRUST + 1)) ** 2
+    return (edges[1:] + edges[:-1]) / 2, np.diff(edges)

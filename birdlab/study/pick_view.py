@@ -1,0 +1,130 @@
+"""A final pick, and what to submit next, from a lab's tables: tables, sentences, and the judgement
+of a pick whose private scores are known by now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from birdlab.study.next_submission import rank_next, word_next
+from birdlab.study.pick import Pick, pick_two, top_by
+from birdlab.study.pick_rows import BoardRows
+from birdlab.study.private_posterior import PUBLIC_SHARE, BoardModel, fit_board, posterior
+
+JUDGED = ("choice", "names", "best", "regret")
+
+
+@dataclass(frozen=True, eq=False)
+class PickView:
+    """A pick as it is shown.
+
+    submissions: of the pick, the ids of their rows in the ledger, where they have one. judged:
+    choice, names, best (private score of the better one), regret (what the best of all candidates
+    has more), for the pick and the highest by public and by CV; no rows where a private score of
+    a candidate is unknown. sentences say all of it.
+    """
+
+    board: BoardRows
+    model: BoardModel
+    pick: Pick
+    submissions: tuple[str, ...]
+    judged: pd.DataFrame
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class NextView:
+    """What to submit next: the table of `rank_next`, and in sentences what it says."""
+
+    board: BoardRows
+    model: BoardModel
+    table: pd.DataFrame
+    sentences: tuple[str, ...]
+
+
+def fit_rows(
+    board: BoardRows, *, public_share: float = PUBLIC_SHARE, public_noise: float | None = None
+) -> BoardModel:
+    """The model of a lab's board; DataError where the evidence does not suffice."""
+    history = board.history[["run", "cv", "public", "private", "lineage"]]
+    rows = board.rows.drop(columns="private")
+    return fit_board(rows, history=history, public_share=public_share, public_noise=public_noise)
+
+
+def build_pick(
+    board: BoardRows,
+    *,
+    n: int = 2,
+    unsubmitted: bool = False,
+    public_share: float = PUBLIC_SHARE,
+    public_noise: float | None = None,
+) -> PickView:
+    """The pick of `n` among the submitted candidates, or among all of them.
+
+    Raises DataError under 5 runs with both scores, and for fewer candidates than `n`.
+    """
+    model = fit_rows(board, public_share=public_share, public_noise=public_noise)
+    runs = board.candidates if unsubmitted else board.submitted
+    pick = pick_two(posterior(model, runs), n)
+    rows = board.rows.set_index("run").loc[list(runs)]
+    judged = judge_pick(rows, pick.pair)
+    ids = tuple(str(rows.at[run, "row"]) for run in pick.pair if rows.at[run, "row"])
+    sentences = (*word_model(board, model), *pick.sentences, *_word_judged(judged, len(rows)))
+    return PickView(board, model, pick, ids, judged, sentences)
+
+
+def build_next(
+    board: BoardRows, *, public_share: float = PUBLIC_SHARE, public_noise: float | None = None
+) -> NextView:
+    """What to submit next among the candidates without a score; DataError as for a pick."""
+    model = fit_rows(board, public_share=public_share, public_noise=public_noise)
+    waiting = [run for run in board.candidates if run not in board.submitted]
+    scored = board.rows.loc[board.rows["public"].notna(), "run"]
+    table = rank_next(posterior(model, [*scored, *waiting]))
+    return NextView(
+        board, model, table, (*word_model(board, model), *word_next(table, len(scored)))
+    )
+
+
+def judge_pick(rows: pd.DataFrame, picked: tuple[str, ...]) -> pd.DataFrame:
+    """What a pick, the highest by public and the highest by CV got in the end, in JUDGED.
+
+    `rows` are the candidates by run, with name, cv, public and private; no rows come back where
+    a private score is missing.
+    """
+    private = rows["private"].to_numpy(dtype=float)
+    if not len(rows) or not np.isfinite(private).all():
+        return pd.DataFrame(columns=list(JUDGED))
+    choices = {"pick": np.flatnonzero(rows.index.isin(picked))}
+    for choice, column in (("highest public", "public"), ("highest CV", "cv")):
+        choices[choice] = top_by(rows[column].to_numpy(dtype=float), len(picked))
+    found = [
+        (choice, tuple(rows["name"].iloc[at]), private[at].max(), private.max() - private[at].max())
+        for choice, at in choices.items()
+        if len(at)
+    ]
+    return pd.DataFrame(found, columns=list(JUDGED))
+
+
+def word_model(board: BoardRows, model: BoardModel) -> tuple[str, ...]:
+    """What was found about CV, the public score and its noise, and what was assumed."""
+    trust, noise, slope = model.trust, model.noise, model.slope
+    return (
+        f"{model.n_scored} runs have {board.cv} and a {board.seen} score. One SD of CV is worth "
+        f"{slope[0]:+.4f} there (80 % {slope[1]:+.4f} to {slope[2]:+.4f}).",
+        f"Of what CV leaves open in a {board.seen} score, {100 * trust[0]:.0f} % is taken as real "
+        f"(80 % {100 * trust[1]:.0f} to {100 * trust[2]:.0f} %) and the rest as noise of SD "
+        f"{noise[0]:.4f} ({noise[1]:.4f} to {noise[2]:.4f}).",
+        f"That rests on {model.source}.",
+    )
+
+
+def _word_judged(judged: pd.DataFrame, n: int) -> tuple[str, ...]:
+    if judged.empty:
+        return ()
+    told = ", ".join(
+        f"{row.choice} {row.best:.4f} ({row.regret:.4f} behind)" for row in judged.itertuples()
+    )
+    return (f"Judged by the private scores of these {n}, which were not used: {told}.",)
