@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import math
+import time
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from fold_tables import build_tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from why_simulations import simulate_nothing, simulate_recordings, simulate_species
 
 from birdlab.errors import DataError
 from birdlab.evaluate.metrics import class_auc, class_average_precision, macro_auc, padded_cmap
 from birdlab.evaluate.score import FoldTable
+from birdlab.study.compare import compare_runs
 from birdlab.study.delta_split import split_delta
 from birdlab.study.influence import find_influence
+from birdlab.study.rescoring import build_estimator
 from birdlab.study.run_tables import RunTables
 from birdlab.study.sharing import share_tables
+from birdlab.study.split_chance import seed_sd
+from birdlab.study.split_evidence import SplitEvidence, weigh_evidence
+from birdlab.study.split_words import main_species
 
 SCORES = {"padded_cmap": padded_cmap, "macro_auc": macro_auc}
 
@@ -109,3 +118,148 @@ def test_other_metrics_and_arms_are_refused() -> None:
         split_delta(shared, "c")
     with pytest.raises(DataError, match="padding"):
         split_delta(shared, "b", n_pad=0)
+
+
+def test_what_moves_a_species() -> None:
+    found = split_delta(share_tables(runs()), "b")
+    assert set(found.parts["code"]) <= set(found.species["code"])
+    assert found.parts.groupby("code").size().max() == 5
+    assert found.parts["code"].drop_duplicates().tolist() == [
+        code for code in found.species["code"] if code in set(found.parts["code"])
+    ]
+    unlabelled = found.parts[~found.parts["labelled"]]
+    assert len(unlabelled) and (unlabelled["share"] == 0).all()
+    sole = found.recordings["recording"][0]
+    part = found.parts[(found.parts["recording"] == sole) & found.parts["labelled"]].iloc[0]
+    row = found.recordings.iloc[0]
+    assert part["prob_b"] == row["prob_b"] != part["prob_a"] == row["prob_a"]
+    moved = found.moves.groupby("recording", sort=False)["influence"]
+    assert next(iter(moved.groups)) == sole and moved.size().max() == 3
+    whole = split_delta(share_tables(runs()), "b").recordings.set_index("recording")["influence"]
+    np.testing.assert_allclose(moved.sum(), whole[list(moved.groups)], atol=1e-12)
+
+
+def test_seeds_of_their_own_weigh_alike() -> None:
+    a = RunTables("a", build_tables(seeds=(0, 1), skill=0.1))
+    b = RunTables("b", build_tables(seeds=(5, 6, 7), run=1, skill=0.3))
+    found = split_delta(share_tables([a, b]), "b")
+    means = [
+        np.mean([padded_cmap(t.targets, t.probs) for t in run.tables.values()]) for run in (a, b)
+    ]
+    assert found.delta == pytest.approx(means[1] - means[0], abs=1e-12)
+    assert found.chance is not None and found.species["by_chance"].notna().all()
+
+
+def test_one_seed_and_other_splits_say_nothing_of_chance() -> None:
+    for shared in (share_tables(runs((0,))), share_tables(runs(flip=True))):
+        found = split_delta(shared, "b")
+        assert found.chance is None and "Not enough evidence" in found.sentences[-1]
+    assert split_delta(share_tables(runs((0,))), "b").species["by_chance"].isna().all()
+
+
+def test_the_spread_by_seeds() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0, 1, (4, 2000)), rng.normal(0, 2, (2, 2000))
+    assert (seed_sd((a, b)) ** 2).mean() == pytest.approx(1 / 4 + 4 / 2, rel=0.1)
+    assert np.isnan(seed_sd((a, b[:1]))).all()
+
+
+def test_half_of_a_side() -> None:
+    shares = pd.Series([0.5, 0.3, 0.2, 0.1, -0.6])
+    assert main_species(shares, 1) == (2, pytest.approx(0.8))
+    assert main_species(shares, -1) == (1, pytest.approx(0.6))
+
+
+def test_gains_and_losses_in_words() -> None:
+    def species_of(probs: list[float]) -> list[str]:
+        targets = np.eye(4, dtype=bool)
+        names, codes = tuple("wxyz"), tuple("abcd")
+        primary = np.arange(4)
+        made = []
+        for own in ([0.5] * 4, probs):
+            said = np.where(targets, own, 0.5).astype(np.float32)
+            made.append(FoldTable(names, codes, primary, targets, said))
+        both = [RunTables(n, {(0, 0): t}) for n, t in zip("ab", made, strict=True)]
+        return list(split_delta(share_tables(both), "b").sentences)
+
+    gain = (1 - (5 + 6 / 9) / 6) / 4
+    assert species_of([0.9, 0.9, 0.5, 0.5])[0] == (
+        f"+{2 * gain:.4f}, of which 50 % from 1 species (a)."
+    )
+    assert species_of([0.5] * 4) == [
+        "Both score the same in every species: there is nothing to explain."
+    ]
+    base = RunTables("a", build_tables(skill=0.2))
+    mixed = split_delta(share_tables([base, RunTables("b", build_tables(run=3, skill=0.2))]), "b")
+    gains = mixed.species["share"].clip(lower=0).sum()
+    assert f"gains of {gains:+.4f} in" in mixed.sentences[0]
+
+
+@pytest.mark.parametrize("metric", ["padded_cmap", "macro_auc"])
+def test_evidence_is_asked_of_folds_and_of_recordings(metric: str) -> None:
+    """A large difference is shown; one of equal runs or of one fold is not, and it is said why."""
+
+    def weighed(skill: float, n_draws: int = 50, folds: int = 5) -> SplitEvidence:
+        tables = [
+            RunTables(name, build_tables(200, folds=folds, skill=of, run=i, seeds=(0, 1)))
+            for i, (name, of) in enumerate((("a", 0.1), ("b", skill)))
+        ]
+        found = compare_runs(tables, {}, metric=build_estimator(metric), n_draws=n_draws)
+        return weigh_evidence(split_delta(found.shared, "b", metric=metric), found)
+
+    large, none, one = weighed(0.45), weighed(0.1), weighed(0.45, 0, folds=1)
+    assert large.enough and large.sentences[0].startswith("The difference is shown: better on 5")
+    assert ("recordists)" in large.sentences[0]) == (metric == "padded_cmap")
+    assert not none.enough and "Not enough evidence that b and a differ" in none.sentences[0]
+    assert "choose no species" in none.sentences[-1]
+    if metric == "padded_cmap":
+        assert "could turn it round" in none.sentences[0]
+    assert not one.enough and "no verdict on 1 fold, where it takes 3" in one.sentences[0]
+
+
+def test_evidence_of_other_people_splits_and_metrics() -> None:
+    found = compare_runs(runs(flip=True), dict.fromkeys((f"r{i}" for i in range(60)), "p"))
+    split = split_delta(found.shared, "b")
+    weighed = weigh_evidence(split, found)
+    assert not weighed.enough and "1 recordist are too few" not in weighed.sentences[0]
+    assert "1 recordist is too few to say" in weighed.sentences[0]
+    auc = split_delta(found.shared, "b", metric="macro_auc")
+    with pytest.raises(DataError, match="two metrics"):
+        weigh_evidence(auc, found)
+    with pytest.raises(DataError, match="does not hold"):
+        weigh_evidence(replace(split, arm="c"), found)
+    assert split_delta(found.shared, "b", n_pad=3).metric == "padded_cmap_pad3"
+
+
+def test_the_cause_that_was_planted_is_named() -> None:
+    """Four of 40 species, or 20 of 600 recordings: far more than luck finds; see docs/why.md."""
+    species = simulate_species(5, noise=0.5)
+    assert species["found"] > 0.7 and species["theirs"] == pytest.approx(1, abs=0.4)
+    recordings = simulate_recordings(5, noise=0.5)
+    assert recordings["influence"] > 0.4 and recordings["share"] > 0.4
+
+
+def test_chance_is_what_equal_runs_show() -> None:
+    found = simulate_nothing(12, noise=1.0)
+    for name in ("sd", "gains", "largest", "recording"):
+        assert found[name] == pytest.approx(found[f"{name}_said"], rel=0.5)
+    assert 0.1 < found["above"] < 0.9
+
+
+def test_thousands_of_recordings_take_seconds() -> None:
+    """3,400 recordings of 264 species, both scores of one fold and seed on one core."""
+    rng = np.random.default_rng(0)
+    primary = rng.integers(0, 264, 3400)
+    targets = np.eye(264, dtype=bool)[primary]
+    codes = tuple(f"s{i}" for i in range(264))
+    names = tuple(f"r{i}" for i in range(3400))
+    tables = [
+        FoldTable(names, codes, primary, targets, rng.random((3400, 264), np.float32))
+        for _ in range(2)
+    ]
+    shared = share_tables(
+        [RunTables(name, {(0, 0): table}) for name, table in zip("ab", tables, strict=True)]
+    )
+    start = time.process_time()
+    found = split_delta(shared, "b")
+    assert time.process_time() - start < 10 and len(found.recordings) == 3400

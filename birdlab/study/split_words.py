@@ -63,9 +63,8 @@ def _recordings_sentence(delta: float, recordings: pd.DataFrame, remainder: floa
     return (
         f"Taken out one at a time, {count_words(moved, 'recording')} of {len(recordings)} move "
         f"the difference; their influences sum to {delta - remainder:+.4f}. The remaining "
-        f"{remainder:+.4f} belongs to no recording alone: the score of a species is a mean over "
-        "its recordings, so that one which gains like the others can leave without a trace, and "
-        "ranks depend on who else is there."
+        f"{remainder:+.4f} belongs to no recording alone: one that gains as the others of its "
+        "species do can leave almost without a trace."
     )
 
 
