@@ -25,7 +25,7 @@ from birdlab.study.run_tables import RunTables
 from birdlab.study.sharing import share_tables
 from birdlab.study.split_chance import seed_sd
 from birdlab.study.split_evidence import SplitEvidence, weigh_evidence
-from birdlab.study.split_words import main_species
+from birdlab.study.split_words import fewest_for_half
 
 SCORES = {"padded_cmap": padded_cmap, "macro_auc": macro_auc}
 
@@ -166,17 +166,34 @@ def test_the_spread_by_seeds() -> None:
 
 def test_half_of_a_side() -> None:
     shares = pd.Series([0.5, 0.3, 0.2, 0.1, -0.6])
-    assert main_species(shares, 1) == (2, pytest.approx(0.8))
-    assert main_species(shares, -1) == (1, pytest.approx(0.6))
+    assert fewest_for_half(shares, 1) == (2, pytest.approx(0.8))
+    assert fewest_for_half(shares, -1) == (1, pytest.approx(0.6))
+
+
+def test_a_fold_that_hangs_on_one_recording() -> None:
+    """Without its only positive a fold has no AUC: no influence, and no sum, is made up."""
+    targets = np.array([[True, False], [False, False], [False, False]])
+    tables = []
+    for own in (0.1, 0.6):
+        probs = np.array([[own, 0.5], [0.4, 0.5], [0.2, 0.5]], np.float32)
+        one = FoldTable(("x", "y", "z"), ("a", "b"), np.zeros(3, np.int64), targets, probs)
+        tables.append({(0, 0): one, (0, 1): one})
+    runs = [RunTables(name, of) for name, of in zip("ab", tables, strict=True)]
+    found = split_delta(share_tables(runs), "b", metric="macro_auc")
+    influence = found.recordings.set_index("recording")["influence"]
+    assert found.delta == 1 and np.isnan(influence["x"]) and influence["y"] == 0
+    assert np.isnan(found.remainder) and "influences have no sum" in found.sentences[1]
+    assert found.chance is not None and found.chance.largest_recording == 0
+    assert found.moves.empty and not split_delta(share_tables(runs), "b").moves.empty
 
 
 def test_gains_and_losses_in_words() -> None:
-    def species_of(probs: list[float]) -> list[str]:
+    def species_of(probs: list[float], base: tuple[float, ...] = (0.5,) * 4) -> list[str]:
         targets = np.eye(4, dtype=bool)
         names, codes = tuple("wxyz"), tuple("abcd")
         primary = np.arange(4)
         made = []
-        for own in ([0.5] * 4, probs):
+        for own in (base, probs):
             said = np.where(targets, own, 0.5).astype(np.float32)
             made.append(FoldTable(names, codes, primary, targets, said))
         both = [RunTables(n, {(0, 0): t}) for n, t in zip("ab", made, strict=True)]
@@ -189,6 +206,8 @@ def test_gains_and_losses_in_words() -> None:
     assert species_of([0.5] * 4) == [
         "Both score the same in every species: there is nothing to explain."
     ]
+    assert "2 recordings gain" in species_of([0.9, 0.9, 0.5, 0.5])[1]
+    assert "losses is made by 2" in species_of([0.5] * 4, (0.9, 0.9, 0.9, 0.5))[1]
     base = RunTables("a", build_tables(skill=0.2))
     mixed = split_delta(share_tables([base, RunTables("b", build_tables(run=3, skill=0.2))]), "b")
     gains = mixed.species["share"].clip(lower=0).sum()

@@ -39,7 +39,8 @@ def draw_chance(
 ) -> Chance | None:
     """The split of two equal runs with these seeds; None unless both have two in every fold.
 
-    For each fold the parts of the score by species, and the influences of its recordings.
+    For each fold the parts of the score by species, and the influences of its recordings; one that
+    has none (NaN) is never the largest.
     """
     if any(len(side) < 2 for sides in species for side in sides):
         return None
@@ -49,7 +50,8 @@ def draw_chance(
     for of_species, of_recordings in zip(species, recordings, strict=True):
         drawn = [_contrasts(rng, len(side), n_draws) for side in of_species]
         total += _noise(drawn, of_species)
-        highest = np.maximum(highest, np.abs(_noise(drawn, of_recordings)).max(axis=1))
+        moved = np.nan_to_num(_noise(drawn, of_recordings))
+        highest = np.maximum(highest, np.abs(moved).max(axis=1))
     total /= len(species)
     return Chance(
         float(total.sum(axis=1).std()),

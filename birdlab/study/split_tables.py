@@ -39,6 +39,7 @@ class SideOfFold:
 
     @classmethod
     def of(cls, tables: Sequence[FoldTable], metric: str, n_pad: int) -> SideOfFold:
+        """The mean over the tables, each counted once: unpaired runs name one for several pairs."""
         seeds = list({id(table): table for table in tables}.values())
         added, cells, probs = (np.zeros(seeds[0].targets.shape) for _ in range(3))
         values, parts, moved = [], [], []
@@ -74,6 +75,7 @@ class FoldSplit:
 
 
 def species_table(folds: Sequence[FoldSplit]) -> pd.DataFrame:
+    """What each species adds to the difference, largest share first; see DeltaSplit."""
     first = folds[0].a.table
     differ = [fold.b.parts.mean(axis=0) - fold.a.parts.mean(axis=0) for fold in folds]
     sds = np.stack([seed_sd((fold.a.parts, fold.b.parts)) for fold in folds])
@@ -91,6 +93,7 @@ def species_table(folds: Sequence[FoldSplit]) -> pd.DataFrame:
 
 
 def recordings_table(folds: Sequence[FoldSplit]) -> pd.DataFrame:
+    """What each recording does to the difference, largest influence first; see DeltaSplit."""
     tables = []
     for fold in folds:
         table, primary = fold.a.table, fold.a.table.primary
@@ -146,7 +149,7 @@ def _cells_table(fold: FoldSplit, rows: Ints, columns: Ints, n_folds: int) -> pd
         "prob_a": fold.a.probs[at],
         "prob_b": fold.b.probs[at],
     }
-    return pd.DataFrame(found).query("influence != 0")
+    return pd.DataFrame(found).query("influence > 0 or influence < 0")
 
 
 def _first_of(table: pd.DataFrame, key: str, order: Sequence[str], most: int) -> pd.DataFrame:

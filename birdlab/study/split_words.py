@@ -27,8 +27,8 @@ def split_sentences(
     return [*said, _chance_sentence(species, recordings, chance)]
 
 
-def main_species(shares: pd.Series[float], sign: float) -> tuple[int, float]:
-    """The fewest shares of this sign that make half of all of this sign: how many, their sum."""
+def fewest_for_half(shares: pd.Series[float], sign: float) -> tuple[int, float]:
+    """How many shares make half of all of this sign, the largest first, and their sum."""
     own = np.sort((shares * sign)[shares * sign > EXACT].to_numpy())[::-1]
     sums = np.cumsum(own)
     n = int(np.searchsorted(sums, sums[-1] / 2)) + 1
@@ -41,7 +41,7 @@ def _species_sentence(delta: float, species: pd.DataFrame) -> str:
     sign = 1.0 if delta >= 0 else -1.0
     if not len(gains if sign > 0 else losses):
         sign = -sign
-    n, made = main_species(shares, sign)
+    n, made = fewest_for_half(shares, sign)
     own, other = (gains, losses) if sign > 0 else (losses, gains)
     names = list_some(species["code"][shares * sign > EXACT].head(n), most=6)
     if abs(other.sum()) <= ONE_SIDED * abs(delta):
@@ -54,17 +54,22 @@ def _species_sentence(delta: float, species: pd.DataFrame) -> str:
 
 
 def _recordings_sentence(delta: float, recordings: pd.DataFrame, remainder: float) -> str:
+    shares = recordings["share"]
+    gains, losses = shares[shares > EXACT], shares[shares < -EXACT]
+    said = (
+        f"By the ranks of their own labels, {count_words(len(gains), 'recording')} gain "
+        f"{gains.sum():+.4f} and {len(losses)} lose {losses.sum():+.4f}"
+    )
+    sign = 1.0 if delta >= 0 else -1.0
+    if len(gains if sign > 0 else losses):
+        what = "gains" if sign > 0 else "losses"
+        said += f"; half of the {what} is made by {fewest_for_half(shares, sign)[0]}"
     if np.isnan(remainder):
-        return (
-            "Without one of the recordings a fold has no score, so that what single recordings "
-            "do does not sum up."
-        )
-    moved = int((recordings["influence"].abs() > EXACT).sum())
+        return f"{said}. Without one of the recordings a fold has no score: influences have no sum."
     return (
-        f"Taken out one at a time, {count_words(moved, 'recording')} of {len(recordings)} move "
-        f"the difference; their influences sum to {delta - remainder:+.4f}. The remaining "
-        f"{remainder:+.4f} belongs to no recording alone: one that gains as the others of its "
-        "species do can leave almost without a trace."
+        f"{said}. Taken out one at a time, they move the difference by {delta - remainder:+.4f} in "
+        f"sum; the remaining {remainder:+.4f} belongs to no recording alone, since one that gains "
+        "as the others of its species do can leave almost without a trace."
     )
 
 
