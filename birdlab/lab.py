@@ -31,6 +31,7 @@ BUILT_IN_DATA: Mapping[str, Mapping[str, Any]] = {
     "demo-soundscapes": {"part": "soundscapes"},
     "demo-unlabelled": {"part": "unlabelled"},
     "demo-phones": {"part": "phones"},
+    "demo-mislabelled": {"part": "mislabelled"},
 }
 """Data sets that birdlab generates by itself on first use: the fields of their DemoSource."""
 

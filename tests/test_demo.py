@@ -14,7 +14,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birdlab.data.demo import DemoSettings, build_demo, find_truth, generate
+from birdlab.data.demo import DemoSettings, build_demo, find_mislabelled, find_truth, generate
 from birdlab.data.demo.environment import EVENTS, render_event
 from birdlab.data.demo.oggfile import write_ogg
 from birdlab.data.demo.parts import CLIPS_PER_EVENT, PHONE_RATES_HZ, build_part
@@ -288,10 +288,10 @@ def test_the_built_in_data_sets_are_those_of_the_demo(tmp_path: Path) -> None:
         DemoSource(path="mlruns/demo/demo"),
         DemoSource(path="mlruns/demo/demo-abroad", seed=1),
     }
-    for part in ("environment", "soundscapes", "unlabelled", "phones"):
+    for part in ("environment", "soundscapes", "unlabelled", "phones", "mislabelled"):
         name = f"demo-{part}"
         assert lab.source(name) == DemoSource(path=f"mlruns/demo/{name}", part=part)
-    assert len(BUILT_IN_DATA) == 6
+    assert len(BUILT_IN_DATA) == 7
 
 
 def test_equal_settings_give_equal_parts(tmp_path: Path, parts: dict[str, Path]) -> None:
@@ -400,3 +400,51 @@ def test_phones_record_the_same_species_at_lower_rates(parts: dict[str, Path], d
     rates = [plan.rate_hz for plan in build_part(DemoSettings(), "phones").recordings]
     assert len(rates) == 126 and set(rates) == set(PHONE_RATES_HZ)
     assert 0.35 < np.mean(np.array(rates) < SAMPLE_RATE_HZ) < 0.65
+
+
+def test_planted_labels_are_wrong_and_known_and_make_no_audio_anew(
+    demo: Path, tmp_path: Path
+) -> None:
+    before = hash_folder(demo)
+    linked = build_demo(demo.with_name("wrong"), SMALL, part="mislabelled", jobs=1)
+    apart = build_demo(tmp_path / "wrong", SMALL, part="mislabelled", jobs=1)
+    assert hash_folder(linked) == hash_folder(apart)
+    assert hash_folder(demo) == before
+    planted = find_mislabelled(SMALL)
+    assert len(planted) == 1
+    right, wrong = (
+        read_table(root, "train_metadata.csv").set_index("filename") for root in (demo, linked)
+    )
+    moved = dict(zip(planted["recording"], planted["moved_from"], strict=True))
+    assert list(wrong.index) == sorted(wrong.index)
+    for name, row in wrong.iterrows():
+        was = right.loc[moved.get(name, name)]
+        ours, theirs = (
+            root / "train_audio" / file
+            for root, file in ((linked, name), (demo, moved.get(name, name)))
+        )
+        assert ours.samefile(theirs)
+        changed = {
+            column for column in wrong if row[column] != row[column] or row[column] != was[column]
+        }
+        if name not in moved:
+            assert changed <= {"author"}  # an empty one is equal to nothing
+            continue
+        assert {"primary_label", "scientific_name", "common_name"} <= changed
+        assert row["primary_label"] not in (
+            was["primary_label"],
+            *ast.literal_eval(was["secondary_labels"]),
+        )
+
+
+def test_half_of_the_planted_labels_are_look_alikes() -> None:
+    planted, world = find_mislabelled(DemoSettings()), build_world(DemoSettings())
+    assert len(planted) == 20 and planted["recording"].is_unique
+    alike = {frozenset(pair) for pair in world.lookalikes}
+    pairs = [frozenset(pair) for pair in zip(planted["given"], planted["true"], strict=True)]
+    assert [pair in alike for pair in pairs] == list(planted["how"] == "look-alike")
+    assert (planted["how"] == "look-alike").sum() == 10
+    heard = {plan.filename: plan for plan in world.recordings}
+    for row in planted.itertuples():
+        assert heard[row.moved_from].primary == row.true
+        assert row.given not in heard[row.moved_from].background

@@ -51,6 +51,7 @@ DOCUMENTS = [
     "docs/speed.md",
     "docs/tracking.md",
     "docs/statistics.md",
+    "docs/suspects.md",
     "docs/sweeps.md",
 ]
 

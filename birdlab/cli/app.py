@@ -73,12 +73,25 @@ def _register() -> None:
         runs,
         show,
         studies,
+        suspects,
         training,
         verify,
     )
 
     doing = (labs, new, data, training, cell, drivers, extend, rerun, noise, augment)
-    looking = (runs, show, compare, rescore, pseudo, ensemble, post, board, report, studies)
+    looking = (
+        runs,
+        show,
+        compare,
+        suspects,
+        rescore,
+        pseudo,
+        ensemble,
+        post,
+        board,
+        report,
+        studies,
+    )
     deploying = (promote, models, verify, budget, bundle, predict)
     for module in (*doing, *looking, mlflow, *deploying, gc, exchange, doctor):
         module.register(app)

@@ -93,9 +93,9 @@ class DemoSource(SourceSpec):
 
     kind: Literal["demo"] = "demo"
     seed: Annotated[int, Field(ge=0)] = 0
-    part: Literal["competition", "environment", "soundscapes", "unlabelled", "phones"] = (
-        "competition"
-    )
+    part: Literal[
+        "competition", "environment", "soundscapes", "unlabelled", "phones", "mislabelled"
+    ] = "competition"
 
 
 def _path_alone(value: Any) -> Any:

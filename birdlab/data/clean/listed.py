@@ -21,17 +21,21 @@ from birdlab.errors import DataError
 from birdlab.spec.data import CleanSpec, Exclude, KeepRanges, Species
 from birdlab.spec.kinds import implements, nearest
 
+_QUOTED_FORMULA = r"^'(?=[=+\-@\t\r])"
+
 
 @implements(Exclude)
 def drop_listed(spec: Exclude, table: pd.DataFrame, context: CleanContext) -> pd.DataFrame:
     """The table without the recordings in the `filename` column of a CSV file of the lab.
 
     A column `dataset` in that file, where it has one, limits a line to that data set. A name
-    that no table has is no error, since one list may serve many experiments, but noted. Raises
-    DataError when the file lies outside the lab or cannot be read.
+    that no table has is no error, since one list may serve many experiments, but noted. The quote
+    that lists of birdlab put before a name that a spreadsheet would run is no part of the name.
+    Raises DataError when the file lies outside the lab or cannot be read.
     """
     listed = read_text_table(_list_path(spec, spec.list, context), ["filename"])
     names, datasets = text_column(listed, "filename"), text_column(listed, "dataset")
+    names = names.str.replace(_QUOTED_FORMULA, "", regex=True)
     lost = _unmatched(spec, pd.DataFrame({"recording": names, "only": datasets}), context)
     if lost:
         context.notes.append(f"{len(lost):,} listed names match nothing, such as {lost[0]}")

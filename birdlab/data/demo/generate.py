@@ -16,6 +16,7 @@ from pathlib import Path
 
 import soxr
 
+from birdlab.data.demo.mislabelled import link_competition, relabel_competition
 from birdlab.data.demo.oggfile import write_ogg
 from birdlab.data.demo.parts import build_part
 from birdlab.data.demo.rendering import Plan, Truth, render_plan
@@ -25,6 +26,8 @@ from birdlab.data.demo.world import BackgroundPlan, RecordingPlan, World
 from birdlab.errors import LabError
 
 MANIFEST = "demo.json"
+COMPETITION = "demo"
+"""The name of the folder that holds the competition itself, beside those of its parts."""
 FORMAT = 1
 _STALE_S = 3600.0
 
@@ -45,19 +48,25 @@ def build_demo(
     With another `part`, that of a data set that goes with it. A folder that already holds it is
     returned as it is; one that holds a demo of other settings is replaced. Files are made by
     `jobs` processes (1: in this one) in a folder beside `root` that takes its name when complete.
-    `progress` gets files done and files in all.
+    `progress` gets files done and files in all. The part `mislabelled` links the files of a folder
+    `demo` beside `root` where that holds this competition, and makes none of them again.
     Raises LabError when `root` holds something else.
     """
     root, settings = Path(root), settings or DemoSettings()
-    manifest: dict[str, object] = {"format": FORMAT, "settings": settings.as_json()}
-    if part != "competition":
-        manifest["part"] = part
+    made_of: dict[str, object] = {"format": FORMAT, "settings": settings.as_json()}
+    manifest = made_of if part == "competition" else {**made_of, "part": part}
     if _holds_demo(root, manifest):
         return root
     world = build_part(settings, part)
     with _partial_folder(root) as partial:
-        audible = _render_all(partial, settings, world, jobs, progress)
-        save_tables(partial, settings, world, audible)
+        if part == "mislabelled" and _is_demo(root.with_name(COMPETITION), made_of):
+            link_competition(root.with_name(COMPETITION), partial)
+            (partial / MANIFEST).unlink()
+        else:
+            audible = _render_all(partial, settings, world, jobs, progress)
+            save_tables(partial, settings, world, audible)
+        if part == "mislabelled":
+            relabel_competition(partial, settings)
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         _replace_folder(partial, root, manifest)
     return root
@@ -77,6 +86,13 @@ def _holds_demo(root: Path, manifest: dict[str, object]) -> bool:
             fix="name another folder for the demo, or move this one away",
         ) from error
     return bool(found == manifest)
+
+
+def _is_demo(root: Path, manifest: dict[str, object]) -> bool:
+    try:
+        return _holds_demo(root, manifest)
+    except LabError:
+        return False
 
 
 @contextmanager

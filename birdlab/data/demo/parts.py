@@ -4,6 +4,7 @@
 `soundscapes`: labelled ones of the split `train`, from sites that no leaderboard looks at.
 `unlabelled`: ones without labels, from the sites of the leaderboard at other hours.
 `phones`: more recordings of the same species by other people, half of them at low sample rates.
+`mislabelled`: the competition itself with wrong labels planted in its table (`mislabelled`).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ PHONE_RATES_HZ = (16_000, 22_050, 24_000, *[SAMPLE_RATE_HZ] * 3)
 def build_part(settings: DemoSettings, part: Part) -> World:
     """The plan of one part; its species are those of the competition with these settings."""
     world = build_world(settings)
-    if part == "competition":
+    if part in ("competition", "mislabelled"):
         return world
     empty = replace(world, recordings=(), backgrounds=(), soundscapes=())
     if part == "environment":

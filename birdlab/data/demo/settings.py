@@ -13,7 +13,7 @@ from birdlab.errors import SpecError
 SAMPLE_RATE_HZ = 32_000
 WINDOW_S = 5
 
-Part = Literal["competition", "environment", "soundscapes", "unlabelled", "phones"]
+Part = Literal["competition", "environment", "soundscapes", "unlabelled", "phones", "mislabelled"]
 """What of the demo's world is made: the competition, or a data set that goes with it (`parts`)."""
 
 
