@@ -7,7 +7,7 @@ READY := $(VENV)/.birdlab-ready
 SHELL := /bin/sh
 
 # Sweeps on the demo competition, the shortest first.
-DEMO_SWEEPS := lr augmentations chunk_length pretraining distillation lr_optuna one_factor null testtime context stack
+DEMO_SWEEPS := lr augmentations chunk_length pretraining distillation lr_optuna one_factor null testtime context stack suspects
 CRASHES := $(addprefix tests/test_,crash.py run.py recovery.py local.py dask.py slurm.py background.py)
 # By name: files with few tests, which start many processes, would come last and be waited for.
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder

@@ -89,7 +89,7 @@ def make_demo_lab(
             f'[data]\ndemo = "{tiny_demo}"\n"demo-abroad" = "{abroad_demo}"\n'
             f'"demo-phones" = "{phones_demo}"\n"demo-environment" = "{tiny_demo}"\n'
             f'"demo-soundscapes" = "{soundscapes_demo}"\n'
-            f'"demo-unlabelled" = "{hours}"\n',
+            f'"demo-unlabelled" = "{hours}"\n"demo-mislabelled" = "{tiny_demo}"\n',
         )
     )
     return lambda: open_lab(tmp_path)

@@ -79,21 +79,10 @@ def _register() -> None:
     )
 
     doing = (labs, new, data, training, cell, drivers, extend, rerun, noise, augment)
-    looking = (
-        runs,
-        show,
-        compare,
-        suspects,
-        rescore,
-        pseudo,
-        ensemble,
-        post,
-        board,
-        report,
-        studies,
-    )
+    looking = (runs, show, compare, rescore, pseudo, ensemble, post, board, report, studies)
+    learning = (suspects,)
     deploying = (promote, models, verify, budget, bundle, predict)
-    for module in (*doing, *looking, mlflow, *deploying, gc, exchange, doctor):
+    for module in (*doing, *looking, *learning, mlflow, *deploying, gc, exchange, doctor):
         module.register(app)
 
 
