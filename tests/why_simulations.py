@@ -146,12 +146,12 @@ def simulate_recordings(
 
 
 def simulate_nothing(
-    n_draws: int, *, noise: float, n_seeds: int = 2, seed: int = 0, judged: bool = False
+    n_draws: int, *, noise: float, n_seeds: int = 2, seed: int = 0
 ) -> dict[str, float]:
     """What equal runs show: gains, the largest share and influence, each beside what `Chance` says.
 
     above: how often the largest share is above that of `Chance`, its median, so about .5 where it
-    is right. enough: how often the evidence is called enough, where `judged` asks for it.
+    is right.
     """
     rng = np.random.default_rng(seed)
     rows = []
@@ -161,23 +161,34 @@ def simulate_nothing(
         chance = split.chance
         assert chance is not None
         shares = split.species["share"]
-        row = {
-            "sd": split.delta,
-            "sd_said": chance.delta,
-            "gains": shares.clip(lower=0).sum(),
-            "gains_said": chance.gains,
-            "largest": shares.abs().max(),
-            "largest_said": chance.largest,
-            "recording": split.recordings["influence"].abs().max(),
-            "recording_said": chance.largest_recording,
-            "above": float(shares.abs().max() > chance.largest),
-        }
-        if judged:
-            found = compare_runs(study.runs, {}, n_draws=200)
-            row["enough"] = float(weigh_evidence(split, found).enough)
-        rows.append(row)
+        rows.append(
+            {
+                "sd": split.delta,
+                "sd_said": chance.delta,
+                "gains": shares.clip(lower=0).sum(),
+                "gains_said": chance.gains,
+                "largest": shares.abs().max(),
+                "largest_said": chance.largest,
+                "recording": split.recordings["influence"].abs().max(),
+                "recording_said": chance.largest_recording,
+                "above": float(shares.abs().max() > chance.largest),
+            }
+        )
     table = pd.DataFrame(rows)
     return {**table.mean(), "sd": float(table["sd"].std(ddof=1))}
+
+
+def simulate_evidence(n_draws: int, *, noise: float, seed: int = 0) -> dict[str, float]:
+    """How often the evidence is called enough where nothing is better, and where 4 species are."""
+    rng = np.random.default_rng(seed)
+    enough: dict[str, list[bool]] = {"nothing": [], "species": []}
+    for what, found in enough.items():
+        for _ in range(n_draws):
+            study = draw_study(rng, noise=noise, n_species=4 if what == "species" else 0)
+            comparison = compare_runs(study.runs, {}, n_draws=100)
+            split = split_delta(comparison.shared, "b")
+            found.append(weigh_evidence(split, comparison).enough)
+    return {what: float(np.mean(found)) for what, found in enough.items()}
 
 
 def _print(title: str, lines: Sequence[dict[str, float]]) -> None:
@@ -207,10 +218,14 @@ def main() -> None:
     _print(
         "nothing is better: what the split shows, and what it says of chance",
         [
-            {"noise": n, "seeds": s, **simulate_nothing(200, noise=n, n_seeds=s, judged=True)}
+            {"noise": n, "seeds": s, **simulate_nothing(200, noise=n, n_seeds=s)}
             for n in levels
             for s in (2, 3)
         ],
+    )
+    _print(
+        "how often the evidence is called enough: nothing, or 4 species better (200 studies each)",
+        [{"noise": n, **simulate_evidence(200, noise=n)} for n in levels],
     )
 
 

@@ -2,7 +2,8 @@
 
 Seeds of one run that are held against each other know the same, so that all they differ by is
 chance. A difference of two runs with S seeds each has the noise of both: from each run a contrast
-of its seeds, of squared length 1/S, whose direction is drawn anew in every fold.
+of its seeds, of squared length 1/S and in a direction that is drawn. It is the same in all folds,
+since one seed may move all of them together.
 """
 
 from __future__ import annotations
@@ -39,16 +40,16 @@ def draw_chance(
 ) -> Chance | None:
     """The split of two equal runs with these seeds; None unless both have two in every fold.
 
-    For each fold the parts of the score by species, and the influences of its recordings; one that
-    has none (NaN) is never the largest.
+    For each fold the parts of the score by species, and the influences of its recordings, seeds in
+    one order; a recording that has none (NaN) is never the largest.
     """
     if any(len(side) < 2 for sides in species for side in sides):
         return None
     rng = np.random.default_rng(seed)
+    drawn = [_contrasts(rng, len(side), n_draws) for side in species[0]]
     total = np.zeros((n_draws, species[0][0].shape[1]))
     highest = np.zeros(n_draws)
     for of_species, of_recordings in zip(species, recordings, strict=True):
-        drawn = [_contrasts(rng, len(side), n_draws) for side in of_species]
         total += _noise(drawn, of_species)
         moved = np.nan_to_num(_noise(drawn, of_recordings))
         highest = np.maximum(highest, np.abs(moved).max(axis=1))

@@ -138,7 +138,9 @@ def moves_table(folds: Sequence[FoldSplit], order: Sequence[str]) -> pd.DataFram
 
 def _cells_table(fold: FoldSplit, rows: Ints, columns: Ints, n_folds: int) -> pd.DataFrame:
     """One row for each pair of a recording and a class that does something to the share of it."""
-    table, at = fold.a.table, (rows, columns)
+    table = fold.a.table
+    moving = np.abs(fold.cells[rows, columns]) > 0
+    at = rows, columns = rows[moving], columns[moving]
     found = {
         "code": np.asarray(table.codes)[columns],
         "recording": np.asarray(table.recordings)[rows],
@@ -149,7 +151,7 @@ def _cells_table(fold: FoldSplit, rows: Ints, columns: Ints, n_folds: int) -> pd
         "prob_a": fold.a.probs[at],
         "prob_b": fold.b.probs[at],
     }
-    return pd.DataFrame(found).query("influence > 0 or influence < 0")
+    return pd.DataFrame(found)
 
 
 def _first_of(table: pd.DataFrame, key: str, order: Sequence[str], most: int) -> pd.DataFrame:
