@@ -130,7 +130,7 @@ def _ranked(result: SweepResult) -> str:
             f"  {importance_sentence(result.sweep.spec.optuna, shares, len(result.scored))}"
         )
     if result.sweep.spec.expect:
-        lines.append(f"  expected: {result.sweep.spec.expect}")
+        lines.append(f"  expected: {result.sweep.spec.expected}")
     return "\n".join(lines)
 
 

@@ -10,6 +10,7 @@ from birdlab.cli.progress import CellProgress, print_lines
 from birdlab.durations import in_time
 from birdlab.lab import Lab
 from birdlab.plan import Plan
+from birdlab.spec.arms import arms_left_out
 from birdlab.spec.diff import title_of
 from birdlab.spec.sweep import Sweep
 from birdlab.study.noise import detectable_delta
@@ -43,6 +44,8 @@ def announce(lab: Lab, place: Place) -> Callable[[SweepPlan], None]:
     """
 
     def tell(plan: SweepPlan) -> None:
+        for title, why in arms_left_out(plan.sweep).items():
+            print_lines(f"left out {title}: {why}")
         jobs = place.jobs or lab.file.jobs
         slots = slots_here(plan, lab, jobs) if place.is_here else jobs or 1
         estimate = estimate_sweep(plan, lab, slots)

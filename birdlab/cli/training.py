@@ -134,6 +134,13 @@ def sweep(
         list[str] | None,
         typer.Option(help="Over an experiment file: --grid train.optimizer.lr=1e-4,1e-3"),
     ] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(help="Lay the sweep over this experiment instead of its own base."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What to call the sweep, instead of the name in its file.")
+    ] = None,
     jobs: JobsOption = None,
     scheduler: SchedulerOption = None,
     slurm: SlurmOption = False,
@@ -152,9 +159,11 @@ def sweep(
     from birdlab.cli.progress import print_lines
     from birdlab.lab import open_lab
     from birdlab.spec.sweep import load_sweep
+    from birdlab.sweep.rebase import refuse_other_base
 
     lab = open_lab()
-    loaded = load_sweep(spec, grid_values(grid or []))
+    loaded = load_sweep(spec, grid_values(grid or []), base=base, name=name)
+    refuse_other_base(lab, loaded)
     place = Place(jobs, scheduler, slurm, insecure)
     if dry_run:
         from birdlab.cli.sweep_plans import dry_run_sweep

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from birdlab.errors import SpecError
+from birdlab.spec.arm_checks import check_plans, refuse_twins
 from birdlab.spec.conditions import Conditions
 from birdlab.spec.diff import title_of
 from birdlab.spec.identity import canonical_json
-from birdlab.spec.kinds import nearest
 from birdlab.spec.points import SearchSpace
 from birdlab.spec.space import WHEN, Axis, Changes, When, lay_over
 from birdlab.spec.sweep import ALL, BASE, Arm, Sweep
 
-MIN_RACE_FOLDS = 3
 _MISSES = 200
 """After so many draws that are no new experiment, a space has no more to give."""
 
@@ -48,13 +48,35 @@ class _Point:
         )
 
 
+Planned = tuple[str, Callable[[], Arm]]
+"""The title of an arm, and what builds it."""
+
+
 def sweep_arms(sweep: Sweep) -> list[Arm]:
     """All arms of a sweep that is no search by Optuna, each once; checked as a whole.
 
     The order: a grid with its last entry changing fastest, everything else as in the file, the
-    base (or `all`) first. Raises SpecError for an arm that does not hold, two arms that are the
-    same experiment, a control that is none, a race or finalists' cells that cannot be.
+    base (or `all`) first. Over another base than that of its file, arms that do not hold there or
+    change nothing are no arms (`arms_left_out`). Raises SpecError for an arm that does not hold,
+    two arms that are the same experiment, a control that is none, a race or finalists' cells that
+    cannot be.
     """
+    if sweep.rebased:
+        arms, left_out = _sort_out(sweep)
+        _refuse_too_few(sweep, arms, left_out)
+    else:
+        arms = [build() for _, build in _planned(sweep)]
+    refuse_twins(sweep, arms)
+    check_plans(sweep, arms)
+    return arms
+
+
+def arms_left_out(sweep: Sweep) -> dict[str, str]:
+    """The arms of the file that are none over another base, each with the reason in words."""
+    return _sort_out(sweep)[1] if sweep.rebased and sweep.spec.optuna is None else {}
+
+
+def _planned(sweep: Sweep) -> Iterator[Planned]:
     make = {
         "grid": _grid,
         "one_factor": _one_factor,
@@ -62,16 +84,53 @@ def sweep_arms(sweep: Sweep) -> list[Arm]:
         "leave_one_out": _leave_one_out,
         "random": _random,
     }[sweep.spec.form]
-    arms = list(make(sweep))
-    _refuse_twins(sweep, arms)
-    _check_plans(sweep, arms)
-    return arms
+    return make(sweep)
+
+
+def _sort_out(sweep: Sweep) -> tuple[list[Arm], dict[str, str]]:
+    """The arms that are experiments of their own, the reasons of those that are not.
+
+    Of equal ones the control stays, else the first.
+    """
+    built: dict[str, Arm] = {}
+    reasons: dict[str, str] = {}
+    titles: list[str] = []
+    for title, build in _planned(sweep):
+        titles.append(title)
+        try:
+            built[title] = build()
+        except SpecError as error:
+            reasons[title] = f"does not hold over this base: {_in_a_line(error)}"
+    control = sweep.spec.compared_with
+    kept: dict[str, str] = {}
+    for title in sorted(built, key=lambda t: t != control):
+        first = kept.setdefault(canonical_json(built[title].spec), title)
+        if first != title:
+            reasons[title] = f"changes nothing over this base: the same experiment as {first!r}"
+    arms = [built[title] for title in titles if title in built and title not in reasons]
+    return arms, {title: reasons[title] for title in titles if title in reasons}
+
+
+def _in_a_line(error: SpecError) -> str:
+    lines = [line.strip().removeprefix("spec: ") for line in str(error.what).splitlines()]
+    return "; ".join(lines[1:] or lines)[:300]
+
+
+def _refuse_too_few(sweep: Sweep, arms: list[Arm], left_out: Mapping[str, str]) -> None:
+    control = sweep.spec.compared_with
+    if control in left_out or len(arms) < 2:
+        raise SpecError(
+            "too little of the sweep is left over this base",
+            where=str(sweep.base_path),
+            got="; ".join(f"{arm} {why}" for arm, why in left_out.items()),
+            expected="two arms or more" + (f", {control!r} among them" if control else ""),
+        )
 
 
 # ---------------------------------------------------------------- forms
 
 
-def _grid(sweep: Sweep) -> Iterator[Arm]:
+def _grid(sweep: Sweep) -> Iterator[Planned]:
     axes = {key: _options(key, axis) for key, axis in sweep.spec.grid.items()}
     fields = {key: [f for o in options for f in o.changes] for key, options in axes.items()}
     conditions = Conditions(sweep.base, sweep.spec.set, fields)
@@ -92,9 +151,9 @@ def _grid(sweep: Sweep) -> Iterator[Arm]:
             f"the condition of {title!r} holds at no point", where=sweep.place(f"grid.{key}")
         )
     for p in points:
-        yield sweep.build_arm(
-            ", ".join(p.titles) or BASE, p.delta, point=p.chosen, origin=_origin("grid", p)
-        )
+        title = ", ".join(p.titles) or BASE
+        build = partial(sweep.build_arm, point=p.chosen, origin=_origin("grid", p))
+        yield title, partial(build, title, p.delta)
 
 
 def _options(key: str, axis: Axis) -> list[_Option]:
@@ -126,26 +185,27 @@ def _origin(form: str, point: _Point) -> str:
     return f"{form}.{next(iter(point.chosen))}" if len(point.chosen) == 1 else form
 
 
-def _one_factor(sweep: Sweep) -> Iterator[Arm]:
-    yield sweep.build_arm(BASE, {})
+def _one_factor(sweep: Sweep) -> Iterator[Planned]:
+    yield BASE, partial(sweep.build_arm, BASE, {})
     for key, entry in sweep.spec.one_factor.items():
         changes = [{key: value} for value in entry] if isinstance(entry, list) else [entry]
         for change in changes:
             title = title_of(change) if isinstance(entry, list) else key
-            yield sweep.build_arm(title, change, origin=f"one_factor.{key}")
+            yield title, partial(sweep.build_arm, title, change, origin=f"one_factor.{key}")
 
 
-def _add_one(sweep: Sweep) -> Iterator[Arm]:
-    yield sweep.build_arm(BASE, {})
+def _add_one(sweep: Sweep) -> Iterator[Planned]:
+    yield BASE, partial(sweep.build_arm, BASE, {})
     delta: Changes = {}
     names: list[str] = []
     for name, changes in sweep.spec.add_one.items():
         delta = lay_over(delta, changes)
         names.append(f"+{name}")
-        yield sweep.build_arm(" ".join(names), delta, origin=f"add_one.{name}")
+        title = " ".join(names)
+        yield title, partial(sweep.build_arm, title, delta, origin=f"add_one.{name}")
 
 
-def _leave_one_out(sweep: Sweep) -> Iterator[Arm]:
+def _leave_one_out(sweep: Sweep) -> Iterator[Planned]:
     bundles = sweep.spec.leave_one_out
     for left_out in (None, *bundles):
         delta: Changes = {}
@@ -153,10 +213,11 @@ def _leave_one_out(sweep: Sweep) -> Iterator[Arm]:
             if name != left_out:
                 delta = lay_over(delta, changes)
         title = ALL if left_out is None else f"without {left_out}"
-        yield sweep.build_arm(title, delta, origin=left_out and f"leave_one_out.{left_out}")
+        origin = left_out and f"leave_one_out.{left_out}"
+        yield title, partial(sweep.build_arm, title, delta, origin=origin)
 
 
-def _random(sweep: Sweep) -> Iterator[Arm]:
+def _random(sweep: Sweep) -> Iterator[Planned]:
     """Draw n gives each entry a number of its own, so that a longer search goes on."""
     spec = sweep.spec.random
     assert spec is not None
@@ -173,78 +234,9 @@ def _random(sweep: Sweep) -> Iterator[Arm]:
         misses = misses + 1 if identity in seen else 0
         if not misses:
             seen.add(identity)
-            yield arm
+            yield arm.title, partial(_same, arm)
         n += 1
 
 
-# ---------------------------------------------------------------- checks
-
-
-def _refuse_twins(sweep: Sweep, arms: list[Arm]) -> None:
-    """Raise for two arms that are one experiment, or that have one title."""
-    seen: dict[str, str] = {}
-    titles: set[str] = set()
-    for arm in arms:
-        key = canonical_json(arm.spec)
-        if seen.get(key) == BASE and sweep.spec.form != "grid":
-            raise SpecError(
-                f"the arm {arm.title!r} is the base: its changes change nothing",
-                where=sweep.place(sweep.spec.form),
-                got=title_of(arm.delta),
-                fix="leave it out: the base is an arm already",
-            )
-        if key in seen:
-            raise SpecError(
-                "two arms of the sweep are the same experiment",
-                where=f"{seen[key]!r} and {arm.title!r}",
-                fix="remove one, or check the dotted names of its changes",
-            )
-        if arm.title in titles:
-            raise SpecError(
-                "two arms of the sweep have the same title",
-                where=sweep.place(sweep.spec.form),
-                got=arm.title,
-                fix="give a bundle another name",
-            )
-        seen[key] = arm.title
-        titles.add(arm.title)
-
-
-def _check_plans(sweep: Sweep, arms: list[Arm]) -> None:
-    """Raise now for a control that is no arm, a race or finalists' cells that cannot be."""
-    titles, control = [arm.title for arm in arms], sweep.spec.compared_with
-    if control is not None and control not in titles:
-        raise SpecError(
-            "the control of the sweep is none of its arms",
-            where=sweep.place("control") or "control",
-            got=control,
-            expected=nearest(control, titles),
-        )
-    if sweep.spec.then is not None:
-        for arm in arms:
-            sweep.build_arm(arm.title, arm.delta, sweep.spec.then.cells, origin="then")
-    if sweep.spec.race is not None:
-        for arm in arms:
-            _check_race(sweep, arm)
-
-
-def _check_race(sweep: Sweep, arm: Arm) -> None:
-    assert sweep.spec.race is not None
-    n_folds, n_seeds = len(arm.spec.fold_numbers), len(arm.spec.cells.seeds)
-    if arm.spec.rounds is not None:
-        raise SpecError(
-            "an arm with `rounds` cannot race: both decide what is not run",
-            where=sweep.place("race"),
-            got=f"rounds by {arm.spec.rounds.by} in the arm {arm.title!r}",
-            fix="leave out `race`, or set `rounds: null` for the arms",
-        )
-    rounds = sweep.spec.race.min_rounds
-    if n_folds < MIN_RACE_FOLDS or n_seeds <= rounds:
-        raise SpecError(
-            "the arms of this sweep cannot race",
-            where=sweep.place("race"),
-            got=f"{n_folds} folds and {n_seeds} seeds in the arm {arm.title!r}",
-            expected=f"at least {MIN_RACE_FOLDS} folds, and more seeds than the {rounds} that "
-            "every arm gets",
-            fix="ask for more: `cells: {folds: all, seeds: [0, 1, 2]}`",
-        )
+def _same(arm: Arm) -> Arm:
+    return arm

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from birdlab.errors import SpecError
 from birdlab.spec.base import Name, Positive, Spec
+from birdlab.spec.bets import BetSpec, Expect, expect_words
 from birdlab.spec.experiment import ExperimentSpec, build_spec, load_document
 from birdlab.spec.parts import CellsSpec
 from birdlab.spec.problems import validate
@@ -77,7 +80,8 @@ class SweepSpec(Spec):
     `control` names the arm that the others are compared with: by default the base, or all
     bundles, where the form has such an arm, else the best. `race` stops arms that lose to it.
     `smallest_effect` is the smallest difference that matters: what surely is smaller is within
-    noise. `correction` is how the verdicts allow for several arms against a control.
+    noise. `correction` is how the verdicts allow for several arms against a control. `expect` is
+    what somebody bets on: words, or claims that the outcome decides.
     """
 
     name: Name
@@ -96,7 +100,7 @@ class SweepSpec(Spec):
     control: str | None = None
     smallest_effect: Positive = 0.005
     correction: Literal["holm", "dunnett"] = "holm"
-    expect: str = ""
+    expect: Expect = ()
     notes: str = ""
 
     @field_validator("one_factor", "add_one", "leave_one_out", mode="before")
@@ -130,9 +134,22 @@ class SweepSpec(Spec):
         if self.race is not None and (self.optuna or self.compared_with is None):
             hint = "an Optuna search has none" if self.optuna else "name one as `control`"
             raise ValueError(f"a race needs an arm that the others race against: {hint}")
+        self._check_bets()
         if self.optuna is not None and self.control is not None:
             raise ValueError("nobody knows the arms of an Optuna search, so it has no `control`")
         return self
+
+    def _check_bets(self) -> None:
+        """Raise ValueError for a bet on a range of what is not searched, or an unknown arm."""
+        for bet in self.expect:
+            places = bet.best if bet.best is not None else bet.worst
+            unknown = [key for key in places or () if key not in self.entries]
+            if isinstance(places, dict) and unknown:
+                raise ValueError(f"a bet on {unknown[0]!r}, which the sweep does not search")
+            if self.optuna is not None and bet.kind and not isinstance(places, dict):
+                raise ValueError(
+                    "nobody knows the arms of an Optuna search: bet on `best: {field: [low, high]}`"
+                )
 
     @property
     def form(self) -> str:
@@ -144,6 +161,11 @@ class SweepSpec(Spec):
         """The fields and named bundles whose effect is asked for."""
         form = getattr(self, self.form)
         return tuple(getattr(form, "space", form))
+
+    @property
+    def expected(self) -> str:
+        """What is bet on, in words; "" for nothing."""
+        return expect_words(self.expect)
 
     @property
     def compared_with(self) -> str | None:
@@ -167,12 +189,16 @@ class Arm:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A loaded sweep: its spec, the raw base that its arms change, where both stand."""
+    """A loaded sweep: its spec, the raw base that its arms change, where both stand.
+
+    rebased: whether it is laid over another base than that of its file.
+    """
 
     spec: SweepSpec
     base: Document
     base_path: Path
     document: Document = field(default_factory=lambda: Document({}))
+    rebased: bool = False
 
     def place(self, dotted: str) -> str | None:
         """`file:line` of a field of the sweep file; None for a grid from the command line."""
@@ -210,19 +236,33 @@ class Sweep:
             raise
 
 
-def load_sweep(path: Path, grid: Mapping[str, list[Any]] | None = None) -> Sweep:
-    """The sweep in a YAML file, or over an experiment file with `grid` given by the caller."""
+def load_sweep(
+    path: Path,
+    grid: Mapping[str, list[Any]] | None = None,
+    *,
+    base: Path | None = None,
+    name: str | None = None,
+) -> Sweep:
+    """The sweep in a YAML file, or over an experiment file with `grid` given by the caller.
+
+    With `base` it is laid over that experiment instead of its own, and is called `SWEEP-on-BASE`;
+    its bets were made on its own base, so they are words there. `name` calls it otherwise.
+    """
     document = load_yaml(path)
     given = [form for form in FORMS if form in document.data]
+    renamed = {} if name is None else {"name": name}
     if grid:
-        name = "-".join([path.stem, *(key.rsplit(".", 1)[-1] for key in grid)])
-        raw: dict[str, Any] = {"name": name, "grid": dict(grid)}
+        plain = "-".join([path.stem, *(key.rsplit(".", 1)[-1] for key in grid)])
+        raw: dict[str, Any] = {"name": plain, "grid": dict(grid), **renamed}
         if given:
             raise SpecError(
                 "--grid goes with an experiment file", where=str(path), got="a sweep file"
             )
+        if base is not None:
+            raise SpecError(
+                "--base goes with a sweep file", where=str(path), fix="name the base itself"
+            )
         return Sweep(validate(SweepSpec, raw, Document(raw)), load_document(path), path)
-    raw = {"name": path.stem, **document.data}
     if not given:
         raise SpecError(
             "this file describes no sweep",
@@ -230,10 +270,25 @@ def load_sweep(path: Path, grid: Mapping[str, list[Any]] | None = None) -> Sweep
             expected=f"one of {', '.join(f'`{form}:`' for form in FORMS)}",
             fix=f"birdlab run {path}, or birdlab sweep {path} --grid train.optimizer.lr=1e-4,1e-3",
         )
-    spec = validate(SweepSpec, raw, document)
+    spec = validate(SweepSpec, {"name": path.stem, **document.data, **renamed}, document)
     if spec.base is None:
         raise SpecError(
             "a sweep file names no base", where=document.place(""), fix="add `base: x.yaml`"
         )
-    base = path.parent / spec.base
-    return Sweep(spec, load_document(base), base, document)
+    own = path.parent / spec.base
+    if base is None or base.resolve() == own.resolve():
+        return Sweep(spec, load_document(own), own, document)
+    changed = spec.model_copy(
+        update={
+            "name": spec.name if renamed else _name_on(spec.name, base),
+            "base": os.path.relpath(base, path.parent),
+            "expect": (BetSpec(text=f"on {own.name}: {spec.expected}"),) if spec.expect else (),
+        }
+    )
+    return Sweep(changed, load_document(base), base, document, rebased=True)
+
+
+def _name_on(name: str, base: Path) -> str:
+    """The name of a sweep over another base, as long as a name may be."""
+    stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", base.stem).strip("-.") or "base"
+    return f"{name[:40]}-on-{stem[:36]}"

@@ -120,7 +120,7 @@ def build_ablation_view(
         failed=pd.DataFrame(failed, columns=["arm", "error"]),
         sentences=arms.sentences,
         question=spec.notes if spec else "",
-        expect=spec.expect if spec else "",
+        expect=spec.expected if spec else "",
     )
     return view if len(there) < 2 else _judge(view, arms, record, spec, find_noise, count_folds)
 

@@ -75,6 +75,11 @@ class StoredSweep:
         return {arm["title"]: arm["error"] for arm in self.record["failed"]}
 
     @property
+    def left_out(self) -> tuple[str, ...]:
+        """Each arm of the file that is none over another base, with the reason."""
+        return tuple(f"{arm}: {why}" for arm, why in self.record.get("left_out", {}).items())
+
+    @property
     def base(self) -> Mapping[str, Any]:
         """The record of the arm without changes; else of the first arm."""
         plain = (arm["title"] for arm in self.record["arms"] if not arm["delta"])

@@ -53,7 +53,8 @@ class SweepReportInfo:
     rule, what it saved and which arms it stopped; `rounds`: what each arm ran of it.
     `importance`: the share of each searched entry, and `search` the sentence on it. `chosen`: on
     scores whose weights were picked by them. `evidence`: rows, classes, floor. `environment`:
-    where it ran, on what data. `code` and `commands`: how to repeat it.
+    where it ran, on what data. `left_out`: arms that do not hold over another base than the file's.
+    `code` and `commands`: how to repeat it.
     """
 
     name: str
@@ -73,6 +74,7 @@ class SweepReportInfo:
     importance: Mapping[str, float] = field(default_factory=dict)
     search: str = ""
     failed: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     evidence: tuple[str, ...] = ()
     environment: pd.DataFrame = field(default_factory=pd.DataFrame)
     code: str = ""
@@ -90,7 +92,7 @@ def describe_sweep(sweep: StoredSweep) -> SweepReportInfo:
         ranking=sweep.ranking,
         interactions=sweep.interactions,
         scores=sweep.scores,
-        expect=spec.expect,
+        expect=spec.expected,
         smallest_effect=spec.smallest_effect,
         recipe={} if base is None or not base["spec"] else recipe_lines(base["spec"]),
         arms=_arms_table(sweep),
@@ -101,6 +103,7 @@ def describe_sweep(sweep: StoredSweep) -> SweepReportInfo:
         importance=sweep.record.get("importance", {}),
         search=sweep.search_sentence,
         failed=sweep.failure_sentences,
+        left_out=sweep.left_out,
         evidence=evidence_sentences(runs, [sweep.runs[arm] for arm in stopped]),
         environment=environment_table(runs),
         code=code_sentence(runs),
@@ -151,6 +154,7 @@ def build_sweep_document(info: SweepReportInfo) -> Document:
             build_section("Race", Listing(info.race), *_race_figure(info)),
             build_section("Search", Words(info.search), *_importance(info)),
             build_section("What failed", Listing(info.failed)),
+            build_section("Left out over this base", Listing(info.left_out)),
             build_section("How much evidence", Listing(info.evidence)),
             build_section("The base", Table("recipe", _two_columns(info.recipe))),
             build_section("The arms", Table("arms", info.arms)),

@@ -17,10 +17,12 @@ from birdlab.lab import Lab, write_whole
 from birdlab.plan import Plan, Progress, silent
 from birdlab.record import RunNote, RunResult
 from birdlab.run import Sink, run_experiments
-from birdlab.spec.arms import sweep_arms
+from birdlab.spec.arms import arms_left_out, sweep_arms
 from birdlab.spec.points import SearchSpace
 from birdlab.spec.sweep import Arm, Sweep
 from birdlab.study.arms import grid_interactions, rank_sweep
+from birdlab.study.bet_file import place_bets
+from birdlab.study.bets import EVERYTHING
 from birdlab.study.interactions import Interaction
 from birdlab.study.noise_file import load_noise
 from birdlab.study.racing import SeedRace, saved_cells
@@ -118,6 +120,7 @@ def run_sweep(
 
         def told(plans: Sequence[Plan]) -> None:
             if tell:
+                _place(lab, sweep, arms, plans)
                 tell.pop()(with_cached(sweep, list(zip(arms, plans, strict=True)), lab))
 
         results = run_experiments(
@@ -151,6 +154,15 @@ def run_sweep(
     result = replace(result, race=said)
     save_sweep(lab, result)
     return result
+
+
+def _place(lab: Lab, sweep: Sweep, arms: Sequence[Arm], plans: Sequence[Plan]) -> None:
+    """Note the bets of a sweep before anything of it starts, with the arms that have a score."""
+    pairs = zip(arms, plans, strict=True)
+    known = [arm.title for arm, p in pairs if (lab.runs / f"{p.spec_id}.json").is_file()]
+    if sweep.spec.optuna is not None and sweep_path(lab, sweep.spec.name).is_file():
+        known = [EVERYTHING]
+    place_bets(lab, sweep.spec.name, sweep.spec.expect, known)
 
 
 def _race(sweep: Sweep, arms: Sequence[Arm]) -> SeedRace | None:
@@ -235,6 +247,7 @@ def save_sweep(lab: Lab, result: SweepResult) -> None:
             for a, r in result.stopped
         ],
         "failed": [{"title": arm.title, "error": str(e)} for arm, e in result.failed],
+        "left_out": arms_left_out(result.sweep),
         "ranking": None if ranking is None else json.loads(ranking.table.to_json(orient="records")),
         "sentences": [] if ranking is None else list(ranking.sentences),
         "interactions": [
