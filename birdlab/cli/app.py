@@ -46,6 +46,7 @@ def _register() -> None:
     """Add the commands of every noun; their heavy imports happen when they are called."""
     from birdlab.cli import (
         augment,
+        bets,
         board,
         budget,
         bundle,
@@ -80,7 +81,7 @@ def _register() -> None:
 
     doing = (labs, new, data, training, cell, drivers, extend, rerun, noise, augment)
     looking = (runs, show, compare, rescore, pseudo, ensemble, post, board, report, studies)
-    learning = (suspects,)
+    learning = (suspects, bets)
     deploying = (promote, models, verify, budget, bundle, predict)
     for module in (*doing, *looking, *learning, mlflow, *deploying, gc, exchange, doctor):
         module.register(app)

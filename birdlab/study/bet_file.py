@@ -18,8 +18,7 @@ from birdlab.errors import LabError
 from birdlab.lab import Lab
 from birdlab.spec.bets import BetSpec, Expect, claim_key
 from birdlab.spec.identity import canonical_json, digest
-from birdlab.study.bets import BetEvidence, PlacedBet
-from birdlab.study.sweep_records import StoredSweep
+from birdlab.study.bets import PlacedBet
 
 _BETS: TypeAdapter[tuple[BetSpec, ...]] = TypeAdapter(Expect)
 
@@ -62,19 +61,6 @@ def load_placed(lab: Lab, sweep: str) -> list[PlacedBet]:
             placed.append(PlacedBet(bet, line["at"], frozenset(line["known"]), key in seen))
             seen.setdefault(key, set()).add(bet.sure)
     return placed
-
-
-def list_bets(lab: Lab, sweep: StoredSweep) -> list[PlacedBet]:
-    """The placed bets of a recorded sweep; else those of its record, which nobody noted in time."""
-    return load_placed(lab, sweep.name) or [PlacedBet(bet) for bet in sweep.spec.expect]
-
-
-def get_evidence(sweep: StoredSweep) -> BetEvidence:
-    """What a recorded sweep found, as bets are judged by it."""
-    arms = [*sweep.record["arms"], *sweep.record["stopped"]]
-    points = {arm["title"]: dict(arm.get("point") or arm["delta"]) for arm in arms}
-    points |= {title: {} for title in sweep.failed}
-    return BetEvidence(sweep.all_scores, points, sweep.spec.compared_with, tuple(sweep.stopped))
 
 
 def bets_path(lab: Lab, sweep: str) -> Path:

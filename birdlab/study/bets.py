@@ -94,6 +94,8 @@ def score_bets(
     counted = table[table["counts"] == "yes"]
     decided = counted[counted["outcome"] != "open"]
     said = _count_sentences(table)
+    if (table["outcome"] == "words").all():
+        return BetScores(table, said)
     if len(decided) < MIN_DECIDED or effects is None:
         return BetScores(table, (*said, _too_few(len(decided), effects)))
     came = (decided["outcome"] == "true").to_numpy(float)
@@ -178,6 +180,20 @@ def _counts(placed: PlacedBet, claim: Claim | None) -> str:
     if EVERYTHING in placed.known or (titles and titles <= placed.known):
         return "placed after the result"
     return "yes"
+
+
+OUTCOMES = {"true": "came true", "false": "did not come true", "open": "open"}
+
+
+def outcome_sentences(table: pd.DataFrame) -> tuple[str, ...]:
+    """How each bet of a sweep went, a sentence per bet; none for words alone."""
+    said = []
+    for row in table[table["outcome"] != "words"].to_dict("records"):
+        seen = f", seen {row['estimate']:+.4f}" if row["estimate"] == row["estimate"] else ""
+        why = f" ({row['why']}{seen})" if row["why"] else f" ({seen[2:]})" if seen else ""
+        late = "" if row["counts"] in ("yes", "not said how sure") else f"; {row['counts']}"
+        said.append(f"{OUTCOMES[row['outcome']]}: {row['bet']}{why}{late}.")
+    return tuple(said)
 
 
 def _count_sentences(table: pd.DataFrame) -> tuple[str, ...]:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+
+import numpy as np
 
 from birdlab.errors import ResolveError, TrackingError
 from birdlab.lab import Lab
 from birdlab.study.bet_evidence import Effects
-from birdlab.study.bet_file import get_evidence, list_bets, load_placed
-from birdlab.study.bets import BetEvidence, BetScores, PlacedBet, score_bets
+from birdlab.study.bet_file import load_placed
+from birdlab.study.bets import (
+    BetEvidence,
+    BetScores,
+    PlacedBet,
+    judge_bets,
+    outcome_sentences,
+    score_bets,
+)
+from birdlab.study.effects import effects_of, is_decided, join_effects
+from birdlab.study.meta_analysis import random_effects
 from birdlab.study.sweep_records import StoredSweep, load_sweep
+
+MIN_EFFECTS = 5
+"""From fewer arms nobody knows how far effects of this lab scatter."""
 
 
 def load_bets(lab: Lab) -> BetScores:
@@ -21,26 +36,50 @@ def load_bets(lab: Lab) -> BetScores:
     names = {path.stem for path in (lab.stores / "sweeps").glob("*.json")}
     names |= {path.stem for path in (lab.stores / "bets").glob("*.jsonl")}
     bets: dict[str, list[PlacedBet]] = {}
-    evidence: dict[str, BetEvidence] = {}
+    sweeps: dict[str, StoredSweep] = {}
     unread = []
     for name in sorted(names):
         try:
-            sweep = load_sweep(lab, name)
+            sweeps[name] = load_sweep(lab, name)
         except ResolveError:
             bets[name] = load_placed(lab, name)
         except TrackingError as error:
             unread.append(f"Left out: {name}: {error.what}.")
         else:
-            bets[name], evidence[name] = list_bets(lab, sweep), get_evidence(sweep)
-    found = score_bets(bets, evidence, load_lab_effects(lab))
+            bets[name] = list_bets(sweeps[name])
+    evidence = {name: get_evidence(sweep) for name, sweep in sweeps.items() if bets[name]}
+    found = score_bets(bets, evidence, get_effects(sweeps.values()))
     return replace(found, sentences=(*found.sentences, *unread))
 
 
-def sweep_bets(lab: Lab, sweep: StoredSweep) -> BetScores:
-    """The bets of one recorded sweep with their outcomes."""
-    return score_bets({sweep.name: list_bets(lab, sweep)}, {sweep.name: get_evidence(sweep)})
+def judge_sweep(sweep: StoredSweep) -> BetScores:
+    """The bets of one recorded sweep with their outcomes; nothing is said of calibration."""
+    name = sweep.name
+    table = judge_bets(name, list_bets(sweep), get_evidence(sweep))
+    return BetScores(table, outcome_sentences(table))
 
 
-def load_lab_effects(lab: Lab) -> Effects | None:
-    """How the effects of a lab are distributed; None where it has too few."""
-    return None
+def list_bets(sweep: StoredSweep) -> list[PlacedBet]:
+    """The placed bets of a recorded sweep; else those of its file, which nobody noted in time."""
+    return list(sweep.placed) or [PlacedBet(bet) for bet in sweep.spec.expect]
+
+
+def get_evidence(sweep: StoredSweep) -> BetEvidence:
+    """What a recorded sweep found, as bets are judged by it."""
+    arms = [*sweep.record["arms"], *sweep.record["stopped"]]
+    points = {arm["title"]: dict(arm.get("point") or arm["delta"]) for arm in arms}
+    points |= {title: {} for title in sweep.failed}
+    return BetEvidence(sweep.all_scores, points, sweep.spec.compared_with, tuple(sweep.stopped))
+
+
+def get_effects(sweeps: Iterable[StoredSweep]) -> Effects | None:
+    """How the differences of arms to a named control scatter; None where that is not known.
+
+    It is not with fewer than 5 of them, nor where they scatter no more than their errors do.
+    """
+    table = join_effects([effects_of(sweep) for sweep in sweeps], {})
+    table = table[is_decided(table) & ~table["chosen"].astype(bool)]
+    if len(table) < MIN_EFFECTS:
+        return None
+    found = random_effects(*(table[name].to_numpy(np.float64) for name in ("effect", "se")))
+    return Effects(found.mean, found.tau) if found.tau > 0 else None

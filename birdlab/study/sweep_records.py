@@ -17,6 +17,8 @@ from birdlab.recorded import load_json
 from birdlab.spec.sweep import SweepSpec
 from birdlab.study.arm_costs import ArmCosts, CellCost, arm_costs
 from birdlab.study.arms import grid_interactions, rank_sweep
+from birdlab.study.bet_file import load_placed
+from birdlab.study.bets import PlacedBet
 from birdlab.study.cost_records import load_cell_costs, load_model_costs
 from birdlab.study.cost_values import CostValues, value_table
 from birdlab.study.importance_words import importance_sentence
@@ -44,7 +46,7 @@ class StoredSweep:
 
     command: what was typed to run it, "" where nobody knows; noise: the noise floor of its rows,
     where one was measured; read_costs: what gives the costs of the cells that its arms need and of
-    its architectures when they are first asked for.
+    its architectures when they are first asked for; placed: its bets as they stood at its start.
     """
 
     name: str
@@ -53,6 +55,7 @@ class StoredSweep:
     command: str = ""
     noise: NoiseFloor | None = None
     read_costs: Callable[[], tuple[Mapping[str, CellCost], Mapping[str, ModelCosts]]] = _no_costs
+    placed: tuple[PlacedBet, ...] = ()
 
     @cached_property
     def spec(self) -> SweepSpec:
@@ -204,8 +207,8 @@ class StoredSweep:
 def load_sweep(lab: Lab, name: str) -> StoredSweep:
     """The sweep of this name; ResolveError for one that the lab has no record of.
 
-    Raises TrackingError for a record that cannot be read. An arm whose record was removed since is
-    among those without a score.
+    Raises TrackingError for a record that cannot be read, LabError for such bets. An arm whose
+    record was removed since is among those without a score.
     """
     path = sweep_path(lab, name)
     if not path.is_file():
@@ -238,4 +241,5 @@ def load_sweep(lab: Lab, name: str) -> StoredSweep:
         "" if driver is None else driver.command,
         noise,
         lambda: (load_cell_costs(lab, runs.values()), load_model_costs(lab, runs)),
+        tuple(load_placed(lab, name)),
     )

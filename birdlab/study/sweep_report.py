@@ -27,6 +27,7 @@ from birdlab.study.document import (
 from birdlab.study.evidence_words import code_sentence, environment_table, evidence_sentences
 from birdlab.study.figures import RANKING_LEGEND
 from birdlab.study.interactions import Interaction
+from birdlab.study.lab_bets import judge_sweep
 from birdlab.study.race_rounds import Rounds
 from birdlab.study.ranking import Ranking
 from birdlab.study.recipe_words import recipe_lines
@@ -47,11 +48,12 @@ FOREST = f"Difference of each arm to the base. {RANKING_LEGEND}"
 class SweepReportInfo:
     """One sweep as its report shows it.
 
-    `scores`: arm, fold, seed, score. `ranking`: None with fewer than two scored arms. `recipe`:
-    what is said of each part of the base. `arms`: arm, changes, run, cells, state. `responses`:
-    the score over each number that arms set. `interactions`: of the entries of a grid. `race`: the
-    rule, what it saved and which arms it stopped; `rounds`: what each arm ran of it.
-    `importance`: the share of each searched entry, and `search` the sentence on it. `chosen`: on
+    `scores`: arm, fold, seed, score. `bets`: how each went. `ranking`: None with fewer than two
+    scored arms. `recipe`: what is said of each part of the base. `arms`: arm, changes, run, cells,
+    state. `responses`: the score over each number that arms set. `interactions`: of the entries of
+    a grid. `race`: the rule, what it saved and which arms it stopped; `rounds`: what each arm ran
+    of it. `importance`: the share of each searched entry, and `search` the sentence on it.
+    `chosen`: on
     scores whose weights were picked by them. `evidence`: rows, classes, floor. `environment`:
     where it ran, on what data. `left_out`: arms that do not hold over another base than the file's.
     `code` and `commands`: how to repeat it.
@@ -63,6 +65,7 @@ class SweepReportInfo:
     ranking: Ranking | None
     scores: pd.DataFrame
     expect: str = ""
+    bets: tuple[str, ...] = ()
     smallest_effect: float = 0.005
     recipe: Mapping[str, str] = field(default_factory=dict)
     arms: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -93,6 +96,7 @@ def describe_sweep(sweep: StoredSweep) -> SweepReportInfo:
         interactions=sweep.interactions,
         scores=sweep.scores,
         expect=spec.expected,
+        bets=judge_sweep(sweep).sentences,
         smallest_effect=spec.smallest_effect,
         recipe={} if base is None or not base["spec"] else recipe_lines(base["spec"]),
         arms=_arms_table(sweep),
@@ -147,7 +151,7 @@ def build_sweep_document(info: SweepReportInfo) -> Document:
         if ranking is None
         else word_ranking(ranking, n_stopped),
         [
-            build_section("The bet", Words(info.expect)),
+            build_section("The bet", Words(info.expect), Listing(info.bets)),
             build_section("Verdicts", *_verdicts(info)),
             *_figures(info),
             build_section("Interactions", *_interactions(info)),

@@ -1,0 +1,87 @@
+"""`birdlab bets`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from birdlab.lab import Lab
+    from birdlab.study.bets import BetScores
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("bets")(bets)
+
+
+def bets(
+    json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="As CSV, a line per bet.")] = False,
+) -> None:
+    """Show what was bet on in `expect:`, how it came out, and whether people are as sure as right.
+
+    Example: birdlab bets
+    """
+    import json
+
+    from birdlab.cli.progress import print_lines
+    from birdlab.lab import open_lab
+    from birdlab.study.csv_files import csv_text
+    from birdlab.study.lab_bets import load_bets
+
+    found = load_bets(open_lab(extensions=False))
+    if json_:
+        typer.echo(json.dumps(_as_json(found), indent=1))
+    elif csv:
+        typer.echo(csv_text(found.table), nl=False)
+    else:
+        print_lines("\n".join(_lines(found)))
+
+
+def bet_sentences(lab: Lab, sweep: str) -> tuple[str, ...]:
+    """How each bet of a sweep went; none where it has no claims, or no record."""
+    from birdlab.study.lab_bets import judge_sweep
+    from birdlab.study.sweep_records import load_sweep
+
+    return judge_sweep(load_sweep(lab, sweep)).sentences
+
+
+def _lines(found: BetScores) -> list[str]:
+    from birdlab.study.bets import outcome_sentences
+
+    lines: list[str] = []
+    for sweep, table in found.table.groupby("sweep", sort=False):
+        said = [*outcome_sentences(table), *_words(table)]
+        lines += [f"{sweep}", *(f"  {sentence}" for sentence in said), ""]
+    lines += found.sentences
+    for row in found.reliability.to_dict("records"):
+        lines.append(
+            f"  sure {row['from']:.1f} to {row['to']:.1f}: {row['n']} bets, {row['sure']:.2f} on "
+            f"average, true in {row['right']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+        )
+    return lines
+
+
+def _words(table: pd.DataFrame) -> list[str]:
+    return [f"in words: {text}" for text in table[table["outcome"] == "words"]["bet"]]
+
+
+def _as_json(found: BetScores) -> dict[str, object]:
+    import json
+    from dataclasses import asdict
+
+    calibration = found.calibration
+    return {
+        "bets": json.loads(found.table.to_json(orient="records")),
+        "sentences": list(found.sentences),
+        "brier": None if found.brier != found.brier else found.brier,
+        "brier_base": None if found.brier_base != found.brier_base else found.brier_base,
+        "calibration": None
+        if calibration is None
+        else {**asdict(calibration), "verdict": calibration.verdict},
+        "reliability": json.loads(found.reliability.to_json(orient="records")),
+    }
