@@ -8,6 +8,8 @@ from birdlab.cli.rounds_words import summarise_rounds
 from birdlab.study.words import count_words
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from birdlab.record import RunResult
     from birdlab.study.ranking import Ranking
     from birdlab.sweep.driver import SweepResult
@@ -135,24 +137,36 @@ def _ranked(result: SweepResult) -> str:
 
 
 def table_lines(ranking: Ranking) -> list[str]:
-    """The arms, the highest mean first; with a noise floor the differences in multiples of it."""
-    width = max(len("arm"), *(len(str(arm)) for arm in ranking.table["arm"]))
-    known = ranking.noise is not None
-    lines = [
-        f"  {'arm':<{width}}  {'mean':>7} {'sd':>7}  {'delta':>8}  "
-        + (f"{'x noise':>7}  " if known else "")
-        + f"{'interval':<19}  verdict"
-    ]
-    for row in ranking.table.sort_values("mean", ascending=False).to_dict("records"):
+    """The arms, the highest mean first; with a noise floor the differences in multiples of it.
+
+    What an arm is worth stands beside what it shows, where that is known.
+    """
+    table = ranking.table.sort_values("mean", ascending=False)
+    width = max(len("arm"), *(len(str(arm)) for arm in table["arm"]))
+    known = {
+        "delta": ["" if arm == ranking.base else f"{d:+.4f}" for arm, d in _pairs(table, "delta")],
+        "expected": [_signed(value) for _, value in _pairs(table, "expected")],
+        "x noise": ["" if n != n else f"{n:+.1f}" for _, n in _pairs(table, "noise_multiples")],
+    }
+    shown = {name: texts for name, texts in known.items() if name == "delta" or any(texts)}
+    places = {name: max(len(name), 8 if name == "delta" else 7) for name in shown}
+    head = "".join(f"{name:>{places[name]}}  " for name in shown)
+    lines = [f"  {'arm':<{width}}  {'mean':>7} {'sd':>7}  {head}{'interval':<19}  verdict"]
+    for place, row in enumerate(table.to_dict("records")):
         interval = "" if row["low"] != row["low"] else f"{row['low']:+.4f} .. {row['high']:+.4f}"
-        delta = "" if row["arm"] == ranking.base else f"{row['delta']:+.4f}"
         sd = "" if row["sd"] != row["sd"] else f"{row['sd']:.4f}"
-        multiple = row["noise_multiples"]
-        times = "" if multiple != multiple else f"{multiple:+.1f}"
         said = ", ".join(text for text in (row["verdict"], row["more_seeds"]) if text)
+        numbers = "".join(f"{texts[place]:>{places[name]}}  " for name, texts in shown.items())
         lines.append(
-            f"  {row['arm']:<{width}}  {row['mean']:7.4f} {sd:>7}  {delta:>8}  "
-            + (f"{times:>7}  " if known else "")
-            + f"{interval:<19}  {said}"
+            f"  {row['arm']:<{width}}  {row['mean']:7.4f} {sd:>7}  {numbers}{interval:<19}  {said}"
         )
     return lines
+
+
+def _pairs(table: pd.DataFrame, column: str) -> list[tuple[str, float]]:
+    """Arm and number of each row."""
+    return list(zip(table["arm"], table[column], strict=True))
+
+
+def _signed(value: float) -> str:
+    return "" if value != value else f"{value:+.4f}"

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from birdlab.record import RunResult
     from birdlab.spec.experiment import ExperimentSpec
     from birdlab.spec.sweep import Sweep
+    from birdlab.study.ranking import Ranking
     from birdlab.sweep.driver import SweepResult
 
 
@@ -226,6 +227,16 @@ def grid_values(grid: list[str]) -> dict[str, list[Any]]:
     return values
 
 
+def _gain_metrics(ranking: Ranking) -> dict[str, float]:
+    """What the winner of a sweep shows and what that is worth; empty where nobody knows."""
+    if ranking.winner is None:
+        return {}
+    return {
+        "cv/best_gain": ranking.winner.shown,
+        "cv/best_expected_gain": ranking.winner.worth.expected,
+    }
+
+
 def _keep_summary(lab: Lab, loaded: Sweep, result: SweepResult) -> None:
     """Keep the summary of a sweep on the disk, for trackers that are there now or later."""
     from birdlab.cli.reports import summary_files, sweep_document
@@ -241,7 +252,11 @@ def _keep_summary(lab: Lab, loaded: Sweep, result: SweepResult) -> None:
         name,
         project=best[0].spec.project,
         arms={arm.title: r.spec_id for arm, r in result.scored},
-        metrics={"cv/best_padded_cmap": best[1].cv, "n_arms": len(result.arms)},
+        metrics={
+            "cv/best_padded_cmap": best[1].cv,
+            "n_arms": len(result.arms),
+            **_gain_metrics(ranking),
+        },
         tags={"best": best[0].title, "mlflow.note.content": said},
         files={
             **summary_files(sweep_document(lab, name)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -14,6 +15,7 @@ from birdlab.study.chosen import chosen_of, mark_chosen
 from birdlab.study.interactions import Interaction, sweep_interactions
 from birdlab.study.noise import NoiseFloor
 from birdlab.study.ranking import Ranking, rank_arms
+from birdlab.study.shrinkage import EffectPrior
 from birdlab.study.words import count_words, list_some
 
 HEARD = (SOUNDSCAPES, SYNTHETIC)
@@ -26,23 +28,39 @@ def rank_sweep(
     *,
     noise: NoiseFloor | None = None,
     split_folds: int | None = None,
+    prior: EffectPrior | None = None,
 ) -> Ranking | None:
     """The verdicts on the arms of a sweep as its spec asks for them; None for fewer than two.
 
     scores: arm, fold, seed, score. Against the control where it has a score, else the best arm.
-    noise and split_folds: see `rank_arms`.
+    noise, split_folds and prior: see `rank_arms`.
     """
     arms = set(scores["arm"])
     if len(arms) < 2:
         return None
-    return rank_arms(
+    ranking = rank_arms(
         scores,
         base=spec.compared_with if spec.compared_with in arms else None,
         smallest_effect=spec.smallest_effect,
         correction=spec.correction,
         noise=noise,
         split_folds=split_folds,
+        prior=prior,
     )
+    return replace(ranking, sentences=(*ranking.sentences, *_neighbour_words(spec, ranking)))
+
+
+def _neighbour_words(spec: SweepSpec, ranking: Ranking) -> list[str]:
+    """That steps of one number are no arms like any others, where the arms are such steps."""
+    axes = list(spec.grid.items())
+    if ranking.winner is None or len(axes) != 1 or len(axes[0][1].values) < 3:
+        return []
+    key, axis = axes[0]
+    if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in axis.values):
+        return []
+    return [
+        f"The arms are steps of {key}: neighbours score alike, which the expected gains do not use."
+    ]
 
 
 def word_ranking(ranking: Ranking, n_stopped: int = 0) -> str:
@@ -56,9 +74,14 @@ def word_ranking(ranking: Ranking, n_stopped: int = 0) -> str:
     told += [f"{n_stopped} stopped by the race"] if n_stopped else []
     against = f"Against {ranking.base}: {', '.join(told)}."
     best = ranking.table.iloc[0]
-    if best["verdict"] == "better":
-        return f"{best['arm']} is better by {best['delta']:.4f}, {best['noise_share']}. {against}"
-    return f"No arm is shown to be better. {against}"
+    better = best["verdict"] == "better"
+    answer = (
+        f"{best['arm']} is better by {best['delta']:.4f}, {best['noise_share']}."
+        if better
+        else "No arm is shown to be better."
+    )
+    worth = "" if ranking.winner is None else f" {ranking.winner.sentence}"
+    return f"{answer} {against}{worth}"
 
 
 def grid_interactions(

@@ -57,6 +57,7 @@ def _blends_words(ranking: Ranking) -> pd.DataFrame:
                 "" if arm == ranking.base else f"{delta:+.4f}"
                 for arm, delta in zip(table["arm"], table["delta"], strict=True)
             ],
+            "expected": number_words(table["expected"], "+"),
             "interval": ["" if a != a else f"{a:+.4f} to {b:+.4f}" for a, b in ends],
             "verdict": ["" if said == "base" else said for said in table["verdict"]],
         }

@@ -28,7 +28,7 @@ from birdlab.study.power import detectable_delta, more_seeds
 from birdlab.study.shrinkage import EffectPrior
 from birdlab.study.verdict_words import arm_sentences, method_sentences, noise_share
 from birdlab.study.verdict_words import p_text as p_text
-from birdlab.study.winner import Worth, weigh_arms
+from birdlab.study.winner import Winner, Worth, weigh_arms
 
 NAN = float("nan")
 
@@ -50,7 +50,7 @@ class Ranking:
     Differences are to `base`, over the cells both have. `residual_sd` is the SD of one fold mean
     that neither arm nor fold explains; a true difference of `minimum_detectable_delta` is found in
     80 % of such studies (NaN where nothing can be said). `method` is how many arms are allowed
-    for. `sentences` say it in words, one per arm first.
+    for. `winner` is what the highest is worth. `sentences` say it in words, one per arm first.
     """
 
     base: str
@@ -61,6 +61,7 @@ class Ranking:
     method: Method = "holm"
     noise: NoiseFloor | None = None
     prior: EffectPrior | None = None
+    winner: Winner | None = None
 
 
 def rank_arms(
@@ -102,7 +103,7 @@ def rank_arms(
     tested = [c for c in contrasts.values() if c.n_folds >= MIN_FOLDS]
     judged = judge(tested, alpha, method, len(cells))
     own = judge([c.alone() for c in tested], alpha, method, len(cells))
-    worth = weigh_arms(contrasts, chosen, picked=base is None, lab=prior)
+    worth = weigh_arms(contrasts, fold_means(cells), chosen, picked=base is None, lab=prior)
     n_split = split_folds or scores["fold"].nunique()
     described = _describe(cells)
     rows = [{**described[chosen], **_BASE_ROW}]
@@ -126,7 +127,9 @@ def rank_arms(
     sentences += worth.sentences
     sentences += method_sentences(contrasts, chosen, method, detectable, noise)
     words = tuple(sentences)
-    return Ranking(chosen, table, residual_sd, detectable, words, method, noise, worth.prior)
+    return Ranking(
+        chosen, table, residual_sd, detectable, words, method, noise, worth.prior, worth.winner
+    )
 
 
 COLUMNS = (

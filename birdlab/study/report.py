@@ -27,7 +27,7 @@ def ranking_words(ranking: Ranking) -> pd.DataFrame:
         f"{low:+.4f} to {high:+.4f}" if ok else ""
         for low, high, ok in zip(table["low"], table["high"], judged, strict=True)
     ]
-    return pd.DataFrame(
+    words = pd.DataFrame(
         {
             "arm": table["arm"],
             "mean": table["mean"].map("{:.4f}".format),
@@ -44,6 +44,15 @@ def ranking_words(ranking: Ranking) -> pd.DataFrame:
             "noise": table["noise_share"],
         }
     )
+    if table["expected"].notna().any():
+        words.insert(6, "expected gain", expected_gains(table))
+    return words
+
+
+def expected_gains(table: pd.DataFrame) -> list[str]:
+    """What each arm of a Ranking.table is worth, with its interval; empty where nobody knows."""
+    rows = zip(table["expected"], _intervals(table, "expected_low", "expected_high"), strict=True)
+    return ["" if math.isnan(gain) else f"{gain:+.4f} ({interval})" for gain, interval in rows]
 
 
 def other_intervals(ranking: Ranking) -> pd.DataFrame:

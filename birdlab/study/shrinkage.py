@@ -12,12 +12,17 @@ Smyth (2004), Stat. Appl. Genet. Mol. Biol. 3, for variances that borrow from on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 from scipy import special
 
 from birdlab.study.contrasts import Floats
+
+Flags = npt.NDArray[np.bool_]
 
 MIN_EFFECTS = 4
 """So many effects tell of their scatter; from fewer nothing is concluded."""
@@ -63,72 +68,104 @@ class Pulled:
     """Arms pulled to their mean, for every scatter that fits: [value, arm] unless said.
 
     means: of the arms' true places; kept: the share of a difference to the mean that stays;
-    errors: error variances; center_variance, scales, scatters, weights: [value]; own: the arms
-    that are no outliers, [arm] bool.
+    errors: error variances; centers, center_variance, scales, scatters, weights: [value]; own: the
+    arms that are no outliers, [arm] bool.
     """
 
     means: Floats
     kept: Floats
     errors: Floats
+    centers: Floats
     center_variance: Floats
     scales: Floats
     scatters: Floats
     weights: Floats
-    own: Floats
+    own: Flags
 
-    def say(self, contrast: Floats, fixed_variance: float = 0.0) -> Shrunken:
-        """The sum of contrast [arm] times true places, plus an error of `fixed_variance`."""
-        means = self.means @ contrast
-        pulled = (1 - self.kept) @ contrast
-        variance = (self.kept * self.errors) @ contrast**2
-        variance = variance + pulled**2 * self.center_variance + fixed_variance * self.scales
-        return _mix(means, variance, self.weights)
+    def gains(self, against: int | None = None, fixed_variance: float = 0.0) -> list[Shrunken]:
+        """What each arm is worth: against another of them, or as it is.
+
+        fixed_variance: of an error that all arms share and none of them tells of.
+        """
+        means, pulled, variance = self.means, 1 - self.kept, self.kept * self.errors
+        if against is not None:
+            means = means - means[:, [against]]
+            pulled = pulled - pulled[:, [against]]
+            variance = variance + variance[:, [against]]
+            variance[:, against] = 0
+        variance = variance + pulled**2 * self.center_variance[:, None]
+        return _mix(means, variance + fixed_variance * self.scales[:, None], self.weights)
+
+    def lead(self, arm: int) -> Shrunken:
+        """By how much one arm is above the mean of all."""
+        n = self.means.shape[1]
+        parts = np.full(n, -1 / n)
+        parts[arm] += 1
+        variance = (self.kept * self.errors) @ parts**2
+        variance = variance + ((1 - self.kept) @ parts) ** 2 * self.center_variance
+        (found,) = _mix((self.means @ parts)[:, None], variance[:, None], self.weights)
+        return found
 
     def prior(self, source: str) -> EffectPrior:
         """The distribution that these arms come from."""
-        center = float(np.average(self.means[:, self.own > 0].mean(axis=1), weights=self.weights))
-        se = float(np.sqrt(self.weights @ self.center_variance))
-        return _prior(center, se, int(self.own.sum()), source, self.scatters, self.weights)
+        order = np.argsort(self.scatters)
+        sds, weights = self.scatters[order], self.weights[order]
+        steps = np.cumsum(weights) - weights / 2
+        low, sd, high = (float(v) for v in np.interp((0.025, 0.5, 0.975), steps, sds))
+        mean, se = self.weights @ self.centers, np.sqrt(self.weights @ self.center_variance)
+        n = int(self.own.sum())
+        return EffectPrior(float(mean), sd, n, low, high, source, sds, weights, float(se))
 
 
 def pull_arms(
-    values: Floats, errors: Floats, *, df: float = np.inf, prior: EffectPrior | None = None
+    values: Floats,
+    errors: Floats,
+    *,
+    df: float = np.inf,
+    prior: EffectPrior | None = None,
+    loads: Floats | None = None,
 ) -> Pulled:
     """Values [arm] with independent errors of variance `errors` [arm], pulled to a common mean.
 
-    The mean is free. df: the degrees of freedom that the errors are known from, all by one factor.
-    The scatter's prior is that every share of noise is as likely, or that of `prior`, blurred.
-    Arms far from all others neither move nor widen the rest, and stay where they are. At least
-    MIN_EFFECTS values, and errors above 0.
+    The mean is free; `loads` are how many times it each value contains, 1 unless said. df: the
+    degrees of freedom that the errors are known from, all by one factor. The scatter's prior is
+    that every share of noise is as likely, or that of `prior`, blurred. Arms far from all others
+    neither move nor widen the rest, and stay where they are. At least MIN_EFFECTS values, and
+    errors above 0.
     """
-    scales = _scales(df)
-    shares = (np.arange(SHARES) + 0.5) / SHARES
-    reference = float(np.median(errors))
-    own = ~find_outliers(values, errors)
+    scales, shares = _scales(df), (np.arange(SHARES) + 0.5) / SHARES
+    own, load = ~find_outliers(values, errors), np.ones(len(values)) if loads is None else loads
     scale, share = (part.ravel() for part in np.meshgrid(scales, shares, indexing="ij"))
-    scatter2 = reference * scale * (1 - share) / share
+    scatter2 = float(np.median(errors)) * scale * (1 - share) / share
     noise = errors * scale[:, None]
     exact = own / (noise + scatter2[:, None])
-    total = exact.sum(axis=1)
-    center = exact @ values / total
-    rest = (exact * (values - center[:, None]) ** 2).sum(axis=1)
+    total = exact @ load**2
+    centers = exact @ (values * load) / total
+    apart = values - centers[:, None] * load
+    rest = (exact * apart**2).sum(axis=1)
     logs = 0.5 * (np.log(exact[:, own]).sum(axis=1) - np.log(total) - rest)
-    if prior is not None:
-        logs += _blurred(np.sqrt(scatter2), prior) - np.log(share * (1 - share))
-    kept = np.where(own, scatter2[:, None] / (noise + scatter2[:, None]), 1.0)
-    means = center[:, None] + kept * (values - center[:, None])
     scatters = np.sqrt(scatter2)
-    weights = special.softmax(logs)
-    return Pulled(means, kept, noise, 1 / total, scale, scatters, weights, own.astype(float))
+    if prior is not None:
+        logs += _blurred(scatters, prior) - np.log(share * (1 - share))
+    kept = np.where(own, scatter2[:, None] / (noise + scatter2[:, None]), 1.0)
+    means, weights = values - (1 - kept) * apart, special.softmax(logs)
+    return Pulled(means, kept, noise, centers, 1 / total, scale, scatters, weights, own)
 
 
 def fit_effects(
-    effects: Floats, ses: Floats, dfs: Floats | None = None, *, source: str = ""
+    effects: Floats,
+    ses: Floats,
+    dfs: Floats | None = None,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    source: str = "",
 ) -> EffectPrior | None:
     """The distribution that effects [n] with standard errors [n] come from; None for too few.
 
-    Each effect counts as apart from the others. With `dfs` a standard error from few degrees of
-    freedom is drawn to the typical one. Effects far from all others are left out.
+    Effects of one of `groups` [n] share a base: it counts as one more recipe of their kind, so that
+    differences scatter by sqrt(2) as much as recipes do. Without them each effect has its own.
+    With `dfs` a standard error from few degrees of freedom is drawn to the typical one. Effects
+    far from all others are left out.
     """
     effects, variances = np.asarray(effects, float), np.asarray(ses, float) ** 2
     if len(effects) < MIN_EFFECTS or not np.median(variances) > 0:
@@ -136,8 +173,13 @@ def fit_effects(
     typical = float(np.median(variances))
     df = np.full(len(effects), 1e9) if dfs is None else np.asarray(dfs, float)
     variances = (df * variances + BORROWED_DF * typical) / (df + BORROWED_DF)
-    n = int((~find_outliers(effects, variances)).sum())
-    return pull_arms(effects, variances).prior(source or f"effects of {n} arms")
+    table = pd.DataFrame({"effect": effects, "group": range(len(effects))})
+    table["group"] = table["group"] if groups is None else list(groups)
+    loads = 1 / np.sqrt(table.groupby("group")["effect"].transform("size").to_numpy(float) + 1)
+    shared = table.groupby("group")["effect"].transform("mean").to_numpy(float)
+    pulled = pull_arms(effects - shared * (1 - loads), variances / 2, loads=loads)
+    twice = replace(pulled, scatters=pulled.scatters * np.sqrt(2))
+    return twice.prior(source or f"effects of {int(pulled.own.sum())} arms")
 
 
 def shrink(effect: float, se: float, prior: EffectPrior) -> Shrunken:
@@ -150,7 +192,9 @@ def shrink(effect: float, se: float, prior: EffectPrior) -> Shrunken:
     logs = -0.5 * (np.log(total) + (effect - prior.mean) ** 2 / total)
     weights = prior.weights * np.exp(logs - logs.max())
     kept = wide / total if se > 0 else np.ones(len(total))
-    return _mix(prior.mean + kept * (effect - prior.mean), kept * se**2, weights / weights.sum())
+    means, variances = prior.mean + kept * (effect - prior.mean), kept * se**2
+    (found,) = _mix(means[:, None], variances[:, None], weights / weights.sum())
+    return found
 
 
 def expected_best(errors: Floats) -> float:
@@ -167,7 +211,7 @@ def expected_best(errors: Floats) -> float:
     return float(np.trapezoid(np.where(x > 0, -np.expm1(below), -np.exp(below)), x))
 
 
-def find_outliers(values: Floats, errors: Floats) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def find_outliers(values: Floats, errors: Floats) -> Flags:
     """Which values [n] lie so far from the others that they cannot come from where those do.
 
     Those beyond 3.5 robust SDs of the median that a t test against the rest (p < .01 / n) does not
@@ -193,27 +237,21 @@ def _scales(df: float) -> Floats:
 
 
 def _blurred(scatters: Floats, prior: EffectPrior) -> Floats:
-    """The log density over log scatter of a sweep whose lab has `prior`."""
-    lowest = np.maximum(prior.sds, 1e-3 * max(float(prior.sds.max()), 1e-12))
+    """The log density over the log scatter of arms about their mean, in a lab with `prior`.
+
+    The lab's effects have bases of their own, which add as much scatter as an arm does.
+    """
+    sds = prior.sds / np.sqrt(2)
+    lowest = np.maximum(sds, 1e-3 * max(float(sds.max()), 1e-12))
     apart = (np.log(scatters)[:, None] - np.log(lowest)) / BLUR
     return np.asarray(special.logsumexp(-0.5 * apart**2, b=prior.weights, axis=1), float)
 
 
-def _prior(
-    mean: float, mean_se: float, n: int, source: str, sds: Floats, weights: Floats
-) -> EffectPrior:
-    order = np.argsort(sds)
-    sds, weights = sds[order], weights[order]
-    steps = np.cumsum(weights) - weights / 2
-    low, sd, high = (float(v) for v in np.interp((0.025, 0.5, 0.975), steps, sds))
-    return EffectPrior(mean, sd, n, low, high, source, sds, weights, mean_se)
-
-
-def _mix(means: Floats, variances: Floats, weights: Floats) -> Shrunken:
-    """A mixture of normal distributions by its mean, its SD and its part above 0."""
-    mean = float(weights @ means)
-    sd = float(np.sqrt(weights @ (variances + (means - mean) ** 2)))
+def _mix(means: Floats, variances: Floats, weights: Floats) -> list[Shrunken]:
+    """Mixtures of normal distributions [value, mixture] by their means, SDs and parts above 0."""
+    mean = weights @ means
+    width = special.ndtri(0.975) * np.sqrt(weights @ (variances + (means - mean) ** 2))
     sds = np.sqrt(np.maximum(variances, np.finfo(float).tiny))
-    above = float(weights @ special.ndtr(means / sds))
-    width = float(special.ndtri(0.975)) * sd
-    return Shrunken(mean, mean - width, mean + width, above)
+    above = weights @ special.ndtr(means / sds)
+    rows = zip(mean, mean - width, mean + width, above, strict=True)
+    return [Shrunken(*(float(value) for value in row)) for row in rows]

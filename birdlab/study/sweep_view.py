@@ -18,8 +18,8 @@ class SweepView:
     """What there is to show of a sweep, and its answer in words.
 
     `table`: a row per arm, best first: arm, what it takes of each entry, mean, low and high (of
-    its folds), folds, seeds, state. `rounds` where it had a race, `importance` where that is
-    known; `search` says why it is not.
+    its folds), gain over the base as seen and as expected, folds, seeds, state. `rounds` where it
+    had a race, `importance` where that is known; `search` says why it is not.
     """
 
     answer: str
@@ -97,7 +97,7 @@ def _table(sweep: StoredSweep) -> pd.DataFrame:
         return pd.DataFrame()
     means = fold_means_of(sweep.scores)
     entries = dict.fromkeys(key for point in sweep.points.values() for key in point)
-    rows = []
+    rows, gains = [], _gains(sweep)
     for arm in sweep.runs:
         own = sweep.all_scores[sweep.all_scores["arm"] == arm]
         point = sweep.points.get(arm, {})
@@ -109,6 +109,7 @@ def _table(sweep: StoredSweep) -> pd.DataFrame:
                 "mean": scored.get("mean", float("nan")),
                 "lowest fold": scored.get("low", float("nan")),
                 "highest fold": scored.get("high", float("nan")),
+                **gains.get(arm, dict.fromkeys(GAINS, float("nan"))),
                 "folds": own["fold"].nunique(),
                 "seeds": own["seed"].nunique(),
                 "state": "stopped by the race" if arm in sweep.stopped else "scored",
@@ -117,6 +118,17 @@ def _table(sweep: StoredSweep) -> pd.DataFrame:
         )
     table = pd.DataFrame(rows)
     return table.sort_values("mean", ascending=False, kind="stable", na_position="last")
+
+
+GAINS = ("gain", "expected gain")
+
+
+def _gains(sweep: StoredSweep) -> dict[str, dict[str, float]]:
+    """The difference of each scored arm to the base, as seen and what it is worth."""
+    if sweep.ranking is None:
+        return {}
+    rows = sweep.ranking.table[["arm", "delta", "expected"]].itertuples(index=False)
+    return {str(arm): dict(zip(GAINS, pair, strict=True)) for arm, *pair in rows}
 
 
 def _shown(value: object) -> str:

@@ -13,8 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pandas as pd
+from scipy import special
 
-from birdlab.study.contrasts import EXACT, MIN_FOLDS, Contrast, Floats
+from birdlab.study.contrasts import EXACT, MIN_FOLDS, Contrast, Floats, residual
 from birdlab.study.shrinkage import (
     MIN_EFFECTS,
     EffectPrior,
@@ -29,21 +31,61 @@ ANEW = "expected with other seeds and folds"
 
 
 @dataclass(frozen=True)
+class Winner:
+    """The arm of the highest difference: what it shows, what luck alone shows, what it is worth.
+
+    over: what it is compared with, the base, else, where the winner is the base, the other arms.
+    by_luck: the mean of the highest of as many arms that are all alike; 0 for one arm alone.
+    """
+
+    arm: str
+    over: str
+    n_arms: int
+    shown: float
+    by_luck: float
+    worth: Shrunken
+
+    @property
+    def sentence(self) -> str:
+        """It in words."""
+        luck = f" the best of {self.n_arms} by chance alone would show {self.by_luck:+.4f};"
+        return (
+            f"{self.arm} shows {self.shown:+.4f} over {self.over};"
+            f"{luck if self.n_arms > 1 else ''} {expected_words(self.worth)}."
+        )
+
+
+@dataclass(frozen=True)
 class Worth:
-    """The shrunken gain of each arm over the base, the distribution behind them, and words."""
+    """The shrunken gain of each arm over the base, the distribution behind them, and words.
+
+    `notes`: where the distribution comes from, or why there is none.
+    """
 
     gains: Mapping[str, Shrunken] = field(default_factory=dict)
     prior: EffectPrior | None = None
-    sentences: tuple[str, ...] = ()
+    winner: Winner | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What is said below a ranking."""
+        return self.notes if self.winner is None else (self.winner.sentence, *self.notes)
 
 
 def weigh_arms(
-    contrasts: Mapping[str, Contrast], base: str, *, picked: bool, lab: EffectPrior | None = None
+    contrasts: Mapping[str, Contrast],
+    means: pd.DataFrame,
+    base: str,
+    *,
+    picked: bool,
+    lab: EffectPrior | None = None,
 ) -> Worth:
     """What the arms are worth; no gains where neither they nor the lab tell how effects scatter.
 
-    picked: the base is the arm of the highest mean. lab: the distribution of the lab's earlier
-    effects. An arm that equals the base in every fold is worth nothing; of equal arms one counts.
+    means: arms × folds, NaN where an arm lacks a fold. picked: the base is the arm of the highest
+    mean. lab: the distribution of the lab's earlier effects. An arm that equals the base in every
+    fold is worth nothing; of equal arms one counts.
     """
     known = [c for c in contrasts.values() if c.n_folds >= MIN_FOLDS]
     copies = {c.arm: Shrunken(0.0, 0.0, 0.0, 0.0) for c in known if _is_copy(c)}
@@ -57,41 +99,43 @@ def weigh_arms(
     family = [c for c in arms if first[_key(c)] is c]
     n = len(family) + picked
     if n >= MIN_EFFECTS:
-        worth = _weigh_family(family, base, picked, lab)
+        worth = _weigh_family(family, means, base, picked, lab)
     elif lab is not None:
-        worth = _weigh_by_lab(family, base, picked, lab)
+        worth = _weigh_by_lab(family, means, base, picked, lab)
     else:
-        return Worth(copies, None, (_too_few(n),))
+        return Worth(copies, notes=(_too_few(n),))
     gains = {c.arm: worth.gains[first[_key(c)].arm] for c in arms}
     return replace(worth, gains=copies | gains)
 
 
 def _weigh_family(
-    arms: Sequence[Contrast], base: str, picked: bool, lab: EffectPrior | None
+    arms: Sequence[Contrast],
+    means: pd.DataFrame,
+    base: str,
+    picked: bool,
+    lab: EffectPrior | None,
 ) -> Worth:
     """Arms that tell of their own scatter; a picked base is the last of them."""
-    errors, base_error = _split_errors(arms)
+    noise = _split_errors(arms, means)
     values = np.array([c.delta for c in arms] + [0.0] * picked)
-    errors = np.append(errors, base_error) if picked else errors
-    pulled = pull_arms(values, errors, df=_degrees(arms), prior=lab)
-    one = np.eye(len(values))
-    against = one[-1] if picked else np.zeros(len(values))
-    fixed = 0.0 if picked else base_error
-    gains = {c.arm: pulled.say(one[i] - against, fixed) for i, c in enumerate(arms)}
-    n = len(values)
-    luck = f"the best of {n} by chance alone would show {expected_best(errors):+.4f}"
+    errors = np.append(noise.arms, noise.base) if picked else noise.arms
+    pulled = pull_arms(values, np.maximum(errors, 1e-6 * errors.max()), df=noise.df, prior=lab)
+    found = pulled.gains(len(arms)) if picked else pulled.gains(fixed_variance=noise.base_alone)
+    gains = {c.arm: worth for c, worth in zip(arms, found, strict=False)}
+    n, luck = len(values), expected_best(errors)
     prior = pulled.prior(f"effects of {n} arms")
     if picked:
-        field_of = one[-1] - 1 / n
-        lead = f"{base} leads the mean of the {n} arms by {-values.mean():+.4f}"
-        said = f"{lead}; {luck.replace('show', 'lead by')}; {_expected(pulled.say(field_of))}."
+        field_mean = f"the mean of the {n} arms"
+        winner = Winner(base, field_mean, n, -float(values.mean()), luck, pulled.lead(n - 1))
     else:
         best = max(arms, key=lambda c: c.delta)
-        said = f"{best.arm} shows {best.delta:+.4f}; {luck}; {_expected(gains[best.arm])}."
-    return Worth(gains, prior, (said, *_family_words(pulled, prior, arms, lab)))
+        winner = Winner(best.arm, base, n, best.delta, luck, gains[best.arm])
+    return Worth(gains, prior, winner, _family_words(pulled, prior, arms, lab))
 
 
-def _weigh_by_lab(arms: Sequence[Contrast], base: str, picked: bool, lab: EffectPrior) -> Worth:
+def _weigh_by_lab(
+    arms: Sequence[Contrast], means: pd.DataFrame, base: str, picked: bool, lab: EffectPrior
+) -> Worth:
     """Too few arms to tell of their scatter: each is weighed by the lab's earlier effects.
 
     A picked base could as well have been the arm: such differences lie around 0.
@@ -100,38 +144,60 @@ def _weigh_by_lab(arms: Sequence[Contrast], base: str, picked: bool, lab: Effect
     gains = {c.arm: shrink(c.delta, c.se, prior) for c in arms}
     best = max(arms, key=lambda c: c.delta)
     worth = gains[best.arm]
+    noise = _split_errors(arms, means)
     if picked:
         turned = Shrunken(-worth.expected, -worth.high, -worth.low, 1 - worth.chance_above)
-        said = f"{base} leads {best.arm} by {-best.delta:+.4f}; {_expected(turned)}."
+        luck = expected_best(np.append(noise.arms, noise.base))
+        winner = Winner(base, best.arm, len(arms) + 1, -best.delta, luck, turned)
     else:
-        said = f"{best.arm} shows {best.delta:+.4f}; {_expected(worth)}."
-    return Worth(gains, prior, (said, f"{_scatter(lab, lab.source)}."))
+        winner = Winner(best.arm, base, len(arms), best.delta, expected_best(noise.arms), worth)
+    return Worth(gains, prior, winner, (f"{_scatter(lab, lab.source)}.",))
 
 
-def _split_errors(arms: Sequence[Contrast]) -> tuple[Floats, float]:
-    """The error variance of each arm, and that of the base, of which a difference has both."""
+@dataclass(frozen=True, eq=False)
+class _Errors:
+    """The error variance of each arm, that of the base, and how well those of arms are known.
+
+    base_alone: that of the base as it widens an interval, where only few folds tell of it.
+    """
+
+    arms: Floats
+    base: float
+    base_alone: float
+    df: float
+
+
+def _split_errors(arms: Sequence[Contrast], means: pd.DataFrame) -> _Errors:
+    """The noise of a difference as a part of the arm's and one of the base, which all share.
+
+    Half and half where both scatter alike. Where the base scatters unlike all of them, what arms
+    leave unexplained among themselves is theirs, and the rest of it is the base's.
+    """
     squares = np.array([c.se**2 for c in arms])
-    pooled = [c.se**2 for c in arms if not c.own_variance]
-    base = min(pooled or squares[squares > 0]) / 2
-    errors = np.maximum(squares - base, squares / 2)
-    return np.maximum(errors, 1e-6 * errors.max()), float(base)
-
-
-def _degrees(arms: Sequence[Contrast]) -> float:
-    """From how many degrees of freedom the noise of most arms is known."""
-    return float(max((c.df for c in arms if not c.own_variance), default=arms[0].df))
+    pooled = [c for c in arms if not c.own_variance]
+    if pooled:
+        base, df = min(c.se**2 for c in pooled) / 2, max(c.df for c in pooled)
+        return _Errors(np.maximum(squares - base, squares / 2), base, base, df)
+    among = means.loc[[c.arm for c in arms]].dropna(axis=1).to_numpy()
+    sd, df = residual(among)
+    own = min(sd**2 / max(among.shape[1], 1), float(squares.mean()) / 2) if df else np.nan
+    if not own > 0:
+        own, df = float(squares.mean()) / 2, arms[0].df
+    base = float(squares.mean()) - own
+    wider = float(special.stdtrit(arms[0].df, 0.975) / special.ndtri(0.975)) ** 2
+    return _Errors(np.full(len(arms), own), base, base * wider, df)
 
 
 def _family_words(
     pulled: Pulled, prior: EffectPrior, arms: Sequence[Contrast], lab: EffectPrior | None
-) -> list[str]:
+) -> tuple[str, ...]:
     """Where the distribution comes from, and which arms it is not made of."""
     said = _scatter(prior, f"true differences of these {prior.n} arms")
     if lab is not None:
         said += f", with a look at the {lab.source}, which scatter by {lab.sd:.4f}"
     apart = [c.arm for c, own in zip(arms, pulled.own, strict=False) if not own]
     far = [f"{arm} lies far from the other arms and is not pulled to them." for arm in apart]
-    return [f"{said}.", *far]
+    return (f"{said}.", *far)
 
 
 def _scatter(prior: EffectPrior, source: str) -> str:
@@ -141,7 +207,8 @@ def _scatter(prior: EffectPrior, source: str) -> str:
     )
 
 
-def _expected(worth: Shrunken) -> str:
+def expected_words(worth: Shrunken) -> str:
+    """The expected gain and its interval as part of a sentence."""
     return f"{ANEW}: {worth.expected:+.4f} ({worth.low:+.4f} to {worth.high:+.4f})"
 
 
