@@ -97,6 +97,7 @@ def _view(source: LabSource, wanted: State) -> AblationView:
         wanted.get("metric", ""),
         records=source.sweeps(),
         find_noise=source.noise,
+        find_prior=source.prior,
         count_folds=lambda run: (
             count_split_folds(source.record(run)) if source.has_record(run) else None
         ),

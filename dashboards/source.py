@@ -22,9 +22,12 @@ from birdlab.recorded import (
     record_paths,
 )
 from birdlab.runtables import load_curves, load_fold_tables, load_table, tables_folder
+from birdlab.study.effects import load_effects
 from birdlab.study.ledger import load_ledger
 from birdlab.study.noise import NoiseFloor
 from birdlab.study.noise_file import load_noise
+from birdlab.study.other_effects import prior_of
+from birdlab.study.shrinkage import EffectPrior
 from birdlab.study.tables import StudyTables
 from birdlab.tracking.index import load_cells, load_runs, load_sweeps
 
@@ -117,6 +120,15 @@ class LabSource:
         state = [_stamp(path) for path in sorted((self.lab.stores / "noise").glob("*.json"))]
         key = rows_hash, classes_hash
         return self.keep("noise", key, state, lambda: load_noise(self.lab, *key))
+
+    def effects(self) -> pd.DataFrame:
+        """What every sweep of the lab found, kept until a sweep ends or a run changes."""
+        ended = [(name, record.get("updated_at")) for name, record in self.sweeps().items()]
+        return self.keep("effects", "", (ended, self.state()), lambda: load_effects(self.lab))
+
+    def prior(self, sweep: str, rows_hash: str) -> EffectPrior | None:
+        """How the effects of other sweeps than this one are distributed; None for too few."""
+        return prior_of(self.effects(), rows_hash, besides=sweep)
 
     def fold_tables(self, run: str) -> Mapping[tuple[int, int], FoldTable]:
         """Truth and deployed probabilities by (fold, seed); empty for a run without outputs.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dash import Dash, html
 
 from birdlab.study.document import file_name
+from birdlab.study.other_effects import load_judged_sweep
 from birdlab.study.sweep_figures import (
     plot_importance,
     plot_parallel,
     plot_responses,
     plot_rounds,
 )
-from birdlab.study.sweep_records import load_sweep
 from birdlab.study.sweep_view import SweepView, build_sweep_view
 from dashboards.parts import Part, choice_part, figure_part, list_part, page_part, table_part
 from dashboards.source import LabSource
@@ -62,11 +62,13 @@ def _show(source: LabSource, wanted: State) -> Shown:
 
 
 def _view_of(source: LabSource, name: str) -> SweepView:
-    """The view of a sweep, kept until it or one of its arms runs again."""
-    record = source.sweeps()[name]
-    state = (record.get("updated_at"), source.state())
+    """The view of a sweep, kept until any sweep or run of the lab is there anew."""
+    state = [(each, record.get("updated_at")) for each, record in source.sweeps().items()]
     return source.keep(
-        "sweep view", name, state, lambda: build_sweep_view(load_sweep(source.lab, name))
+        "sweep view",
+        name,
+        (state, source.state()),
+        lambda: build_sweep_view(load_judged_sweep(source.lab, name)),
     )
 
 

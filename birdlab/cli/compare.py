@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from birdlab.spec.estimators import EstimatorSpec
     from birdlab.study.compare import Comparison
     from birdlab.study.noise import NoiseFloor
+    from birdlab.study.shrinkage import EffectPrior
 
 SPECIES_SHOWN = ("code", "support", "ap_a", "ap_b", "delta", "low", "high", "q")
 
@@ -89,6 +90,7 @@ def _compare(
         smallest_effect=smallest_effect,
         noise=_noise(lab, list(called.values())) if metric == HEADLINE else None,
         split_folds=count_split_folds(next(iter(called.values()))),
+        prior=_prior(lab, list(called.values())) if metric == HEADLINE else None,
         n_draws=n_draws,
     )
     return comparison, called
@@ -100,6 +102,14 @@ def _noise(lab: Lab, records: list[dict[str, Any]]) -> NoiseFloor | None:
 
     data = {(r["evaluation"]["rows_hash"], r["evaluation"]["classes_hash"]) for r in records}
     return load_noise(lab, *data.pop()) if len(data) == 1 else None
+
+
+def _prior(lab: Lab, records: list[dict[str, Any]]) -> EffectPrior | None:
+    """How the effects of the lab's sweeps are distributed, these runs among themselves left out."""
+    from birdlab.study.other_effects import load_prior
+
+    runs = [record["spec_id"] for record in records]
+    return load_prior(lab, records[0]["evaluation"]["rows_hash"], runs=runs)
 
 
 def _lines(found: Comparison, records: dict[str, dict[str, Any]], n_species: int) -> list[str]:

@@ -19,10 +19,10 @@ SUFFIXES = (".html", ".md")
 
 def sweep_document(lab: Lab, name: str) -> Document:
     """The report of a sweep from the lab's files; ResolveError for one that never ended."""
-    from birdlab.study.sweep_records import load_sweep
+    from birdlab.study.other_effects import load_judged_sweep
     from birdlab.study.sweep_report import build_sweep_document, describe_sweep
 
-    return build_sweep_document(describe_sweep(load_sweep(lab, name)))
+    return build_sweep_document(describe_sweep(load_judged_sweep(lab, name)))
 
 
 def run_document(lab: Lab, record: Mapping[str, Any]) -> Document:

@@ -22,6 +22,7 @@ from birdlab.study.figures import RankingInfo, get_ranking_info
 from birdlab.study.interactions import Interaction
 from birdlab.study.noise import NoiseFloor
 from birdlab.study.ranking import Ranking, rank_arms
+from birdlab.study.shrinkage import EffectPrior
 from birdlab.study.sweep_records import GONE
 from birdlab.study.tables import StudyTables
 
@@ -40,6 +41,8 @@ NOTHING = "No sweep has finished cells yet: run one with birdlab sweep."
 
 FindNoise = Callable[[str, str], NoiseFloor | None]
 """The noise floor of data, by the hashes of rows and classes; None where none was measured."""
+FindPrior = Callable[[str, str], EffectPrior | None]
+"""How effects of other sweeps than this one are distributed, by its name and the hash of rows."""
 CountFolds = Callable[[str], int | None]
 """How many folds the split of a run has; None where that is not known."""
 
@@ -87,13 +90,15 @@ def build_ablation_view(
     *,
     records: Mapping[str, Mapping[str, Any]] | None = None,
     find_noise: FindNoise = lambda rows, classes: None,
+    find_prior: FindPrior = lambda sweep, rows: None,
     count_folds: CountFolds = lambda run: None,
 ) -> AblationView:
     """The page of one sweep: which arms differ from the base (the run without a delta).
 
     `records` are those of the sweeps that ended: they name arms, control, correction and smallest
     effect; an arm of another sweep is called by its delta. Only cells scored on as many rows as
-    most others of their fold are compared. The interval for new data depends on `count_folds`.
+    most others of their fold are compared. The interval for new data depends on `count_folds`,
+    what few arms are worth on `find_prior`.
     Without a base, or with several, the highest arm is the base. Arms that a race stopped are
     listed apart.
     """
@@ -122,7 +127,9 @@ def build_ablation_view(
         question=spec.notes if spec else "",
         expect=spec.expected if spec else "",
     )
-    return view if len(there) < 2 else _judge(view, arms, record, spec, find_noise, count_folds)
+    if len(there) < 2:
+        return view
+    return _judge(view, arms, record, spec, find_noise, find_prior, count_folds)
 
 
 def list_sweeps(runs: pd.DataFrame) -> list[str]:
@@ -137,6 +144,7 @@ def _judge(
     record: Mapping[str, Any],
     spec: SweepSpec | None,
     find_noise: FindNoise,
+    find_prior: FindPrior,
     count_folds: CountFolds,
 ) -> AblationView:
     """The view with the verdicts on its arms; noise and interactions are of the sweep's metric."""
@@ -151,6 +159,7 @@ def _judge(
         correction=spec.correction if spec else "holm",
         noise=noise,
         split_folds=count_folds(str(data["run"])),
+        prior=find_prior(view.sweep, str(data["rows_hash"])) if own else None,
     )
     return replace(
         view,

@@ -18,6 +18,7 @@ from birdlab.study.ranking import Ranking, rank_arms
 from birdlab.study.recordings import RecordingInterval, weigh_recordists
 from birdlab.study.run_tables import RunTables
 from birdlab.study.sharing import Shared, share_tables
+from birdlab.study.shrinkage import EffectPrior
 from birdlab.study.species_differences import compare_species
 from birdlab.study.words import count_words
 
@@ -52,6 +53,7 @@ def compare_runs(
     smallest_effect: float = 0.005,
     noise: NoiseFloor | None = None,
     split_folds: int | None = None,
+    prior: EffectPrior | None = None,
     n_draws: int = 1000,
     seed: int = 0,
 ) -> Comparison:
@@ -61,8 +63,8 @@ def compare_runs(
     is an estimator that is a mean over cells. Recordists are weighted `n_draws` times from `seed`;
     with 0 there are no intervals over recordings and no species. `noise` is the noise floor of
     these rows, where differences are to be shown in multiples of it, `split_folds` how many folds
-    the split of the base has. Raises DataError for runs that
-    share nothing or a metric without scores of cells.
+    the split of the base has, `prior` how effects of the lab's sweeps are distributed. Raises
+    DataError for runs that share nothing or a metric without scores of cells.
     """
     shared = share_tables(runs)
     scores = score_shared(shared, metric)
@@ -83,6 +85,7 @@ def compare_runs(
             smallest_effect=smallest_effect,
             noise=noise,
             split_folds=split_folds,
+            prior=prior,
         )
         if several
         else None,

@@ -86,7 +86,7 @@ def rank_arms(
     which costs power.
     An arm whose folds scatter far more than the others' is tested on its own variance.
     `noise` is the noise floor of the same data; `split_folds` how many folds the split has, where
-    not all of them ran: the training part of each depends on it. `prior` is how earlier effects of
+    not all of them ran: the training part of each depends on it. `prior` is how other effects of
     the lab are distributed; arms enough tell that by themselves.
     Raises DataError for a missing column, a score that is no number, a cell that occurs twice,
     fewer than two arms, or a base that is no arm.

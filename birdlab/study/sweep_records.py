@@ -28,6 +28,7 @@ from birdlab.study.noise_file import load_noise
 from birdlab.study.race_rounds import Rounds, get_rounds
 from birdlab.study.ranking import Ranking
 from birdlab.study.savings import Savings, sweep_savings
+from birdlab.study.shrinkage import EffectPrior
 from birdlab.study.splits import count_split_folds
 from birdlab.study.sweeping import Response, get_responses, points_of
 from birdlab.tracking.drivers import load_driver
@@ -46,7 +47,8 @@ class StoredSweep:
 
     command: what was typed to run it, "" where nobody knows; noise: the noise floor of its rows,
     where one was measured; read_costs: what gives the costs of the cells that its arms need and of
-    its architectures when they are first asked for; placed: its bets as they stood at its start.
+    its architectures when they are first asked for; placed: its bets as they stood at its start;
+    prior: how the effects of other sweeps are distributed, for what its arms are worth.
     """
 
     name: str
@@ -56,6 +58,7 @@ class StoredSweep:
     noise: NoiseFloor | None = None
     read_costs: Callable[[], tuple[Mapping[str, CellCost], Mapping[str, ModelCosts]]] = _no_costs
     placed: tuple[PlacedBet, ...] = ()
+    prior: EffectPrior | None = None
 
     @cached_property
     def spec(self) -> SweepSpec:
@@ -97,7 +100,9 @@ class StoredSweep:
     def ranking(self) -> Ranking | None:
         """The verdicts on the scored arms, from all cells that they have by now."""
         folds = count_split_folds(self.base) if self.scored else None
-        return rank_sweep(self.spec, self.scores, noise=self.noise, split_folds=folds)
+        return rank_sweep(
+            self.spec, self.scores, noise=self.noise, split_folds=folds, prior=self.prior
+        )
 
     @cached_property
     def interactions(self) -> tuple[Interaction, ...]:

@@ -2,7 +2,7 @@
 
 With a named base the changes are one family; the noise of the base, of which no arm can tell,
 widens their intervals. A base that was picked for its score is one of the family itself, and is
-pulled down like the others. Where arms are few the lab's earlier effects stand in for a family:
+pulled down like the others. Where arms are few the effects of other sweeps of the lab stand in for a family:
 there an arm and its base count as two recipes of one kind, so that each difference is weighed by
 itself.
 """
@@ -84,7 +84,7 @@ def weigh_arms(
     """What the arms are worth; no gains where neither they nor the lab tell how effects scatter.
 
     means: arms × folds, NaN where an arm lacks a fold. picked: the base is the arm of the highest
-    mean. lab: the distribution of the lab's earlier effects. An arm that equals the base in every
+    mean. lab: the distribution of the effects of other sweeps. An arm that equals the base in every
     fold is worth nothing; of equal arms one counts.
     """
     known = [c for c in contrasts.values() if c.n_folds >= MIN_FOLDS]
@@ -136,7 +136,7 @@ def _weigh_family(
 def _weigh_by_lab(
     arms: Sequence[Contrast], means: pd.DataFrame, base: str, picked: bool, lab: EffectPrior
 ) -> Worth:
-    """Too few arms to tell of their scatter: each is weighed by the lab's earlier effects.
+    """Too few arms to tell of their scatter: each is weighed by the effects of other sweeps.
 
     A picked base could as well have been the arm: such differences lie around 0.
     """
@@ -216,7 +216,7 @@ def _too_few(n: int) -> str:
     arms = "1 arm says" if n == 1 else f"{n} arms say"
     return (
         f"Not enough evidence to say what the winner is worth: {arms} too little of how far "
-        f"effects scatter. It takes {MIN_EFFECTS} arms, or {MIN_EFFECTS} effects of earlier sweeps."
+        f"effects scatter. It takes {MIN_EFFECTS} arms, or {MIN_EFFECTS} effects of other sweeps."
     )
 
 

@@ -25,6 +25,7 @@ from birdlab.study.bet_file import place_bets
 from birdlab.study.bets import EVERYTHING
 from birdlab.study.interactions import Interaction
 from birdlab.study.noise_file import load_noise
+from birdlab.study.other_effects import load_prior
 from birdlab.study.racing import SeedRace, saved_cells
 from birdlab.study.ranking import Ranking
 from birdlab.sweep.dryrun import SweepPlan, with_cached
@@ -226,6 +227,7 @@ def _ranked(
         result.scores,
         noise=load_noise(lab, data["rows_hash"], data["classes_hash"]),
         split_folds=getattr(one.spec.data.folds, "n", None),
+        prior=load_prior(lab, data["rows_hash"], besides=sweep.spec.name),
     )
     return replace(result, ranking=ranking)
 
