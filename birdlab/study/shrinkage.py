@@ -182,17 +182,21 @@ def fit_effects(
     return twice.prior(source or f"effects of {int(pulled.own.sum())} arms")
 
 
-def shrink(effect: float, se: float, prior: EffectPrior) -> Shrunken:
+def shrink(effect: float, se: float, prior: EffectPrior, *, df: float = np.inf) -> Shrunken:
     """What one difference is worth that comes from `prior` and has the standard error `se`.
 
-    A noiseless difference is worth itself.
+    df: the degrees of freedom that `se` is known from. A noiseless difference is worth itself.
     """
-    wide = prior.sds**2 + prior.mean_se**2
-    total = np.maximum(wide + se**2, np.finfo(float).tiny)
+    if se == 0:
+        return Shrunken(effect, effect, effect, float(effect > 0))
+    sds, scale = (part.ravel() for part in np.meshgrid(prior.sds, _scales(df, 4 * SCALES)))
+    wide, noise = sds**2 + prior.mean_se**2, se**2 * scale
+    weights = np.tile(prior.weights, len(scale) // len(prior.sds))
+    total = wide + noise
     logs = -0.5 * (np.log(total) + (effect - prior.mean) ** 2 / total)
-    weights = prior.weights * np.exp(logs - logs.max())
-    kept = wide / total if se > 0 else np.ones(len(total))
-    means, variances = prior.mean + kept * (effect - prior.mean), kept * se**2
+    weights = weights * np.exp(logs - logs.max())
+    kept = wide / total
+    means, variances = prior.mean + kept * (effect - prior.mean), kept * noise
     (found,) = _mix(means[:, None], variances[:, None], weights / weights.sum())
     return found
 
@@ -228,11 +232,11 @@ def find_outliers(values: Floats, errors: Floats) -> Flags:
     return np.asarray(far & (p < UNLIKELY / len(values)))
 
 
-def _scales(df: float) -> Floats:
-    """Factors on error variances, equally likely, as `df` degrees of freedom leave them open."""
+def _scales(df: float, n: int = SCALES) -> Floats:
+    """Factors [n] on error variances, equally likely, as far as `df` leaves them open."""
     if not np.isfinite(df):
         return np.ones(1)
-    levels = (np.arange(SCALES) + 0.5) / SCALES
+    levels = (np.arange(n) + 0.5) / n
     return np.asarray(df / special.chdtri(df, levels), float)
 
 

@@ -2,9 +2,9 @@
 
 With a named base the changes are one family; the noise of the base, of which no arm can tell,
 widens their intervals. A base that was picked for its score is one of the family itself, and is
-pulled down like the others. Where arms are few the effects of other sweeps of the lab stand in for a family:
-there an arm and its base count as two recipes of one kind, so that each difference is weighed by
-itself.
+pulled down like the others. Where arms are few the effects of other sweeps of the lab stand in
+for a family: there an arm and its base count as two recipes of one kind, so that each difference
+is weighed by itself.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def _weigh_by_lab(
     A picked base could as well have been the arm: such differences lie around 0.
     """
     prior = replace(lab, mean=0.0, mean_se=0.0) if picked else lab
-    gains = {c.arm: shrink(c.delta, c.se, prior) for c in arms}
+    gains = {c.arm: shrink(c.delta, c.se, prior, df=c.df) for c in arms}
     best = max(arms, key=lambda c: c.delta)
     worth = gains[best.arm]
     noise = _split_errors(arms, means)
