@@ -25,7 +25,6 @@ from birdlab.study.bet_file import place_bets
 from birdlab.study.bets import EVERYTHING
 from birdlab.study.interactions import Interaction
 from birdlab.study.noise_file import load_noise
-from birdlab.study.other_effects import load_prior
 from birdlab.study.racing import SeedRace, saved_cells
 from birdlab.study.ranking import Ranking
 from birdlab.sweep.dryrun import SweepPlan, with_cached
@@ -216,6 +215,8 @@ def _search(
 def _ranked(
     sweep: Sweep, pairs: Sequence[tuple[Arm, RunResult | BirdlabError]], lab: Lab
 ) -> SweepResult:
+    from birdlab.study.other_effects import load_prior  # it brings plotly
+
     result = SweepResult(sweep, tuple(pairs), None)
     if len(result.scored) < 2:
         return result
