@@ -150,7 +150,7 @@ def simulate_nothing(
 ) -> dict[str, float]:
     """What equal runs show: gains, the largest share and influence, each beside what `Chance` says.
 
-    above: how often the largest share is above that of `Chance`, its median, so about .5 where it
+    sd: of the difference, what is said its quadratic mean. above: how often the largest share is above that of `Chance`, its median, so about .5 where it
     is right.
     """
     rng = np.random.default_rng(seed)
@@ -175,7 +175,8 @@ def simulate_nothing(
             }
         )
     table = pd.DataFrame(rows)
-    return {**table.mean(), "sd": float(table["sd"].std(ddof=1))}
+    said = float(np.sqrt((table["sd_said"] ** 2).mean()))
+    return {**table.mean(), "sd": float(table["sd"].std(ddof=1)), "sd_said": said}
 
 
 def simulate_evidence(n_draws: int, *, noise: float, seed: int = 0) -> dict[str, float]:
@@ -224,8 +225,8 @@ def main() -> None:
         ],
     )
     _print(
-        "how often the evidence is called enough: nothing, or 4 species better (200 studies each)",
-        [{"noise": n, **simulate_evidence(200, noise=n)} for n in levels],
+        "how often the evidence is called enough: nothing, or 4 species better (60 studies each)",
+        [{"noise": n, **simulate_evidence(60, noise=n)} for n in levels],
     )
 
 
