@@ -150,8 +150,8 @@ def simulate_nothing(
 ) -> dict[str, float]:
     """What equal runs show: gains, the largest share and influence, each beside what `Chance` says.
 
-    sd: of the difference, what is said its quadratic mean. above: how often the largest share is above that of `Chance`, its median, so about .5 where it
-    is right.
+    sd: of the difference, what is said its quadratic mean. above: how often the largest share is
+    above that of `Chance`, its median, so about .5 where it is right.
     """
     rng = np.random.default_rng(seed)
     rows = []
