@@ -27,7 +27,15 @@ from birdlab.study.listening_view import (
 from birdlab.study.sounds import Kind, SoundFile, Sounds, embed_sound, mime_of, play_as_wav
 from birdlab.study.species import FoldTables
 from birdlab.study.spectrogram import Spectrogram, see_sound
-from dashboards.parts import Part, choice_part, figure_part, page_part, table_part, text_part
+from dashboards.parts import (
+    Part,
+    audio_part,
+    choice_part,
+    figure_part,
+    page_part,
+    table_part,
+    text_part,
+)
 from dashboards.source import LabSource
 from dashboards.state import Shown, State, follow_url, section_part
 from dashboards.static import html_of
@@ -67,7 +75,7 @@ class Listener:
             "hearing",
             (run, file.kind, file.name),
             file.folders,
-            lambda: load_hearing(record, file, self.sounds, self._outputs),
+            lambda: load_hearing(record, file, self.sounds, self.outputs),
         )
 
     def check(self, sound: SoundFile) -> None:
@@ -79,7 +87,8 @@ class Listener:
         path = sound.path
         return self.source.keep("spectrogram", path, None, lambda: see_sound(path))
 
-    def _outputs(self, folder: Path) -> StoredOutputs:
+    def outputs(self, folder: Path) -> StoredOutputs:
+        """The stored outputs in a folder."""
         return self.source.keep("outputs", folder, None, lambda: load_outputs(folder))
 
 
@@ -156,8 +165,7 @@ def _player_part(view: ListeningView) -> list[Part]:
     sound = view.hearing.sound if view.hearing is not None else None
     if sound is None or view.audio:
         return [html.P(view.audio, className="soft")] if view.audio else []
-    query = urlencode({"dataset": sound.dataset, "kind": sound.kind, "file": sound.file})
-    return [_audio_part(f"{AUDIO_PATH}?{query}", sound.file)]
+    return [audio_part(sound_address(sound), sound.file)]
 
 
 def _embedded_part(view: ListeningView) -> list[Part]:
@@ -170,12 +178,13 @@ def _embedded_part(view: ListeningView) -> list[Part]:
     except AudioError as error:
         return [html.P(f"Nothing to play: {error.what}.", className="soft")]
     held = html.P(f"{seconds:.0f} s of the sound are in this page.", className="soft")
-    return [_audio_part(address, sound.file), held]
+    return [audio_part(address, sound.file), held]
 
 
-def _audio_part(address: str, name: str) -> html.Audio:
-    said = {"aria-label": f"Play {name}"}
-    return html.Audio(src=address, controls=True, preload="none", className="player", **said)
+def sound_address(sound: SoundFile) -> str:
+    """Where this server plays a sound."""
+    query = urlencode({"dataset": sound.dataset, "kind": sound.kind, "file": sound.file})
+    return f"{AUDIO_PATH}?{query}"
 
 
 def _serve(sounds: Sounds) -> Response:

@@ -73,6 +73,12 @@ def figure_part(figure: Any, name: str, *, title: str = "") -> html.Figure:
     )
 
 
+def audio_part(address: str, name: str) -> html.Audio:
+    """A player of a sound, which is not fetched before it is played."""
+    said = {"aria-label": f"Play {name}"}
+    return html.Audio(src=address, controls=True, preload="none", className="player", **said)
+
+
 def list_part(title: str, sentences: Sequence[str]) -> list[html.H2 | html.Ul]:
     """A titled list of sentences; nothing for none."""
     if not sentences:

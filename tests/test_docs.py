@@ -52,6 +52,7 @@ DOCUMENTS = [
     "docs/tracking.md",
     "docs/statistics.md",
     "docs/suspects.md",
+    "docs/why.md",
     "docs/sweeps.md",
 ]
 

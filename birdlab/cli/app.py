@@ -77,11 +77,12 @@ def _register() -> None:
         suspects,
         training,
         verify,
+        why,
     )
 
     doing = (labs, new, data, training, cell, drivers, extend, rerun, noise, augment)
     looking = (runs, show, compare, rescore, pseudo, ensemble, post, board, report, studies)
-    learning = (suspects, bets)
+    learning = (why, suspects, bets)
     deploying = (promote, models, verify, budget, bundle, predict)
     for module in (*doing, *looking, *learning, mlflow, *deploying, gc, exchange, doctor):
         module.register(app)

@@ -40,10 +40,10 @@ def _part(part: Part) -> str:
         case Table():
             return table_html(part.table)
         case Drawing():
-            return _drawing(part)
+            return drawing_html(part)
 
 
-def _drawing(part: Drawing) -> str:
+def drawing_html(part: Drawing) -> str:
     """The figure twice: a phone shows the narrow one, in which letters keep their size."""
     drawn = "".join(
         f"<div class='{name}'>{draw_svg(part.figure, width=width, title=part.caption, alone=False)}"

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from birdlab.spec.diff import NO_CHANGE
 from birdlab.study.tables import StudyTables
 
 NO_OUTPUTS = (
     "No run has stored outputs yet: train one with birdlab run. A line of a ledger has none."
 )
+MOST_JUDGES = 6
 
 
 def runs_with_cells(tables: StudyTables) -> pd.DataFrame:
@@ -38,6 +40,12 @@ def run_options(runs: pd.DataFrame, names: dict[str, str]) -> list[dict[str, str
     ]
 
 
+def list_judges(runs: pd.DataFrame, own: Sequence[str]) -> list[str]:
+    """The newest runs scored on the rows of the first of `own`, without these, at most 6."""
+    others = alike(runs, own[0])
+    return [str(run) for run in others["run"] if run not in own][-MOST_JUDGES:]
+
+
 def alike(runs: pd.DataFrame, run: str) -> pd.DataFrame:
     """The other runs scored on the rows, classes and folds of `run`, in their order."""
     own = runs[runs["run"] == run].iloc[0]
@@ -50,3 +58,11 @@ def alike(runs: pd.DataFrame, run: str) -> pd.DataFrame:
 def pick_run(wanted: str, known: Sequence[str]) -> str:
     """The run that is wanted, else the first; "" where there is none."""
     return wanted if wanted in known else known[0] if known else ""
+
+
+def newest_peer(runs: pd.DataFrame, run: str) -> str:
+    """The newest run without a delta among those scored as `run` was, else the newest of them;
+    "" where there is none."""
+    peers = alike(runs, run)
+    bases = peers[peers["delta"] == NO_CHANGE]
+    return pick_run("", list((bases if len(bases) else peers)["run"]))

@@ -170,6 +170,25 @@ def embed_sound(path: Path) -> tuple[str, float]:
     return _uri("audio/ogg", data), n / RATE_HZ
 
 
+def embed_around(
+    path: Path, wave: Waveform, at_s: float, most_bytes: int = EMBEDDED_BYTES
+) -> tuple[str, float, float]:
+    """A sound as a data URI, the second of the file at which it begins, and how many it holds.
+
+    A file that browsers play goes in as it is where it has at most `most_bytes`; of any other the
+    20 s around `at_s`, brought to a peak of 0.9. wave: its waveform. Raises AudioError for a file
+    that is no audio.
+    """
+    media = mime_of(path)
+    rate = wave.sample_rate_hz
+    if media and path.stat().st_size <= most_bytes:
+        return _uri(media, path.read_bytes()), 0.0, len(wave.samples) / rate
+    n = min(len(wave.samples), round(EMBEDDED_S * rate))
+    first = min(max(0, round((at_s - EMBEDDED_S / 2) * rate)), len(wave.samples) - n)
+    part = Waveform(wave.samples[first : first + n], wave.scale, rate)
+    return embed_part(part.to_float(), rate), first / rate, n / rate
+
+
 def embed_part(samples: npt.NDArray[np.float32], sample_rate_hz: int) -> str:
     """A piece of sound as a data URI of Ogg Vorbis, brought to a peak of 0.9; silence stays."""
     peak = float(np.abs(samples).max(initial=0))

@@ -10,11 +10,10 @@ import pandas as pd
 
 from birdlab.data.audit.sentences import count, percent
 from birdlab.errors import DataError
-from birdlab.spec.diff import NO_CHANGE
 from birdlab.study.run_choice import (
     NO_OUTPUTS,
-    alike,
     name_runs,
+    newest_peer,
     pick_run,
     run_options,
     runs_with_cells,
@@ -103,9 +102,7 @@ def _pick_other(runs: pd.DataFrame, run: str, other: str) -> str:
         return NOBODY
     if other in set(runs["run"]) and other != run:
         return other
-    peers = alike(runs, run)
-    bases = peers[peers["delta"] == NO_CHANGE]
-    return pick_run("", list((bases if len(bases) else peers)["run"])) or NOBODY
+    return newest_peer(runs, run) or NOBODY
 
 
 def _with_species(view: SpeciesView, own: FoldTables) -> SpeciesView:

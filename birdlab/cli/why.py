@@ -1,0 +1,198 @@
+"""`birdlab why`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from birdlab.errors import LabError, OutputsError, ResolveError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from birdlab.lab import Lab
+    from birdlab.study.why import Why
+
+Records = Mapping[str, dict[str, Any]]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("why", context_settings={"ignore_unknown_options": True})(why)
+
+
+def why(
+    base: Annotated[str, typer.Argument(metavar="A", help="The base: a RUN, named as in `show`.")],
+    arm: Annotated[str, typer.Argument(metavar="B", help="The RUN that is compared with it.")],
+    metric: Annotated[str, typer.Option(help="padded_cmap or macro_auc.")] = "padded_cmap",
+    species: Annotated[int, typer.Option(min=0, help="So many species, both ways.")] = 5,
+    recordings: Annotated[int, typer.Option(min=1, help="So many recordings.")] = 20,
+    html: Annotated[
+        Path | None, typer.Option(help="The page; default: a file in mlruns/why of the lab.")
+    ] = None,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Write the page or not.")] = True,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the tables there, all digits.")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Say why B differs from A: species and recordings that make the difference, to see and hear.
+
+    From stored outputs; nothing is trained. The page holds spectrograms, what both models say over
+    time, and sound, and needs no network.
+
+    Example: birdlab why baseline lr:best
+    """
+    from birdlab.cli.progress import print_lines
+    from birdlab.lab import open_lab
+
+    lab = open_lab()
+    found, records = _explain(lab, base, arm, metric, recordings)
+    written = [] if csv is None else _write_tables(found, csv)
+    if page:
+        path = html or _page_path(lab, found)
+        _write_page(lab, found, records, path)
+        written.append(path)
+    if json_:
+        typer.echo(json.dumps(_plain(found, records, written), indent=1))
+    else:
+        print_lines("\n".join(_lines(found, species)))
+        for file in written:
+            print_lines(f"wrote {file}")
+        print_lines(f"next: {_next_commands(found)[0]}")
+
+
+def _explain(lab: Lab, base: str, arm: str, metric: str, n_recordings: int) -> tuple[Why, Records]:
+    """The answer, and both records by their names in it, the base first."""
+    from birdlab.cli.common import name_records
+    from birdlab.recorded import name_remarks
+    from birdlab.runtables import load_fold_tables
+    from birdlab.study.rescoring import build_estimator
+    from birdlab.study.run_tables import RunTables
+    from birdlab.study.splits import count_split_folds
+    from birdlab.study.why import explain
+    from birdlab.tracking.evidence import load_recordists
+    from birdlab.tracking.resolve import resolve_run
+
+    records = name_records([resolve_run(lab, text) for text in (base, arm)])
+    if len(records) < 2:
+        raise ResolveError("a difference needs two runs", got=f"{base}, {arm}")
+    recordists: dict[str, str] = {}
+    for record in records.values():
+        recordists = load_recordists(lab, record) | recordists
+    one, two = (RunTables(name, load_fold_tables(lab, r)) for name, r in records.items())
+    found = explain(
+        (one, two),
+        recordists,
+        metric=build_estimator(metric),
+        split_folds=count_split_folds(next(iter(records.values()))),
+        judges=_load_judges(lab, records),
+        n_recordings=n_recordings,
+    )
+    remarks = tuple(name_remarks(records))
+    return replace(found, sentences=(*found.sentences, *remarks)), records
+
+
+def _load_judges(lab: Lab, records: Records) -> dict[str, Any]:
+    """The tables of other runs of the lab on the same rows, the newest, by id."""
+    from birdlab.recorded import load_record
+    from birdlab.runtables import load_fold_tables
+    from birdlab.study.run_choice import list_judges
+    from birdlab.tracking.index import load_runs
+
+    judges = {}
+    for run in list_judges(load_runs(lab), [r["spec_id"] for r in records.values()]):
+        with suppress(ResolveError, OutputsError):  # a line of a ledger, or outputs that are gone
+            judges[run] = load_fold_tables(lab, load_record(lab, run))
+    return judges
+
+
+def _lines(found: Why, n_species: int) -> list[str]:
+    from birdlab.study.why_words import recordings_words, species_words
+
+    table = species_words(found)
+    shown = table
+    if len(table) > 2 * n_species:
+        import pandas as pd
+
+        shown = pd.concat([table.head(n_species), table.tail(n_species)])
+    lines = [found.answer, *(f"  {sentence}" for sentence in found.sentences)]
+    if len(shown):
+        lines += ["", f"Species, {len(shown)} of {len(table)} that differ:", *_table_lines(shown)]
+    return [*lines, "", "Recordings that move most:", *_table_lines(recordings_words(found)), ""]
+
+
+def _table_lines(table: pd.DataFrame) -> list[str]:
+    text = table.to_string(index=False)
+    return [f"  {line}".rstrip() for line in text.splitlines()]
+
+
+def _page_path(lab: Lab, found: Why) -> Path:
+    from birdlab.study.document import file_name
+
+    return lab.stores / "why" / f"{file_name(found.arm)}-against-{file_name(found.base)}.html"
+
+
+def _write_page(lab: Lab, found: Why, records: Records, path: Path) -> None:
+    from birdlab.lab import write_whole
+    from birdlab.study.sounds import Sounds
+    from birdlab.study.why_hearing import iter_heard_twice
+    from birdlab.study.why_report import why_html
+
+    sounds = Sounds(lab)
+    heard = iter_heard_twice(lab, found, records, sounds)
+    text = why_html(found, heard, sounds, next_commands=_next_commands(found))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text)
+    except OSError as error:
+        raise LabError("the page cannot be written", where=str(path), got=error) from None
+
+
+def _write_tables(found: Why, folder: Path) -> list[Path]:
+    from birdlab.study.csv_files import csv_text
+
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, table in found.tables().items():
+            path = folder / f"{name}.csv"
+            path.write_text(csv_text(table), encoding="utf-8")
+            written.append(path)
+    except OSError as error:
+        raise LabError("the tables cannot be written", where=str(folder), got=error) from None
+    return written
+
+
+def _next_commands(found: Why) -> list[str]:
+    import shlex
+
+    a, b = shlex.quote(found.base), shlex.quote(found.arm)
+    commands = [f"birdlab compare {a} {b}"]
+    if (found.recordings["suspect"] != "").any():
+        commands.insert(0, f"birdlab suspects {a} {b} --csv suspects.csv")
+    return commands
+
+
+def _plain(found: Why, records: Records, written: list[Path]) -> dict[str, Any]:
+    from birdlab.cli.common import table_rows
+
+    return {
+        "base": found.base,
+        "arm": found.arm,
+        "runs": {name: record["spec_id"] for name, record in records.items()},
+        "metric": found.split.metric,
+        "delta": found.split.delta,
+        "remainder": found.split.remainder,
+        "shown": found.shown,
+        "answer": found.answer,
+        "sentences": list(found.sentences),
+        **{name: table_rows(table) for name, table in found.tables().items()},
+        "written": [str(path) for path in written],
+    }
