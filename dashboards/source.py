@@ -30,6 +30,7 @@ from birdlab.study.other_effects import prior_of
 from birdlab.study.shrinkage import EffectPrior
 from birdlab.study.tables import StudyTables
 from birdlab.tracking.index import load_cells, load_runs, load_sweeps
+from birdlab.tracking.resolve import resolve_run
 
 FRESH_S = 5.0
 """Files are looked at again after this many seconds: one click asks for the same several times."""
@@ -100,6 +101,19 @@ class LabSource:
     def has_record(self, run: str) -> bool:
         """Whether the record of a run is there now; it may have been removed since `tables`."""
         return (self.lab.runs / f"{run}.json").is_file()
+
+    def champions(self) -> list[str]:
+        """The runs that were promoted as the champion; none where there is none, or are several."""
+
+        def read() -> list[str]:
+            try:
+                return [str(resolve_run(self.lab, "@champion")["spec_id"])]
+            except ResolveError:
+                return []
+
+        self.tables()
+        state = self.version, _stamp(self.lab.models / "aliases.json")
+        return self.keep("champions", "", state, read)
 
     def classes(self, run: str) -> pd.DataFrame:
         """code, support, ap and auc of each class of a run; no rows where they are not stored."""

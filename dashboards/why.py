@@ -28,7 +28,6 @@ from birdlab.study.why_figures import (
 from birdlab.study.why_hearing import HeardTwice, hear_row, of_seeds
 from birdlab.study.why_view import WhyChoice, WhyView, build_why_view
 from birdlab.study.why_words import recordings_words, species_words
-from birdlab.tracking.resolve import resolve_run
 from dashboards.listen import Listener, sound_address
 from dashboards.parts import Part, audio_part, choice_part, figure_part, page_part, table_part
 from dashboards.source import LabSource
@@ -95,12 +94,6 @@ class Explainer:
         """The image of a file that was checked."""
         return self.listener.spectrogram(sound)
 
-    def champions(self) -> list[str]:
-        """The run that the alias champion stands for; none where it stands for none or several."""
-        with suppress(ResolveError):
-            return [str(resolve_run(self.source.lab, "@champion")["spec_id"])]
-        return []
-
 
 def build_layout() -> html.Div:
     """The page without its content, which the callback fills in from the URL."""
@@ -149,7 +142,7 @@ def _show(explainer: Explainer, wanted: State) -> Shown:
 
 def _view(explainer: Explainer, wanted: WhyChoice) -> WhyView:
     tables = explainer.source.tables()
-    return build_why_view(tables, explainer, wanted, explainer.champions())
+    return build_why_view(tables, explainer, wanted, explainer.source.champions())
 
 
 def _shown(view: WhyView, content: list[Part]) -> Shown:

@@ -3,6 +3,7 @@
 birdlab sweep experiments/one_factor.yaml, experiments/lr_optuna.yaml, birdlab lb score of their
 runs, then: python tests/screenshots.py [LAB]. Writes docs/images/.
 
+python tests/screenshots.py PAGE.html takes the first recording of a page of birdlab why.
 python tests/screenshots.py LAB NAME/VERSION takes MLflow's page of a promoted model instead.
 """
 
@@ -50,6 +51,27 @@ def take_pictures(browser: Any, address: str) -> list[Path]:
     return written
 
 
+def take_why(page: Path) -> Path:
+    """The file written: the first recording of a page of `birdlab why`, its sound at 2 s."""
+    with tempfile.TemporaryDirectory() as folder:
+        browser = start_browser(Path(folder))
+        try:
+            with sized(browser, WIDTH, 560):
+                browser.get(page.resolve().as_uri())
+                browser.execute_script(
+                    "const first = document.querySelector('section.recording');"
+                    "window.scrollTo(0, first.getBoundingClientRect().top);"
+                    "const sound = first.querySelector('audio');"
+                    "sound.preload = 'auto'; sound.load(); sound.currentTime = 2;"
+                )
+                wait(browser, "document.querySelector('.head').style.left")
+                path = IMAGES / "why.png"
+                browser.save_screenshot(str(path))
+                return path
+        finally:
+            browser.quit()
+
+
 def take_registry(lab: Lab, model: str) -> Path:
     """The file written: MLflow's page of `name/version`, without the panel of its assistant."""
     name, version = model.rsplit("/", 1)
@@ -74,6 +96,9 @@ def take_registry(lab: Lab, model: str) -> Path:
 if __name__ == "__main__":
     if len(sys.argv) > 2:
         print(take_registry(open_lab(Path(sys.argv[1])), sys.argv[2]))
+        sys.exit()
+    if sys.argv[1:] and sys.argv[1].endswith(".html"):
+        print(take_why(Path(sys.argv[1])))
         sys.exit()
     lab = open_lab(Path(sys.argv[1])) if len(sys.argv) > 1 else open_lab()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)

@@ -104,6 +104,7 @@ ALLOWED = {
         "birdlab.spec",
         "birdlab.study",
         "birdlab.tracking.index",
+        "birdlab.tracking.resolve",
         "dashboards",
     ),
 }

@@ -42,6 +42,7 @@ def recordings_words(why: Why) -> pd.DataFrame:
         "species": table["primary"],
         "fold": table["fold"],
         "moves": table["influence"].map("{:+.4f}".format),
+        "adds": table["share"].map("{:+.4f}".format),
         f"p, {why.base}": table["prob_a"].map("{:.3f}".format),
         f"p, {why.arm}": table["prob_b"].map("{:.3f}".format),
         "also moves": table["moved"],
