@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from bet_simulations import PEOPLE, score_person, simulate_lab
 from commandline import print_of
 from conftest import TINY_SPEC, MakeLab
 
+from birdlab.cli.reports import sweep_document
 from birdlab.errors import LabError, SpecError
 from birdlab.spec.arms import arms_left_out, sweep_arms
 from birdlab.spec.bets import BetSpec, build_claim
@@ -30,6 +32,9 @@ from birdlab.study.sweep_records import load_sweep as read_sweep
 from birdlab.sweep.driver import run_sweep
 from birdlab.tasks import InProcess
 from birdlab.tracking.index import load_sweeps
+from dashboards.bets import bets_part
+from dashboards.source import LabSource
+from dashboards.static import html_of
 
 REBASED = """\
 base: tiny.yaml
@@ -209,7 +214,7 @@ def test_scores_of_many_decided_bets() -> None:
     assert found.calibration is not None and found.calibration.verdict == "overconfident"
     assert found.reliability["n"].tolist() == [20]
     without = score_bets(bets, told, None)
-    assert without.calibration is None and "too few effects" in without.sentences[-1]
+    assert without.calibration is None and "cannot be weighed" in without.sentences[-1]
 
 
 def test_late_and_changed_bets_are_shown_and_not_scored() -> None:
@@ -236,6 +241,16 @@ def test_late_and_changed_bets_are_shown_and_not_scored() -> None:
     assert table["outcome"].tolist() == ["true"] * 6 + ["open"]
     assert table["why"].iloc[-1] == "a bet names no arm of the sweep: zz"
     assert judge_bets("s", placed[:1], None)["why"].tolist() == ["the sweep has not ended"]
+
+
+def test_who_is_thrice_as_sure_is_found_out_and_who_is_right_is_not() -> None:
+    """A small run of tests/bet_simulations.py, whose table is in docs/bets.md."""
+    lab = simulate_lab(np.random.default_rng([7, 1]), 25)
+    assert lab.effects is not None and 0.008 < lab.effects.sd < 0.017
+    told = {person: score_person(lab, person) for person in PEOPLE}
+    assert told["as right"]["verdict"] == "as sure as right"
+    assert told["tripled"]["verdict"] == "overconfident"
+    assert float(str(told["tripled"]["wrongly decided"])) < 0.1
 
 
 # ---------------------------------------------------------------- files
@@ -306,6 +321,14 @@ def test_a_sweep_notes_its_bets_before_it_runs_and_says_how_they_went(make_lab: 
     rows = json.loads(print_of(lab, "bets", "--json"))["bets"]
     assert [row["sure"] for row in rows] == [0.9, None, 0.99]
     assert print_of(lab, "bets", "--csv").startswith("sweep,bet,sure,outcome")
+    page = html_of(bets_part(LabSource(lab)))
+    assert "half is within 0.5 of the control (sure 0.9)" in page
+    assert "changed after the start" in page and "10 are needed" in page
+    document = sweep_document(lab, "s")
+    (told,) = (section for section in document.sections if section.title == "The bet")
+    assert any(
+        "2 common folds" in said for part in told.parts for said in getattr(part, "sentences", ())
+    )
 
 
 # ---------------------------------------------------------------- spec

@@ -27,6 +27,7 @@ DOCUMENTS = [
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "docs/architecture.md",
+    "docs/bets.md",
     "docs/budget.md",
     "docs/bundle.md",
     "docs/cluster.md",

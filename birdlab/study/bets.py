@@ -91,18 +91,23 @@ def score_bets(
         judge_bets(name, placed, evidence.get(name), effects) for name, placed in bets.items()
     ]
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
+    return score_table(table, weighed=effects is not None)
+
+
+def score_table(table: pd.DataFrame, *, weighed: bool) -> BetScores:
+    """What a table of judged bets (COLUMNS) says; `weighed`: whether it has factors at all."""
     counted = table[table["counts"] == "yes"]
     decided = counted[counted["outcome"] != "open"]
     said = _count_sentences(table)
     if (table["outcome"] == "words").all():
         return BetScores(table, said)
-    if len(decided) < MIN_DECIDED or effects is None:
-        return BetScores(table, (*said, _too_few(len(decided), effects)))
+    if len(decided) < MIN_DECIDED or not weighed:
+        return BetScores(table, (*said, _too_few(len(decided))))
     came = (decided["outcome"] == "true").to_numpy(float)
     brier = float(np.mean((decided["sure"].to_numpy(float) - came) ** 2))
     base = float(came.mean() * (1 - came.mean()))
-    weighed = counted[np.isfinite(counted["log_factor"].astype(float)) & (counted["sure"] != 0.5)]
-    sure, factors = (weighed[c].to_numpy(float) for c in ("sure", "log_factor"))
+    told = counted[np.isfinite(counted["log_factor"].astype(float)) & (counted["sure"] != 0.5)]
+    sure, factors = (told[c].to_numpy(float) for c in ("sure", "log_factor"))
     if not len(sure):
         return BetScores(table, (*said, "All bets are at .5: nothing to calibrate."), brier, base)
     found = calibrate(sure, factors)
@@ -213,15 +218,15 @@ def _count_sentences(table: pd.DataFrame) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _too_few(n_decided: int, effects: Effects | None) -> str:
+def _too_few(n_decided: int) -> str:
     if n_decided < MIN_DECIDED:
         return (
             f"Not enough evidence of how sure to be: {count_words(n_decided, 'bet')} with `sure` "
             f"decided, and {MIN_DECIDED} are needed."
         )
     return (
-        "Not enough evidence of how sure to be: the lab has too few effects to weigh the bets "
-        "that are open."
+        "Not enough evidence of how sure to be: without 5 effects that scatter by more than their "
+        "errors, open bets cannot be weighed."
     )
 
 
