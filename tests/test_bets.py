@@ -17,6 +17,7 @@ from conftest import TINY_SPEC, MakeLab
 
 from birdlab.cli.reports import sweep_document
 from birdlab.errors import LabError, SpecError
+from birdlab.lab import Lab
 from birdlab.spec.arms import arms_left_out, sweep_arms
 from birdlab.spec.bets import BetSpec, build_claim
 from birdlab.spec.points import SearchSpace
@@ -245,7 +246,7 @@ def test_late_and_changed_bets_are_shown_and_not_scored() -> None:
 
 def test_who_is_thrice_as_sure_is_found_out_and_who_is_right_is_not() -> None:
     """A small run of tests/bet_simulations.py, whose table is in docs/bets.md."""
-    lab = simulate_lab(np.random.default_rng([7, 1]), 25)
+    lab = simulate_lab(np.random.default_rng([7, 2]), 14)
     assert lab.effects is not None and 0.008 < lab.effects.sd < 0.017
     told = {person: score_person(lab, person) for person in PEOPLE}
     assert told["as right"]["verdict"] == "as sure as right"
@@ -256,8 +257,8 @@ def test_who_is_thrice_as_sure_is_found_out_and_who_is_right_is_not() -> None:
 # ---------------------------------------------------------------- files
 
 
-def test_bets_are_settled_by_the_first_start(make_lab: MakeLab) -> None:
-    lab = make_lab()
+def test_bets_are_settled_by_the_first_start(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
     first, surer = bet(arm="a", better_by=0, sure=0.6), bet(arm="a", better_by=0, sure=0.9)
     other = bet(arm="b", within=0.01, sure=0.8)
     assert not place_bets(lab, "s", [], [])
