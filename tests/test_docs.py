@@ -39,6 +39,7 @@ DOCUMENTS = [
     "docs/estimators.md",
     "docs/models.md",
     "docs/context.md",
+    "docs/costs.md",
     "docs/onnx.md",
     "docs/pick.md",
     "docs/postprocess.md",

@@ -76,13 +76,14 @@ def _register() -> None:
         studies,
         suspects,
         training,
+        value,
         verify,
         why,
     )
 
     doing = (labs, new, data, training, cell, drivers, extend, rerun, noise, augment)
     looking = (runs, show, compare, rescore, pseudo, ensemble, post, board, report, studies)
-    learning = (why, suspects, bets)
+    learning = (value, why, suspects, bets)
     deploying = (promote, models, verify, budget, bundle, predict)
     for module in (*doing, *looking, *learning, mlflow, *deploying, gc, exchange, doctor):
         module.register(app)

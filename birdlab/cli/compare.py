@@ -56,14 +56,14 @@ def compare(
     lab = open_lab()
     named = [base, *runs] if base else runs
     estimator = build_estimator(metric, pad=pad)
-    found = _compare(lab, named, estimator, smallest_effect, draws)
+    found = compare_named(lab, named, estimator, smallest_effect, draws)
     if json_:
         typer.echo(json.dumps(_plain(*found), indent=1))
     else:
         print_lines("\n".join(_lines(*found, species)))
 
 
-def _compare(
+def compare_named(
     lab: Lab, named: list[str], metric: EstimatorSpec, smallest_effect: float, n_draws: int
 ) -> tuple[Comparison, dict[str, dict[str, Any]]]:
     """The comparison, and the record of each run by what it is called in it, the base first."""

@@ -26,7 +26,7 @@ def runs(
     sweep: Annotated[str, typer.Option(help="Only the arms of this sweep.")] = "",
     name: Annotated[str, typer.Option(help="Only names of this pattern: 'lr-*'.")] = "",
     sort: Annotated[
-        str, typer.Option(help="date (default), score, a column, or a field of the spec.")
+        str, typer.Option(help="date (default), score, train_hours, cpu_ms, a column, a field.")
     ] = "date",
     desc: Annotated[bool, typer.Option("--desc", help="The highest first, not last.")] = False,
     group: Annotated[str, typer.Option(help="sweep, project, or a column.")] = "",
@@ -47,7 +47,9 @@ def runs(
     query = RunQuery(tuple(where or ()), project, sweep, name, sort, desc, limit)
     named = [*query.columns, *([group] if group and group != "sweep" else [])]
     lab = open_lab(extensions=False)
-    everything = load_runs(lab, named)
+    everything = load_runs(lab, [name for name in named if name not in COSTS])
+    if set(named) & set(COSTS):
+        everything = _with_costs(lab, everything)
     table = everything if everything.empty else select_runs(everything, query)
     if json_:
         typer.echo(table.to_json(orient="records", indent=1))
@@ -70,6 +72,20 @@ def runs(
         lines += _table_lines(part, more)
     lines += [*_remarks(table), *_drivers(lab)]
     print_lines("\n".join(lines))
+
+
+COSTS = ("train_hours", "model_hours", "cpu_ms", "cpu_minutes", "size_mb")
+"""Columns that a query may name, from what the cells and architectures of runs cost."""
+
+
+def _with_costs(lab: Lab, table: pd.DataFrame) -> pd.DataFrame:
+    """The runs with the columns COSTS; NaN where they are not known or hours are of two kinds."""
+    from birdlab.study.cost_records import load_arm_costs
+    from birdlab.tracking.index import load_records
+
+    records = {record["spec_id"]: record for record in load_records(lab)}
+    costs = load_arm_costs(lab, records).table.set_index("run")[list(COSTS)]
+    return table.join(costs, on="run")
 
 
 _IN_TABLE = (

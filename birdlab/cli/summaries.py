@@ -10,6 +10,7 @@ from birdlab.study.words import count_words
 if TYPE_CHECKING:
     import pandas as pd
 
+    from birdlab.lab import Lab
     from birdlab.record import RunResult
     from birdlab.study.ranking import Ranking
     from birdlab.sweep.driver import SweepResult
@@ -86,6 +87,21 @@ def in_a_line(result: SweepResult) -> str:
 def summarise_sweep(result: SweepResult) -> str:
     """A sweep in words: its ranking, what the race stopped, what failed and why."""
     return "\n".join([_ranked(result), *_unscored(result)])
+
+
+def summarise_savings(lab: Lab, result: SweepResult) -> str:
+    """What the cache saved this call and since the sweep began; the race says its part itself."""
+    from birdlab.study.arm_costs import needed_cells
+    from birdlab.study.savings import call_sentence
+    from birdlab.study.sweep_records import load_sweep
+
+    sweep = load_sweep(lab, result.sweep.spec.name)
+    runs = [run for _, run in (*result.scored, *result.stopped)]
+    trained = frozenset[str]().union(*(run.trained_cells for run in runs))
+    cells = sweep.read_costs()[0]
+    needed = {one for record in sweep.runs.values() for one in needed_cells(record, cells)}
+    said = (sweep.savings.cache_sentence, call_sentence(trained, needed, cells))
+    return "\n".join(f"  {sentence}" for sentence in said if sentence)
 
 
 def _unscored(result: SweepResult) -> list[str]:

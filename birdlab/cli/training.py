@@ -176,7 +176,7 @@ def sweep(
         detached(lab, loaded.spec.name)
         return
     from birdlab.cli.bets import bet_sentences
-    from birdlab.cli.summaries import in_a_line, summarise_sweep
+    from birdlab.cli.summaries import in_a_line, summarise_savings, summarise_sweep
     from birdlab.cli.sweep_plans import announce
     from birdlab.sweep.driver import run_sweep
 
@@ -200,6 +200,7 @@ def sweep(
                 sink.summarise(loaded.spec.name)
             command.end(in_a_line(result), failed=bool(result.failed))
         print_lines(summarise_sweep(result))
+        print_lines(summarise_savings(lab, result))
         print_lines("\n".join(f"  bet {said}" for said in bet_sentences(lab, loaded.spec.name)))
     if result.failed:
         print_lines(f"  run only that again: {as_command('birdlab', *own_arguments())}")

@@ -29,6 +29,7 @@ UNKNOWN: Mapping[str, Any] = {
     "train_hours": NAN,
     "model_hours": NAN,
     "cpu_ms": NAN,
+    "unknown": 0,
     "processor": "",
 }
 """What is known of an arm without costs."""
@@ -36,7 +37,7 @@ VALUE_COLUMNS = (
     *("arm", "mean", "delta", "low", "high", "verdict", "expected", "kind", "device"),
     *("train_hours", "model_hours", "extra_hours", "extra_low", "extra_high", "gain_per_hour"),
     *("hours_words", "cpu_ms", "extra_cpu_ms", "gain_per_cpu_ms", "cpu_words"),
-    *("pareto_hours", "pareto_cpu", "pareto"),
+    *("hours_beside", "cpu_ms_beside", "pareto_hours", "pareto_cpu", "pareto"),
 )
 
 
@@ -53,6 +54,8 @@ class CostValues:
     gain_per_hour: delta / extra_hours, only where the verdict is better or worse and the extra
     hours are told apart from none; hours_words: the same in words for every arm;
     extra_cpu_ms, gain_per_cpu_ms, cpu_words: the same for the CPU time of a window;
+    hours_beside, cpu_ms_beside: model_hours and cpu_ms of arms on the base's device and processor,
+    all whose cells have known times, else NaN;
     pareto_hours, pareto_cpu: whether no arm has a score as high for less; pareto: in all three.
     `sentences`: what gains most for its cost, and what may not be concluded.
     """
@@ -65,8 +68,8 @@ class CostValues:
 def value_table(ranking: Ranking, costs: ArmCosts) -> CostValues:
     """The verdicts of a ranking beside what its arms cost; arms without costs have NaN there.
 
-    A ratio is the difference over the extra cost, as if that were exact; the interval of an arm
-    that is not decided is divided in the same way.
+    A ratio is the difference over the mean extra cost, as if that were exact. An arm that is not
+    decided has the interval of its difference in words, beside its extra cost, and no ratio.
     """
     told = {str(row["arm"]): row for row in costs.table.to_dict("records")}
     base = told.get(ranking.base, UNKNOWN)
@@ -87,14 +90,14 @@ def value_table(ranking: Ranking, costs: ArmCosts) -> CostValues:
                 "extra_cpu_ms": cpu_ms.mean,
                 "gain_per_cpu_ms": _ratio(arm, cpu_ms),
                 "cpu_words": _words(arm, cpu_ms, "a millisecond", lambda ms: f"{ms:.3g} ms"),
-                "comparable": own["model_hours"] if own["device"] == base["device"] else NAN,
-                "comparable_ms": own["cpu_ms"] if own["processor"] == base["processor"] else NAN,
+                "hours_beside": own["model_hours"] if _is_alike(base, own, "device") else NAN,
+                "cpu_ms_beside": own["cpu_ms"] if _is_alike(base, own, "processor") else NAN,
             }
         )
     table = pd.DataFrame(rows)
-    table["pareto_hours"] = find_undominated(table["mean"], table["comparable"])
-    table["pareto_cpu"] = find_undominated(table["mean"], table["comparable_ms"])
-    table["pareto"] = find_undominated(table["mean"], table["comparable"], table["comparable_ms"])
+    table["pareto_hours"] = find_undominated(table["mean"], table["hours_beside"])
+    table["pareto_cpu"] = find_undominated(table["mean"], table["cpu_ms_beside"])
+    table["pareto"] = find_undominated(table["mean"], table["hours_beside"], table["cpu_ms_beside"])
     said = value_sentences(table, ranking.base)
     return CostValues(ranking.base, table[list(VALUE_COLUMNS)], tuple(said))
 
@@ -115,8 +118,8 @@ class Extra:
 
 def _extra_hours(models: pd.DataFrame, base: str, arm: str) -> Extra:
     """How many hours longer a model of the arm takes, over the folds and seeds that both have."""
-    sides = [models[models["arm"] == name].set_index(["fold", "seed"]) for name in (base, arm)]
-    both = sides[0].join(sides[1], lsuffix="_a", rsuffix="_b", how="inner")
+    one, other = (models[models["arm"] == name] for name in (base, arm))
+    both = one.merge(other, on=["fold", "seed"], suffixes=("_a", "_b"))
     if arm == base or both.empty or (both["device_a"] != both["device_b"]).any():
         return Extra()
     found = (both["hours_b"] - both["hours_a"]).to_numpy(float)
@@ -134,6 +137,12 @@ def _extra_cpu(base: Mapping[str, Any], own: Mapping[str, Any]) -> Extra:
     around = ALIKE * base["cpu_ms"]
     extra = float(own["cpu_ms"] - base["cpu_ms"])
     return Extra(extra, extra - around, extra + around)
+
+
+def _is_alike(base: Mapping[str, Any], own: Mapping[str, Any], name: str) -> bool:
+    """Whether costs of an arm may be laid beside those of the base."""
+    known = name == "processor" or own["unknown"] == 0
+    return bool(base[name] and base[name] == own[name] and known)
 
 
 def _ratio(arm: Mapping[str, Any], extra: Extra) -> float:

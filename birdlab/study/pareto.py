@@ -70,7 +70,10 @@ def get_pareto_info(
 
 
 def plot_pareto(info: ParetoInfo) -> go.Figure:
-    """The score of each arm over its cost; steps through the arms that none beats in both."""
+    """The score of each arm over its cost; steps through the arms that none beats in both.
+
+    These and the base have their names beside them.
+    """
     figure = go.Figure()
     points = info.points
     xs, ys = _steps(points[points["frontier"]].drop_duplicates(["x", "y"]))
@@ -82,24 +85,36 @@ def plot_pareto(info: ParetoInfo) -> go.Figure:
         line={"color": GREY, "width": 2},
         hoverinfo="skip",
     )
-    for verdict, (colour, symbol) in VERDICT_STYLE.items():
-        chosen = points[points["verdict"] == verdict]
-        if chosen.empty:
-            continue
-        hollow = "" if verdict in DECIDED else "-open"
-        figure.add_scatter(
-            x=chosen["x"].tolist(),
-            y=chosen["y"].tolist(),
-            mode="markers+text",
-            name=verdict,
-            text=[html.escape(str(arm), quote=False) for arm in chosen["arm"]],
-            textposition="top center",
-            marker={"color": colour, "symbol": f"{symbol}{hollow}", "size": 10},
-            hovertemplate="%{text}<br>%{x:.4g}, %{y:.4f}<extra></extra>",
-        )
+    for verdict in VERDICT_STYLE:
+        of_kind = points[points["verdict"] == verdict]
+        named = of_kind["frontier"] | (of_kind["verdict"] == "base")
+        for part, mode in ((of_kind[named], "markers+text"), (of_kind[~named], "markers")):
+            if len(part):
+                _add_arms(figure, part, verdict, mode, legend=mode == "markers" or named.all())
+    room = 0.12 * ((points["x"].max() - points["x"].min()) or 1.0)
+    figure.update_xaxes(range=[points["x"].min() - room, points["x"].max() + room])
     figure.update_xaxes(title=html.escape(info.label))
     figure.update_yaxes(title=html.escape(info.metric))
     return finish_figure(figure, height=380)
+
+
+def _add_arms(
+    figure: go.Figure, part: pd.DataFrame, verdict: str, mode: str, *, legend: bool
+) -> None:
+    """Markers of arms with one verdict, their names above them where the mode says so."""
+    colour, symbol = VERDICT_STYLE[verdict]
+    hollow = "" if verdict in DECIDED else "-open"
+    figure.add_scatter(
+        x=part["x"].tolist(),
+        y=part["y"].tolist(),
+        mode=mode,
+        name=verdict,
+        showlegend=bool(legend),
+        text=[html.escape(str(arm), quote=False) for arm in part["arm"]],
+        textposition="top center",
+        marker={"color": colour, "symbol": f"{symbol}{hollow}", "size": 10},
+        hovertemplate="%{text}<br>%{x:.4g}, %{y:.4f}<extra></extra>",
+    )
 
 
 def _steps(front: pd.DataFrame) -> tuple[list[float], list[float]]:

@@ -34,9 +34,19 @@ class Savings:
     unknown: int
 
     @property
+    def cache_sentence(self) -> str:
+        """What arms that need the same cells saved, in words."""
+        if not self.n_shared:
+            return "Cache: the arms share no cell."
+        time = _hours_words(self.table, "cache_hours")
+        n = count_words(self.n_shared, "time")
+        said = f"Cache: {n} an arm needed a cell that another arm needed too"
+        return f"{said}: {time} saved since the sweep began." if time else f"{said}."
+
+    @property
     def sentences(self) -> tuple[str, ...]:
         """It in words: one for the cache, one for the race where it left out anything."""
-        said = [_cache_sentence(self)]
+        said = [self.cache_sentence]
         if self.n_raced:
             time = _hours_words(self.table, "race_hours")
             said.append(
@@ -93,15 +103,14 @@ def sweep_savings(
 def call_sentence(
     trained: Collection[str], needed: Collection[str], cells: Mapping[str, CellCost]
 ) -> str:
-    """What one call of a sweep trained, and what it found trained, in words."""
+    """What one call of a sweep found trained, in words; "" where it found nothing."""
     found = set(needed) - set(trained)
     if not found:
-        return "This call found no cell in the cache."
+        return ""
     hours = hours_by_kind(found, cells)
     time = ", ".join(f"{in_time(3600 * h)} on {_on(kind)}" for kind, h in hours.items())
-    return f"This call found {count_words(len(found), 'cell')} in the cache" + (
-        f": {time} that it did not train." if time else "."
-    )
+    said = f"This call found {count_words(len(found), 'cell')} in the cache"
+    return f"{said}: {time} that it did not train." if time else f"{said}."
 
 
 def _raced(
@@ -120,16 +129,6 @@ def _raced(
             share = lacking * cell["seconds"] / 3600 / len(timed)
             hours[kind] = hours.get(kind, 0.0) + share
     return hours, n_raced
-
-
-def _cache_sentence(s: Savings) -> str:
-    if not s.n_shared:
-        return "Cache: the arms share no cell."
-    time = _hours_words(s.table, "cache_hours")
-    n = count_words(s.n_shared, "time")
-    return f"Cache: {n} an arm needed a cell that another arm needed too" + (
-        f": {time} saved since the sweep began." if time else "."
-    )
 
 
 def _hours_words(table: pd.DataFrame, column: str) -> str:

@@ -11,6 +11,7 @@ from birdlab.spec.diff import title_of
 from birdlab.study import figures
 from birdlab.study.arms import word_ranking
 from birdlab.study.chosen import chosen_words
+from birdlab.study.cost_report import cost_parts
 from birdlab.study.document import (
     Commands,
     Document,
@@ -51,9 +52,9 @@ class SweepReportInfo:
     `scores`: arm, fold, seed, score. `bets`: how each went. `ranking`: None with fewer than two
     scored arms. `recipe`: what is said of each part of the base. `arms`: arm, changes, run, cells,
     state. `responses`: the score over each number that arms set. `interactions`: of the entries of
-    a grid. `race`: the rule, what it saved and which arms it stopped; `rounds`: what each arm ran
-    of it. `importance`: the share of each searched entry, and `search` the sentence on it.
-    `chosen`: on
+    a grid. `cost`: what arms cost beside what they gain. `race`: the rule, what it saved and which
+    arms it stopped; `rounds`: what each arm ran of it. `importance`: the share of each searched
+    entry, and `search` the sentence on it. `chosen`: on
     scores whose weights were picked by them. `evidence`: rows, classes, floor. `environment`:
     where it ran, on what data. `left_out`: arms that do not hold over another base than the file's.
     `code` and `commands`: how to repeat it.
@@ -71,6 +72,7 @@ class SweepReportInfo:
     arms: pd.DataFrame = field(default_factory=pd.DataFrame)
     responses: Sequence[Response] = ()
     interactions: Sequence[Interaction] = ()
+    cost: Sequence[Part] = ()
     chosen: tuple[str, ...] = ()
     race: tuple[str, ...] = ()
     rounds: Rounds | None = None
@@ -94,6 +96,7 @@ def describe_sweep(sweep: StoredSweep) -> SweepReportInfo:
         metric="padded cmAP",
         ranking=sweep.ranking,
         interactions=sweep.interactions,
+        cost=cost_parts(sweep.values, sweep.costs, sweep.savings, "padded cmAP") if runs else (),
         scores=sweep.scores,
         expect=spec.expected,
         bets=judge_sweep(sweep).sentences,
@@ -154,6 +157,7 @@ def build_sweep_document(info: SweepReportInfo) -> Document:
             build_section("The bet", Words(info.expect), Listing(info.bets)),
             build_section("Verdicts", *_verdicts(info)),
             *_figures(info),
+            build_section("Cost and value", *info.cost),
             build_section("Interactions", *_interactions(info)),
             build_section("Race", Listing(info.race), *_race_figure(info)),
             build_section("Search", Words(info.search), *_importance(info)),

@@ -49,9 +49,9 @@ def _most_for(others: pd.DataFrame, which: str, ratio: str, unit: str) -> list[s
 def _no_price(others: pd.DataFrame) -> str:
     """Why no gain has a price, and the highest that was seen."""
     told = "Not enough evidence for a price: no arm is shown to be better."
-    there = others[others["delta"].notna()]
+    there = others[others["delta"] > 0]
     if there.empty:
-        return told
+        return f"{told} None was seen to gain."
     top = there.loc[there["delta"].idxmax()]
     interval = "" if top["low"] != top["low"] else f" ({top['low']:+.4f} to {top['high']:+.4f})"
     cost = ""

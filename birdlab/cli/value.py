@@ -1,0 +1,127 @@
+"""`birdlab value`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from birdlab.lab import Lab
+    from birdlab.study.arm_costs import ArmCosts
+    from birdlab.study.cost_values import CostValues
+    from birdlab.study.savings import Savings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("value", context_settings={"ignore_unknown_options": True})(value)
+
+
+def value(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SWEEP | RUN RUN...", help="A sweep, or runs of which the first is the base."
+        ),
+    ],
+    html: Annotated[
+        Path | None, typer.Option(help="Write table and Pareto figures to this .html or .md.")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="As CSV, every column.")] = False,
+) -> None:
+    """Read a ranking as gain per hour of training and per CPU millisecond of a window.
+
+    A price is told where the verdict is better or worse; else the interval. Nothing is trained.
+
+    Example: birdlab value one_factor --html value.html
+    """
+    from birdlab.cli.progress import print_lines
+    from birdlab.cli.reports import check_ending, write_report
+    from birdlab.lab import open_lab
+    from birdlab.study.cost_report import build_value_document, values_words
+    from birdlab.study.csv_files import csv_text
+
+    if html is not None:
+        check_ending(html)
+    lab = open_lab(extensions=False)
+    values, costs, savings = _read(lab, names)
+    if json_:
+        typer.echo(json.dumps(_plain(values, costs, savings), indent=1))
+    elif csv:
+        typer.echo(csv_text(values.table), nl=False)
+    else:
+        said = [*values.sentences, *costs.sentences, *(savings.sentences if savings else ())]
+        print_lines(values_words(values).to_string(index=False))
+        print_lines("\n".join(["", *(f"  {sentence}" for sentence in said)]))
+    if html is not None:
+        document = build_value_document(", ".join(names), values, costs, savings, "padded cmAP")
+        for path in write_report(document, html):
+            typer.echo(f"wrote {path}", err=json_ or csv)
+
+
+def _read(lab: Lab, names: list[str]) -> tuple[CostValues, ArmCosts, Savings | None]:
+    """What gains cost, and what the cache and the race of a sweep saved.
+
+    Raises ResolveError for a name that is neither, and for a sweep with fewer than two scored arms.
+    """
+    from birdlab.errors import ResolveError
+    from birdlab.study.sweep_records import load_sweep
+    from birdlab.tracking.index import sweep_path
+
+    if len(names) > 1 or not sweep_path(lab, names[0]).is_file():
+        return (*_of_runs(lab, names), None)
+    sweep = load_sweep(lab, names[0])
+    if sweep.values is None:
+        raise ResolveError(
+            "nothing to weigh: a gain needs two scored arms",
+            where=names[0],
+            got=f"{len(sweep.scored)} scored",
+            fix="birdlab sweep its file: what is in the cache is not trained again",
+        )
+    return sweep.values, sweep.costs, sweep.savings
+
+
+def _of_runs(lab: Lab, names: list[str]) -> tuple[CostValues, ArmCosts]:
+    """The same of runs, re-scored on what they share with the first."""
+    from birdlab.cli.compare import compare_named
+    from birdlab.errors import ResolveError
+    from birdlab.study.compare import HEADLINE
+    from birdlab.study.cost_records import load_arm_costs
+    from birdlab.study.cost_values import value_table
+    from birdlab.tracking.resolve import resolve_run
+
+    if len(names) < 2:
+        resolve_run(lab, names[0])
+        raise ResolveError(
+            "a gain needs two runs", got=names[0], expected="a sweep that ended, or RUN RUN"
+        )
+    found, called = compare_named(lab, names, HEADLINE, 0.005, 0)
+    if found.ranking is None:
+        raise ResolveError(
+            "the runs were split otherwise, so they share no cell to weigh",
+            got=", ".join(called),
+            fix="birdlab compare tells of runs with other folds",
+        )
+    costs = load_arm_costs(lab, called)
+    return value_table(found.ranking, costs), costs
+
+
+def _plain(values: CostValues, costs: ArmCosts, savings: Savings | None) -> dict[str, Any]:
+    """All of it as JSON takes it; null where there is no number."""
+    from birdlab.cli.common import table_rows
+
+    return {
+        "base": values.base,
+        "arms": table_rows(values.table),
+        "costs": table_rows(costs.table),
+        "saved": [] if savings is None else table_rows(savings.table),
+        "sentences": [
+            *values.sentences,
+            *costs.sentences,
+            *(() if savings is None else savings.sentences),
+        ],
+    }
