@@ -474,7 +474,7 @@ def test_the_report_of_a_sweep_is_made_from_its_records(swept: Lab, tmp_path: Pa
     said = write(swept, "rates", "-o", text).split()[1::2]
     assert said == [
         str(tmp_path / "r_files" / f"{name}.svg")
-        for name in ("forest", "response-train-optimizer-lr")
+        for name in ("forest", "response-train-optimizer-lr", "pareto-hours", "pareto-cpu")
     ] + [str(text)]
     assert all(ET.parse(path) for path in said[:-1])
     for arm in json.loads((swept.stores / "sweeps" / "rates.json").read_text())["arms"]:
@@ -517,9 +517,10 @@ def test_mlflow_has_the_figures_and_tables_of_a_sweep_and_small_reports(
         "arms.csv",
     } <= names
     drawn = sorted(f.path for f in client.list_artifacts(run, "figures"))
-    assert drawn == ["figures/forest.svg", "figures/response-train-optimizer-lr.svg"]
+    expected = ("forest", "pareto-cpu", "pareto-hours", "response-train-optimizer-lr")
+    assert drawn == [f"figures/{name}.svg" for name in expected]
     text = Path(client.download_artifacts(run, "report.md", str(tmp_path))).read_text()
-    assert re.findall(r"\]\((.*?)\)", text) == drawn
+    assert sorted(re.findall(r"\]\((.*?)\)", text)) == drawn
     arm = json.loads((swept.stores / "sweeps" / "rates.json").read_text())["arms"][0]
     parent = load_link(swept, arm["spec_id"])["parent"]
     page = Path(client.download_artifacts(parent, "report.html", str(tmp_path / "..")))
