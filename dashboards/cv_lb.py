@@ -21,6 +21,9 @@ from birdlab.study.cvlb_view import (
     study_view,
 )
 from birdlab.study.figures import label_above
+from birdlab.study.pick_figures import get_pick_info, plot_pick
+from birdlab.study.pick_view import show_picks
+from birdlab.study.pick_words import NEXT_COLUMNS, PICK_COLUMNS, candidates_words
 from birdlab.study.tables import StudyTables
 from dashboards.parts import (
     Part,
@@ -71,6 +74,7 @@ def register_callbacks(app: Dash, source: LabSource) -> None:
             dcc.Store(id="cv-lb-state", data=asdict(view.choice)),
             html.Div(id="cv-lb-study"),
             html.Div(id="cv-lb-estimators"),
+            html.Div(id="cv-lb-pick"),
         ]
         said = html.Div(id="cv-lb-said")
         content = [said, *_lay_out(view), *later] if view.figure else []
@@ -93,6 +97,12 @@ def register_callbacks(app: Dash, source: LabSource) -> None:
     def compare(state: dict[str, str]) -> list[Part]:
         return _lay_out_estimators(source, choice_of(state))
 
+    @app.callback(  # type: ignore[untyped-decorator]
+        Output("cv-lb-pick", "children"), Input("cv-lb-state", "data")
+    )
+    def pick(state: dict[str, str]) -> list[Part]:
+        return _lay_out_pick(source, choice_of(state))
+
 
 def build_static(source: LabSource) -> str:
     """The page as HTML that needs no server: a section per metric and leaderboard column."""
@@ -109,6 +119,7 @@ def build_static(source: LabSource) -> str:
             study = _study(source, view.choice)
             content = [_lay_out_words(study), *_lay_out(view), *_lay_out_study(study)]
             content += _lay_out_estimators(source, view.choice)
+            content += _lay_out_pick(source, view.choice)
         title = f"{asked['lb']} leaderboard, {asked['metric']}" if asked else ""
         sections.append(section_part(title, Shown({}, {}, view.answer, content)))
     return html_of(sections)
@@ -258,3 +269,29 @@ def _lay_out_estimators(source: LabSource, choice: CvLbChoice) -> list[Part]:
         table_part(table, "cv_lb_estimators", title="estimators", data=comparison.table),
         html.Ul([html.Li(text) for text in comparison.left_out], className="soft"),
     ]
+
+
+def _lay_out_pick(source: LabSource, choice: CvLbChoice) -> list[Part]:
+    """The final pair and what to submit next, by the score that is seen before the private one."""
+    if choice.lb == "private":
+        return []
+    shown = show_picks(source.tables(), seen=choice.lb, metric=choice.metric, cv=choice.cv)
+    parts: list[Part] = [html.H2("What to pick, and what to submit next")]
+    if isinstance(shown, str):
+        return [*parts, html.P(shown)]
+    pick, coming = shown
+    table = candidates_words(pick.pick.table, PICK_COLUMNS)
+    figure = plot_pick(get_pick_info(pick.pick.table))
+    parts += [
+        html.Ul([html.Li(text) for text in pick.sentences]),
+        figure_part(label_above(figure), "cv-lb-pick-figure", title="expected private"),
+        html.P("Bars: 80 % intervals. Crosses: the scores that were seen.", className="soft"),
+        table_part(table, "cv_lb_pick", title="final picks", data=pick.pick.table),
+    ]
+    if len(coming.table):
+        words = candidates_words(coming.table, NEXT_COLUMNS)
+        parts += [
+            html.Ul([html.Li(text) for text in coming.said]),
+            table_part(words, "cv_lb_next", title="next submissions", data=coming.table),
+        ]
+    return [*parts, html.Ul([html.Li(text) for text in pick.board.left_out], className="soft")]

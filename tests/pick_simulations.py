@@ -1,6 +1,7 @@
 """Final picks of simulated boards of known truth; as a script it prints the tables of the docs.
 
 python tests/pick_simulations.py [boards]
+python tests/pick_simulations.py --ledger [birdclef2025_cv_lb_ledger.csv]
 """
 
 from __future__ import annotations
@@ -13,17 +14,22 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from cvlb_ledger import LEDGER_2025, build_pairs
 
-from birdlab.study.pick import expect_best, top_by
+from birdlab.study.board_rows import spread_of
+from birdlab.study.next_submission import rank_next
+from birdlab.study.pick import expect_best, pick_two, top_by
 from birdlab.study.private_posterior import Component, fit_board, posterior
 
 Floats = npt.NDArray[np.float64]
 Pair = tuple[int, int]
 TAU, LEVEL, SHARE = 0.01, 0.8, 0.3
+CV_LEVEL, CV_SD = 0.9, 0.008
 """SD of the abilities and their mean; the public share of the files."""
 RELATIONS = (0.0, 0.3, 0.5, 0.7, 0.9)
 NOISES = (0.3, 1.0, 2.0)
 SIZES = (10, 40, 100)
+SPLITS = (20, 30, 40, 50, 60, 70, 80, 90, 100)
 NOISE_ERROR = 1.5
 N_PAST = 15
 OURS = ("assumed", "noise given", "15 past")
@@ -59,7 +65,7 @@ def draw_board(rng: np.random.Generator, setting: Setting, n: int | None = None)
     return pd.DataFrame(
         {
             "run": [f"r{i}" for i in range(n)],
-            "cv": 0.9 + 0.008 * cv,
+            "cv": CV_LEVEL + CV_SD * cv,
             "public": np.round(ability + noise * deviate(), 3),
             "private": private,
             "lineage": [f"l{k}" for k in lineage],
@@ -97,11 +103,12 @@ def _know(setting: Setting, board: pd.DataFrame) -> Component:
     """The truth as the only component."""
     left = TAU**2 * (1 - setting.relation**2)
     variance = left + (TAU * setting.noise) ** 2
-    inside = board["cv"] - board["cv"].mean()
-    slope = setting.relation * TAU * float(np.sqrt((inside**2).mean())) / 0.008
-    level = LEVEL + setting.relation * TAU * float(board["cv"].mean() - 0.9) / 0.008
-    beta = np.array([level - board["public"].mean(), slope])
-    return Component(1.0, left / variance, setting.shared, variance, beta, np.zeros((2, 2)))
+    middle = float(board["cv"].median())
+    spread = spread_of((board["cv"] - middle).to_numpy())
+    per_cv = setting.relation * TAU / CV_SD
+    level = LEVEL + per_cv * (middle - CV_LEVEL) - float(board["public"].median())
+    beta = np.array([level, per_cv * spread, 0.0])
+    return Component(1.0, left / variance, setting.shared, variance, beta, np.zeros((3, 3)))
 
 
 def measure_regrets(setting: Setting, n_boards: int, seed: int = 0) -> pd.DataFrame:
@@ -152,5 +159,43 @@ def main(n_boards: int) -> None:
         print(f"{ours}: worst excess {excess} at {where}")
 
 
+def replay_ledger(table: pd.DataFrame, splits: Sequence[int] = SPLITS) -> pd.DataFrame:
+    """A real ledger split in time: the first experiments have their public score, of the later
+    ones only CV is known, and their public score is what a choice is judged by.
+
+    n_later, and by how much each choice stays behind the best of the later ones: one submission
+    (next, CV-best, a random one on average) and two (pick, the two highest by CV, a random pair).
+    """
+    pairs = build_pairs(table).rename(columns={"lb": "public", "split": "group"})
+    rows = []
+    for n_first in splits:
+        later = pairs[n_first:]
+        seen = pairs.assign(public=pairs["public"].where(pairs.index < n_first))
+        model = fit_board(seen)
+        post = posterior(model)
+        scores, cv = (later[name].to_numpy(dtype=float) for name in ("public", "cv"))
+        scored = later.set_index("run")["public"]
+        first = rank_next(post)["run"].iloc[0]
+        pair = pick_two(posterior(model, list(later["run"]))).pair
+        i, j = np.triu_indices(len(later), 1)
+        got = {
+            "next": scored[first],
+            "CV-best": scores[cv.argmax()],
+            "random": scores.mean(),
+            "pick 2": scored[list(pair)].max(),
+            "2 by CV": scores[top_by(cv, 2)].max(),
+            "random 2": np.maximum(scores[i], scores[j]).mean(),
+        }
+        behind = {name: scores.max() - value for name, value in got.items()}
+        rows.append({"n_first": n_first, "n_later": len(later), **behind})
+    return pd.DataFrame(rows)
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200)
+    if "--ledger" in sys.argv:
+        given = sys.argv[sys.argv.index("--ledger") + 1 :]
+        found = replay_ledger(pd.read_csv(given[0] if given else LEDGER_2025))
+        print(found.round(4).to_string(index=False))
+        print("mean", found.iloc[:, 2:].mean().round(4).to_dict())
+    else:
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 200)

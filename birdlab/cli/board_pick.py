@@ -60,6 +60,7 @@ def pick(
     """
     from birdlab.lab import open_lab
     from birdlab.study.pick_view import build_pick
+    from birdlab.study.pick_words import PICK_COLUMNS
 
     rows = _list_rows(open_lab(extensions=False), runs, seen, board, metric, cv, learn)
     view = build_pick(
@@ -79,7 +80,7 @@ def pick(
     ends = ["", f"next: birdlab lb select {ids}"] if ids else []
     table = view.pick.table
     shown = table[(table.index < SHOWN) | table["picked"]]
-    _print_table(shown, ("cv", "public", "mean", "low", "high", "chance", "picked"), told + ends)
+    _print_table(shown, PICK_COLUMNS, told + ends)
 
 
 def next_(
@@ -99,6 +100,7 @@ def next_(
     """
     from birdlab.lab import open_lab
     from birdlab.study.pick_view import build_next
+    from birdlab.study.pick_words import NEXT_COLUMNS
 
     rows = _list_rows(open_lab(extensions=False), runs, seen, board, metric, cv, learn)
     view = build_next(rows, public_share=public_share, public_noise=public_noise)
@@ -106,8 +108,7 @@ def next_(
     if json_:
         _print_json({}, {"candidates": view.table}, told)
         return
-    columns = ("cv", "mean", "low", "high", "promise", "teaches", "worth")
-    _print_table(view.table[:SHOWN], columns, told)
+    _print_table(view.table[:SHOWN], NEXT_COLUMNS, told)
 
 
 def _list_rows(

@@ -14,7 +14,7 @@ SHARED = (0.0, 0.25, 0.5, 0.75, 0.9)
 """Parts of the deviation from CV that alike submissions may share."""
 N_TRUST, N_SCALES = 12, 21
 SCALES = (0.35, 4.0)
-TRUST_PRIOR = (2.0, 1.0)
+TRUST_PRIOR = (1.0, 1.0)
 """Beta prior of the part of what CV leaves open that is real and not public noise."""
 SLOPE_MEAN, SLOPE_SD = 0.4, 0.4
 """Prior of the slope on CV, in SDs of the public scores per SD of CV."""
@@ -76,7 +76,7 @@ def weigh_history(
     are flat, so an offset between the boards does no harm. Zeros where there are too few scores.
     """
     cv, public, private = (past[name].to_numpy(dtype=float) for name in ("cv", "public", "private"))
-    trust, _ = trust_grid()
+    trust = trust_grid()
     n, found = len(public), np.zeros((len(shared), len(trust)))
     odds, spread_cv = public_share / (1 - public_share), float(np.std(cv))
     ones = np.ones((n, 1))
@@ -105,7 +105,13 @@ def weigh_history(
     return found
 
 
-def trust_grid() -> tuple[Floats, Floats]:
-    """Points [12] of the real part of a deviation, denser at 0 and 1, and their widths."""
-    edges = np.sin(np.linspace(0, np.pi / 2, N_TRUST + 1)) ** 2
-    return (edges[1:] + edges[:-1]) / 2, np.diff(edges)
+def trust_edges() -> Floats:
+    """The ends [13] of the parts of 0 to 1 that the real part of a deviation may lie in, denser at
+    both ends."""
+    return np.asarray(np.sin(np.linspace(0, np.pi / 2, N_TRUST + 1)) ** 2)
+
+
+def trust_grid() -> Floats:
+    """Their middles [12]."""
+    edges = trust_edges()
+    return np.asarray((edges[1:] + edges[:-1]) / 2)

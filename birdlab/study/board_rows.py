@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+from scipy import stats
 
 from birdlab.errors import DataError
 from birdlab.study.board_evidence import SLOPE_MEAN, SLOPE_SD, Floats
 from birdlab.study.cvlb_resamples import lineage_numbers
 
 MIN_SCORED = 5
+MIN_BENT = 15
+LEVEL_SD, FAMILY_SD = 1.0, 0.5
+"""Priors of the levels of groups and families, in SDs of the public scores."""
+FAR, ROUNDS = 2.5, 8
 
 
 def check_rows(table: pd.DataFrame) -> pd.DataFrame:
@@ -21,6 +27,7 @@ def check_rows(table: pd.DataFrame) -> pd.DataFrame:
             "public": table["public"].to_numpy(dtype=float),
             "lineage": table["lineage"].to_numpy() if "lineage" in table else "",
             "group": table["group"].astype(str).to_numpy() if "group" in table else "",
+            "family": table["family"].astype(str).to_numpy() if "family" in table else "",
             "cv_se": table["cv_se"].to_numpy(dtype=float) if "cv_se" in table else 0.0,
         }
     )
@@ -51,21 +58,32 @@ def check_history(history: pd.DataFrame | None) -> pd.DataFrame:
 
 
 def build_predictors(table: pd.DataFrame, y: Floats) -> tuple[Floats, Floats, Floats]:
-    """Intercept, CV within its group in SDs, and a column per group where there are several;
-    with the precision and mean of the prior of their coefficients."""
-    cv, groups = table["cv"].to_numpy(dtype=float), table["group"]
-    scored = np.isfinite(y)
-    level = pd.Series(cv).groupby(groups.to_numpy()).transform("mean").to_numpy(dtype=float)
-    inside = cv - level
+    """Intercept, CV in SDs, its part above 0, and a column per group and per family where there
+    are several; with the precision and mean of the prior of their coefficients.
+
+    CV is taken from the median of its group. The third column lets CV rank the upper half
+    otherwise than the field, which is where picks are made; it is 0 under 15 scores.
+    """
+    groups, scored = table["group"].to_numpy(dtype=str), np.isfinite(y)
+    cv = table["cv"]
+    inside = (cv - cv.groupby(groups).transform("median")).to_numpy(dtype=float)
     inside = inside * _reliability(table, inside)
-    spread = float(np.sqrt(np.mean(inside[scored] ** 2)))
+    spread = spread_of(inside[scored])
     slope = inside / spread if spread > 0 else inside
-    of_groups = [(groups == name).to_numpy(dtype=float) for name in np.unique(groups.to_numpy())]
-    of_groups = of_groups if len(of_groups) > 1 else []
-    sd = float(np.std(y[scored], ddof=1))
-    x = np.column_stack([np.ones(len(cv)), slope, *of_groups])
-    precision = np.array([0, (SLOPE_SD * sd) ** -2, *(sd**-2 for _ in of_groups)])
-    return x, precision, np.array([0, SLOPE_MEAN * sd, *(0.0 for _ in of_groups)])
+    bend = np.maximum(slope, 0) * (scored.sum() >= MIN_BENT)
+    sd = spread_of(y[scored])
+    levels, families = _columns_of(groups), _columns_of(table["family"].to_numpy(dtype=str))
+    x = np.column_stack([np.ones(len(cv)), slope, bend, *levels, *families])
+    sds = [*[SLOPE_SD] * 2, *[LEVEL_SD] * len(levels), *[FAMILY_SD] * len(families)]
+    mean = np.zeros(x.shape[1])
+    mean[1] = SLOPE_MEAN * sd
+    return x, np.r_[0, (np.array(sds) * sd) ** -2.0], mean
+
+
+def _columns_of(names: npt.NDArray[np.str_]) -> list[Floats]:
+    """A column per name, 1 for its rows; none where all have one name."""
+    known = np.unique(names)
+    return [np.asarray(names == name, dtype=float) for name in known if len(known) > 1]
 
 
 def _reliability(table: pd.DataFrame, cv: Floats) -> Floats:
@@ -74,8 +92,38 @@ def _reliability(table: pd.DataFrame, cv: Floats) -> Floats:
     Source: regression calibration, Carroll et al. (2006), chapter 4.
     """
     noise = np.nan_to_num(table["cv_se"].to_numpy(dtype=float)) ** 2
-    real = max(float(np.mean(cv**2) - noise.mean()), 0.1 * float(np.mean(cv**2)))
+    variance = spread_of(cv) ** 2
+    real = max(variance - float(noise.mean()), 0.1 * variance)
     return np.asarray(real / (real + noise) if real > 0 else np.ones(len(cv)))
+
+
+def widen_outlying(y: Floats, x: Floats, precision: Floats, mean: Floats) -> Floats:
+    """By which factor [n] the variance of each deviation is wider than usual: 1 for most.
+
+    A submission that failed, or a jump, lies far from what the others have: beyond 2.5 SDs it
+    counts as one of 2.5 SDs, so that it decides neither slope nor scale. 1 without a score.
+    Source: reweighted least squares, Huber & Ronchetti (2009), section 7.8.
+    """
+    scored = np.isfinite(y)
+    rest, factors = y[scored] - np.median(y[scored]), np.ones(len(y))
+    for _ in range(ROUNDS):
+        scale = max(spread_of(rest), 1e-9)
+        inside = np.maximum(1, (rest / scale / FAR) ** 2)
+        weighted = x[scored].T / (scale**2 * inside)
+        left = weighted @ x[scored] + np.diag(precision)
+        rest = y[scored] - x[scored] @ np.linalg.solve(
+            left, weighted @ y[scored] + precision * mean
+        )
+    factors[scored] = inside
+    return factors
+
+
+def spread_of(values: Floats) -> float:
+    """The SD; where it is over twice what the median distance says, that says it, since a few
+    values lie far out."""
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    middle = float(stats.median_abs_deviation(values, scale="normal"))
+    return middle if 0 < middle < sd / 2 else sd
 
 
 def lineage_likeness(table: pd.DataFrame) -> Floats:

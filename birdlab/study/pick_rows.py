@@ -13,7 +13,10 @@ from birdlab.study.ledger import score_columns
 from birdlab.study.tables import StudyTables, cv_columns, group_numbers, pair_cv_lb
 from birdlab.study.words import count_words, list_some
 
-COLUMNS = ("run", "name", "cv", "public", "private", "row", "lineage", "group", "cv_se")
+COLUMNS = (
+    *("run", "name", "cv", "public", "private", "row"),
+    *("lineage", "family", "group", "cv_se"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +139,7 @@ def _build_rows(
             "private": of_run.map(scores).astype(float),
             "row": of_run.map(ids).fillna(""),
             "lineage": runs.get("lineage", ""),
+            "family": runs.get("family", ""),
             "group": groups.astype(str),
             "cv_se": _cv_errors(tables.cells, runs, groups, cv),
         },

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from birdlab.errors import DataError
+from birdlab.study.board_model import PUBLIC_SHARE, BoardModel, fit_board
 from birdlab.study.next_submission import rank_next, word_next
 from birdlab.study.pick import Pick, pick_two, top_by
-from birdlab.study.pick_rows import BoardRows
-from birdlab.study.private_posterior import PUBLIC_SHARE, BoardModel, fit_board, posterior
+from birdlab.study.pick_rows import BoardRows, list_board
+from birdlab.study.private_posterior import posterior
+from birdlab.study.tables import StudyTables
 
 JUDGED = ("choice", "names", "best", "regret")
 
@@ -36,11 +39,13 @@ class PickView:
 
 @dataclass(frozen=True, eq=False)
 class NextView:
-    """What to submit next: the table of `rank_next`, and in sentences what it says."""
+    """What to submit next: the table of `rank_next`, what it says, and that after what was found
+    about the board."""
 
     board: BoardRows
     model: BoardModel
     table: pd.DataFrame
+    said: tuple[str, ...]
     sentences: tuple[str, ...]
 
 
@@ -83,9 +88,19 @@ def build_next(
     waiting = [run for run in board.candidates if run not in board.submitted]
     scored = board.rows.loc[board.rows["public"].notna(), "run"]
     table = rank_next(posterior(model, [*scored, *waiting]))
-    return NextView(
-        board, model, table, (*word_model(board, model), *word_next(table, len(scored)))
-    )
+    said = word_next(table, len(scored))
+    return NextView(board, model, table, said, (*word_model(board, model), *said))
+
+
+def show_picks(
+    tables: StudyTables, *, seen: str, metric: str, cv: str
+) -> tuple[PickView, NextView] | str:
+    """The pick of two and the next submission of a lab, or why there is neither."""
+    try:
+        board = list_board(tables, seen=seen, metric=metric, cv=cv)
+        return build_pick(board), build_next(board)
+    except DataError as error:
+        return f"{error.what[0].upper()}{error.what[1:]}: {error.got}."
 
 
 def judge_pick(rows: pd.DataFrame, picked: tuple[str, ...]) -> pd.DataFrame:
@@ -112,8 +127,9 @@ def word_model(board: BoardRows, model: BoardModel) -> tuple[str, ...]:
     """What was found about CV, the public score and its noise, and what was assumed."""
     trust, noise, slope = model.trust, model.noise, model.slope
     return (
-        f"{model.n_scored} runs have {board.cv} and a {board.seen} score. One SD of CV is worth "
-        f"{slope[0]:+.4f} there (80 % {slope[1]:+.4f} to {slope[2]:+.4f}).",
+        f"{model.n_scored} runs have {board.cv} and a {board.seen} score. In the upper half "
+        f"by CV one SD of it is worth {slope[0]:+.4f} there (80 % {slope[1]:+.4f} to "
+        f"{slope[2]:+.4f}).",
         f"Of what CV leaves open in a {board.seen} score, {100 * trust[0]:.0f} % is taken as real "
         f"(80 % {100 * trust[1]:.0f} to {100 * trust[2]:.0f} %) and the rest as noise of SD "
         f"{noise[0]:.4f} ({noise[1]:.4f} to {noise[2]:.4f}).",

@@ -12,6 +12,8 @@ NAMES = {
     "chance": "best of all",
     "picked": "pick",
 }
+PICK_COLUMNS = ("cv", "public", "mean", "low", "high", "chance", "picked")
+NEXT_COLUMNS = ("cv", "mean", "low", "high", "promise", "teaches", "worth")
 SIGNED = ("promise", "teaches", "worth")
 
 
