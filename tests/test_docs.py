@@ -37,6 +37,7 @@ DOCUMENTS = [
     "docs/data.md",
     "docs/ensembles.md",
     "docs/estimators.md",
+    "docs/ideas.md",
     "docs/models.md",
     "docs/context.md",
     "docs/costs.md",

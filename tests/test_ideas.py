@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birdlab.errors import DataError
@@ -119,6 +119,7 @@ FIELDS = {
 SPECS = st.fixed_dictionaries({key: st.sampled_from(values) for key, values in FIELDS.items()})
 
 
+@settings(max_examples=12)
 @given(SPECS, SPECS)
 def test_turned_round_every_change_is_turned_round(one: Any, two: Any) -> None:
     a, b = (build_spec(BASE, changes).model_dump(mode="json") for changes in (one, two))

@@ -59,6 +59,7 @@ def _register() -> None:
         exchange,
         extend,
         gc,
+        ideas,
         labs,
         mlflow,
         models,
@@ -83,7 +84,7 @@ def _register() -> None:
 
     doing = (labs, new, data, training, cell, drivers, extend, rerun, noise, augment)
     looking = (runs, show, compare, rescore, pseudo, ensemble, post, board, report, studies)
-    learning = (value, why, suspects, bets)
+    learning = (value, why, suspects, bets, ideas)
     deploying = (promote, models, verify, budget, bundle, predict)
     for module in (*doing, *looking, *learning, mlflow, *deploying, gc, exchange, doctor):
         module.register(app)

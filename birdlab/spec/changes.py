@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
@@ -25,9 +26,9 @@ OWN = "<base>"
 """Stands for the experiment's own base data set, so that an idea crosses data sets."""
 _DATA = frozenset({"data", "extra", "noise", "soundscapes", "backgrounds", "tables"})
 """Fields that hold names of data sets."""
-_LABELS = (
-    ExperimentSpec.not_in_identity | EvaluateSpec.not_in_identity  # neither moves a score
-)
+_LABELS = ExperimentSpec.not_in_identity
+_BESIDE = EvaluateSpec.not_in_identity | {"soundscapes", "synthetic"}
+"""Fields of `evaluate` that say what is scored beside the folds."""
 _ROLES = ("soup", "pseudo", "distill")
 
 
@@ -40,15 +41,22 @@ class Change:
     after: Any
 
 
-def list_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Change, ...]:
+def list_changes(
+    before: Mapping[str, Any], after: Mapping[str, Any], *, across_data: bool = False
+) -> tuple[Change, ...]:
     """What `after` changes, by field; both are specs as records store them (`model_dump`).
 
     Values are resolved ones. Taken the other way round, every change is turned round and nothing
-    else. What moves no score (names, notes, evidence, the list of estimators) is no change.
+    else. What moves no score of the folds (names, notes, evidence, estimators, soundscapes that are
+    scored beside them) is no change.
+    across_data: of experiments on other data sets only what they do there; neither the data set
+    nor the competition is a change.
     """
     one, two = _plain_pair(before, after)
-    if one["data"]["base"] == two["data"]["base"]:
+    if across_data or one["data"]["base"] == two["data"]["base"]:
         one, two = (_place_holders(plain, str(plain["data"]["base"])) for plain in (one, two))
+    if across_data:
+        one, two = (_without_place(plain) for plain in (one, two))
     stages = one.pop("stages"), two.pop("stages")
     changes = [*_compare("", one, two), *_compare_stages(*stages)]
     return tuple(sorted(changes, key=lambda change: change.field))
@@ -56,19 +64,31 @@ def list_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[C
 
 def _plain_pair(*dumps: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Both specs as data with one form per meaning; where a kind is not known, as they stand."""
+    read = [_read(canonical_json(dump)) for dump in dumps]
+    if None in read:
+        read = [_prune(_as_it_stands(dump)) for dump in dumps]
+    one, two = (_without(plain or {}) for plain in read)
+    return one, two
+
+
+@lru_cache(maxsize=256)
+def _read(text: str) -> dict[str, Any] | None:
+    """A spec in its canonical form, not to be changed; None where it has a kind nobody knows."""
     try:
-        one, two = (
-            canonical(ExperimentSpec.model_validate_json(canonical_json(dump))) for dump in dumps
-        )
+        return dict(_prune(canonical(ExperimentSpec.model_validate_json(text))))
     except (ValidationError, BirdlabError):
-        one, two = (_as_it_stands(dump) for dump in dumps)
-    return dict(_prune(one)), dict(_prune(two))
+        return None
 
 
 def _as_it_stands(dump: Mapping[str, Any]) -> dict[str, Any]:
     value: dict[str, Any] = canonical({k: v for k, v in dump.items() if k not in _LABELS})
-    evaluate = {k: v for k, v in value.get("evaluate", {}).items() if k not in _LABELS}
-    return {**value, "evaluate": evaluate}
+    return value
+
+
+def _without(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """A spec without what moves no score of the folds."""
+    evaluate = {k: v for k, v in plain.get("evaluate", {}).items() if k not in _BESIDE}
+    return {**plain, "evaluate": evaluate}
 
 
 def _prune(value: Any) -> Any:
@@ -95,6 +115,11 @@ def _place_holders(value: Any, base: str, *, names_data: bool = False) -> Any:
     if names_data and isinstance(value, str) and (value == base or value.startswith(f"{base}-")):
         return OWN + value.removeprefix(base)
     return value
+
+
+def _without_place(plain: Mapping[str, Any]) -> dict[str, Any]:
+    data = {key: value for key, value in plain["data"].items() if key != "base"}
+    return {**{k: v for k, v in plain.items() if k != "competition"}, "data": data}
 
 
 def _compare(dotted: str, one: Any, two: Any) -> list[Change]:

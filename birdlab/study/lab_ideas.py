@@ -1,0 +1,75 @@
+"""The idea ledger of a lab, or of several together, read from their sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from birdlab.lab import Lab
+from birdlab.study.effects import join_effects, load_effects
+from birdlab.study.ideas import By, IdeaLedger, build_ideas
+from birdlab.study.reopen import Reopening, rank_reopening
+from birdlab.study.stale import Dump, Today, find_stale, find_today, hold_against, load_specs
+from birdlab.study.words import count_words
+from birdlab.tracking.drivers import load_driver
+
+ANY_FILE = "BASE.yaml"
+"""Stands in commands for the file of today's base, where it is not known."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabIdeas:
+    """The ledger; the verdicts that are stale by `today`; what is worth a new try; in words."""
+
+    ledger: IdeaLedger
+    today: Today | None
+    stale: pd.DataFrame
+    reopening: Reopening | None
+    sentences: tuple[str, ...]
+
+
+def load_ideas(
+    lab: Lab, *, also: Sequence[Lab] = (), by: By = "idea", today: Today | None = None
+) -> LabIdeas:
+    """What the sweeps of a lab, and of others beside it, say of each idea.
+
+    also: labs that are read only; their sweeps go by folder and name. today: the base that verdicts
+    are held against, else that of `lab` (`find_today`).
+    """
+    tables, specs, commands, left_out = [], dict[str, Dump](), dict[str, str](), dict[str, str]()
+    base = today or find_today(lab)
+    file = ANY_FILE if base is None or not base.file else base.file
+    for place, one in {"": lab, **{f"{other.root.name}/": other for other in also}}.items():
+        effects = load_effects(one)
+        specs |= load_specs(one, effects)
+        left_out |= {f"{place}{name}": why for name, why in effects.attrs["left_out"].items()}
+        commands |= {
+            f"{place}{sweep}": f"{_command(one, str(sweep))} --base {file}"
+            for sweep in effects["sweep"].unique()
+        }
+        tables.append(effects.assign(sweep=place + effects["sweep"].astype(str)))
+    effects = join_effects(tables, left_out)
+    ledger = build_ideas(effects, by=by)
+    if base is None or effects.empty:
+        return LabIdeas(ledger, base, pd.DataFrame(), None, ledger.sentences)
+    stale = find_stale(ledger.verdicts, specs, base.spec)
+    compared = hold_against(ledger.verdicts, specs, base.spec)
+    reopening = rank_reopening(ledger, compared, commands=commands)
+    said = f"Today's base is {base.said}: {_count_stale(stale)}."
+    return LabIdeas(ledger, base, stale, reopening, (*ledger.sentences, said))
+
+
+def _command(lab: Lab, sweep: str) -> str:
+    """What re-runs a sweep: what was typed, else its file as it is mostly called."""
+    driver = load_driver(lab.stores / "drivers", sweep)
+    if driver is not None and driver.command.startswith("birdlab sweep "):
+        return driver.command
+    return f"birdlab sweep experiments/{sweep}.yaml"
+
+
+def _count_stale(stale: pd.DataFrame) -> str:
+    if stale.empty:
+        return "no verdict is stale"
+    return f"{count_words(len(stale), 'verdict')} stale, reached on a base that differs from it"

@@ -1,0 +1,287 @@
+"""How much it may be worth to try an idea again on today's base, given how far bases differ.
+
+An idea's effect is drawn around 0, its effect on a base around that; verdicts see it through
+noise. How far both scatter is not known: all values are gone through, weighted by how well they
+fit. Source: the normal hierarchical model, as in Gelman (2006), Bayesian Analysis 1; the expected
+gain of an option is E[max(0, X)] = sd (z Phi(z) + phi(z)), z = mean / sd (Jones, Schonlau and
+Welch 1998, J. Global Optimization 13).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import special
+
+from birdlab.study.ideas import IdeaLedger
+from birdlab.study.meta_analysis import LEAST_SE, between_variance, settle_errors
+from birdlab.study.words import count_words
+
+Floats = npt.NDArray[np.float64]
+
+MIN_IDEAS = 5
+"""From so many ideas on, their scatter says what an untried effect may be."""
+GRID = 30
+"""So many values of each spread are gone through."""
+MIN_DF = 4
+"""So many differences between bases make an estimate of their spread for one idea or family."""
+
+REOPEN_COLUMNS = (
+    *("idea", "title", "try", "worth", "chance", "expected", "sd", "tau", "tau_of", "observed"),
+    *("observed_se", "n_bases", "last_verdict", "n_changed", "changed_since", "cells", "hours"),
+    *("worth_per_hour", "command"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """How far ideas lie apart, and how far one varies over bases, for all that fits what was seen.
+
+    scatters, taus: [value] the SD of ideas' own effects about 0, and that of an idea over bases;
+    weights: [value] how well both fit, sum 1. n_ideas and df: from how many ideas, and from how
+    many differences between bases of one idea.
+    """
+
+    scatters: Floats
+    taus: Floats
+    weights: Floats
+    n_ideas: int
+    df: int
+
+    @property
+    def scatter(self) -> float:
+        """The mean of what the SD of ideas may be."""
+        return float(self.weights @ self.scatters)
+
+    @property
+    def tau(self) -> float:
+        """The mean of what the SD of an idea over bases may be."""
+        return float(self.weights @ self.taus)
+
+
+@dataclass(frozen=True, eq=False)
+class Reopening:
+    """Ideas that today's base has not taken, the one most worth a new try first.
+
+    table: REOPEN_COLUMNS. worth: E[max(0, effect on today's base)]; chance: P(effect > 0);
+    expected, sd: the effect as it is expected; observed: what was seen in the direction of `try`
+    (`add` or `take back`), the mean over bases; tau_of: whose spread it is (`idea`, `family`,
+    `lab`; "" on a base that did not change, where none is needed); cells, hours: what its newest
+    verdict took. Where the spreads are not known worth to tau are NaN. sentences: in words.
+    """
+
+    table: pd.DataFrame
+    spread: Spread | None
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """What an effect may be: its mean and SD, the chance that it is above 0, E[max(0, effect)]."""
+
+    expected: float
+    sd: float
+    chance: float
+    worth: float
+
+
+def fit_spread(gains: Sequence[Floats], ses: Sequence[Floats]) -> Spread | None:
+    """How far ideas lie apart and how far each varies over bases; None where too little is known.
+
+    gains, ses: for each idea its effect on each base and their standard errors. At least 5 ideas,
+    and one on two bases. Before anything is seen both SDs are taken to be of the size of a typical
+    error, half-Cauchy (Gelman 2006, Bayesian Analysis 1).
+    """
+    df = sum(len(own) - 1 for own in gains)
+    if len(gains) < MIN_IDEAS or df < 1:
+        return None
+    typical = max(float(np.median(np.concatenate(ses))), LEAST_SE)
+    quantiles = (np.arange(GRID) + 0.5) / GRID
+    steps = typical * np.tan(np.pi / 2 * quantiles)
+    scatters, taus = (part.ravel() for part in np.meshgrid(steps, steps, indexing="ij"))
+    logs = sum(_log_likelihood(y, se, scatters, taus) for y, se in zip(gains, ses, strict=True))
+    return Spread(scatters, taus, special.softmax(logs), len(gains), df)
+
+
+def _log_likelihood(y: Floats, se: Floats, scatters: Floats, taus: Floats) -> Floats:
+    """Of one idea's effects, [value]: around a mean that is drawn around 0."""
+    variances = np.maximum(se, LEAST_SE) ** 2 + taus[:, None] ** 2
+    weights = 1 / variances
+    total = weights.sum(axis=1)
+    wide = 1 + scatters**2 * total
+    pulled = (weights @ y) ** 2 * scatters**2 / wide
+    logs = -0.5 * (np.log(variances).sum(axis=1) + np.log(wide) + weights @ y**2 - pulled)
+    return np.asarray(logs, dtype=np.float64)
+
+
+def foresee(
+    gains: Floats, ses: Floats, spread: Spread, *, tau: float | None = None, same_base: bool = False
+) -> Prospect:
+    """An idea's effect on a new base, from what was seen of it on others.
+
+    tau: how far it varies over bases, where that is known better than from all ideas; same_base:
+    on the one base that `gains` are of. All values of the spread are gone through.
+    """
+    variances = np.maximum(ses, LEAST_SE) ** 2
+    taus = spread.taus if tau is None else np.full(len(spread.taus), tau)
+    scatter2 = spread.scatters**2
+    if same_base:
+        prior = scatter2 + taus**2
+        kept = prior / (prior + variances[0])
+        means, sds = kept * gains[0], np.sqrt(kept * variances[0])
+    else:
+        precision = 1 / (variances + taus[:, None] ** 2)
+        wide = 1 + scatter2 * precision.sum(axis=1)
+        means = scatter2 * (precision @ gains) / wide
+        sds = np.sqrt(scatter2 / wide + taus**2)
+    expected = float(spread.weights @ means)
+    variance = float(spread.weights @ (sds**2 + (means - expected) ** 2))
+    chance = float(spread.weights @ special.ndtr(means / sds))
+    return Prospect(
+        expected,
+        float(np.sqrt(variance)),
+        chance,
+        float(spread.weights @ expected_gain(means, sds)),
+    )
+
+
+def expected_gain(mean: Floats, sd: Floats) -> Floats:
+    """E[max(0, X)] of normal X with these means and SDs (above 0)."""
+    z = mean / sd
+    return np.asarray(sd * (z * special.ndtr(z) + np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)))
+
+
+def rank_reopening(
+    ledger: IdeaLedger,
+    compared: pd.DataFrame,
+    *,
+    commands: Mapping[str, str] | None = None,
+) -> Reopening:
+    """The ideas that today's base has not taken, ranked by what a new try is worth.
+
+    compared: every verdict beside today's base (`stale.hold_against`). An idea that the base is
+    without can be added, one that it has can be taken back; one of which it holds another value is
+    left out, and counted. commands: what re-runs a sweep, by its name.
+    """
+    bases = {idea: ledger.bases(idea) for idea in ledger.ideas["idea"]}
+    known = {idea: own for idea, own in bases.items() if len(own)}
+    spread = fit_spread(*_arrays(known)) if known else None
+    families = _fit_families(ledger, known)
+    rows, elsewhere = [], 0
+    for idea in ledger.ideas.to_dict("records"):
+        own = compared[compared.index.isin(ledger.of(idea["idea"]).index)]
+        if idea["idea"] not in known or own.empty:
+            continue
+        newest = own.sort_values(["decided_at", "n_changed"], ascending=[True, False]).iloc[-1]
+        if newest["today"] == "another value":
+            elsewhere += 1
+            continue
+        family = families.get(idea["family"])
+        rows.append(_row(ledger, idea, newest, known[idea["idea"]], spread, family))
+        rows[-1]["command"] = (commands or {}).get(newest["sweep"], "")
+    table = pd.DataFrame(rows, columns=list(REOPEN_COLUMNS))
+    table = table.sort_values(["worth", "observed"], ascending=False, kind="stable")
+    return Reopening(table.reset_index(drop=True), spread, _say(table, spread, known, elsewhere))
+
+
+Bases = Mapping[str, pd.DataFrame]
+
+
+def _arrays(bases: Bases) -> tuple[list[Floats], list[Floats]]:
+    """Gains and settled standard errors of each idea."""
+    joined = pd.concat(list(bases.values()), keys=range(len(bases)))
+    settled = settle_errors(joined["se"].to_numpy(dtype=float), joined["df"].to_numpy(dtype=float))
+    ends = np.cumsum([len(own) for own in bases.values()])[:-1]
+    gains = np.split(joined["gain"].to_numpy(dtype=float), ends)
+    return gains, np.split(settled, ends)
+
+
+def _fit_families(ledger: IdeaLedger, known: Bases) -> dict[str, float]:
+    """The spread over bases of each family that has enough of them."""
+    ideas = ledger.ideas[ledger.ideas["idea"].isin(list(known))]
+    found = {
+        str(family): fit_tau({idea: known[idea] for idea in own})
+        for family, own in ideas.groupby("family")["idea"]
+    }
+    return {family: tau for family, tau in found.items() if tau is not None}
+
+
+def fit_tau(bases: Bases) -> float | None:
+    """How far these ideas vary over bases; None with fewer than 4 differences between bases."""
+    if sum(len(own) - 1 for own in bases.values()) < MIN_DF:
+        return None
+    return float(np.sqrt(between_variance(*_arrays(bases))))
+
+
+def _row(
+    ledger: IdeaLedger,
+    idea: Mapping[str, Any],
+    newest: pd.Series,
+    bases: pd.DataFrame,
+    spread: Spread | None,
+    family: float | None,
+) -> dict[str, Any]:
+    """One idea in the direction that today's base leaves open."""
+    turn = 1 if newest["today"] == "without" else -1
+    verdict = ledger.verdicts.loc[newest.name]
+    row: dict[str, Any] = {name: idea[name] for name in ("title", "n_bases")}
+    row |= {"idea": idea["idea"], "try": "add" if turn > 0 else "take back"}
+    row |= {"observed": turn * idea["mean"], "observed_se": idea["se"]}
+    row |= {name: newest[name] for name in ("n_changed", "changed_since")}
+    row |= {"last_verdict": _directed(str(newest["verdict"]), turn * int(verdict["sign"]))}
+    row |= {"cells": len(verdict["cells"]), "hours": float(verdict["hours"])}
+    if spread is None:
+        return row
+    same = bool(newest["n_changed"] == 0)
+    seen = bases[[newest.name in own for own in bases["verdicts"]]] if same else bases
+    same = same and len(seen) > 0
+    alone = fit_tau({"": bases})
+    tau, whose = next(
+        (found, name)
+        for found, name in ((alone, "idea"), (family, "family"), (spread.tau, "lab"))
+        if found is not None
+    )
+    gains, ses = (part[0] for part in _arrays({"": seen}))
+    ahead = foresee(turn * gains, ses, spread, tau=None if whose == "lab" else tau, same_base=same)
+    row |= {name: getattr(ahead, name) for name in ("worth", "chance", "expected", "sd")}
+    row |= {"tau": tau, "tau_of": "" if same else whose}
+    row |= {"worth_per_hour": ahead.worth / row["hours"] if row["hours"] > 0 else float("nan")}
+    return row
+
+
+def _directed(verdict: str, direction: int) -> str:
+    turned = {"better": "worse", "worse": "better"}
+    return verdict if direction > 0 else turned.get(verdict, verdict)
+
+
+def _say(
+    table: pd.DataFrame, spread: Spread | None, known: Mapping[str, Any], elsewhere: int
+) -> tuple[str, ...]:
+    said = []
+    if spread is None:
+        said.append(
+            "Not enough evidence to rank: it takes 5 ideas with a verdict that counts, one of them "
+            f"on two bases; the lab has {count_words(len(known), 'such idea')}"
+            + (", none on two bases." if len(known) >= MIN_IDEAS else ".")
+        )
+    else:
+        said.append(
+            f"Ideas scatter by an SD of {spread.scatter:.4f} (from {spread.n_ideas}), one over "
+            f"bases by {spread.tau:.4f} (from {count_words(spread.df, 'difference')} of bases)."
+        )
+        if spread.df < MIN_DF:
+            said.append("That spread is from few bases: take the order for a hint, no more.")
+        if len(table):
+            best = table.sort_values("worth", ascending=False).iloc[0]
+            said.append(
+                f"Most worth a new try: {best['try']} {best['title']}, expected gain "
+                f"{best['worth']:.4f}, chance of a gain {100 * best['chance']:.0f} %."
+            )
+    if elsewhere:
+        said.append(f"{count_words(elsewhere, 'idea')} left out: today's base holds another value.")
+    return tuple(said)
