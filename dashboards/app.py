@@ -15,7 +15,7 @@ from werkzeug.serving import run_simple
 from birdlab.errors import BirdlabError, LabError
 from birdlab.study.report import PAGE_CSS, PAGE_JS
 from birdlab.study.site import SitePage, site_index_html, site_page_html
-from dashboards import ablation, cv_lb, ensemble, listen, overview, species, sweeps, why
+from dashboards import ablation, cv_lb, ensemble, ideas, listen, overview, species, sweeps, why
 from dashboards.source import LabSource
 
 
@@ -37,7 +37,9 @@ class Page(Protocol):
     def build_static(self, source: LabSource) -> str: ...
 
 
-PAGES: tuple[Page, ...] = (overview, sweeps, ablation, cv_lb, species, why, listen, ensemble)
+PAGES: tuple[Page, ...] = (
+    *(overview, sweeps, ablation, ideas, cv_lb, species, why, listen, ensemble),
+)
 """In the order of the navigation; the first is what `/` shows."""
 LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 REFUSED = (

@@ -80,8 +80,9 @@ def reopen(
         for name, score in orders.items():
             first = np.argsort(score)[::-1][:taken]
             sums.setdefault(name, []).append(float(np.maximum(truth[first], 0).mean()))
-            sums.setdefault(f"{name} true", []).append(float((truth[first] > 0.005).mean()))
-        sums.setdefault("promised", []).append(float(np.mean(sorted(ahead)[-taken:])))
+        for name, promised in (("worth", ahead), ("seen", orders["seen"])):
+            top = np.maximum(np.sort(promised)[-taken:], 0)
+            sums.setdefault(f"{name} promised", []).append(float(top.mean()))
     return {name: float(np.mean(values)) for name, values in sums.items()}
 
 

@@ -6,15 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from idea_simulations import cover, reopen
 
-from birdlab.errors import DataError
-from birdlab.spec.changes import Change, list_changes
+from birdlab.errors import DataError, ResolveError
+from birdlab.spec.changes import list_changes
 from birdlab.spec.experiment import build_spec, load_document
+from birdlab.spec.field_changes import Change
+from birdlab.study.effects import COLUMNS
+from birdlab.study.idea_figures import get_forest_info, plot_forest, plot_ideas
 from birdlab.study.idea_identity import Idea, name_family, name_idea
+from birdlab.study.ideas import By, IdeaLedger, build_ideas, find_idea, over_data
 from birdlab.study.meta_analysis import between_variance, random_effects
+from birdlab.study.reopen import Spread, foresee, rank_reopening
+from birdlab.study.stale import find_stale, hold_against
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 BASE = load_document(EXPERIMENTS / "baseline.yaml")
@@ -172,3 +180,225 @@ def test_groups_share_one_spread() -> None:
 def test_no_effect_or_no_error_is_refused(y: list[float], se: list[float]) -> None:
     with pytest.raises(DataError):
         random_effects(y, se)
+
+
+def verdict(**given: Any) -> dict[str, Any]:
+    """One row of `load_effects`, on a base of its own unless said."""
+    n = given.pop("n", 0)
+    row: dict[str, Any] = dict.fromkeys(COLUMNS, "")
+    row |= {"sweep": f"s{n}", "arm": "plus", "run": f"r{n}", "base_run": f"b{n}", "effect": 0.01}
+    row |= {"se": 0.005, "df": 10, "n_folds": 3, "n_seeds": 1, "verdict": "undecided", "sign": 1}
+    row |= {"metric": "padded_cmap", "competition": "demo", "data": "demo", "split_folds": 3}
+    row |= {"idea": "one", "idea_title": "+one", "family": "one", "changed": ("one",), "hours": 0.5}
+    row |= {"cells": (f"c{n}",), "base_cells": (f"d{n}",), "chosen": False, "floor": 0.5}
+    row |= {"decided_at": f"2026-01-{n + 1:02d}", "smallest_effect": 0.005}
+    return row | given
+
+
+def ledger_of(*rows: dict[str, Any], by: By = "idea") -> IdeaLedger:
+    return build_ideas(pd.DataFrame(rows, columns=list(COLUMNS)), by=by)
+
+
+def test_one_base_is_not_enough_and_says_so() -> None:
+    row = ledger_of(verdict()).ideas.iloc[0]
+    assert row["says"] == "not enough evidence"
+    assert np.isnan(row["low"])
+    assert "takes a second one" in row["note"]
+
+
+def test_verdicts_are_turned_into_the_direction_of_the_idea() -> None:
+    rows = [verdict(n=0), verdict(n=1, sign=-1, effect=-0.012, verdict="worse"), verdict(n=2)]
+    found = ledger_of(*rows)
+    row = found.ideas.iloc[0]
+    assert found.verdicts["gain"].tolist() == [0.01, 0.012, 0.01]
+    assert (row["better"], row["worse"]) == (1, 0)
+    expected = random_effects([0.01, 0.012, 0.01], [0.005] * 3)
+    assert row["mean"] == pytest.approx(expected.mean)
+    assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high))
+    assert "All on one data set" in row["note"]
+
+
+def test_the_same_cells_count_once_also_the_other_way_round() -> None:
+    again = verdict(n=3, cells=("c0", "x"), base_cells=("d0", "y"), effect=0.02)
+    found = ledger_of(verdict(n=0), again, verdict(n=1))
+    assert found.verdicts["left_out"].tolist() == [
+        "another verdict compares the same cells",
+        "",
+        "",
+    ]
+    turned = verdict(n=4, sign=-1, cells=("d0",), base_cells=("c0",), effect=-0.01)
+    assert (ledger_of(verdict(n=0), turned).verdicts["left_out"] == "").sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"chosen": True}, "picked by its score"),
+        ({"n_folds": 2}, "under 3 folds"),
+        ({"se": float("nan")}, "under 3 folds"),
+        ({"sign": 0}, "differs from its control in nothing"),
+    ],
+)
+def test_what_cannot_be_weighed_is_shown_and_does_not_count(
+    changed: dict[str, Any], why: str
+) -> None:
+    found = ledger_of(verdict(n=0, **changed), verdict(n=1))
+    assert why in found.verdicts["left_out"].iloc[0]
+    assert found.ideas.iloc[0]["n_counted"] == 1
+
+
+def test_verdicts_that_share_a_base_count_once() -> None:
+    one = verdict(n=0, idea="lr 1", family="lr")
+    two = verdict(n=1, idea="lr 2", family="lr", base_run="b0", base_cells=("d0",), effect=0.03)
+    found = ledger_of(one, two, by="family")
+    bases = found.bases("lr")
+    assert len(bases) == 1
+    assert bases["gain"].iloc[0] == pytest.approx(0.02)
+    assert bases["se"].iloc[0] == pytest.approx(0.005 * np.sqrt(0.75))  # two errors at rho .5
+    assert len(ledger_of(one, two).ideas) == 2
+
+
+def test_other_metrics_are_apart_and_other_scales_are_named() -> None:
+    apart = ledger_of(verdict(n=0), verdict(n=1), verdict(n=2, metric="macro_auc"))
+    assert apart.verdicts["left_out"].tolist() == ["", "", "it is in another metric"]
+    mixed = ledger_of(verdict(n=0), verdict(n=1, split_folds=5, floor=0.2, data="realbirds"))
+    row = mixed.ideas.iloc[0]
+    assert "splits of 3 and 5 folds, floors 0.20 to 0.50" in row["note"]
+    precise = np.array([1 / 0.01**2, 1 / 0.00625**2])  # each error as a share of its own range
+    assert row["mean_share"] == pytest.approx(precise @ [0.02, 0.0125] / precise.sum())
+    both = over_data(mixed.bases("one"))
+    assert both is not None
+    assert both.n == 2
+    assert over_data(ledger_of(verdict()).bases("one")) is None
+
+
+def test_an_idea_is_found_by_id_and_title() -> None:
+    found = ledger_of(verdict(n=0), verdict(n=1, idea="other", idea_title="+another one"))
+    assert find_idea(found, "oth")["idea"] == "other"
+    assert find_idea(found, "+one")["idea"] == "one"
+    with pytest.raises(ResolveError, match="names 2 ideas"):
+        find_idea(found, "+")
+    with pytest.raises(ResolveError, match="names no idea"):
+        find_idea(found, "zzz")
+
+
+def test_a_verdict_is_stale_when_anything_but_its_idea_changed() -> None:
+    without = spec(augment__or_mixup="off")
+    specs = {"r0": spec(), "b0": without}
+    given = {"idea": "mix", "changed": ("augment.or_mixup",)}
+    verdicts = ledger_of(verdict(**given)).verdicts
+    for today, side, n in (
+        (spec(), "with", 0),
+        (without, "without", 0),
+        (spec(augment__or_mixup__p=0.2), "another value", 0),
+        (spec(train__window_s=3), "with", 1),
+        (spec(data__base="realbirds", augment__background__noise=["realbirds"]), "with", 0),
+    ):
+        row = hold_against(verdicts, specs, today).iloc[0]
+        assert (row["today"], row["n_changed"]) == (side, n), row
+        assert len(find_stale(verdicts, specs, today)) == (n > 0)
+    moved = find_stale(verdicts, specs, spec(train__window_s=3))
+    assert moved["changed_since"].tolist() == ["train.window_s 5 -> 3"]
+    assert hold_against(verdicts, {"r0": spec()}, spec()).empty
+
+
+def compared_with(ledger: IdeaLedger, **given: Any) -> pd.DataFrame:
+    """Every verdict beside a base that is without its idea and has changed in two fields."""
+    table = ledger.verdicts[["idea", "sweep", "arm", "decided_at", "verdict"]].copy()
+    said = {"today": "without", "n_changed": 2, "changed_since": "x, y"} | given
+    return table.assign(**said)
+
+
+def six_ideas() -> IdeaLedger:
+    """Six ideas, the first two on two bases each."""
+    gains = [
+        (0, 0.02),
+        (0, 0.03),
+        (1, -0.01),
+        (1, -0.03),
+        (2, 0.01),
+        (3, -0.02),
+        (4, 0),
+        (5, 0.005),
+    ]
+    return ledger_of(
+        *(
+            verdict(n=n, idea=f"i{i}", idea_title=f"+i{i}", effect=gain, verdict="worse")
+            for n, (i, gain) in enumerate(gains)
+        )
+    )
+
+
+def test_rejected_ideas_are_ranked_by_what_a_new_try_is_worth() -> None:
+    ledger = six_ideas()
+    found = rank_reopening(ledger, compared_with(ledger), commands={"s1": "birdlab sweep s1"})
+    table = found.table
+    assert table["idea"].iloc[0] == "i0"
+    assert table["command"].iloc[0] == "birdlab sweep s1"
+    assert table["worth"].is_monotonic_decreasing
+    assert (table["worth"] > 0).all()
+    assert (table["worth"] >= table["expected"]).all()
+    assert set(table["tau_of"]) == {"lab"}
+    back = rank_reopening(ledger, compared_with(ledger, today="with")).table
+    assert set(back["try"]) == {"take back"}
+    assert back["idea"].iloc[0] == "i1"
+    assert back.set_index("idea").loc["i0", "expected"] == pytest.approx(-table["expected"].iloc[0])
+    assert set(back["last_verdict"]) == {"better"}
+    elsewhere = rank_reopening(ledger, compared_with(ledger, today="another value"))
+    assert elsewhere.table.empty
+    assert "6 ideas left out" in elsewhere.sentences[-1]
+
+
+def test_an_unchanged_base_leaves_only_the_noise_of_its_verdict() -> None:
+    ledger = six_ideas()
+    moved = rank_reopening(ledger, compared_with(ledger)).table.set_index("idea")
+    same = rank_reopening(ledger, compared_with(ledger, n_changed=0)).table.set_index("idea")
+    assert same.loc["i3", "sd"] < moved.loc["i3", "sd"]
+    assert same.loc["i3", "expected"] < moved.loc["i3", "expected"] < 0
+    assert same.loc["i3", "worth"] < moved.loc["i3", "worth"]
+
+
+def test_too_few_ideas_are_not_ranked() -> None:
+    ledger = ledger_of(verdict(n=0), verdict(n=1))
+    found = rank_reopening(ledger, compared_with(ledger))
+    assert found.spread is None
+    assert "Not enough evidence to rank" in found.sentences[0]
+    assert found.table["worth"].isna().all()
+
+
+def test_a_prospect_agrees_with_brute_force() -> None:
+    """One value of both spreads: the posterior of one effect, by integration over a grid."""
+    spread = Spread(np.array([0.02]), np.array([0.01]), np.array([1.0]), 9, 9)
+    y, se = np.array([0.03, -0.01]), np.array([0.01, 0.02])
+    found = foresee(y, se, spread)
+    mean = np.linspace(-0.2, 0.2, 4001)
+    density = np.exp(-0.5 * (mean / 0.02) ** 2)
+    for value, error in zip(y, se, strict=True):
+        density *= np.exp(-0.5 * (value - mean) ** 2 / (error**2 + 0.01**2))
+    density /= density.sum()
+    expected = float(density @ mean)
+    variance = float(density @ (mean - expected) ** 2) + 0.01**2
+    assert (found.expected, found.sd) == pytest.approx((expected, np.sqrt(variance)), rel=1e-4)
+    draws = np.random.default_rng(1).normal(expected, np.sqrt(variance), 400_000)
+    assert found.worth == pytest.approx(np.maximum(draws, 0).mean(), rel=0.01)
+    assert found.chance == pytest.approx((draws > 0).mean(), abs=0.005)
+
+
+def test_intervals_hold_the_truth_and_reopening_beats_chance() -> None:
+    found = cover(5, 0.01, 300)
+    assert found["mean"] > 0.92
+    assert found["equal effects"] < 0.8
+    assert 0.02 < found["width"] < 0.04
+    labs = reopen(20, 0.01, 0.01, 40)
+    assert labs["random"] * 1.3 < labs["worth"] < labs["all"]
+    assert labs["worth promised"] == pytest.approx(labs["worth"], rel=0.25)
+    assert labs["seen promised"] > 1.25 * labs["seen"]
+
+
+def test_a_forest_has_a_line_per_verdict_and_one_for_a_new_base() -> None:
+    ledger = ledger_of(verdict(n=0), verdict(n=1, arm="<b>x</b>"), verdict(n=2, chosen=True))
+    info = get_forest_info(ledger, "one")
+    assert info.kinds == ["verdict", "verdict", "left out", "mean", "new base"]
+    assert info.high[0] == pytest.approx(0.01 + 2.228139 * 0.005)
+    assert "<b>" not in plot_forest(info).to_json()
+    assert len(plot_ideas(ledger.ideas).data) == 2

@@ -9,7 +9,8 @@ import pandas as pd
 
 from birdlab.errors import BirdlabError
 from birdlab.lab import Lab
-from birdlab.spec.changes import Change, list_changes
+from birdlab.spec.changes import list_changes
+from birdlab.spec.field_changes import Change
 from birdlab.spec.identity import canonical_json
 from birdlab.study.contrasts import MIN_FOLDS, build_contrasts
 from birdlab.study.idea_identity import name_family, name_idea

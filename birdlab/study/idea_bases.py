@@ -17,23 +17,27 @@ def mark_verdicts(effects: pd.DataFrame, by: str) -> pd.DataFrame:
     """The effects with `gain` and `left_out`: the effect in the idea's own direction, and why a
     verdict does not count, "" for one that does.
 
-    by: the column that says which effects are of one kind. Not counted are arms that differ in
-    nothing, verdicts on fewer than 3 folds, those against a control that was picked by its score,
-    and of two that compare the same cells the one with fewer of them, of equal ones the older.
+    by: the column that says which effects are of one kind. Not counted are effects in another
+    metric than most, arms that differ in nothing, verdicts on fewer than 3 folds, those against a
+    control that was picked by its score, and of two that compare the same cells the one with fewer
+    of them, of equal ones the older.
     """
     marked = effects.copy()
     marked["gain"] = marked["effect"] * marked["sign"]
     few = marked["se"].isna() | (marked["n_folds"] < MIN_FOLDS)
+    usual = marked["metric"].mode()
+    odd = ~marked["metric"].isin(usual.head(1))
     marked["left_out"] = np.select(
-        [marked["sign"] == 0, marked["chosen"].astype(bool), few],
+        [odd, marked["sign"] == 0, marked["chosen"].astype(bool), few],
         [
+            "it is in another metric",
             "it differs from its control in nothing",
             "its control was picked by its score",
             f"it has under {MIN_FOLDS} folds",
         ],
         default="",
     )
-    for _, same in marked[marked["left_out"] == ""].groupby([by, "metric"], sort=False):
+    for _, same in marked[marked["left_out"] == ""].groupby(by, sort=False):
         repeats = _find_repeats(same)
         marked.loc[repeats, "left_out"] = "another verdict compares the same cells"
     return marked

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from birdlab.spec.changes import OFF, Change
+from birdlab.spec.field_changes import OFF, Change
 from birdlab.spec.identity import canonical_json, digest
 
 ID_CHARS = 8

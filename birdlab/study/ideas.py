@@ -55,13 +55,12 @@ class IdeaLedger:
 def build_ideas(effects: pd.DataFrame, *, by: By = "idea") -> IdeaLedger:
     """The ledger of effects (`load_effects`) by idea, or by family: alike fields, any values.
 
-    Effects in another metric are another idea's. See `mark_verdicts` for what is left out and
-    `join_bases` for verdicts that share a base.
+    See `mark_verdicts` for what is left out and `join_bases` for verdicts that share a base.
     """
     verdicts = mark_verdicts(effects, by)
     rows = [
         _describe(str(name), own, by)
-        for (name, _), own in verdicts[verdicts["sign"] != 0].groupby([by, "metric"], sort=False)
+        for name, own in verdicts[verdicts["sign"] != 0].groupby(by, sort=False)
     ]
     ideas = pd.DataFrame(rows, columns=list(IDEA_COLUMNS))
     order = ["n_bases", "n_verdicts", "newest"]

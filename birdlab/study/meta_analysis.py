@@ -101,7 +101,8 @@ def settle_errors(ses: Floats, dfs: Floats) -> Floats:
     """
     variances = np.maximum(ses, LEAST_SE) ** 2
     typical = float(np.median(variances))
-    return np.sqrt((dfs * variances + BORROWED_DF * typical) / (dfs + BORROWED_DF))
+    settled = (dfs * variances + BORROWED_DF * typical) / (dfs + BORROWED_DF)
+    return np.asarray(np.sqrt(settled), dtype=np.float64)
 
 
 def between_variance(effects: Sequence[Floats], ses: Sequence[Floats]) -> float:

@@ -12,7 +12,8 @@ import pandas as pd
 from birdlab.errors import ResolveError
 from birdlab.lab import Lab
 from birdlab.recorded import is_foreign, load_record, load_records
-from birdlab.spec.changes import OFF, Change, list_changes
+from birdlab.spec.changes import list_changes
+from birdlab.spec.field_changes import OFF, Change
 from birdlab.tracking.resolve import resolve_run
 
 Dump = Mapping[str, Any]
