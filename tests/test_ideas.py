@@ -158,10 +158,10 @@ def test_random_effects_agree_with_a_worked_example() -> None:
 
 def test_equal_effects_have_no_spread_and_one_effect_says_nothing_of_it() -> None:
     same = random_effects([0.01, 0.01, 0.01], [0.01, 0.02, 0.03])
-    assert (same.tau, same.i2, same.mean) == (0, 0, pytest.approx(0.01))
+    assert (same.tau, same.i2, same.mean) == pytest.approx((0, 0, 0.01))
     assert same.se == pytest.approx(1 / np.sqrt(1e4 + 2500 + 1 / 0.0009))
     alone = random_effects([0.01], [0.02])
-    assert (alone.mean, alone.se, alone.n) == (0.01, pytest.approx(0.02), 1)
+    assert (alone.mean, alone.se, alone.n) == pytest.approx((0.01, 0.02, 1))
     assert np.isnan([alone.tau, alone.low, alone.predict_high]).all()
 
 
