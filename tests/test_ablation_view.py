@@ -24,6 +24,7 @@ from birdlab.study.arm_view import (
     shown_species,
 )
 from birdlab.study.noise import NoiseFloor, estimate_noise
+from birdlab.study.shrinkage import EffectPrior
 from birdlab.study.splits import count_split_folds
 from birdlab.study.tables import StudyTables
 
@@ -106,6 +107,28 @@ def test_the_interval_for_new_data_is_that_of_the_whole_split() -> None:
     assert count_split_folds(record) == 10
     assert count_split_folds({"spec": {"data": {"folds": {"column": "fold"}}}}) is None
     assert count_split_folds({"spec": None}) is None
+
+
+def test_few_arms_are_worth_what_other_sweeps_say() -> None:
+    tables, records = build_sweep()
+    prior = EffectPrior(0.0, 0.004, 9, 0.004, 0.004, "nine effects", np.array([0.004]), np.ones(1))
+    asked = []
+
+    def find_prior(sweep: str, rows_hash: str) -> EffectPrior:
+        asked.append((sweep, rows_hash))
+        return prior
+
+    without = build_ablation_view(tables, "lr", records=records)
+    view = build_ablation_view(tables, "lr", records=records, find_prior=find_prior)
+    assert asked == [("lr", str(tables.runs["rows_hash"].iloc[0]))]
+    assert without.ranking is not None and without.ranking.table["expected"].isna().all()
+    assert view.ranking is not None and view.ranking.winner is not None
+    assert view.ranking.winner.sentence in view.answer and "nine effects" in " ".join(
+        view.sentences
+    )
+    assert view.forest is not None and np.isfinite(view.forest.expected).sum() == 3
+    other = build_ablation_view(tables, "lr", "macro_auc", records=records, find_prior=find_prior)
+    assert other.ranking is not None and other.ranking.winner is None and len(asked) == 1
 
 
 def test_stopped_arms_are_listed_and_not_ranked() -> None:

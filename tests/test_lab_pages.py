@@ -285,6 +285,7 @@ def test_a_sweep_answers_with_its_best_arm_and_warns_at_the_edge(lab: Lab) -> No
     assert table.index[0] == HOSTILE and table.index[-1] == "lr=1"
     assert table.loc["lr=1", "state"] == "stopped by the race"
     assert table.loc["base", "train.optimizer.lr"] == f"{base:.6g}"
+    assert table.loc["base", "gain"] == 0 and table["gain"].max() == table.loc[HOSTILE, "gain"]
     assert view.failed == (f"broken: out of memory {HOSTILE}",)
 
 

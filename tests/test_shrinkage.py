@@ -8,9 +8,11 @@ import pytest
 from scipy import stats
 from winner_simulations import ERROR_SD, draw_scatters, simulate
 
+from birdlab.cli.runs import _luck
 from birdlab.cli.summaries import table_lines
+from birdlab.cli.training import _gain_metrics
 from birdlab.spec.sweep import SweepSpec
-from birdlab.study import report
+from birdlab.study import figures, report
 from birdlab.study.arms import rank_sweep, word_ranking
 from birdlab.study.other_effects import prior_of
 from birdlab.study.ranking import Ranking, rank_arms
@@ -152,6 +154,31 @@ def test_a_ranking_has_what_its_arms_are_worth() -> None:
     (line,) = [text for text in table_lines(ranking) if text.split()[0] == winner.arm]
     assert f"{row.delta:+.4f}   {row.expected:+.4f}" in line
     assert max(len(text) for text in table_lines(ranking)) <= 100
+
+
+def test_the_forest_and_the_summary_show_what_arms_are_worth() -> None:
+    ranking = rank_arms(many_arms(), base="base")
+    winner = ranking.winner
+    assert winner is not None
+    figure = figures.plot_ranking(figures.get_ranking_info(ranking))
+    (drawn,) = [trace for trace in figure.data if trace.name == "expected"]
+    worth = ranking.table.set_index("arm")["expected"].dropna()
+    assert dict(zip(drawn.customdata, drawn.x, strict=True)) == worth.to_dict()
+    assert _gain_metrics(ranking) == {
+        "cv/best_gain": winner.shown,
+        "cv/best_expected_gain": winner.worth.expected,
+    }
+    assert _gain_metrics(rank_arms(build_cells({"a": 0.0, "b": 0.0}), base="a")) == {}
+
+
+def test_a_list_by_score_says_that_its_first_had_luck() -> None:
+    runs = pd.DataFrame(
+        {"run": ["a", "b"], "cv/padded_cmap": [0.7, 0.8], "sweeps": [["lr"], ["drop"]]}
+    )
+    (said,) = _luck(runs, "score")
+    assert "highest of 2 scores" in said and said.endswith("birdlab report drop")
+    assert _luck(runs.assign(sweeps=[[], []]), "score")[0].endswith("birdlab compare RUN b")
+    assert _luck(runs, "date") == [] and _luck(runs[:1], "score") == []
 
 
 def test_a_picked_base_is_pulled_down_too() -> None:

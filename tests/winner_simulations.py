@@ -134,7 +134,7 @@ def _lines(n: int) -> Iterator[tuple[str, Outcome]]:
             yield f"control | {arms} | {scatter:.3f} | 30 of the lab", found
 
 
-def main(n: int = 2000) -> None:
+def main(n: int = 1000) -> None:
     """Print what winners show and are worth; errors of arms have the SD ERROR_SD, 5 folds."""
     print("base | arms | scatter | prior | shows | luck | we say | known | is worth | left | 95 %")
     for name, o in _lines(n):

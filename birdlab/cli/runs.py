@@ -70,7 +70,7 @@ def runs(
     for title, part in group_runs(table, group) if group else [("", table)]:
         lines += [*([f"{'' if not lines else chr(10)}{group} {title}"] if group else [])]
         lines += _table_lines(part, more)
-    lines += [*_remarks(table), *_drivers(lab)]
+    lines += [*_remarks(table), *_luck(table, sort), *_drivers(lab)]
     print_lines("\n".join(lines))
 
 
@@ -153,6 +153,19 @@ def _drivers(lab: Lab) -> list[str]:
             said = f"  {note.said}" if note.said else ""
             lines.append(f"  {note.state:<8}  {note.name}: {done}{said}")
     return ["\nfor more: birdlab status", *lines] if lines else []
+
+
+def _luck(table: pd.DataFrame, sort: str) -> list[str]:
+    """That the first of a list by score had luck too, and which command says how much."""
+    scored = table[table["cv/padded_cmap"].notna()]
+    if sort not in ("score", "cv/padded_cmap") or len(scored) < 2:
+        return []
+    best = scored.loc[scored["cv/padded_cmap"].idxmax()]
+    sweeps = sorted(best["sweeps"])
+    told = f"birdlab report {sweeps[0]}" if sweeps else f"birdlab compare RUN {best['run']}"
+    return [
+        f"\nthe highest of {len(scored)} scores is high by luck too; what it is worth: {told}",
+    ]
 
 
 def _remarks(table: pd.DataFrame) -> list[str]:

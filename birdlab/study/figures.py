@@ -9,7 +9,7 @@ as well.
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import plotly.graph_objects as go
@@ -28,7 +28,7 @@ VERDICT_STYLE = {
 
 RANKING_LEGEND = (
     "Bars: 95 % intervals. Band: differences too small to matter. Dotted: two equal recipes differ "
-    "by less than this in about 95 % of such studies."
+    "by less than this in about 95 % of such studies. Open circles: what a difference is worth."
 )
 """What `plot_ranking` draws."""
 
@@ -37,6 +37,7 @@ RANKING_LEGEND = (
 class RankingInfo:
     """A line per arm, best last (so that it is drawn on top): difference, interval, verdict.
 
+    `expected`: what each difference is worth, NaN where that is not known; empty: of none.
     `noise`: what the differences of equal arms stay below in about 95 % of such studies, NaN where
     that is not known.
     """
@@ -49,6 +50,7 @@ class RankingInfo:
     base: str
     smallest_effect: float
     noise: float = float("nan")
+    expected: list[float] = field(default_factory=list)
 
 
 def get_ranking_info(ranking: Ranking, *, smallest_effect: float = 0.005) -> RankingInfo:
@@ -63,6 +65,7 @@ def get_ranking_info(ranking: Ranking, *, smallest_effect: float = 0.005) -> Ran
         base=ranking.base,
         smallest_effect=smallest_effect,
         noise=_noise_width(ranking),
+        expected=list(table["expected"]),
     )
 
 
@@ -105,6 +108,18 @@ def plot_ranking(info: RankingInfo) -> go.Figure:
                 "thickness": 1.5,
             },
             hovertemplate="%{text}<br>%{x:+.4f}<extra></extra>",
+        )
+    known = [i for i, worth in enumerate(info.expected) if np.isfinite(worth)]
+    if known:
+        figure.add_scatter(
+            x=[info.expected[i] for i in known],
+            y=[labels[i] for i in known],
+            mode="markers",
+            name="expected",
+            text=escape_all([info.arms[i] for i in known]),
+            customdata=[info.arms[i] for i in known],
+            marker={"color": GREY, "symbol": "circle-open", "size": 8},
+            hovertemplate="%{text}<br>expected %{x:+.4f}<extra></extra>",
         )
     figure.update_xaxes(title="difference to the base")
     figure.update_yaxes(categoryorder="array", categoryarray=labels)
