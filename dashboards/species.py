@@ -15,6 +15,8 @@ from birdlab.study.species_view import (
     pairs_words,
     species_words,
 )
+from birdlab.study.suspect_report import suspect_table
+from birdlab.study.suspect_view import SuspectsView, build_suspects_view, judging_runs
 from dashboards.parts import Part, choice_part, figure_part, list_part, page_part, table_part
 from dashboards.source import LabSource
 from dashboards.state import Shown, State, follow_url, section_part
@@ -23,6 +25,7 @@ from dashboards.static import html_of
 PATH, FILE, TITLE = "/species", "species.html", "Species"
 QUESTION = "Which species does a run know, and which does it take for another?"
 SHOWN_PAIRS, LINKED_PAIRS = 30, 8
+SHOWN_SUSPECTS = 20
 METHOD = (
     "Scores are those of the models that did not train on a recording, folds pooled, the mean over "
     "seeds. Padded AP is high for rare species whatever the model says, so species are "
@@ -57,6 +60,7 @@ def _show(source: LabSource, wanted: State, *, static: bool = False) -> Shown:
         wanted["run"],
         wanted["other"],
     )
+    suspects = _suspects(source, view.run) if view.support is not None else None
     others = [option for option in view.options if option["value"] != view.run]
     return Shown(
         {"run": view.run, "other": view.other if view.run else ""},
@@ -65,7 +69,7 @@ def _show(source: LabSource, wanted: State, *, static: bool = False) -> Shown:
             "other": [{"label": "no other run", "value": NOBODY}, *others],
         },
         view.answer,
-        _lay_out(view, static=static),
+        [*_lay_out(view, static=static), *_suspects_part(suspects, view.run, static=static)],
     )
 
 
@@ -121,3 +125,44 @@ def _links_part(view: SpeciesView) -> list[Part]:
         for pair in view.pairs.head(LINKED_PAIRS).itertuples()
     ]
     return [html.H2("Listen to the clearest ones"), html.Ul(links)]
+
+
+def _suspects(source: LabSource, run: str) -> SuspectsView:
+    """The label suspects of a run, kept until the lab changes."""
+    tables = source.tables()
+    runs = tuple(judging_runs(tables, run))
+    return source.keep(
+        "suspects",
+        runs,
+        source.version,
+        lambda: build_suspects_view(tables, source.fold_tables, run),
+    )
+
+
+def _suspects_part(view: SuspectsView | None, run: str, *, static: bool) -> list[Part]:
+    """The recordings that all models get wrong, each with a link to the page that plays it."""
+    if view is None:
+        return []
+    asked = ", ".join(view.runs.values())
+    parts = [
+        html.H2("Labels that every model contradicts"),
+        html.P(f"Asked: {asked}.", className="soft"),
+        html.Ul([html.Li(sentence) for sentence in view.sentences], className="soft"),
+    ]
+    table = view.suspects.table
+    if table.empty:
+        return parts
+    parts.append(table_part(suspect_table(view.suspects), "species-suspects", data=table))
+    parts.append(html.P(["As a list for ", html.Code("exclude"), ": ", html.Code(view.command)]))
+    if static:
+        return parts
+    links = [
+        html.Li(
+            html.A(
+                f"{row.filename}: labelled {row.primary_label}, heard {row.heard_instead}",
+                href=f"/listen?{urlencode({'run': run, 'file': row.filename})}",
+            )
+        )
+        for row in table.head(SHOWN_SUSPECTS).itertuples()
+    ]
+    return [*parts, html.Ul(links)]

@@ -18,6 +18,7 @@ from birdlab.data.facts import Facts, NeedsBuild
 from birdlab.data.store import WaveStore
 from birdlab.errors import DataError
 from birdlab.spec.data import DataSpec
+from birdlab.study.csv_files import csv_text
 
 ROWS = st.lists(
     st.tuples(st.sampled_from("abc"), st.sampled_from(["", "x", "y"]), st.sampled_from(["", "1"])),
@@ -226,6 +227,16 @@ def test_a_listed_name_that_matches_nothing_is_noted(tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_text("filename\n" + "\n".join(names) + "\n")
     _, waterfall = apply({MAIN_TABLE: table}, {"exclude": "bad.csv"}, lab_root=tmp_path)
     assert waterfall.lines["note"].tolist() == ["1 listed names match nothing, such as 'typo.ogg'"]
+
+
+def test_exclude_takes_the_quote_off_names_that_a_spreadsheet_would_run(tmp_path: Path) -> None:
+    table = frame([("a", "", "")] * 4)
+    table["recording"] = ["=a.ogg", "'b.ogg", "-c.ogg", "d.ogg"]
+    (tmp_path / "bad.csv").write_text(
+        csv_text(table[["recording"]].head(3)).replace("recording", "filename")
+    )
+    kept = clean(table, {"exclude": "bad.csv"}, lab_root=tmp_path)
+    assert kept["recording"].tolist() == ["d.ogg"]
 
 
 @pytest.mark.parametrize("kind", ["exclude", "keep_ranges"])

@@ -1,4 +1,11 @@
-"""What each model says of the recordings of a run, every class read against itself."""
+"""What each model says of the recordings of a run, every class read against itself.
+
+The logits of a class in recordings without the label, and in those that bear it as their primary
+one, are taken as two normal distributions of one variance. The evidence for a label is the log of
+the ratio of their densities: 0 half way between the means, and near 0 everywhere where a model does
+not know the class. So scales of classes do not matter, and unknown classes contradict nobody.
+Source: Fisher (1936), Annals of Eugenics 7, the linear discriminant of one variable.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +26,8 @@ Runs = Mapping[str, Mapping[Cell, FoldTable]]
 
 LEAST = 1e-6
 """Probabilities nearer to 0 or 1 count as this far from it: a logit is never infinite."""
+LEAST_SD = 0.1
+"""Logits that scatter less count as this much: their ratio would be endless."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +78,21 @@ class Truth:
                     probs[at, mine] = table.probs[row, theirs]
         return probs
 
+    @property
+    def is_primary(self) -> Bools:
+        """Which class is the primary label: [rows, classes]."""
+        return self.primary[:, None] == np.arange(len(self.codes))
+
     def score(self, probs: Floats) -> Floats:
-        """ROC-AUC of each class over what one model heard; NaN where that says nothing."""
-        heard = ~np.isnan(probs).all(axis=1)
+        """ROC-AUC of each class, its primary label against none, over what one model heard.
+
+        NaN where that says nothing: no recording with it, or none without.
+        """
         auc = np.full(len(self.codes), np.nan)
-        if heard.any():
-            known = ~np.isnan(probs[heard]).any(axis=0)
-            auc[known] = class_auc(self.labels[heard][:, known], probs[heard][:, known])
+        for c, own in enumerate(self.is_primary.T):
+            rows = (own | ~self.labels[:, c]) & ~np.isnan(probs[:, c])
+            if own[rows].any() and not own[rows].all():
+                auc[c] = class_auc(own[rows, None], probs[rows, c][:, None])[0]
         return auc
 
 
@@ -86,48 +103,60 @@ def iter_models(runs: Runs) -> Iterator[tuple[str, int, Mapping[Cell, FoldTable]
             yield name, seed, run
 
 
-def stand_classes(labels: Bools, probs: Floats) -> Floats:
-    """Where each class stands in each recording: 0 as in those without the label, 1 as with it.
+def weigh_labels(truth: Truth, probs: Floats) -> Floats:
+    """The evidence for each label in each recording, in nats: [rows, classes].
 
-    labels, probs: [rows, classes], NaN for what a model did not hear. Means are those of the logits
-    of all other recordings. NaN where no other recording has the label, or none is without it, or
-    where those with it stand no higher.
+    probs: [rows, classes], NaN for what a model did not hear. Means are those of the other
+    recordings, so that a recording does not speak for itself. NaN where no other has the label, or
+    none is without it; 0 where those with it stand no higher.
     """
     logits = logit(np.clip(probs, LEAST, 1 - LEAST))
     heard = ~np.isnan(logits)
     filled = np.where(heard, logits, 0.0)
-    means = []
-    with np.errstate(invalid="ignore", divide="ignore"):
-        for of in (labels & heard, ~labels & heard):
-            total = (filled * of).sum(axis=0) - filled * of
-            means.append(total / (of.sum(axis=0) - of))
-        gap = means[0] - means[1]
-        return np.asarray(np.where(gap > 0, (logits - means[1]) / gap, np.nan))
+    (with_it, spread), (without, noise) = (
+        _mean_others(filled, of & heard) for of in (truth.is_primary, ~truth.labels)
+    )
+    within = np.maximum(np.sqrt((spread + noise) / 2), LEAST_SD)
+    gap = np.maximum(with_it - without, 0) / within
+    return np.asarray(gap * (logits - (with_it + without) / 2) / within)
+
+
+def _mean_others(logits: Floats, of: Bools) -> tuple[Floats, Floats]:
+    """Of a group of rows: the mean of all others [rows, classes], the variance [classes].
+
+    A mean of none is NaN.
+    """
+    n = of.sum(axis=0)
+    total = (logits * of).sum(axis=0)
+    others = n - of
+    means = np.full(logits.shape, np.nan)
+    np.divide(total - logits * of, others, out=means, where=others > 0)
+    return means, ((logits - total / np.maximum(n, 1)) ** 2 * of).sum(axis=0) / np.maximum(n, 1)
 
 
 @dataclass(frozen=True, eq=False)
 class Heard:
     """What one model hears in each recording: [rows].
 
-    top: the class that stands highest of those that are no label, -1 where the model says nothing;
-    margin: how far it stands above the highest label, NaN there.
+    top: the class with the most evidence of those that are no label, -1 where the model says
+    nothing; margin: how much more than the label with the most, in nats, NaN there.
     """
 
     top: npt.NDArray[np.int64]
     margin: Floats
 
 
-def hear_classes(truth: Truth, stands: Floats, judged: Bools) -> Heard:
+def hear_classes(truth: Truth, evidence: Floats, judged: Bools) -> Heard:
     """What a model hears where `judged` [classes] says which classes can be heard instead.
 
-    It says nothing of a recording whose primary class does not stand anywhere.
+    It says nothing of a recording of whose primary class it can say nothing.
     """
     rows = np.arange(len(truth.names))
-    other = np.where(judged & ~truth.labels & ~np.isnan(stands), stands, -np.inf)
-    own = np.where(truth.labels & ~np.isnan(stands), stands, -np.inf)
-    top = other.argmax(axis=1)
-    best = other[rows, top]
-    says = np.isfinite(best) & ~np.isnan(stands[rows, truth.primary]) & judged[truth.primary]
-    with np.errstate(invalid="ignore"):
-        margin = np.where(says, best - own.max(axis=1), np.nan)
+    known = ~np.isnan(evidence)
+    other = np.where(judged & ~truth.labels & known, evidence, -np.inf)
+    own = np.where(truth.labels & known, evidence, -np.inf).max(axis=1, initial=-np.inf)
+    top = other.argmax(axis=1) if other.size else rows
+    says = np.isfinite(other[rows, top]) & known[rows, truth.primary] & judged[truth.primary]
+    margin = np.full(len(rows), np.nan)
+    margin[says] = other[rows, top][says] - own[says]
     return Heard(np.where(says, top, -1), margin)
