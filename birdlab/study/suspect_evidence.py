@@ -81,7 +81,7 @@ class Truth:
     @property
     def is_primary(self) -> Bools:
         """Which class is the primary label: [rows, classes]."""
-        return self.primary[:, None] == np.arange(len(self.codes))
+        return np.asarray(self.primary[:, None] == np.arange(len(self.codes)))
 
     def score(self, probs: Floats) -> Floats:
         """ROC-AUC of each class, its primary label against none, over what one model heard.
