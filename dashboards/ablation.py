@@ -14,8 +14,12 @@ from birdlab.study.arm_view import (
     pair_cells,
     shown_species,
 )
+from birdlab.study.cost_records import load_arm_costs
+from birdlab.study.cost_report import pareto_infos, values_words
+from birdlab.study.cost_values import value_table
 from birdlab.study.document import file_name
 from birdlab.study.figures import RANKING_LEGEND, label_above, plot_ranking
+from birdlab.study.pareto import PARETO_LEGEND, plot_pareto
 from birdlab.study.species_differences import differences_words
 from birdlab.study.splits import count_split_folds
 from birdlab.study.sweep_figures import plot_interaction
@@ -46,7 +50,7 @@ def register_callbacks(app: Dash, source: LabSource) -> None:
     def show(wanted: State) -> Shown:
         view = _view(source, wanted)
         arm = wanted.get("arm", "") if wanted.get("arm", "") in _other_arms(view) else ""
-        content = _lay_out(view)
+        content = [*_lay_out(view), *_lay_out_costs(source, view)]
         if arm and view.ranking is not None:
             outputs = {"base": view.arms[view.ranking.base], "arm": view.arms[arm]}
             content += _lay_out_arm(source, view, arm)
@@ -83,7 +87,7 @@ def build_static(source: LabSource) -> str:
     sections: list[Part] = []
     for sweep in _view(source, {}).options["sweep"] or [""]:
         view = _view(source, {"sweep": sweep})
-        content = _lay_out(view)
+        content = [*_lay_out(view), *_lay_out_costs(source, view)]
         if others := _other_arms(view):
             content += _lay_out_arm(source, view, others[0])
         sections.append(section_part(sweep, Shown({}, {}, view.answer, content)))
@@ -133,6 +137,25 @@ def _lay_out(view: AblationView) -> list[Part]:
         *_lay_out_unscored(view),
         *_lay_out_interactions(view),
     ]
+
+
+def _lay_out_costs(source: LabSource, view: AblationView) -> list[Part]:
+    """What each gain costs, and which arms none beats in score and cost at once."""
+    if view.ranking is None:
+        return []
+    runs = {arm: source.record(run) for arm, run in view.arms.items()}
+    state = (source.state(), tuple(view.arms.items()))
+    costs = source.keep("arm costs", view.sweep, state, lambda: load_arm_costs(source.lab, runs))
+    values = value_table(view.ranking, costs)
+    parts: list[Part] = [
+        html.H2("Cost and value"),
+        table_part(values_words(values), "costs", title="cost and value", data=values.table),
+        html.Ul([html.Li(said) for said in (*values.sentences, *costs.sentences)]),
+    ]
+    for name, info in pareto_infos(values, view.metric).items():
+        parts.append(figure_part(plot_pareto(info), f"ablation-{name}", title=info.label))
+        parts.append(html.P(PARETO_LEGEND, className="soft"))
+    return parts
 
 
 def _lay_out_unscored(view: AblationView) -> list[Part]:

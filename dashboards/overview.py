@@ -6,6 +6,7 @@ import pandas as pd
 from dash import Dash, html
 
 from birdlab.study.activity import Activity, read_activity
+from birdlab.study.lab_savings import load_savings
 from birdlab.study.overview import Overview, build_overview
 from birdlab.study.overview_figures import plot_progress
 from dashboards.parts import Part, choice_part, figure_part, page_part, table_part
@@ -43,8 +44,16 @@ def _show(source: LabSource, wanted: State) -> Shown:
         {"project": found.project},
         {"project": found.projects},
         found.answer,
-        [*_lay_out_activity(activity), *_lay_out_runs(found)],
+        [*_lay_out_activity(activity), *_lay_out_runs(found), *_lay_out_savings(source)],
     )
+
+
+def _lay_out_savings(source: LabSource) -> list[Part]:
+    """Hours that cache and race of each sweep saved, for the whole lab."""
+    sweeps = source.sweeps()
+    state = (source.state(), [record.get("updated_at") for record in sweeps.values()])
+    saved = source.keep("savings", "", state, lambda: load_savings(source.lab, sweeps))
+    return _titled("Hours saved by cache and race", saved, "saved")
 
 
 def _lay_out_activity(activity: Activity) -> list[Part]:

@@ -27,6 +27,7 @@ from birdlab.study.cost_records import load_arm_costs, load_cell_costs
 from birdlab.study.cost_report import build_value_document, pareto_infos, values_words
 from birdlab.study.cost_values import value_table
 from birdlab.study.document_html import document_html
+from birdlab.study.lab_savings import load_savings
 from birdlab.study.pareto import find_undominated, get_pareto_info, plot_pareto
 from birdlab.study.ranking import Ranking, rank_arms
 from birdlab.study.savings import call_sentence, sweep_savings
@@ -374,3 +375,16 @@ def test_the_document_escapes_names() -> None:
     assert set(pareto_infos(values)) == {"pareto-hours", "pareto-cpu"}
     html = document_html(build_value_document("<s>", values, costs, None, "padded cmAP"))
     assert "<i>" not in html and "<s>" not in html and "&lt;i&gt;" in html
+
+
+def test_the_pages_show_costs_and_savings(lab: Lab) -> None:
+    from dashboards import ablation, overview
+    from dashboards.source import LabSource
+
+    source = LabSource(lab)
+    page = ablation.build_static(source)
+    assert "Cost and value" in page and "Not enough evidence for a price" in page
+    shown = overview.build_static(source)
+    assert "Hours saved by cache and race" in shown
+    table = load_savings(lab, ["two"])
+    assert table["cache_hours"].tolist() == [2.0] and load_savings(lab, []).empty
