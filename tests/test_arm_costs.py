@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -323,7 +324,7 @@ def lab(make_lab: MakeLab) -> Lab:
         card = json.loads((source / CARD).read_text()) | {"seconds": 3600.0, "device": GPU}
         (source / CARD).write_text(json.dumps(card))
         copy = lab.cells / (f"{place}" * 16)
-        copy.mkdir()
+        shutil.copytree(source, copy)
         told = card | {"cell_id": copy.name, "start": row["cell_id"], "seconds": 1800.0}
         (copy / CARD).write_text(json.dumps(told))
         later["cells"][place] |= {"cell_id": copy.name, "padded_cmap": row["padded_cmap"] + 0.1}
