@@ -33,7 +33,8 @@ PAGE_BYTES = 15_000_000
 """A page is at most about so large; sounds of the recordings that move least are left out first."""
 LEFT_OUT = "Its sound is not in this page, which would be over 15 MB."
 STYLE = (
-    "<style>.heard{display:grid;grid-template-columns:4.6rem minmax(0,1fr);gap:.25rem .5rem}"
+    "<style>.heard{display:grid;grid-template-columns:4.6rem minmax(0,1fr);gap:.25rem .5rem;"
+    "overflow-wrap:anywhere}"
     ".heard .side{position:relative;font-size:.75rem;color:var(--soft);text-align:right;"
     "overflow-wrap:anywhere}.heard .side span{position:absolute;right:0;transform:translateY(-50%)}"
     ".heard .track{position:relative;overflow:hidden}.heard .image{height:9rem;background:"
