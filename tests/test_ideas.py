@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from commandline import print_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from idea_simulations import cover, reopen
 
 from birdlab.errors import DataError, ResolveError
+from birdlab.lab import Lab, open_lab
 from birdlab.spec.changes import list_changes
 from birdlab.spec.experiment import build_spec, load_document
 from birdlab.spec.field_changes import Change
-from birdlab.study.effects import COLUMNS
+from birdlab.study.effects import COLUMNS, load_effects
 from birdlab.study.idea_figures import get_forest_info, plot_forest, plot_ideas
 from birdlab.study.idea_identity import Idea, name_family, name_idea
 from birdlab.study.ideas import By, IdeaLedger, build_ideas, find_idea, over_data
+from birdlab.study.lab_ideas import load_ideas
 from birdlab.study.meta_analysis import between_variance, random_effects
 from birdlab.study.reopen import Spread, foresee, rank_reopening
 from birdlab.study.stale import find_stale, hold_against
+from birdlab.study.sweep_records import load_sweep
+from birdlab.tracking.index import sweep_path
+from dashboards import ideas as page
+from dashboards.source import LabSource
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 BASE = load_document(EXPERIMENTS / "baseline.yaml")
@@ -402,3 +410,94 @@ def test_a_forest_has_a_line_per_verdict_and_one_for_a_new_base() -> None:
     assert info.high[0] == pytest.approx(0.01 + 2.228139 * 0.005)
     assert "<b>" not in plot_forest(info).to_json()
     assert len(plot_ideas(ledger.ideas).data) == 2
+
+
+BASES = {"first": {}, "second": {"train__loss": {"kind": "bce"}}}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """A lab with the records of two sweeps, over two bases: with, without and thrice the rate."""
+    root = tmp_path_factory.mktemp("ideas")
+    (root / "birdlab.toml").write_text("")
+    lab = open_lab(root)
+    rng = np.random.default_rng(3)
+    arms = {"base": ({}, 0.0), "no or_mixup": ({"augment__or_mixup": "off"}, -0.03)}
+    arms["faster"] = ({"train__optimizer__lr": 0.027}, 0.01)
+    for at, (sweep, base) in enumerate(BASES.items()):
+        listed = []
+        for place, (title, (changes, gain)) in enumerate(arms.items()):
+            run = f"{at}{place}" * 6
+            dump = spec(**base, **changes)
+            cells = [
+                {"fold": fold, "seed": 0, "cell_id": f"{run}-{fold}", "seconds": 60.0}
+                | {"padded_cmap": 0.7 + 0.05 * fold + gain + float(rng.normal(0, 0.004))}
+                for fold in range(3)
+            ]
+            evaluation = {"rows_hash": "r", "classes_hash": "c", "folds": [0, 1, 2]}
+            record = {"spec_id": run, "name": title, "project": "demo", "spec": dump}
+            record |= {"delta": changes, "cells": cells, "scores": {"cv/floor": 0.5}}
+            record |= {"evaluation": evaluation, "created_at": f"2026-01-0{at + 1}"}
+            lab.runs.mkdir(parents=True, exist_ok=True)
+            (lab.runs / f"{run}.json").write_text(json.dumps(record))
+            listed.append({"title": title, "delta": changes, "spec_id": run, "point": {}})
+        asked = {"name": sweep, "base": "baseline.yaml", "control": "base"}
+        asked["grid"] = {"arm": {"bundles": {title: {} for title in arms}}}
+        kept = {"name": sweep, "updated_at": f"2026-01-0{at + 1}T00:00:00+00:00", "spec": asked}
+        kept |= {"arms": listed, "stopped": [], "failed": []}
+        sweep_path(lab, sweep).parent.mkdir(parents=True, exist_ok=True)
+        sweep_path(lab, sweep).write_text(json.dumps(kept))
+    return lab
+
+
+def test_effects_of_a_lab_are_those_of_its_rankings(lab: Lab) -> None:
+    odd = {"broken": "{", "old": '{"spec": {}, "arms": [], "stopped": [], "failed": []}'}
+    for name, text in odd.items():
+        sweep_path(lab, name).write_text(text)
+    found = load_effects(lab)
+    for name in odd:
+        sweep_path(lab, name).unlink()
+    assert found["arm"].tolist() == ["no or_mixup", "faster"] * 2
+    assert found["idea"].nunique() == 2
+    assert found.attrs["left_out"].keys() == set(odd)
+    ranking = load_sweep(lab, "first").ranking
+    assert ranking is not None
+    table = ranking.table.set_index("arm")
+    one = found.iloc[0]
+    assert one["effect"] == pytest.approx(table.loc["no or_mixup", "delta"])
+    assert one["effect"] / one["se"] == pytest.approx(
+        (table.loc["no or_mixup", "delta"]) / (ranking.residual_sd * np.sqrt(2 / 3))
+    )
+    assert (one["sign"], one["base_run"], one["hours"]) == (-1, "00" * 6, pytest.approx(0.05))
+    assert json.loads(one["delta"])["augment.or_mixup"][1] == "off"
+
+
+def test_a_lab_in_words_and_as_data(lab: Lab, tmp_path: Path) -> None:
+    text = print_of(lab, "ideas")
+    assert "+or_mixup {p: 0.5}" in text
+    assert "4 verdicts of 2 sweeps on 2 ideas" in text
+    assert "Not enough evidence to rank" in text
+    detail = print_of(lab, "ideas", "or_mixup")
+    assert "taken back" in detail
+    assert "over 2 bases of 1 data set" in detail
+    (tmp_path / "base.yaml").write_text((EXPERIMENTS / "baseline.yaml").read_text())
+    stale = print_of(lab, "ideas", "--stale", "--base", str(tmp_path / "base.yaml"))
+    assert "train.loss bce -> focal" in stale
+    data = json.loads(print_of(lab, "ideas", "--json"))
+    assert [row["n_bases"] for row in data["ideas"]] == [2, 2]
+    assert len(print_of(lab, "ideas", "--csv", "--family").splitlines()) == 3
+
+
+def test_a_lab_beside_is_read_too_and_counts_once(lab: Lab) -> None:
+    both = load_ideas(lab, also=[lab])
+    assert len(both.ledger.verdicts) == 8
+    assert (both.ledger.verdicts["left_out"] == "").sum() == 4
+    assert f"{lab.root.name}/first" in set(both.ledger.verdicts["sweep"])
+
+
+def test_the_page_has_ideas_bets_and_stale_verdicts(lab: Lab) -> None:
+    text = page.build_static(LabSource(lab))
+    assert "Stale verdicts" in text
+    assert "train.loss" in text
+    assert "Bets" in text
+    assert "over 2 bases of 1 data set" in text

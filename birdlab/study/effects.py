@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+from pydantic import ValidationError
 
 from birdlab.errors import BirdlabError
 from birdlab.lab import Lab
@@ -16,7 +17,6 @@ from birdlab.study.contrasts import MIN_FOLDS, build_contrasts
 from birdlab.study.idea_identity import name_family, name_idea
 from birdlab.study.splits import count_split_folds
 from birdlab.study.sweep_records import StoredSweep, load_sweep
-from birdlab.tracking.index import load_sweeps
 
 METRIC = "padded_cmap"
 """What sweeps are ranked by: padded cmAP of a fold, averaged over folds."""
@@ -37,11 +37,14 @@ def load_effects(lab: Lab) -> pd.DataFrame:
     are those of fewer than two scored arms.
     """
     tables, left_out = [], {}
-    for name in load_sweeps(lab):
+    for name in sorted(path.stem for path in (lab.stores / "sweeps").glob("*.json")):
         try:
             table = effects_of(load_sweep(lab, name))
         except BirdlabError as error:
             left_out[name] = error.what
+            continue
+        except ValidationError:
+            left_out[name] = "its record is of another version of birdlab"
             continue
         if table.empty:
             left_out[name] = "fewer than two arms are scored"
