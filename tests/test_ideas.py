@@ -422,7 +422,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     (root / "birdlab.toml").write_text("")
     lab = open_lab(root)
     rng = np.random.default_rng(3)
-    arms = {"base": ({}, 0.0), "no or_mixup": ({"augment__or_mixup": "off"}, -0.03)}
+    arms: dict[str, tuple[dict[str, Any], float]] = {
+        "base": ({}, 0.0),
+        "no or_mixup": ({"augment__or_mixup": "off"}, -0.03),
+    }
     arms["faster"] = ({"train__optimizer__lr": 0.027}, 0.01)
     for at, (sweep, base) in enumerate(BASES.items()):
         listed = []
@@ -434,16 +437,25 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
                 | {"padded_cmap": 0.7 + 0.05 * fold + gain + float(rng.normal(0, 0.004))}
                 for fold in range(3)
             ]
-            evaluation = {"rows_hash": "r", "classes_hash": "c", "folds": [0, 1, 2]}
-            record = {"spec_id": run, "name": title, "project": "demo", "spec": dump}
+            evaluation: dict[str, Any] = {"rows_hash": "r", "classes_hash": "c", "folds": [0, 1, 2]}
+            record: dict[str, Any] = {
+                "spec_id": run,
+                "name": title,
+                "project": "demo",
+                "spec": dump,
+            }
             record |= {"delta": changes, "cells": cells, "scores": {"cv/floor": 0.5}}
             record |= {"evaluation": evaluation, "created_at": f"2026-01-0{at + 1}"}
             lab.runs.mkdir(parents=True, exist_ok=True)
             (lab.runs / f"{run}.json").write_text(json.dumps(record))
             listed.append({"title": title, "delta": changes, "spec_id": run, "point": {}})
-        asked = {"name": sweep, "base": "baseline.yaml", "control": "base"}
+        asked: dict[str, Any] = {"name": sweep, "base": "baseline.yaml", "control": "base"}
         asked["grid"] = {"arm": {"bundles": {title: {} for title in arms}}}
-        kept = {"name": sweep, "updated_at": f"2026-01-0{at + 1}T00:00:00+00:00", "spec": asked}
+        kept: dict[str, Any] = {
+            "name": sweep,
+            "updated_at": f"2026-01-0{at + 1}T00:00:00+00:00",
+            "spec": asked,
+        }
         kept |= {"arms": listed, "stopped": [], "failed": []}
         sweep_path(lab, sweep).parent.mkdir(parents=True, exist_ok=True)
         sweep_path(lab, sweep).write_text(json.dumps(kept))
