@@ -14,6 +14,7 @@ import pytest
 from bet_simulations import PEOPLE, score_person, simulate_lab
 from commandline import print_of
 from conftest import TINY_SPEC, MakeLab
+from scipy import special
 
 from birdlab.cli.reports import sweep_document
 from birdlab.errors import LabError, SpecError
@@ -22,8 +23,8 @@ from birdlab.spec.arms import arms_left_out, sweep_arms
 from birdlab.spec.bets import BetSpec, build_claim
 from birdlab.spec.points import SearchSpace
 from birdlab.spec.sweep import Sweep, SweepSpec, load_sweep
-from birdlab.study.bet_claims import decide_claim, holds
-from birdlab.study.bet_evidence import Effects, weigh_claims
+from birdlab.study.bet_claims import decide_claim, margin
+from birdlab.study.bet_evidence import weigh_claims
 from birdlab.study.bet_file import bets_path, load_placed, place_bets
 from birdlab.study.bets import EVERYTHING, BetEvidence, PlacedBet, judge_bets, score_bets
 from birdlab.study.calibration import calibrate
@@ -106,9 +107,10 @@ def test_claims_are_decided_as_truth_has_it(given: dict[str, Any], outcome: str)
     assert decide_claim(claim, cells, control="base").outcome == outcome
     if outcome != "open":
         values = {arm: np.array([mean]) for arm, mean in CLEAR.items()}
-        assert holds(claim, values)[0] == (outcome == "true")
-        (factor,) = weigh_claims([claim], cells, Effects(0, 0.03), control="base")
-        assert (factor > 1) if outcome == "true" else (factor < -1)
+        true = float(margin(claim, values)[0])
+        assert (true > 0) == (outcome == "true")
+        ((seen, error),) = weigh_claims([claim], cells, control="base")
+        assert seen == pytest.approx(true, abs=3 * error) and 0 < error < 0.002
 
 
 def test_a_claim_is_open_where_evidence_lacks_and_says_why() -> None:
@@ -147,45 +149,44 @@ def test_twins_of_the_control_are_decided_exactly() -> None:
         assert decide_claim(claim, cells, control="base").outcome == outcome
 
 
-def test_factors_agree_with_the_odds_of_one_normal_difference() -> None:
-    """Against the integral by hand: prior N(m, tau2), an estimate with a known error."""
+def test_the_margin_of_a_difference_is_the_difference_with_its_error() -> None:
     cells = cells_of(scores_of({"base": 0.7, "a": 0.7045}, sd=0.03, n_folds=200))
     claim = build_claim(bet(arm="a", better_by=0.004), POINTS, "base")
     assert claim is not None
-    c, effects = build_contrast(cells, "a", "base"), Effects(-0.002, 0.003)
-    kept = effects.sd**2 / (effects.sd**2 + c.se**2)
-    mean, sd = effects.mean + kept * (c.delta - effects.mean), math.sqrt(kept) * c.se
-
-    def odds(mean: float, sd: float) -> float:
-        p = 0.5 * math.erfc((0.004 - mean) / sd / math.sqrt(2))
-        return math.log(p / (1 - p))
-
-    (found,) = weigh_claims([claim], cells, effects, control="base")
-    assert found == pytest.approx(odds(mean, sd) - odds(effects.mean, effects.sd), abs=0.1)
+    c = build_contrast(cells, "a", "base")
+    ((seen, error),) = weigh_claims([claim], cells, control="base")
+    assert seen == pytest.approx(c.delta - 0.004, abs=0.1 * c.se)
+    assert error == pytest.approx(c.se, rel=0.05)
 
 
 # ---------------------------------------------------------------- calibration
 
 
-def test_sureness_is_judged_from_decided_bets_as_from_a_coin() -> None:
-    found = calibrate(np.full(40, 0.9), np.array([10.0] * 20 + [-10.0] * 20))
-    assert found.right == pytest.approx(0.5, abs=0.01)
-    assert found.low == pytest.approx(0.35, abs=0.02) and found.high == pytest.approx(
-        0.65, abs=0.02
-    )
-    assert found.verdict == "overconfident"
-    found = calibrate(np.full(40, 0.55), np.array([10.0] * 38 + [-10.0] * 2))
-    assert found.verdict == "underconfident"
-    against = calibrate(np.full(40, 0.1), np.array([-10.0] * 20 + [10.0] * 20))
-    assert against.verdict == "overconfident" and against.sure == pytest.approx(0.9)
+def test_sureness_is_judged_by_how_often_margins_are_above_0() -> None:
+    rng = np.random.default_rng(5)
+
+    def told(sure: float, right: float, error: float = 1e-6, n: int = 300) -> Any:
+        place = special.ndtri(right)
+        margins = 0.01 * (place + rng.standard_normal(n))
+        return calibrate(
+            np.full(n, sure), margins + error * rng.standard_normal(n), np.full(n, error)
+        )
+
+    assert told(0.9, 0.6).verdict == "overconfident"
+    assert told(0.55, 0.9).verdict == "underconfident"
+    found = told(0.8, 0.8)
+    assert found.verdict == "as sure as right" and found.high - found.low < 0.12
+    assert told(0.9, 0.6, error=0.01).right == pytest.approx(0.6, abs=0.06)
+    assert told(0.9, 0.6, error=1.0, n=30).high > 0.95, "evidence that says nothing"
 
 
-def test_open_bets_change_nothing_where_they_say_nothing() -> None:
-    decided = np.array([8.0] * 15 + [-8.0] * 5)
-    alone = calibrate(np.full(20, 0.8), decided)
-    more = calibrate(np.full(50, 0.8), np.r_[decided, np.zeros(30)])
-    assert (more.right, more.low, more.high) == pytest.approx((alone.right, alone.low, alone.high))
-    assert alone.verdict == "as sure as right"
+def test_a_bet_of_less_than_half_is_one_on_the_opposite() -> None:
+    rng = np.random.default_rng(6)
+    sure, margins = rng.uniform(0.6, 0.9, 40), rng.normal(0.005, 0.01, 40)
+    errors = np.full(40, 0.003)
+    one = calibrate(sure, margins, errors)
+    two = calibrate(np.r_[1 - sure, 0.5], np.r_[-margins, 9.0], np.r_[errors, 1.0])
+    assert (one.n, one.right, one.low) == pytest.approx((two.n, two.right, two.low))
 
 
 def evidence(**given: Any) -> BetEvidence:
@@ -194,7 +195,7 @@ def evidence(**given: Any) -> BetEvidence:
 
 def test_too_few_decided_bets_give_words_and_no_number() -> None:
     placed = [PlacedBet(bet(arm="a", better_by=0, sure=0.9), "2026-01-01")]
-    found = score_bets({"s": placed}, {"s": evidence()}, Effects(0, 0.03))
+    found = score_bets({"s": placed}, {"s": evidence()})
     assert found.sentences == (
         "1 bet on 1 sweep: 1 came true, 0 did not, 0 open (not enough evidence).",
         "Not enough evidence of how sure to be: 1 bet with `sure` decided, and 10 are needed.",
@@ -209,13 +210,11 @@ def test_scores_of_many_decided_bets() -> None:
     wrong = PlacedBet(bet(arm="c", better_by=0, sure=0.9), "2026-01-01")
     bets = {f"s{n}": [right, wrong] for n in range(10)}
     told = dict.fromkeys(bets, evidence())
-    found = score_bets(bets, told, Effects(0, 0.03))
+    found = score_bets(bets, told)
     assert found.brier == pytest.approx((0.1**2 + 0.9**2) / 2)
     assert found.brier_base == pytest.approx(0.25)
     assert found.calibration is not None and found.calibration.verdict == "overconfident"
     assert found.reliability["n"].tolist() == [20]
-    without = score_bets(bets, told, None)
-    assert without.calibration is None and "cannot be weighed" in without.sentences[-1]
 
 
 def test_late_and_changed_bets_are_shown_and_not_scored() -> None:
@@ -247,7 +246,6 @@ def test_late_and_changed_bets_are_shown_and_not_scored() -> None:
 def test_who_is_thrice_as_sure_is_found_out_and_who_is_right_is_not() -> None:
     """A small run of tests/bet_simulations.py, whose table is in docs/bets.md."""
     lab = simulate_lab(np.random.default_rng([7, 2]), 14)
-    assert lab.effects is not None and 0.008 < lab.effects.sd < 0.017
     told = {person: score_person(lab, person) for person in PEOPLE}
     assert told["as right"]["verdict"] == "as sure as right"
     assert told["tripled"]["verdict"] == "overconfident"

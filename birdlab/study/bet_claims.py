@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
@@ -24,7 +23,6 @@ LEVEL = 0.05
 """The chance that a claim on one difference is called true though it is false, or the reverse."""
 
 Side = Literal["true", "false", "open"]
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -66,17 +64,20 @@ def decide_claim(
     return Decision(outcome, why, c.delta, c.delta - wide, c.delta + wide)
 
 
-def holds(claim: Claim, values: Mapping[str, Floats]) -> Bools:
-    """Whether a claim holds for true values of the arms: [draws] per arm -> [draws]."""
+def margin(claim: Claim, values: Mapping[str, Floats]) -> Floats:
+    """By how much a claim holds for true values of the arms, [draws] per arm -> [draws].
+
+    Above 0 it is true, below 0 it is false. What must hold for all arms has the least of theirs.
+    """
     arms = np.stack([values[arm] for arm in claim.arms])
     against = np.stack([values[arm] for arm in claim.against])
     if claim.kind == "best":
-        return np.asarray(arms.max(axis=0) > against.max(axis=0))
+        return np.asarray(arms.max(axis=0) - against.max(axis=0))
     if claim.kind == "worst":
-        return np.asarray(arms.min(axis=0) < against.min(axis=0))
+        return np.asarray(against.min(axis=0) - arms.min(axis=0))
     low, high = _region(claim.kind, claim.amount)
-    inside = (arms - against >= low) & (arms - against <= high)
-    return np.asarray(inside.all(axis=0))
+    delta = arms - against
+    return np.asarray(np.minimum(delta - low, high - delta).min(axis=0))
 
 
 class _Pairs:

@@ -16,7 +16,7 @@ import pandas as pd
 from birdlab.errors import SpecError
 from birdlab.spec.bets import BetSpec, Claim, build_claim
 from birdlab.study.bet_claims import Decision, decide_claim
-from birdlab.study.bet_evidence import Effects, weigh_claims
+from birdlab.study.bet_evidence import weigh_claims
 from birdlab.study.calibration import Calibration, bin_by_sureness, calibrate
 from birdlab.study.words import count_words
 
@@ -24,7 +24,7 @@ MIN_DECIDED = 10
 """From fewer decided bets nobody's sureness is judged."""
 COLUMNS = (
     *("sweep", "bet", "sure", "outcome", "counts", "why", "estimate", "low", "high"),
-    *("placed_at", "log_factor"),
+    *("placed_at", "margin", "error"),
 )
 EVERYTHING = "*"
 """As a known arm: all results of the sweep were there."""
@@ -64,9 +64,9 @@ class BetScores:
 
     `table` has a row per bet: sweep, bet (in words), sure, outcome (true, false, open, words),
     counts ("yes", else why it has no score), why (it is open), estimate, low, high (of one
-    difference, 90 %), placed_at, log_factor (how much the evidence speaks for it, natural log of
-    odds). `brier` is over decided bets that count, `brier_base` what their share of true ones gives
-    each time; NaN and None where there is not enough evidence. `reliability`: by sureness.
+    difference, 90 %), placed_at, margin and error (by how much the claim holds as the cells see it,
+    and how well). `brier` is over decided bets that count, `brier_base` what their share of true
+    ones gives each time; NaN and None without enough evidence. `reliability`: by sureness.
     """
 
     table: pd.DataFrame
@@ -80,46 +80,38 @@ class BetScores:
 def score_bets(
     bets: Mapping[str, Sequence[PlacedBet]],
     evidence: Mapping[str, BetEvidence],
-    effects: Effects | None = None,
 ) -> BetScores:
-    """The bets of sweeps by name, judged by their evidence; one without any is open.
-
-    `effects` are those of the lab, None where there are too few: without them open bets cannot be
-    weighed, and nothing is said of calibration.
-    """
-    tables = [
-        judge_bets(name, placed, evidence.get(name), effects) for name, placed in bets.items()
-    ]
+    """The bets of sweeps by name, judged by their evidence; one without any is open."""
+    tables = [judge_bets(name, placed, evidence.get(name)) for name, placed in bets.items()]
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
-    return score_table(table, weighed=effects is not None)
+    return score_table(table)
 
 
-def score_table(table: pd.DataFrame, *, weighed: bool) -> BetScores:
-    """What a table of judged bets (COLUMNS) says; `weighed`: whether it has factors at all."""
+def score_table(table: pd.DataFrame) -> BetScores:
+    """What a table of judged bets, with COLUMNS, says."""
     counted = table[table["counts"] == "yes"]
     decided = counted[counted["outcome"] != "open"]
     said = _count_sentences(table)
     if (table["outcome"] == "words").all():
         return BetScores(table, said)
-    if len(decided) < MIN_DECIDED or not weighed:
+    if len(decided) < MIN_DECIDED:
         return BetScores(table, (*said, _too_few(len(decided))))
     came = (decided["outcome"] == "true").to_numpy(float)
     brier = float(np.mean((decided["sure"].to_numpy(float) - came) ** 2))
     base = float(came.mean() * (1 - came.mean()))
-    told = counted[np.isfinite(counted["log_factor"].astype(float)) & (counted["sure"] != 0.5)]
-    sure, factors = (told[c].to_numpy(float) for c in ("sure", "log_factor"))
-    if not len(sure):
+    told = counted[np.isfinite(counted["margin"].astype(float)) & (counted["sure"] != 0.5)]
+    columns = [told[name].to_numpy(float) for name in ("sure", "margin", "error")]
+    if told.empty:
         return BetScores(table, (*said, "All bets are at .5: nothing to calibrate."), brier, base)
-    found = calibrate(sure, factors)
+    found = calibrate(*columns)
     said = (*said, _calibration_sentence(found), _brier_sentence(len(decided), brier, base))
-    return BetScores(table, said, brier, base, found, bin_by_sureness(sure, factors))
+    return BetScores(table, said, brier, base, found, bin_by_sureness(*columns))
 
 
 def judge_bets(
     sweep: str,
     placed: Sequence[PlacedBet],
     evidence: BetEvidence | None,
-    effects: Effects | None = None,
 ) -> pd.DataFrame:
     """A row per bet of one sweep, with COLUMNS."""
     scores = pd.DataFrame(columns=["arm", "fold", "seed", "score"])
@@ -130,13 +122,13 @@ def judge_bets(
         claim, decision = _judge(one.bet, cells, evidence)
         claims.append(claim)
         decisions.append(decision)
-    factors = [float("nan")] * len(placed)
-    if effects is not None and len(cells) > 1 and evidence is not None:
+    weights = [(float("nan"), float("nan"))] * len(placed)
+    if len(cells) > 1 and evidence is not None:
         meant = [n for n, claim in enumerate(claims) if claim is not None]
         wanted = [claim for claim in claims if claim is not None]
-        found = weigh_claims(wanted, cells, effects, control=evidence.control)
-        for n, factor in zip(meant, found, strict=True):
-            factors[n] = factor
+        found = weigh_claims(wanted, cells, control=evidence.control)
+        for n, weight in zip(meant, found, strict=True):
+            weights[n] = weight
     rows = [
         {
             "sweep": sweep,
@@ -149,9 +141,10 @@ def judge_bets(
             "low": d.low,
             "high": d.high,
             "placed_at": one.placed_at,
-            "log_factor": factor,
+            "margin": weight[0],
+            "error": weight[1],
         }
-        for one, claim, d, factor in zip(placed, claims, decisions, factors, strict=True)
+        for one, claim, d, weight in zip(placed, claims, decisions, weights, strict=True)
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -219,14 +212,9 @@ def _count_sentences(table: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _too_few(n_decided: int) -> str:
-    if n_decided < MIN_DECIDED:
-        return (
-            f"Not enough evidence of how sure to be: {count_words(n_decided, 'bet')} with `sure` "
-            f"decided, and {MIN_DECIDED} are needed."
-        )
     return (
-        "Not enough evidence of how sure to be: without 5 effects that scatter by more than their "
-        "errors, open bets cannot be weighed."
+        f"Not enough evidence of how sure to be: {count_words(n_decided, 'bet')} with `sure` "
+        f"decided, and {MIN_DECIDED} are needed."
     )
 
 

@@ -1,12 +1,12 @@
 """How often bets of a stated sureness come true, from outcomes that may be open.
 
-Each bet has the logarithm of the factor by which its evidence changes the odds of its claim: far
-from 0 where the evidence decides it, near 0 where it says little. With the chance p that the claim
-is true, what was seen has the likelihood p * factor + (1 - p), so an open bet counts for what it
-is worth and needs no guess. Leaving open bets out would not do: which bets are decided depends on
-what they claim and on how they came out.
-Source: Cox (1958), Biometrika 45, for a shift of the log odds; Wilks (1938) for intervals by the
-ratio of likelihoods.
+Each claim has a margin: by how much it holds, below 0 where it does not. Somebody who gives it the
+chance p sees the margin as spread about a place from which p of it lies above 0. What the cells see
+is that margin with an error of theirs, so an open bet counts for what it is worth.
+Leaving open bets out would not do: which bets are decided depends on what they claim and on how
+they came out. The spread is one for all bets and comes from them.
+Source: Cox (1958), Biometrika 45, for one shift of all; Wilks (1938) for intervals by the ratio of
+likelihoods.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ LEAST = 3.841458820694124
 """The 95 % point of chi-square with 1 degree of freedom."""
 BINS = (0.5, 0.7, 0.9, 1.0)
 """Bets are put together by how sure they are, each bin without its lower end."""
-_SHIFTS = np.linspace(-12, 12, 4801)
-_RATES = np.linspace(0.0005, 0.9995, 2000)
+_SHIFTS = np.linspace(-4, 4, 401)
+_SPREADS = np.geomspace(0.1, 10, 25)
+"""Shifts in spreads; spreads in multiples of the middle size of margins."""
 
 
 @dataclass(frozen=True)
@@ -49,54 +50,46 @@ class Calibration:
         return "underconfident" if self.low > self.sure else "as sure as right"
 
 
-def calibrate(sure: Floats, log_factors: Floats) -> Calibration:
-    """The calibration of bets [n]: one shift of the log odds of all that fits the evidence best.
+def calibrate(sure: Floats, margins: Floats, errors: Floats) -> Calibration:
+    """The calibration of bets [n]: one shift of all that fits their margins best.
 
-    sure: 0 to 1, without .5, which leans to no side; log_factors: finite.
+    sure: 0 to 1, one of them other than .5, which leans to no side; margins with their errors
+    above 0: finite.
     """
-    sure, log_factors = lean(np.asarray(sure, float), np.asarray(log_factors, float))
-    shifted = special.logit(sure) + _SHIFTS[:, None]
-    likely = _log_likelihood(shifted, log_factors)
-    rates = special.expit(shifted).mean(axis=1)
+    sure, margins, errors = lean(sure, margins, errors)
+    places = special.ndtri(sure) + _SHIFTS[:, None]
+    likely = _log_likelihood(places, margins, errors, _SPREADS * np.median(np.abs(margins)))
+    rates = special.ndtr(places).mean(axis=1)
     inside = rates[2 * (likely.max() - likely) <= LEAST]
     best = float(rates[int(np.argmax(likely))])
     return Calibration(len(sure), float(sure.mean()), best, float(inside[0]), float(inside[-1]))
 
 
-def bin_by_sureness(sure: Floats, log_factors: Floats) -> pd.DataFrame:
+def bin_by_sureness(sure: Floats, margins: Floats, errors: Floats) -> pd.DataFrame:
     """For each bin with bets: from, to, n, sure (mean), right (share true), low, high (95 %)."""
-    sure, log_factors = lean(np.asarray(sure, float), np.asarray(log_factors, float))
+    sure, margins, errors = lean(sure, margins, errors)
     rows = []
     for low, high in pairwise(BINS):
         inside = (sure > low) & (sure <= high)
         if inside.any():
-            rows.append(
-                (
-                    low,
-                    high,
-                    int(inside.sum()),
-                    float(sure[inside].mean()),
-                    *_rate(log_factors[inside]),
-                )
-            )
+            own = calibrate(sure[inside], margins[inside], errors[inside])
+            rows.append((low, high, own.n, own.sure, own.right, own.low, own.high))
     return pd.DataFrame(rows, columns=["from", "to", "n", "sure", "right", "low", "high"])
 
 
-def lean(sure: Floats, log_factors: Floats) -> tuple[Floats, Floats]:
+def lean(sure: Floats, margins: Floats, errors: Floats) -> tuple[Floats, Floats, Floats]:
     """Bets as bets on what they hold for likelier than not; those of .5 are left out."""
+    sure, margins, errors = (np.asarray(values, float) for values in (sure, margins, errors))
     kept = sure != 0.5
-    sure, log_factors = sure[kept], log_factors[kept]
-    return np.where(sure < 0.5, 1 - sure, sure), np.where(sure < 0.5, -log_factors, log_factors)
+    sure, margins, errors = sure[kept], margins[kept], np.maximum(errors[kept], 1e-9)
+    return np.where(sure < 0.5, 1 - sure, sure), np.where(sure < 0.5, -margins, margins), errors
 
 
-def _rate(log_factors: Floats) -> tuple[float, float, float]:
-    """The share of true claims that fits best, and its 95 % interval."""
-    likely = _log_likelihood(special.logit(_RATES)[:, None], log_factors)
-    inside = _RATES[2 * (likely.max() - likely) <= LEAST]
-    return float(_RATES[int(np.argmax(likely))]), float(inside[0]), float(inside[-1])
-
-
-def _log_likelihood(log_odds: Floats, log_factors: Floats) -> Floats:
-    """[values] of log odds [values, bets or 1]: the sum over bets of log(p * factor + 1 - p)."""
-    yes, no = special.log_expit(log_odds) + log_factors, special.log_expit(-log_odds)
-    return np.asarray(np.logaddexp(yes, no).sum(axis=1))
+def _log_likelihood(places: Floats, margins: Floats, errors: Floats, spreads: Floats) -> Floats:
+    """[shifts] of places [shifts, bets] in spreads: that of the spread which fits best."""
+    each = []
+    for spread in np.maximum(spreads, 1e-9):
+        scale2 = spread**2 + errors**2
+        apart = (margins - spread * places) ** 2 / scale2
+        each.append(-0.5 * (np.log(scale2) + apart).sum(axis=1))
+    return np.asarray(np.max(each, axis=0))

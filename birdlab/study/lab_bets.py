@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
-
-import numpy as np
 
 from birdlab.errors import ResolveError, TrackingError
 from birdlab.lab import Lab
-from birdlab.study.bet_evidence import Effects
 from birdlab.study.bet_file import load_placed
 from birdlab.study.bets import (
     BetEvidence,
@@ -19,12 +15,7 @@ from birdlab.study.bets import (
     outcome_sentences,
     score_bets,
 )
-from birdlab.study.effects import effects_of, is_decided, join_effects
-from birdlab.study.meta_analysis import random_effects
 from birdlab.study.sweep_records import StoredSweep, load_sweep
-
-MIN_EFFECTS = 5
-"""From fewer arms nobody knows how far effects of this lab scatter."""
 
 
 def load_bets(lab: Lab) -> BetScores:
@@ -48,7 +39,7 @@ def load_bets(lab: Lab) -> BetScores:
         else:
             bets[name] = list_bets(sweeps[name])
     evidence = {name: get_evidence(sweep) for name, sweep in sweeps.items() if bets[name]}
-    found = score_bets(bets, evidence, get_effects(sweeps.values()))
+    found = score_bets(bets, evidence)
     return replace(found, sentences=(*found.sentences, *unread))
 
 
@@ -70,16 +61,3 @@ def get_evidence(sweep: StoredSweep) -> BetEvidence:
     points = {arm["title"]: dict(arm.get("point") or arm["delta"]) for arm in arms}
     points |= {title: {} for title in sweep.failed}
     return BetEvidence(sweep.all_scores, points, sweep.spec.compared_with, tuple(sweep.stopped))
-
-
-def get_effects(sweeps: Iterable[StoredSweep]) -> Effects | None:
-    """How the differences of arms to a named control scatter; None where that is not known.
-
-    It is not with fewer than 5 of them, nor where they scatter no more than their errors do.
-    """
-    table = join_effects([effects_of(sweep) for sweep in sweeps], {})
-    table = table[is_decided(table) & ~table["chosen"].astype(bool)]
-    if len(table) < MIN_EFFECTS:
-        return None
-    found = random_effects(*(table[name].to_numpy(np.float64) for name in ("effect", "se")))
-    return Effects(found.mean, found.tau) if found.tau > 0 else None
