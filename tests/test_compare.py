@@ -223,6 +223,18 @@ def test_equal_runs_of_other_folds_are_rarely_told_apart() -> None:
     assert found["whole_worse"] > 0.2, "why pieces are needed"
 
 
+def test_a_run_without_tables_is_left_out() -> None:
+    a, none = made("a"), RunTables("none", {})
+    shared = share_tables([a, none, made("b")])
+    assert (shared.arms, shared.left_out) == (
+        ["b"],
+        ("none is left out: it shares no held-out recording with the others.",),
+    )
+    for runs in ([a, none], [none, a]):
+        with pytest.raises(DataError, match="nothing in common"):
+            share_tables(runs)
+
+
 def test_a_recording_in_two_folds_is_refused() -> None:
     a = made("a")
     moved = RunTables("b", {**a.tables, (0, 1): a.tables[1, 1]})

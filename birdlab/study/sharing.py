@@ -152,7 +152,8 @@ def _overlap(
 
 
 def _codes(run: RunTables) -> tuple[str, ...]:
-    return next(iter(run.tables.values())).codes
+    """The classes of a run; none of one without tables."""
+    return next((table.codes for table in run.tables.values()), ())
 
 
 def _shared_seeds(runs: Sequence[RunTables]) -> list[int]:

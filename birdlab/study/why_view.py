@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from birdlab.errors import AudioError, DataError
+from birdlab.errors import AudioError, DataError, OutputsError
 from birdlab.study.run_choice import (
     NO_OUTPUTS,
     name_runs,
@@ -56,7 +56,10 @@ class Reader(Protocol):
     """What the view reads of two runs; a page keeps it in memory."""
 
     def explain(self, base: tuple[str, str], arm: tuple[str, str]) -> Why:
-        """Why two runs, (id, name) each, differ; DataError where they share nothing."""
+        """Why two runs, (id, name) each, differ.
+
+        DataError where they share nothing, OutputsError where stored outputs are gone.
+        """
         ...
 
     def hear(
@@ -101,7 +104,7 @@ def build_why_view(
     pair = (base, names[base]), (run, names[run])
     try:
         why = reader.explain(*pair)
-    except DataError as error:
+    except (DataError, OutputsError) as error:
         return replace(view, answer=f"{names[run]} and {names[base]} do not compare: {error.what}.")
     rows = {str(row["recording"]): row for row in why.recordings.to_dict("records")}
     chosen = pick_run(wanted.recording, list(rows))
