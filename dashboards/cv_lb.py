@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from dash import Dash, Input, Output, dcc, html
 
+from birdlab.errors import PredictError
 from birdlab.study import cvlb_figures as figures
 from birdlab.study import cvlb_tables as words
 from birdlab.study.cvlb import CvLbStudy
@@ -275,8 +276,12 @@ def _lay_out_pick(source: LabSource, choice: CvLbChoice) -> list[Part]:
     """The final pair and what to submit next, by the score that is seen before the private one."""
     if choice.lb == "private":
         return []
-    shown = show_picks(source.tables(), seen=choice.lb, metric=choice.metric, cv=choice.cv)
     parts: list[Part] = [html.H2("What to pick, and what to submit next")]
+    try:
+        blended = source.blended()
+    except PredictError as error:
+        return [*parts, html.P(f"{error.what}: {error.where}.")]
+    shown = show_picks(blended, seen=choice.lb, metric=choice.metric, cv=choice.cv)
     if isinstance(shown, str):
         return [*parts, html.P(shown)]
     pick, coming = shown

@@ -22,12 +22,14 @@ from birdlab.recorded import (
     record_paths,
 )
 from birdlab.runtables import load_curves, load_fold_tables, load_table, tables_folder
+from birdlab.study.blend_tables import load_blends
 from birdlab.study.effects import load_effects
 from birdlab.study.ledger import load_ledger
 from birdlab.study.noise import NoiseFloor
 from birdlab.study.noise_file import load_noise
 from birdlab.study.other_effects import prior_of
 from birdlab.study.shrinkage import EffectPrior
+from birdlab.study.submission_blends import BlendedTables
 from birdlab.study.tables import StudyTables
 from birdlab.tracking.index import load_cells, load_runs, load_sweeps
 from birdlab.tracking.resolve import resolve_run
@@ -114,6 +116,15 @@ class LabSource:
         self.tables()
         state = self.version, _stamp(self.lab.models / "aliases.json")
         return self.keep("champions", "", state, read)
+
+    def blended(self) -> BlendedTables:
+        """`tables()` with the blends of the ledger and the promoted ones as runs of their own."""
+        tables = self.tables()
+        cards = [_stamp(path) for path in sorted(self.lab.models.glob("*/card.json"))]
+        state = self.version, cards
+        return self.keep(
+            "blended", "", state, lambda: load_blends(self.lab, tables, self.fold_tables)
+        )
 
     def classes(self, run: str) -> pd.DataFrame:
         """code, support, ap and auc of each class of a run; no rows where they are not stored."""

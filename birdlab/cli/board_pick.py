@@ -17,7 +17,7 @@ SHOWN = 20
 
 RunsArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[RUN ...]", help="The candidates, named as in `show`; default: all."),
+    typer.Argument(metavar="[RUN ...]", help="The candidates, runs or blends; default: all."),
 ]
 SeenOption = Annotated[str, typer.Option(help="The leaderboard that is seen before the pick.")]
 BoardOption = Annotated[str, typer.Option(help="The leaderboard that decides.")]
@@ -114,16 +114,20 @@ def next_(
 def _list_rows(
     lab: Lab, runs: list[str] | None, seen: str, board: str, metric: str, cv: str, learn: bool
 ) -> BoardRows:
+    from birdlab.study.blend_tables import load_blends
     from birdlab.study.ledger import load_ledger
     from birdlab.study.pick_rows import list_board
     from birdlab.study.tables import StudyTables
     from birdlab.tracking.index import load_cells, load_runs
     from birdlab.tracking.resolve import resolve_run
 
-    chosen = list(dict.fromkeys(str(resolve_run(lab, text)["spec_id"]) for text in runs or []))
     tables = StudyTables(load_runs(lab), load_cells(lab), load_ledger(lab.ledger))
+    blended = load_blends(lab, tables)
+    chosen = dict.fromkeys(
+        blended.find(text) or str(resolve_run(lab, text)["spec_id"]) for text in runs or []
+    )
     return list_board(
-        tables, runs=chosen, seen=seen, board=board, metric=metric, cv=cv, learn=learn
+        blended, runs=list(chosen), seen=seen, board=board, metric=metric, cv=cv, learn=learn
     )
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from birdlab.errors import DataError
 from birdlab.study.ledger import score_columns
+from birdlab.study.submission_blends import BlendedTables
 from birdlab.study.tables import StudyTables, cv_columns, group_numbers, pair_cv_lb
 from birdlab.study.words import count_words, list_some
 
@@ -26,7 +27,8 @@ class BoardRows:
     rows: of all runs with a CV score that can be compared, in COLUMNS: public is the score on
     the board that is seen, private that on the board to be predicted, both NaN where there is
     none; row is the id in the ledger of the submission, "" without one. candidates: the runs to
-    pick from. history: the rows whose private score may be learned from. left_out in words.
+    pick from. history: the rows whose private score may be learned from. left_out in words, told:
+    how the CV scores of blends came about.
     """
 
     metric: str
@@ -37,6 +39,7 @@ class BoardRows:
     candidates: tuple[str, ...]
     history: pd.DataFrame
     left_out: tuple[str, ...]
+    told: tuple[str, ...] = ()
 
     @property
     def submitted(self) -> tuple[str, ...]:
@@ -46,7 +49,7 @@ class BoardRows:
 
 
 def list_board(
-    tables: StudyTables,
+    tables: StudyTables | BlendedTables,
     *,
     runs: Sequence[str] = (),
     seen: str = "public",
@@ -62,6 +65,8 @@ def list_board(
     are history, with `learn` those of all. Raises DataError where no run has both scores, or a
     named run has no CV score that compares.
     """
+    blended = tables if isinstance(tables, BlendedTables) else BlendedTables(tables)
+    tables = blended.tables
     metric, cv = _settle(tables, seen, metric, cv)
     pairs = pair_cv_lb(tables, lb=seen, metric=metric, cv=cv, group=None)
     rows, apart = _build_rows(tables, pairs, board, cv)
@@ -87,7 +92,8 @@ def list_board(
         rows[named | rows["public"].notna()].reset_index(drop=True),
         candidates,
         history.reset_index(drop=True),
-        (*pairs.attrs["left_out"], *apart),
+        (*pairs.attrs["left_out"], *apart, *blended.left_out),
+        blended.told,
     )
 
 

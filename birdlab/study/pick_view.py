@@ -14,6 +14,7 @@ from birdlab.study.next_submission import rank_next, word_next
 from birdlab.study.pick import Pick, pick_two, top_by
 from birdlab.study.pick_rows import BoardRows, list_board
 from birdlab.study.private_posterior import posterior
+from birdlab.study.submission_blends import BlendedTables
 from birdlab.study.tables import StudyTables
 
 JUDGED = ("choice", "names", "best", "regret")
@@ -93,7 +94,7 @@ def build_next(
 
 
 def show_picks(
-    tables: StudyTables, *, seen: str, metric: str, cv: str
+    tables: StudyTables | BlendedTables, *, seen: str, metric: str, cv: str
 ) -> tuple[PickView, NextView] | str:
     """The pick of two and the next submission of a lab, or why there is neither."""
     try:
@@ -134,6 +135,7 @@ def word_model(board: BoardRows, model: BoardModel) -> tuple[str, ...]:
         f"(80 % {100 * trust[1]:.0f} to {100 * trust[2]:.0f} %) and the rest as noise of SD "
         f"{noise[0]:.4f} ({noise[1]:.4f} to {noise[2]:.4f}).",
         f"That rests on {model.source}.",
+        *board.told,
     )
 
 

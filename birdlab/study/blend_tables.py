@@ -1,0 +1,30 @@
+"""The tables of a lab with its blends as runs of their own."""
+
+from __future__ import annotations
+
+import functools
+
+from birdlab.infer.models import list_models
+from birdlab.lab import Lab
+from birdlab.recorded import load_record
+from birdlab.runtables import load_fold_tables
+from birdlab.study.species import FoldTables
+from birdlab.study.submission_blends import BlendedTables, Read, add_blends
+from birdlab.study.tables import StudyTables
+
+KEPT = 12
+"""How many runs are held in memory; their outputs can be 70 MB a run."""
+
+
+def load_blends(lab: Lab, tables: StudyTables, read: Read | None = None) -> BlendedTables:
+    """The tables with the blends of the ledger and the promoted ones, see `add_blends`.
+
+    `read`: the held-out tables of a run, from the stored outputs by default. Raises PredictError
+    for a promoted model whose card cannot be read.
+    """
+
+    @functools.lru_cache(maxsize=KEPT)
+    def load(run: str) -> FoldTables:
+        return load_fold_tables(lab, load_record(lab, run))
+
+    return add_blends(tables, list_models(lab.models), read or load)
