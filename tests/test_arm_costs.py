@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birdlab.cell import CARD
+from birdlab.cli.summaries import summarise_costs
 from birdlab.costs import ModelCosts
 from birdlab.errors import ResolveError
 from birdlab.lab import Lab
@@ -33,6 +34,7 @@ from birdlab.study.pareto import find_undominated, get_pareto_info, plot_pareto
 from birdlab.study.ranking import Ranking, rank_arms
 from birdlab.study.savings import call_sentence, sweep_savings
 from birdlab.study.svg import draw_svg
+from birdlab.study.value_words import cheapest_sentence
 
 GPU = "NVIDIA H100"
 HOUR = 3600.0
@@ -182,6 +184,22 @@ def test_only_decided_arms_have_a_price_and_free_ones_are_called_free() -> None:
     said = " ".join(values.sentences)
     assert "cheap gains for no more of it: free" in said
     assert "Nothing that costs more gains more per GPU-hour of training a model than big" in said
+
+
+def test_the_cheapest_better_arm_is_named() -> None:
+    def cheapest(gains: Mapping[str, float], costs: ArmCosts) -> str:
+        return cheapest_sentence(value_table(rank_of(gains), costs).table)
+
+    said = cheapest(GAINS, costs_of(HOURS, CPU))
+    assert said.startswith("The cheapest arm shown to be better is cheap: +0.0")
+    assert said.endswith(" for as many hours a model, -2 CPU ms a window.")
+    dearer = costs_of(HOURS | {"cheap": 5.0}, CPU)
+    assert "better is big" in cheapest(GAINS, dearer)
+    assert "for 2.0 h more a model, +10 CPU ms" in cheapest(GAINS, dearer)
+    alone = cheapest({"big": 0.06}, costs_of({"base": 3.0, "big": 1.0}, CPU))
+    assert alone.startswith("The one arm") and "for 2.0 h less a model" in alone
+    assert cheapest({"poor": -0.05}, costs_of(HOURS, CPU)) == ""
+    assert cheapest({"big": 0.06}, ArmCosts(dearer.table, dearer.models.iloc[:0], ())) == ""
 
 
 def test_an_undecided_arm_shows_its_interval() -> None:
@@ -358,6 +376,31 @@ def test_the_command_tells_gains_hours_and_savings_of_a_sweep(lab: Lab, tmp_path
     assert "## Cost and value" in report.read_text()
     with pytest.raises(ResolveError, match="two runs"):
         print_of(lab, "value", "later")
+    runs = ("two:base", "two:later")
+    weighed = json.loads(print_of(lab, "value", *runs, "--json"))
+    beside = json.loads(print_of(lab, "compare", *runs, "--draws", "0", "--costs", "--json"))
+    assert beside["value"] == weighed and weighed["costs"][1]["train_hours"] == 3.0
+    printed = print_of(lab, "compare", *runs, "--draws", "0", "--costs")
+    assert printed.endswith(print_of(lab, "value", *runs))
+    assert "gain for hours" not in print_of(lab, "compare", *runs, "--draws", "0")
+
+
+def test_a_sweep_ends_with_its_cheapest_better_arm(lab: Lab) -> None:
+    assert summarise_costs(lab, "two", frozenset()).lstrip().startswith("Cache: 2 times")
+    for place, record in enumerate(load_records(lab)):
+        cell, jitter = record["cells"][0], 0.001 * place
+        folds = [
+            cell | {"fold": fold, "padded_cmap": cell["padded_cmap"] + jitter * (-1) ** fold}
+            for fold in range(4)
+        ]
+        told = json.dumps(record | {"cells": folds})
+        (lab.runs / f"{record['spec_id']}.json").write_text(told)
+    path = lab.stores / "sweeps" / "two.json"
+    sweep = json.loads(path.read_text())
+    sweep["spec"]["control"] = "base"
+    path.write_text(json.dumps(sweep))
+    said = summarise_costs(lab, "two", frozenset())
+    assert "The one arm shown to be better is later: +0.1000 for 8 min more a model" in said
 
 
 def test_a_gone_cell_makes_hours_incomplete(lab: Lab) -> None:

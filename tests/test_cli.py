@@ -294,7 +294,7 @@ def test_a_sweep_ends_with_a_ranking_and_is_logged_once(cli: Cli, lab: Lab) -> N
         "verdict",
         "secondary=count",
         "secondary=ignore",
-        "next: birdlab ui | birdlab lb score tiny-secondary:best",
+        "next: birdlab ui | birdlab value tiny-secondary | birdlab lb score tiny-secondary:best",
     ):
         assert part in answer.out, part
     link = load_summary_link(lab, "tiny-secondary")

@@ -425,6 +425,8 @@ def test_other_splits_of_a_lab_are_compared_in_words(several: Lab) -> None:
         print_of(several, "compare", "three folds", "tiny", "--draws", "0", "--json")
     )
     assert found["arms"] == [] and found["crossed"][0]["arm"] == "tiny"
+    text = print_of(several, "compare", "three folds", "tiny", "--draws", "0", "--costs")
+    assert "No gain is weighed against its cost: tiny and three folds share no cell." in text
 
 
 def test_a_run_without_outputs_is_refused_with_the_reason(several: Lab) -> None:

@@ -41,6 +41,9 @@ def compare(
     draws: Annotated[
         int, typer.Option(min=0, help="Weightings of recordists; 0 leaves them and species out.")
     ] = 1000,
+    costs: Annotated[
+        bool, typer.Option("--costs", help="Also what the differences cost, as `birdlab value`.")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Compare runs on the recordings, classes, folds and seeds they share, from stored outputs.
@@ -50,6 +53,7 @@ def compare(
     Example: birdlab compare baseline lr:best
     """
     from birdlab.cli.progress import print_lines
+    from birdlab.cli.value_words import no_value_line, value_json, value_lines, weigh_runs
     from birdlab.lab import open_lab
     from birdlab.study.rescoring import build_estimator
 
@@ -57,10 +61,15 @@ def compare(
     named = [base, *runs] if base else runs
     estimator = build_estimator(metric, pad=pad)
     found = compare_named(lab, named, estimator, smallest_effect, draws)
+    weighed = weigh_runs(lab, *found) if costs and found[0].ranking is not None else None
     if json_:
-        typer.echo(json.dumps(_plain(*found), indent=1))
-    else:
-        print_lines("\n".join(_lines(*found, species)))
+        value = None if weighed is None else value_json(*weighed)
+        typer.echo(json.dumps(_plain(*found) | ({"value": value} if costs else {}), indent=1))
+        return
+    lines = _lines(*found, species)
+    if costs:
+        lines += ["", *([no_value_line(found[0])] if weighed is None else value_lines(*weighed))]
+    print_lines("\n".join(lines))
 
 
 def compare_named(

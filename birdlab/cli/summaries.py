@@ -89,19 +89,27 @@ def summarise_sweep(result: SweepResult) -> str:
     return "\n".join([_ranked(result), *_unscored(result)])
 
 
-def summarise_savings(lab: Lab, result: SweepResult) -> str:
-    """What the cache saved this call and since the sweep began; the race says its part itself."""
+def summarise_costs(lab: Lab, name: str, trained: frozenset[str]) -> str:
+    """The cheapest better arm of a sweep, and what the cache saved; `trained` are the cells of this
+    call. What the race saved stands in its own sentences.
+    """
     from birdlab.study.arm_costs import needed_cells
     from birdlab.study.savings import call_sentence
     from birdlab.study.sweep_records import load_sweep
+    from birdlab.study.value_words import cheapest_sentence
 
-    sweep = load_sweep(lab, result.sweep.spec.name)
-    runs = [run for _, run in (*result.scored, *result.stopped)]
-    trained = frozenset[str]().union(*(run.trained_cells for run in runs))
+    sweep = load_sweep(lab, name)
     cells = sweep.read_costs()[0]
     needed = {one for record in sweep.runs.values() for one in needed_cells(record, cells)}
-    said = (sweep.savings.cache_sentence, call_sentence(trained, needed, cells))
+    cheapest = "" if sweep.values is None else cheapest_sentence(sweep.values.table)
+    said = (cheapest, sweep.savings.cache_sentence, call_sentence(trained, needed, cells))
     return "\n".join(f"  {sentence}" for sentence in said if sentence)
+
+
+def trained_cells(result: SweepResult) -> frozenset[str]:
+    """The cells that were trained for a sweep in this call."""
+    runs = [run for _, run in (*result.scored, *result.stopped)]
+    return frozenset[str]().union(*(run.trained_cells for run in runs))
 
 
 def _unscored(result: SweepResult) -> list[str]:
@@ -119,8 +127,7 @@ def _unscored(result: SweepResult) -> list[str]:
 def _ranked(result: SweepResult) -> str:
     if not result.scored:
         return f"\nsweep {result.sweep.spec.name}: no arm has a score"
-    runs = [run for _, run in (*result.scored, *result.stopped)]
-    trained = len(frozenset[str]().union(*(run.trained_cells for run in runs)))
+    trained = len(trained_cells(result))
     floor = result.scored[0][1].scores["cv/floor"]
     head = (
         "nothing was trained: every cell is in the cache"

@@ -176,7 +176,12 @@ def sweep(
         detached(lab, loaded.spec.name)
         return
     from birdlab.cli.bets import bet_sentences
-    from birdlab.cli.summaries import in_a_line, summarise_savings, summarise_sweep
+    from birdlab.cli.summaries import (
+        in_a_line,
+        summarise_costs,
+        summarise_sweep,
+        trained_cells,
+    )
     from birdlab.cli.sweep_plans import announce
     from birdlab.sweep.driver import run_sweep
 
@@ -200,15 +205,16 @@ def sweep(
                 sink.summarise(loaded.spec.name)
             command.end(in_a_line(result), failed=bool(result.failed))
         print_lines(summarise_sweep(result))
-        print_lines(summarise_savings(lab, result))
+        print_lines(summarise_costs(lab, loaded.spec.name, trained_cells(result)))
         print_lines("\n".join(f"  bet {said}" for said in bet_sentences(lab, loaded.spec.name)))
     if result.failed:
         print_lines(f"  run only that again: {as_command('birdlab', *own_arguments())}")
         raise typer.Exit(1)
-    best = result.scored[0][1].spec_id if result.scored else ""
+    best, name = result.scored[0][1].spec_id if result.scored else "", loaded.spec.name
+    value = "" if result.ranking is None else f"birdlab value {name} | "
     print_lines(
-        f"\nnext: birdlab ui | birdlab lb score {loaded.spec.name}:best | "
-        f"birdlab promote {loaded.spec.name}:best   ({best})"
+        f"\nnext: birdlab ui | {value}birdlab lb score {name}:best | "
+        f"birdlab promote {name}:best   ({best})"
     )
 
 

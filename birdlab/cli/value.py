@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -41,8 +41,9 @@ def value(
     """
     from birdlab.cli.progress import print_lines
     from birdlab.cli.reports import check_ending, write_report
+    from birdlab.cli.value_words import value_json, value_lines
     from birdlab.lab import open_lab
-    from birdlab.study.cost_report import build_value_document, values_words
+    from birdlab.study.cost_report import build_value_document
     from birdlab.study.csv_files import csv_text
 
     if html is not None:
@@ -50,13 +51,11 @@ def value(
     lab = open_lab(extensions=False)
     values, costs, savings = _read(lab, names)
     if json_:
-        typer.echo(json.dumps(_plain(values, costs, savings), indent=1))
+        typer.echo(json.dumps(value_json(values, costs, savings), indent=1))
     elif csv:
         typer.echo(csv_text(values.table), nl=False)
     else:
-        said = [*values.sentences, *costs.sentences, *(savings.sentences if savings else ())]
-        print_lines(values_words(values).to_string(index=False))
-        print_lines("\n".join(["", *(f"  {sentence}" for sentence in said)]))
+        print_lines("\n".join(value_lines(values, costs, savings)))
     if html is not None:
         document = build_value_document(", ".join(names), values, costs, savings, "padded cmAP")
         for path in write_report(document, html):
@@ -88,10 +87,9 @@ def _read(lab: Lab, names: list[str]) -> tuple[CostValues, ArmCosts, Savings | N
 def _of_runs(lab: Lab, names: list[str]) -> tuple[CostValues, ArmCosts]:
     """The same of runs, re-scored on what they share with the first."""
     from birdlab.cli.compare import compare_named
+    from birdlab.cli.value_words import weigh_runs
     from birdlab.errors import ResolveError
     from birdlab.study.compare import HEADLINE
-    from birdlab.study.cost_records import load_arm_costs
-    from birdlab.study.cost_values import value_table
     from birdlab.tracking.resolve import resolve_run
 
     if len(names) < 2:
@@ -100,28 +98,4 @@ def _of_runs(lab: Lab, names: list[str]) -> tuple[CostValues, ArmCosts]:
             "a gain needs two runs", got=names[0], expected="a sweep that ended, or RUN RUN"
         )
     found, called = compare_named(lab, names, HEADLINE, 0.005, 0)
-    if found.ranking is None:
-        raise ResolveError(
-            "the runs were split otherwise, so they share no cell to weigh",
-            got=", ".join(called),
-            fix="birdlab compare tells of runs with other folds",
-        )
-    costs = load_arm_costs(lab, called)
-    return value_table(found.ranking, costs), costs
-
-
-def _plain(values: CostValues, costs: ArmCosts, savings: Savings | None) -> dict[str, Any]:
-    """All of it as JSON takes it; null where there is no number."""
-    from birdlab.cli.common import table_rows
-
-    return {
-        "base": values.base,
-        "arms": table_rows(values.table),
-        "costs": table_rows(costs.table),
-        "saved": [] if savings is None else table_rows(savings.table),
-        "sentences": [
-            *values.sentences,
-            *costs.sentences,
-            *(() if savings is None else savings.sentences),
-        ],
-    }
+    return weigh_runs(lab, found, called)

@@ -26,6 +26,28 @@ def value_sentences(table: pd.DataFrame, base: str) -> list[str]:
     return [*said, *_frontier(table), *_apart(others)]
 
 
+def cheapest_sentence(table: pd.DataFrame) -> str:
+    """The arm that costs least to train of those shown to be better; "" where none is, or none has
+    hours that can be laid beside those of the base.
+
+    table: as CostValues.table.
+    """
+    better = table[(table["verdict"] == "better") & table["extra_hours"].notna()]
+    if better.empty:
+        return ""
+    top = better.loc[better["extra_hours"].idxmin()]
+    told = top["extra_hours"] != 0 and not top["extra_low"] <= 0 <= top["extra_high"]
+    more = "more" if top["extra_hours"] > 0 else "less"
+    cost = f"{in_time(3600 * abs(top['extra_hours']))} {more}" if told else "as many hours"
+    ms = ""
+    if top["extra_cpu_ms"] == top["extra_cpu_ms"]:
+        ms = f", {top['extra_cpu_ms']:+.3g} CPU ms a window"
+    which = "The cheapest arm" if len(better) > 1 else "The one arm"
+    return (
+        f"{which} shown to be better is {top['arm']}: {top['delta']:+.4f} for {cost} a model{ms}."
+    )
+
+
 def _most_for(others: pd.DataFrame, which: str, ratio: str, unit: str) -> list[str]:
     """The arm that gains most for one kind of cost, and those that cost nothing more."""
     better = others[others["verdict"] == "better"]
