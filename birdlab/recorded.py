@@ -42,6 +42,13 @@ def load_record(lab: Lab, spec_id: str) -> dict[str, Any]:
     return load_json(lab.runs / f"{spec_id}.json")
 
 
+def list_networks(record: Mapping[str, Any]) -> dict[tuple[int, int], str]:
+    """Which cell said what was held out, by (fold, seed): runs may share them, as those that differ
+    in post-processing do."""
+    scored = [cell for cell in record["cells"] if cell.get("eval_id") is not None]
+    return {(int(cell["fold"]), int(cell["seed"])): str(cell["cell_id"]) for cell in scored}
+
+
 def link_path(lab: Lab, spec_id: str) -> Path:
     """Where the MLflow run ids of a run are kept."""
     return lab.runs / f"{spec_id}{LINK}"

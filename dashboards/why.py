@@ -10,6 +10,7 @@ from typing import Any
 from dash import Dash, Input, Output, html, no_update
 
 from birdlab.errors import AudioError, OutputsError, ResolveError
+from birdlab.recorded import list_networks
 from birdlab.study.run_choice import list_judges
 from birdlab.study.run_tables import RunTables
 from birdlab.study.sounds import SoundFile, embed_sound
@@ -61,12 +62,17 @@ class Explainer:
         judges = {}
         for run in list_judges(self.source.tables().runs, (base[0], arm[0])):
             with suppress(OutputsError, ResolveError):  # outputs that are gone judge nothing
-                judges[run] = self.source.fold_tables(run)
+                if found := self.source.fold_tables(run):
+                    judges[run] = found
         return explain(
             (one, two),
             recordists,
             split_folds=count_split_folds(self.source.record(base[0])),
-            judges={run: found for run, found in judges.items() if found},
+            judges=judges,
+            networks={
+                name: list_networks(self.source.record(run))
+                for run, name in (base, arm, *((run, run) for run in judges))
+            },
             n_draws=N_DRAWS,
         )
 

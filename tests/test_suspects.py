@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ import birdlab
 from birdlab.evaluate.evidence import FoldTable
 from birdlab.lab import Lab
 from birdlab.plan import plan_experiment
+from birdlab.recorded import load_record
 from birdlab.spec import load_spec
 from birdlab.study.suspect_evidence import Truth, weigh_labels
 from birdlab.study.suspect_view import MOST_RUNS, build_suspects_view
@@ -136,6 +138,27 @@ def test_networks_near_chance_do_not_judge(drawn: Drawn) -> None:
     )
 
 
+def test_networks_that_speak_for_two_runs_judge_once(drawn: Drawn) -> None:
+    """As those of an arm that differs in post-processing alone: one network is no two witnesses."""
+    run = drawn.tables["run 0"]
+    cells = {cell: f"cell {cell}" for cell in run}
+    assert find_suspects({"a": run, "smooth": run}).enough, "nothing says that they are the same"
+    same = find_suspects({"a": run, "smooth": run}, {"a": cells, "smooth": cells})
+    assert same.models == (("a", 0), ("a", 1)) and not same.enough
+    said = "smooth seed 0, smooth seed 1 do not judge: the same networks judge already, in another"
+    assert f"{said} run." in same.sentences
+    one = {**cells, **{(fold, 1): f"own {fold}" for fold in range(3)}}
+    mixed = find_suspects({"a": run, "more": run}, {"a": cells, "more": one})
+    assert mixed.models == (("a", 0), ("a", 1), ("more", 1))
+
+
+def test_a_run_of_one_fold_does_not_hide_the_others(drawn: Drawn) -> None:
+    """As an arm that a race stopped: the rows are those of the run with most."""
+    stopped = {cell: t for cell, t in drawn.tables["run 1"].items() if cell[0] == 0}
+    found = find_suspects({"stopped": stopped, **drawn.tables})
+    assert len(found.ranked) == 250 and set(found.ranked["n_models"]) == {8, 10}
+
+
 def test_a_run_of_other_rows_and_classes_judges_what_it_knows(drawn: Drawn) -> None:
     whole = drawn.tables["run 0"]
     columns = np.arange(11, -1, -1)[:10]  # another order, without the two most frequent classes
@@ -251,6 +274,12 @@ def test_the_command_as_json_and_without_evidence(
     assert code == 0 and "Not enough evidence for label suspects" in alone
     assert list(pd.read_csv(lab.root / "none.csv")) == list(COLUMNS)
     assert "exclude" not in alone
+    code, _, errors = cli(lab, "suspects", "ears", "--csv", "tiny.yaml/list.csv")
+    assert code == 1 and "the file cannot be written" in errors
+    shutil.rmtree(lab.cells / load_record(lab, told["runs"]["tiny"])["cells"][0]["cell_id"])
+    shown = cli(lab, "suspects", "ears", "tiny")[1]
+    assert "All 3 models get 1 recording" in shown and "tiny does not judge: " in shown
+    assert cli(lab, "suspects", "tiny")[0] == 1
     code, _, errors = cli(lab, "suspects")
     assert code == 1 and "birdlab suspects --sweep NAME" in errors
 

@@ -18,6 +18,7 @@ from browsing import HOSTILE, complaints, fits, serving, sized, wait
 from commandline import print_of
 from fold_tables import CODES, build_tables
 
+from birdlab.cli.why import _plain
 from birdlab.data.audio import Waveform
 from birdlab.errors import DataError, ResolveError
 from birdlab.lab import Lab, open_lab
@@ -92,6 +93,14 @@ def test_runs_of_other_splits_are_explained_on_pieces() -> None:
     found = explain((one, other), {}, n_draws=0)
     assert any("other was split otherwise" in sentence for sentence in found.sentences)
     assert any("on the pieces of 3 by 3 folds" in sentence for sentence in found.sentences)
+    own = RunTables("own", build_tables(90, flip=True, run=1, seeds=(5, 6)))
+    assert explain((one, own), {}, n_draws=0).seeds == {"one": [0], "own": [5, 6]}
+
+
+def test_what_has_no_number_is_null_in_json(made: Why) -> None:
+    unsummed = replace(made, split=replace(made.split, remainder=float("nan")))
+    plain = json.loads(json.dumps(_plain(unsummed, {}, []), allow_nan=False))
+    assert plain["remainder"] is None and plain["delta"] == made.split.delta
 
 
 def test_the_metric_and_the_number_of_recordings_are_those_asked_for(made: Why) -> None:

@@ -25,7 +25,7 @@ from birdlab.study.run_tables import RunTables
 from birdlab.study.sharing import share_tables
 from birdlab.study.split_chance import seed_sd
 from birdlab.study.split_evidence import SplitEvidence, weigh_evidence
-from birdlab.study.split_words import fewest_for_half
+from birdlab.study.split_words import fewest_for_half, split_sentences
 
 SCORES = {"padded_cmap": padded_cmap, "macro_auc": macro_auc}
 
@@ -154,7 +154,8 @@ def test_one_seed_and_other_splits_say_nothing_of_chance() -> None:
     for shared in (share_tables(runs((0,))), share_tables(runs(flip=True))):
         found = split_delta(shared, "b")
         assert found.chance is None and "Not enough evidence" in found.sentences[-1]
-    assert split_delta(share_tables(runs((0,))), "b").species["by_chance"].isna().all()
+        assert found.species["by_chance"].isna().all()
+        assert found.recordings["by_chance"].isna().all()
 
 
 def test_the_spread_by_seeds() -> None:
@@ -209,6 +210,12 @@ def test_gains_and_losses_in_words() -> None:
     assert "2 recordings gain" in species_of([0.9, 0.9, 0.5, 0.5])[1]
     assert "losses is made by 2" in species_of([0.5] * 4, (0.9, 0.9, 0.9, 0.5))[1]
     base = RunTables("a", build_tables(skill=0.2))
+    # One species has all the gains, and losses are small: 125 % is no part of a difference.
+    table = pd.DataFrame({"code": ["a", "b"], "share": [0.01, -0.002], "influence": 0.0})
+    assert split_sentences(0.008, table, table, 0.008, None)[0] == (
+        "+0.0080: gains of +0.0100 in 1 species, losses of -0.0020 in 1. "
+        "1 species (a) make 100 % of the gains."
+    )
     mixed = split_delta(share_tables([base, RunTables("b", build_tables(run=3, skill=0.2))]), "b")
     gains = mixed.species["share"].clip(lower=0).sum()
     assert f"gains of {gains:+.4f} in" in mixed.sentences[0]
@@ -242,6 +249,9 @@ def test_evidence_of_other_people_splits_and_metrics() -> None:
     weighed = weigh_evidence(split, found)
     assert not weighed.enough and "1 recordist are too few" not in weighed.sentences[0]
     assert "1 recordist is too few to say" in weighed.sentences[0]
+    empty = replace(found.crossed[0], verdict="no verdict", n_empty=2)
+    said = weigh_evidence(split, replace(found, crossed=(empty,))).sentences[0]
+    assert "no verdict on the pieces of 3 by 3 folds, of which 2 are empty" in said
     auc = split_delta(found.shared, "b", metric="macro_auc")
     with pytest.raises(DataError, match="two metrics"):
         weigh_evidence(auc, found)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from birdlab.errors import SpecError
+from birdlab.errors import LabError, OutputsError, ResolveError, SpecError
 
 if TYPE_CHECKING:
     from birdlab.lab import Lab
@@ -46,7 +46,7 @@ def suspects(
     Example: birdlab suspects --sweep augmentations --csv lists/suspects.csv --html suspects.html
     """
     from birdlab.cli.progress import print_lines
-    from birdlab.lab import open_lab, write_whole
+    from birdlab.lab import open_lab
     from birdlab.study.csv_files import csv_text
 
     lab = open_lab()
@@ -54,9 +54,9 @@ def suspects(
     found = _find(lab, records)
     cut = found if most is None else replace(found, table=found.table.head(most))
     if csv is not None:
-        write_whole(csv, csv_text(cut.table))
+        _write(csv, csv_text(cut.table))
     if html is not None:
-        write_whole(html, _page(lab, records, cut, sweep))
+        _write(html, _page(lab, records, cut, sweep))
     if json_:
         typer.echo(json.dumps(_plain(cut, records), indent=1))
         return
@@ -88,10 +88,30 @@ def _records(lab: Lab, named: list[str], sweep: str) -> dict[str, Mapping[str, A
 
 
 def _find(lab: Lab, records: Mapping[str, Mapping[str, Any]]) -> Suspects:
+    """What the runs say; arms whose stored outputs are gone are named. Raises where all are."""
+    from birdlab.recorded import list_networks
     from birdlab.runtables import load_fold_tables
     from birdlab.study.suspects import find_suspects
 
-    return find_suspects({name: load_fold_tables(lab, r) for name, r in records.items()})
+    tables, gone = {}, list[str]()
+    for name, record in records.items():
+        try:
+            tables[name] = load_fold_tables(lab, record)
+        except (OutputsError, ResolveError) as error:
+            if len(gone) + 1 == len(records):
+                raise
+            gone.append(f"{name} does not judge: {error.what}.")
+    found = find_suspects(tables, {name: list_networks(r) for name, r in records.items()})
+    return replace(found, sentences=(*found.sentences, *gone))
+
+
+def _write(path: Path, text: str) -> None:
+    from birdlab.lab import write_whole
+
+    try:
+        write_whole(path, text)
+    except OSError as error:
+        raise LabError("the file cannot be written", where=str(path), got=error) from None
 
 
 def _page(lab: Lab, records: Mapping[str, Mapping[str, Any]], found: Suspects, sweep: str) -> str:

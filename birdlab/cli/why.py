@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -71,7 +72,7 @@ def why(
 def _explain(lab: Lab, base: str, arm: str, metric: str, n_recordings: int) -> tuple[Why, Records]:
     """The answer, and both records by their names in it, the base first."""
     from birdlab.cli.common import name_records
-    from birdlab.recorded import name_remarks
+    from birdlab.recorded import list_networks, name_remarks
     from birdlab.runtables import load_fold_tables
     from birdlab.study.rescoring import build_estimator
     from birdlab.study.run_tables import RunTables
@@ -86,31 +87,34 @@ def _explain(lab: Lab, base: str, arm: str, metric: str, n_recordings: int) -> t
     recordists: dict[str, str] = {}
     for record in records.values():
         recordists = load_recordists(lab, record) | recordists
+    judges, judging = _load_judges(lab, records)
     one, two = (RunTables(name, load_fold_tables(lab, r)) for name, r in records.items())
     found = explain(
         (one, two),
         recordists,
         metric=build_estimator(metric),
         split_folds=count_split_folds(next(iter(records.values()))),
-        judges=_load_judges(lab, records),
+        judges=judges,
+        networks={name: list_networks(r) for name, r in (records | judging).items()},
         n_recordings=n_recordings,
     )
     remarks = tuple(name_remarks(records))
     return replace(found, sentences=(*found.sentences, *remarks)), records
 
 
-def _load_judges(lab: Lab, records: Records) -> dict[str, Any]:
-    """The tables of other runs of the lab on the same rows, the newest, by id."""
+def _load_judges(lab: Lab, records: Records) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The tables of other runs of the lab on the same rows, the newest, by id; their records."""
     from birdlab.recorded import load_record
     from birdlab.runtables import load_fold_tables
     from birdlab.study.run_choice import list_judges
     from birdlab.tracking.index import load_runs
 
-    judges = {}
+    judges, judging = {}, {}
     for run in list_judges(load_runs(lab), [r["spec_id"] for r in records.values()]):
         with suppress(ResolveError, OutputsError):  # a line of a ledger, or outputs that are gone
-            judges[run] = load_fold_tables(lab, load_record(lab, run))
-    return judges
+            judging[run] = load_record(lab, run)
+            judges[run] = load_fold_tables(lab, judging[run])
+    return judges, judging
 
 
 def _lines(found: Why, n_species: int) -> list[str]:
@@ -189,7 +193,7 @@ def _plain(found: Why, records: Records, written: list[Path]) -> dict[str, Any]:
         "runs": {name: record["spec_id"] for name, record in records.items()},
         "metric": found.split.metric,
         "delta": found.split.delta,
-        "remainder": found.split.remainder,
+        "remainder": None if math.isnan(found.split.remainder) else found.split.remainder,
         "shown": found.shown,
         "answer": found.answer,
         "sentences": list(found.sentences),

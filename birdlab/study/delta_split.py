@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from birdlab.errors import DataError
@@ -38,9 +39,10 @@ class DeltaSplit:
     """The difference of an arm to its base, species by species and recording by recording.
 
     species: code, support (recordings that carry it), ap_a, ap_b (the score of the species in base
-    and arm, mean over seeds and folds that have it; ROC-AUC where `metric` is macro_auc), share
-    (what it adds; the shares sum to `delta`), by_chance (the SD of the share between two equal
-    runs, NaN where a run has one seed); largest share first, whatever its sign.
+    and arm, mean over seeds and folds, 1 in a fold without it; where `metric` is macro_auc ROC-AUC
+    over the folds that have it), share (what it adds; the shares sum to `delta`), by_chance (the SD
+    of the share between two equal runs, NaN where a run has one seed or was split otherwise);
+    largest share first, whatever its sign.
     recordings: recording, fold (of the base), primary (code, "" where that is not compared),
     share (what the ranks of its own labels add; the shares sum to `delta`), influence, by_chance
     (the SD of the influence between two equal runs), prob_a, prob_b (of the primary class, mean
@@ -88,8 +90,9 @@ def split_delta(
         both = [pair for (fold, _), pair in pairs.items() if fold == number]
         a, b = (SideOfFold.of([pair[side] for pair in both], metric, n_pad) for side in (0, 1))
         folds.append(FoldSplit(homes[number][0] if homes else number, a, b))
-    species = species_table(folds)
-    recordings = recordings_table(folds)
+    species, recordings = species_table(folds), recordings_table(folds)
+    if homes:  # pieces share networks, so that their seeds do not tell how far the mean scatters
+        species, recordings = (table.assign(by_chance=np.nan) for table in (species, recordings))
     delta = math.fsum(species["share"])
     remainder = delta - math.fsum(recordings["influence"])
     chance = None if homes else _chance(folds)

@@ -66,11 +66,13 @@ def _verdict_row(split: DeltaSplit, comparison: Comparison) -> Mapping[Any, Any]
         if crossed.arm == split.arm:
             row = {name: getattr(crossed, name) for name in ("verdict", "low", "high")}
             folds = "the pieces of {} by {} folds".format(*crossed.n_folds)
-            return {**row, "more_seeds": "", "folds": folds}
+            return {**row, "more_seeds": "", "folds": folds, "n_empty": crossed.n_empty}
     raise DataError("the comparison does not hold the run", got=split.arm)
 
 
 def _verdict_words(row: Mapping[Any, Any]) -> str:
+    if row["verdict"] == "no verdict" and row.get("n_empty"):
+        return f"no verdict on {row['folds']}, of which {row['n_empty']} are empty"
     if row["verdict"] == "no verdict":
         return f"no verdict on {row['folds']}, where it takes {MIN_FOLDS} folds of both"
     return f"{row['verdict']} on {row['folds']} ({row['low']:+.4f} to {row['high']:+.4f})"

@@ -44,7 +44,7 @@ def _species_sentence(delta: float, species: pd.DataFrame) -> str:
     n, made = fewest_for_half(shares, sign)
     own, other = (gains, losses) if sign > 0 else (losses, gains)
     names = list_some(species["code"][shares * sign > EXACT].head(n), most=6)
-    if abs(other.sum()) <= ONE_SIDED * abs(delta):
+    if abs(other.sum()) <= ONE_SIDED * abs(delta) and made <= abs(delta) + EXACT:
         return f"{delta:+.4f}, of which {100 * made / abs(delta):.0f} % from {n} species ({names})."
     return (
         f"{delta:+.4f}: gains of {gains.sum():+.4f} in {len(gains)} species, losses of "

@@ -24,6 +24,9 @@ Bools = npt.NDArray[np.bool_]
 Runs = Mapping[str, Mapping[Cell, FoldTable]]
 """The held-out recordings of runs by name, (fold, seed)."""
 
+Networks = Mapping[str, Mapping[Cell, str]]
+"""Which network each table is of, by run and (fold, seed)."""
+
 LEAST = 1e-6
 """Probabilities nearer to 0 or 1 count as this far from it: a logit is never infinite."""
 LEAST_SD = 0.1
@@ -101,6 +104,20 @@ def iter_models(runs: Runs) -> Iterator[tuple[str, int, Mapping[Cell, FoldTable]
     for name, run in runs.items():
         for seed in sorted({seed for _, seed in run}):
             yield name, seed, run
+
+
+def repeated_models(runs: Runs, networks: Networks) -> set[tuple[str, int]]:
+    """The (run, seed) whose networks all speak for an earlier one, as with other post-processing.
+
+    A table of which the network is not known is one of its own.
+    """
+    seen, again = set[str](), set[tuple[str, int]]()
+    for name, seed, run in iter_models(runs):
+        own = {networks.get(name, {}).get(cell, "") for cell in run if cell[1] == seed}
+        if "" not in own and own <= seen:
+            again.add((name, seed))
+        seen |= own
+    return again
 
 
 def weigh_labels(truth: Truth, probs: Floats) -> Floats:

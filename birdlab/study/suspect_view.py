@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from birdlab.errors import OutputsError, ResolveError
+from birdlab.evaluate.evidence import Cell
 from birdlab.study.run_choice import alike, name_runs, runs_with_cells
 from birdlab.study.species import FoldTables
+from birdlab.study.suspect_evidence import Networks
 from birdlab.study.suspects import Suspects, find_suspects
 from birdlab.study.tables import StudyTables
 
@@ -37,6 +39,15 @@ def judging_runs(tables: StudyTables, run: str) -> dict[str, str]:
     return {str(one): names[one] for one in chosen}
 
 
+def _networks(tables: StudyTables, names: Mapping[str, str]) -> Networks:
+    """Which cells speak for runs, by name and (fold, seed)."""
+    found: dict[str, dict[Cell, str]] = {name: {} for name in names.values()}
+    cells = tables.cells[tables.cells["run"].isin(set(names))]
+    for row in cells[cells["fold"].notna()].itertuples():
+        found[names[str(row.run)]][int(row.fold), int(row.seed)] = str(row.cell_id)
+    return found
+
+
 def build_suspects_view(
     tables: StudyTables, read: Callable[[str], FoldTables], run: str
 ) -> SuspectsView:
@@ -54,6 +65,6 @@ def build_suspects_view(
             own[name] = found
         else:
             gone.append(f"The stored outputs of {name} are gone.")
-    suspects = find_suspects(own)
+    suspects = find_suspects(own, _networks(tables, names))
     kept = {spec_id: name for spec_id, name in names.items() if name in own}
     return SuspectsView(suspects, kept, (*suspects.sentences, *gone))

@@ -23,11 +23,14 @@ def suspect_sentences(
     *,
     models: Models,
     poor: Models,
+    again: Models,
     wrong_share: float,
     lacking: str,
 ) -> tuple[str, ...]:
     """How many recordings all models get wrong, who judged, and what could not be judged."""
-    beside = [*_poor_sentences(poor), *_unjudged_sentences(unjudged)]
+    beside = [*_silent_sentences(poor, "near chance on these classes")]
+    beside += _silent_sentences(again, "the same networks judge already, in another run")
+    beside += _unjudged_sentences(unjudged)
     if lacking:
         return (f"Not enough evidence for label suspects: {lacking}.", *beside)
     first = (
@@ -48,10 +51,11 @@ def _model_sentences(models: Models) -> list[str]:
     return found
 
 
-def _poor_sentences(poor: Models) -> list[str]:
-    names = [f"{run} seed {seed}" for run, seed in poor]
-    verb = "does" if len(poor) == 1 else "do"
-    return [f"{list_some(names)} {verb} not judge: near chance on these classes."] if poor else []
+def _silent_sentences(models: Models, why: str) -> list[str]:
+    """Which models do not judge."""
+    names = [f"{run} seed {seed}" for run, seed in models]
+    verb = "does" if len(models) == 1 else "do"
+    return [f"{list_some(names)} {verb} not judge: {why}."] if models else []
 
 
 def _unjudged_sentences(unjudged: pd.DataFrame) -> list[str]:

@@ -9,20 +9,23 @@ Theirs are probabilities that sum to one; here several labels may hold, and each
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from birdlab.evaluate.evidence import Cell, FoldTable
 from birdlab.study.suspect_evidence import (
     Bools,
     Floats,
+    Networks,
     Runs,
     Truth,
     hear_classes,
     iter_models,
+    repeated_models,
     weigh_labels,
 )
 from birdlab.study.suspect_words import suspect_sentences
@@ -75,16 +78,19 @@ class Suspects:
     sentences: tuple[str, ...]
 
 
-def find_suspects(tables: Runs) -> Suspects:
+def find_suspects(tables: Runs, networks: Networks | None = None) -> Suspects:
     """The label suspects among the recordings that runs held out, by run and (fold, seed).
 
-    Recordings, labels and folds are those of the first run. A run that lacks a recording, or has it
-    under another primary label, does not judge it. Too few models, or models that know too little,
-    give no list, and the reason in words; so do no tables at all.
+    Recordings, labels and folds are those of the run with most recordings, the first of equals. A
+    run that lacks a recording, or has it under another primary label, does not judge it. `networks`
+    says which network each table is of: runs of the same ones judge once. Too few models, or models
+    that know too little, give no list, and the reason in words; so do no tables at all.
     """
-    truth = Truth.of(next(iter(tables.values()), {}))
+    truth = Truth.of(max(tables.values(), key=_count_recordings, default={}))
     support = truth.is_primary.sum(axis=0)
-    auc = {(n, s): truth.score(truth.read(run, s)) for n, s, run in iter_models(tables)}
+    again = repeated_models(tables, networks or {})
+    judging = [model for model in iter_models(tables) if model[:2] not in again]
+    auc = {(n, s): truth.score(truth.read(run, s)) for n, s, run in judging}
     known = {model: _mean(scores[support >= MIN_SUPPORT]) for model, scores in auc.items()}
     models = tuple(model for model, mean in known.items() if mean >= MIN_AUC)
     unjudged, judged = _judge_classes(truth, [auc[model] for model in models])
@@ -96,9 +102,21 @@ def find_suspects(tables: Runs) -> Suspects:
     table = ranked[every & (not lacking)].reset_index(drop=True)
     poor = tuple(model for model in known if model not in models)
     sentences = suspect_sentences(
-        table, ranked, unjudged, models=models, poor=poor, wrong_share=wrong, lacking=lacking
+        table,
+        ranked,
+        unjudged,
+        models=models,
+        poor=poor,
+        again=sorted(again),
+        wrong_share=wrong,
+        lacking=lacking,
     )
     return Suspects(table, ranked, unjudged, models, poor, wrong, not lacking, sentences)
+
+
+def _count_recordings(run: Mapping[Cell, FoldTable]) -> int:
+    """How many recordings a run held out."""
+    return sum({fold: len(table.recordings) for (fold, _), table in run.items()}.values())
 
 
 def _mean(values: Floats) -> float:

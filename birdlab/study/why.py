@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from birdlab.study.contrasts import EXACT
 from birdlab.study.delta_split import DeltaSplit, split_delta
 from birdlab.study.run_tables import RunTables
 from birdlab.study.split_evidence import weigh_evidence
+from birdlab.study.suspect_evidence import Networks
 from birdlab.study.suspects import Suspects, find_suspects
 from birdlab.study.words import count_words, list_some
 
@@ -67,22 +68,27 @@ def explain(
     metric: EstimatorSpec = HEADLINE,
     split_folds: int | None = None,
     judges: Mapping[str, Mapping[Cell, FoldTable]] | None = None,
+    networks: Networks | None = None,
     n_recordings: int = N_RECORDINGS,
     n_draws: int = 500,
 ) -> Why:
     """Why two runs differ, the base first, from their stored outputs alone.
 
     recordists, split_folds, n_draws: as in `compare_runs`; judges: further runs that say which
-    recordings are label suspects. Raises DataError for runs that share nothing, or a metric that
-    does not split.
+    recordings are label suspects; networks: as in `find_suspects`, of all of them. Raises DataError
+    for runs that share nothing, or a metric that does not split.
     """
     base, arm = runs
     comparison = compare_runs(
         runs, recordists, metric=metric, split_folds=split_folds, n_draws=n_draws
     )
     split = split_delta(comparison.shared, arm.name, metric=metric.name)
-    suspects = find_suspects({base.name: base.tables, arm.name: arm.tables, **(judges or {})})
-    return build_why(comparison, split, n_recordings=n_recordings, suspects=suspects)
+    judging = {base.name: base.tables, arm.name: arm.tables, **(judges or {})}
+    suspects = find_suspects(judging, networks)
+    found = build_why(comparison, split, n_recordings=n_recordings, suspects=suspects)
+    if comparison.shared.paired:
+        return found
+    return replace(found, seeds={run.name: run.seeds for run in runs})
 
 
 def build_why(
