@@ -9,7 +9,7 @@ from birdlab.study.activity import Activity, read_activity
 from birdlab.study.lab_savings import load_savings
 from birdlab.study.overview import Overview, build_overview
 from birdlab.study.overview_figures import plot_progress
-from dashboards.parts import Part, choice_part, figure_part, page_part, table_part
+from dashboards.parts import Part, choice_part, figure_part, list_part, page_part, table_part
 from dashboards.source import LabSource
 from dashboards.state import Shown, State, follow_url, section_part
 from dashboards.static import html_of
@@ -53,7 +53,12 @@ def _lay_out_savings(source: LabSource) -> list[Part]:
     sweeps = source.sweeps()
     state = (source.state(), [record.get("updated_at") for record in sweeps.values()])
     saved = source.keep("savings", "", state, lambda: load_savings(source.lab, sweeps))
-    return _titled("Hours saved by cache and race", saved, "saved")
+    unread = {**source.unread_sweeps(), **saved.attrs["left_out"]}
+    said = [f"{name}: {why}" for name, why in sorted(unread.items())]
+    return [
+        *_titled("Hours saved by cache and race", saved, "saved"),
+        *list_part("Sweeps that cannot be read", said),
+    ]
 
 
 def _lay_out_activity(activity: Activity) -> list[Part]:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from birdlab.errors import ResolveError
+from birdlab.errors import BirdlabError, ResolveError
 from birdlab.evaluate.score import FoldTable
 from birdlab.lab import Lab
 from birdlab.recorded import (
@@ -30,8 +30,9 @@ from birdlab.study.noise_file import load_noise
 from birdlab.study.other_effects import prior_of
 from birdlab.study.shrinkage import EffectPrior
 from birdlab.study.submission_blends import BlendedTables
+from birdlab.study.sweep_records import load_sweep_record
 from birdlab.study.tables import StudyTables
-from birdlab.tracking.index import load_cells, load_runs, load_sweeps
+from birdlab.tracking.index import load_cells, load_runs
 from birdlab.tracking.resolve import resolve_run
 
 FRESH_S = 5.0
@@ -91,10 +92,28 @@ class LabSource:
         )
 
     def sweeps(self) -> Mapping[str, Mapping[str, Any]]:
-        """The record of every sweep by name."""
+        """The record of every sweep by name, of those that can be read."""
+        return self._sweep_records()[0]
+
+    def unread_sweeps(self) -> Mapping[str, str]:
+        """The sweeps whose record cannot be read, with the reason."""
+        return self._sweep_records()[1]
+
+    def _sweep_records(self) -> tuple[Mapping[str, Mapping[str, Any]], Mapping[str, str]]:
         folder = self.lab.stores / "sweeps"
-        state = [_stamp(path) for path in sorted(folder.glob("*.json"))]
-        return self.keep("sweeps", "", state, lambda: load_sweeps(self.lab))
+        paths = sorted(folder.glob("*.json"))
+
+        def read() -> tuple[dict[str, Mapping[str, Any]], dict[str, str]]:
+            found: dict[str, Mapping[str, Any]] = {}
+            unread: dict[str, str] = {}
+            for path in paths:
+                try:
+                    found[path.stem] = load_sweep_record(self.lab, path.stem)
+                except BirdlabError as error:
+                    unread[path.stem] = error.what
+            return found, unread
+
+        return self.keep("sweeps", "", [_stamp(path) for path in paths], read)
 
     def record(self, run: str) -> Mapping[str, Any]:
         """The record of a run."""

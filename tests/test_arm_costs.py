@@ -25,6 +25,7 @@ from birdlab.errors import ResolveError
 from birdlab.lab import Lab
 from birdlab.recorded import load_records
 from birdlab.study.arm_costs import NAN, ArmCosts, CellCost, arm_costs, device_kind
+from birdlab.study.bet_file import bets_path
 from birdlab.study.cost_records import load_arm_costs, load_cell_costs
 from birdlab.study.cost_report import build_value_document, pareto_infos, values_words
 from birdlab.study.cost_values import value_table
@@ -422,13 +423,31 @@ def test_the_document_escapes_names() -> None:
 
 
 def test_the_pages_show_costs_and_savings(lab: Lab) -> None:
-    from dashboards import ablation, overview
+    from dashboards import ablation, ideas, overview, sweeps
     from dashboards.source import LabSource
 
+    for name, text in {"torn": "{", "odd": "[]", "<b>": '{"spec": {}, "arms": []}'}.items():
+        (lab.stores / "sweeps" / f"{name}.json").write_text(text)
     source = LabSource(lab)
+    assert list(source.unread_sweeps()) == ["<b>", "odd", "torn"] and list(source.sweeps()) == [
+        "two"
+    ]
+    assert "Sweeps that cannot be read" in overview.build_static(source)
+    assert "torn: a record of the lab cannot be read" in overview.build_static(source)
+    assert "odd: the record of a sweep is of another version" in overview.build_static(source)
+    assert "Left out: odd: the record" in ideas.build_static(source)
+    assert "<b>" not in overview.build_static(source) + ideas.build_static(source)
+    assert "two" in sweeps.build_static(source)
+    for command in ("ideas", "bets"):
+        printed = " ".join(print_of(lab, command).split())
+        assert all(name in printed for name in ("torn", "odd", "<b>")), command
+    bets_path(lab, "late").parent.mkdir()
+    bets_path(lab, "late").write_text('{"bets": 3}')
+    assert "Left out: late: the bets of a sweep cannot be read." in print_of(lab, "bets")
     page = ablation.build_static(source)
     assert "Cost and value" in page and "Not enough evidence for a price" in page
     shown = overview.build_static(source)
     assert "Hours saved by cache and race" in shown
     table = load_savings(lab, ["two"])
     assert table["cache_hours"].tolist() == [2.0] and load_savings(lab, []).empty
+    assert list(load_savings(lab, ["torn", "two"]).attrs["left_out"]) == ["torn"]

@@ -197,7 +197,11 @@ def test_leftovers_and_old_failures_go_and_links_are_not_followed(
     old = lab.stores / "drivers" / "old.json"
     torn = lab.stores / "sweeps" / "lr" / ".summary.json.1.part"
     write_whole(torn, "{")
-    for path in (failed / "old.txt", half, torn, old):
+    pages = [lab.stores / store / f"{store}.html" for store in ("why", "augment")]
+    for page in (*pages, lab.stores / "why" / "young.html"):
+        page.parent.mkdir(exist_ok=True)
+        page.write_text("<p>")
+    for path in (failed / "old.txt", half, torn, old, *pages):
         age(path)
     age(outside)
     dead = {jobs.name: "jobs", used_again.name: "jobs"}
@@ -205,7 +209,11 @@ def test_leftovers_and_old_failures_go_and_links_are_not_followed(
     with Driver(lab, "runs", "sweep", []):
         age(lab.stores / "drivers" / "runs.json")
         found = names(lab)
-    assert found == {"old.txt": "failed", old.name: "driver", **dead, **unfinished}
+    regenerable = {page.name: "page" for page in pages}
+    assert found == {"old.txt": "failed", old.name: "driver", **dead, **unfinished, **regenerable}
+    listed = {item.path.name: item for item in find_garbage(lab)}
+    assert listed["why.html"].reason == "birdlab why writes it again"
+    assert listed["why.html"].n_bytes == 3
     free_garbage(lab, find_garbage(lab, keep_days=0))
     assert sorted(p.name for p in failed.iterdir()) == ["elsewhere"]
     assert (outside / "cell.json").is_file() and foreign.is_dir()

@@ -26,7 +26,8 @@ def gc(
     """List what the lab can do without, with sizes, and free it when told to.
 
     Cells of no run, checkpoints nobody went on with, leftovers of killed processes, old
-    failures, old drivers. What a run, a start of one or a running driver needs is never touched.
+    failures, old drivers, pages that a command writes again. What a run, a start of one or a
+    running driver needs is never touched.
     Example: birdlab gc --keep-days 30 --yes
     """
     import json

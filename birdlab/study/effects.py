@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
-from pydantic import ValidationError
 
 from birdlab.errors import BirdlabError
 from birdlab.lab import Lab
@@ -42,9 +41,6 @@ def load_effects(lab: Lab) -> pd.DataFrame:
             table = effects_of(load_sweep(lab, name))
         except BirdlabError as error:
             left_out[name] = error.what
-            continue
-        except ValidationError:
-            left_out[name] = "its record is of another version of birdlab"
             continue
         if table.empty:
             left_out[name] = "fewer than two arms are scored"

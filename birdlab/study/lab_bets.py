@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from birdlab.errors import ResolveError, TrackingError
+from birdlab.errors import LabError, TrackingError
 from birdlab.lab import Lab
 from birdlab.study.bet_file import load_placed
 from birdlab.study.bets import (
@@ -16,13 +16,13 @@ from birdlab.study.bets import (
     score_bets,
 )
 from birdlab.study.sweep_records import StoredSweep, load_sweep
+from birdlab.tracking.index import sweep_path
 
 
 def load_bets(lab: Lab) -> BetScores:
     """The bets of every sweep that was started in a lab, by name; those that run are open.
 
-    A sweep whose record cannot be read is named in a sentence. Raises LabError for bets that
-    cannot be read.
+    A sweep whose record or bets cannot be read is named in a sentence.
     """
     names = {path.stem for path in (lab.stores / "sweeps").glob("*.json")}
     names |= {path.stem for path in (lab.stores / "bets").glob("*.jsonl")}
@@ -31,13 +31,13 @@ def load_bets(lab: Lab) -> BetScores:
     unread = []
     for name in sorted(names):
         try:
-            sweeps[name] = load_sweep(lab, name)
-        except ResolveError:
-            bets[name] = load_placed(lab, name)
-        except TrackingError as error:
+            if sweep_path(lab, name).is_file():
+                sweeps[name] = load_sweep(lab, name)
+                bets[name] = list_bets(sweeps[name])
+            else:
+                bets[name] = load_placed(lab, name)
+        except (LabError, TrackingError) as error:
             unread.append(f"Left out: {name}: {error.what}.")
-        else:
-            bets[name] = list_bets(sweeps[name])
     evidence = {name: get_evidence(sweep) for name, sweep in sweeps.items() if bets[name]}
     found = score_bets(bets, evidence)
     return replace(found, sentences=(*found.sentences, *unread))

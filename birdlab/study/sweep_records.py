@@ -9,9 +9,10 @@ from functools import cached_property
 from typing import Any
 
 import pandas as pd
+from pydantic import ValidationError
 
 from birdlab.costs import ModelCosts
-from birdlab.errors import ResolveError
+from birdlab.errors import ResolveError, TrackingError
 from birdlab.lab import Lab
 from birdlab.recorded import load_json
 from birdlab.spec.sweep import SweepSpec
@@ -209,11 +210,10 @@ class StoredSweep:
         return pd.DataFrame(rows, columns=["arm", "fold", "seed", "score"])
 
 
-def load_sweep(lab: Lab, name: str) -> StoredSweep:
-    """The sweep of this name; ResolveError for one that the lab has no record of.
+def load_sweep_record(lab: Lab, name: str) -> dict[str, Any]:
+    """The record of a sweep; ResolveError for one that the lab has none of.
 
-    Raises TrackingError for a record that cannot be read, LabError for such bets. An arm whose
-    record was removed since is among those without a score.
+    Raises TrackingError for one that cannot be read, or that is not what this birdlab writes.
     """
     path = sweep_path(lab, name)
     if not path.is_file():
@@ -224,7 +224,31 @@ def load_sweep(lab: Lab, name: str) -> StoredSweep:
             expected=", ".join(known) or "a sweep that ran to its end",
             fix="birdlab sweep its file: what is in the cache is not trained again",
         )
-    record = dict(load_json(path, SWEEP_FIX))
+    record: Any = load_json(path, SWEEP_FIX)
+    try:
+        SweepSpec.model_validate_json(json.dumps(record["spec"]))
+        arms = [*record["arms"], *record["stopped"]]
+        told = [record["updated_at"], *(arm[key] for arm in arms for key in ("title", "spec_id"))]
+        told += [arm[key] for arm in record["failed"] for key in ("title", "error")]
+        whole = all(isinstance(text, str) for text in told)
+    except (LookupError, TypeError, ValidationError):
+        whole = False
+    if not whole:
+        raise TrackingError(
+            "the record of a sweep is of another version of birdlab, or broken",
+            where=str(path),
+            fix=SWEEP_FIX,
+        )
+    return dict(record)
+
+
+def load_sweep(lab: Lab, name: str) -> StoredSweep:
+    """The sweep of this name, with its record as `load_sweep_record` reads it, and what it raises.
+
+    Raises LabError for bets that cannot be read. An arm whose record was removed since is among
+    those without a score.
+    """
+    record = load_sweep_record(lab, name)
     for kind in ("arms", "stopped"):
         there = [(lab.runs / f"{arm['spec_id']}.json").is_file() for arm in record[kind]]
         gone = [arm for arm, here in zip(record[kind], there, strict=True) if not here]

@@ -24,13 +24,15 @@ KEEP_DAYS = 14.0
 _WRITING_DAYS = 1.0
 """A file that is being written is done by then."""
 _GONE = ".gone"
+PAGES = {"why": "birdlab why", "augment": "birdlab augment"}
+"""Folders of pages, with the command that writes them."""
 _DRIVEN = ("cell", "waves", "driver", "heard")
 """What stays while a driver runs."""
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """What can be freed: cell, part, jobs, failed, driver, unfinished, heard, waves; why; size."""
+    """What can be freed, why, its size; kinds as in docs/lab.md."""
 
     kind: str
     path: Path
@@ -59,6 +61,7 @@ def find_garbage(
             *_drivers(lab, keep_days),
             *_unfinished(lab),
             *_heard(lab, keep_days),
+            *_pages(lab, keep_days),
             *(_shards(lab, keep_days) if waveforms else ()),
         )
         if _is_inside(lab, item.path)
@@ -174,7 +177,7 @@ def _drivers(lab: Lab, keep_days: float) -> Iterator[Garbage]:
 
 
 def _unfinished(lab: Lab) -> Iterator[Garbage]:
-    stores = ("runs", "runs/*", "sweeps", "sweeps/*", "models", "drivers", "noise")
+    stores = ("runs", "runs/*", "sweeps", "sweeps/*", "models", "drivers", "noise", *PAGES)
     patterns = [".*.part", *(f"{store}/.*.part" for store in stores)]
     models = ("models/.*.onnx", "models/.promotion-*", "models/*/.*.part")
     for pattern in (*patterns, *models, ".import-*"):
@@ -190,6 +193,14 @@ def _heard(lab: Lab, keep_days: float) -> Iterator[Garbage]:
             yield Garbage("unfinished", folder, "half removed", size_of(folder))
         elif folder.is_dir() and not _is_young(folder, keep_days):
             yield Garbage("heard", folder, f"{say_whose(folder)}, unused", size_of(folder))
+
+
+def _pages(lab: Lab, keep_days: float) -> Iterator[Garbage]:
+    """Pages that a command writes again when it is asked to; sound makes them large."""
+    for store, command in PAGES.items():
+        for path in sorted((lab.stores / store).glob("[!.]*.html")):
+            if not _is_young(path, keep_days):
+                yield Garbage("page", path, f"{command} writes it again", size_of(path))
 
 
 def _shards(lab: Lab, keep_days: float) -> Iterator[Garbage]:
