@@ -67,6 +67,11 @@ def test_a_difference_that_is_shown_is_said_first(made: Why) -> None:
         assert row.primary not in row.moved.split(", ")
         own = made.split.moves[made.split.moves["recording"] == row.recording]
         assert set(filter(None, row.moved.split(", "))) == set(own["code"]) - {row.primary}
+    tested = species_words(made)["folds as one, 95 %"].str.extract(r"^(\S+) \((\S+) to (\S+)\)$")
+    pooled, low, high = tested.astype(float).to_numpy().T
+    assert (np.abs(pooled - (low + high) / 2) < 0.002).all(), (
+        "the interval of what it stands beside"
+    )
     shares = get_shares_info(made, most=1)
     assert shares.labels[-1 if made.species["share"].min() < 0 else 1].endswith(("others", ")"))
     assert sum(shares.values) == pytest.approx(made.split.delta, abs=1e-12)

@@ -29,9 +29,11 @@ class Why:
     seeds: those of each run that are compared.
     shown: whether there is evidence enough for a difference; answer: in some sentences, the lack of
     it first; sentences: what else is to be known. species: of DeltaSplit, without those that add
-    nothing, with low, high and q of the difference in the average precision of the species alone
-    (NaN where not known). recordings: those of DeltaSplit that move most, with `moved` (the other
-    species that each moves most, codes separated by commas) and `suspect` (in words, "" for none).
+    nothing, with pooled, low, high and q: the difference in the average precision of the species
+    alone, its folds taken as one table, as `compare_species` tests it (NaN where not known; another
+    number than ap_b - ap_a, which is a mean over folds). recordings: those of DeltaSplit that move
+    most, with `moved` (the other species that each moves most, codes separated by commas) and
+    `suspect` (in words, "" for none).
     """
 
     split: DeltaSplit
@@ -130,10 +132,11 @@ def _verdict_sentences(comparison: Comparison, arm: str) -> list[str]:
 def _with_intervals(split: DeltaSplit, alone: pd.DataFrame | None) -> pd.DataFrame:
     """The species that add something, with what is known of each alone."""
     table = split.species[split.species["share"].abs() > EXACT]
-    columns = ["low", "high", "q"]
+    columns = ["pooled", "low", "high", "q"]
     if alone is None or alone.empty or split.metric != HEADLINE.name:
         return table.assign(**dict.fromkeys(columns, np.nan)).reset_index(drop=True)
-    return table.merge(alone[["code", *columns]], on="code", how="left")
+    tested = alone.rename(columns={"delta": "pooled"})
+    return table.merge(tested[["code", *columns]], on="code", how="left")
 
 
 def _most_moving(split: DeltaSplit, n: int, suspects: Suspects | None) -> pd.DataFrame:

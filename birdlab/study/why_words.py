@@ -26,9 +26,10 @@ def species_words(why: Why) -> pd.DataFrame:
     if table["by_chance"].notna().any():
         shown["by chance (SD)"] = table["by_chance"].map(_number)
     if known.any():
-        both = zip(table["low"], table["high"], known, strict=True)
-        shown["difference, 95 %"] = [
-            f"{low:+.4f} to {high:+.4f}" if ok else "" for low, high, ok in both
+        tested = zip(table["pooled"], table["low"], table["high"], known, strict=True)
+        shown["folds as one, 95 %"] = [
+            f"{pooled:+.3f} ({low:+.3f} to {high:+.3f})" if ok else ""
+            for pooled, low, high, ok in tested
         ]
         shown["q"] = [p_text(q) if q == q else "" for q in table["q"]]
     return pd.DataFrame(shown)
