@@ -220,7 +220,12 @@ def pair(tmp_path_factory: pytest.TempPathFactory, trained_lab: Path) -> Lab:
 
 def test_the_page_holds_sound_and_image_of_every_recording(pair: Lab, tmp_path: Path) -> None:
     printed = print_of(pair, "why", "tiny", HOSTILE, "--recordings", "4", "--csv", str(tmp_path))
-    assert "no verdict on 2 folds" in printed and "next: birdlab compare tiny" in printed
+    assert max(map(len, printed.partition("Recordings that move")[2].splitlines()[:6])) <= 100
+    assert (
+        "p of A" in printed
+        and "no verdict on 2 folds" in printed
+        and "next: birdlab compare tiny" in printed
+    )
     (path,) = (pair.stores / "why").glob("*.html")
     assert f"wrote {path}" in printed.replace("\n", " ")
     text = path.read_text()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from birdlab.lab import Lab
     from birdlab.study.why import Why
 
+NAME = 32
+"""So much of the name of a recording is printed, characters."""
 Records = Mapping[str, dict[str, Any]]
 
 
@@ -129,7 +131,17 @@ def _lines(found: Why, n_species: int) -> list[str]:
     lines = [found.answer, *(f"  {sentence}" for sentence in found.sentences)]
     if len(shown):
         lines += ["", f"Species, {len(shown)} of {len(table)} that differ:", *_table_lines(shown)]
-    return [*lines, "", "Recordings that move most:", *_table_lines(recordings_words(found)), ""]
+    lines += ["", "Recordings that move most (whole names and more: the page, --csv, --json):"]
+    return [*lines, *_table_lines(_narrow(recordings_words(found), found)), ""]
+
+
+def _narrow(table: pd.DataFrame, found: Why) -> pd.DataFrame:
+    """The recordings in what a terminal has room for: the ends of their names, which tell apart."""
+    suspect = found.recordings["suspect"].ne("").map({True: "suspect", False: ""})
+    said = {f"p, {found.base}": "p of A", f"p, {found.arm}": "p of B"}
+    shown = table.drop(columns=["fold", "by chance (SD)", "label suspect"], errors="ignore")
+    names = [name if len(name) <= NAME else f"…{name[1 - NAME :]}" for name in table["recording"]]
+    return shown.assign(recording=names, label=suspect).rename(columns=said)
 
 
 def _table_lines(table: pd.DataFrame) -> list[str]:
