@@ -34,10 +34,13 @@ from birdlab.plan import plan_experiment
 from birdlab.recorded import link_path, load_json, record_paths
 from birdlab.run import build_store, run_experiment
 from birdlab.spec import load_spec
+from birdlab.spec.bets import BetSpec
 from birdlab.spec.identity import digest
+from birdlab.study.bet_file import bets_path, load_placed, place_bets
 from birdlab.study.ledger import append_row, load_ledger
 from birdlab.tracking.drivers import Driver, DriverNote
-from birdlab.tracking.index import load_cells
+from birdlab.tracking.index import load_cells, load_sweeps, sweep_path
+from birdlab.tracking.resolve import resolve_run
 from birdlab.tracking.schema import known_levels
 from birdlab.upkeep.archive import MANIFEST
 from birdlab.upkeep.doctor import examine_lab
@@ -294,6 +297,49 @@ def test_runs_move_to_another_lab_and_score_the_same(make_lab: MakeLab, cli: Any
     assert (result.trained, result.cached) == (2, 2)
 
 
+def note_sweep(lab: Lab, *more: str) -> None:
+    """A sweep of the run of the lab, and arms that are gone, with a bet."""
+    arms = [{"title": f"arm {run}", "spec_id": run} for run in (record_paths(lab)[0].stem, *more)]
+    kept = {"name": "s", "updated_at": "2026-01-01", "arms": arms, "stopped": [], "failed": []}
+    kept["spec"] = {"name": "s", "base": "tiny.yaml", "grid": {"train.batch": [2, 4]}}
+    write_whole(sweep_path(lab, "s"), json.dumps(kept))
+    bets_path(lab, "s").unlink(missing_ok=True)
+    place_bets(lab, "s", [BetSpec(text="batch 4 wins")], ["base"])
+
+
+def test_sweeps_travel_with_all_their_arms_and_overwrite_none(make_lab: MakeLab, cli: Any) -> None:
+    ours, theirs = make_lab(trained=True), make_lab()
+    run = record_paths(ours)[0].stem
+    note_sweep(ours, "f" * 12)
+    assert "sweeps" not in cli(ours, "export", "tiny", "-o", "part.tar").out
+    note_sweep(ours)
+    assert "goes along: s" in cli(ours, "export", "tiny", "-o", "x.tar").out
+    assert "nothing to export" in cli(ours, "export", "-o", "none.tar").err
+    assert "1 runs, 2 cells" in cli(ours, "export", "--sweep", "s", "-o", "sweep.tar").out
+    with tarfile.open(ours.root / "sweep.tar") as one, tarfile.open(ours.root / "x.tar") as two:
+        assert one.getnames() == two.getnames()
+    archive = str(ours.root / "x.tar")
+    taken = cli(theirs, "import", archive)
+    assert "the sweep s is new" in taken.out, taken.err
+    assert [one.bet.words for one in load_placed(theirs, "s")] == ["batch 4 wins"]
+    assert sweep_path(theirs, "s").read_bytes() == sweep_path(ours, "s").read_bytes()
+    assert "s" in load_sweeps(theirs) and resolve_run(theirs, "s:best")["spec_id"] == run
+    assert resolve_run(theirs, f"s:arm {run}")["spec_id"] == run
+    before = snapshot(theirs)
+    assert "sweep" not in cli(theirs, "import", archive).out
+    assert snapshot(theirs) == before
+    for path in (bets_path(theirs, "s"), sweep_path(theirs, "s")):
+        mine = path.read_text()
+        path.write_text(f"{mine} ")
+        assert "the sweep s is here otherwise" in cli(theirs, "import", archive).out
+        assert path.read_text() == f"{mine} "
+        path.write_text(mine)
+    sweep_path(theirs, "s").unlink()
+    with Driver(theirs, "s", "sweep", []):
+        assert "the sweep s is here otherwise" in cli(theirs, "import", archive).out
+    assert "the sweep s is new" in cli(theirs, "import", archive).out
+
+
 def test_cells_are_united_and_nothing_is_overwritten(make_lab: MakeLab, cli: Any) -> None:
     ours, theirs = make_lab(trained=True), make_lab()
     assert cli(ours, "export", "tiny", "-o", "bare.tar", "--no-weights").code == 0
@@ -330,6 +376,12 @@ RECORD: dict[str, Any] = {
     **{key: {} for key in ("delta", "sweeps", "scores", "evaluation")},
     "spec_id": "0123456789ab",
     "cells": [],
+}
+SWEEP: dict[str, Any] = {
+    **{key: [] for key in ("stopped", "failed")},
+    "updated_at": "",
+    "spec": {"name": "s", "base": "tiny.yaml", "grid": {"train.batch": [2, 4]}},
+    "arms": [{"title": "a", "spec_id": "0123456789ab"}],
 }
 CELL = "cells/0123456789abcdef/cell.json"
 SOUND = {"cell_id": digest({"a": 1}), "document": {"a": 1}}
@@ -374,6 +426,14 @@ OUTSIDE = f"../cells/{SOUND['cell_id']}/x"
         ({CELL: b'{"cell_id": "0123456789abcdef"}'}, {}, "what its id says"),
         ({}, {"manifest": {"runs": ["0123456789ab"]}}, "not that of this run"),
         ({}, {"manifest": {"ledger": [{"run": "x"}]}}, "date is not a date"),
+        ({"sweeps/../s.json": b"{}"}, {}, "no name that an export makes"),
+        ({"sweeps/s.json": b"[]"}, {}, "the sweep s is none"),
+        ({"sweeps/t.json": json.dumps(SWEEP).encode()}, {}, "not that of this sweep"),
+        ({"sweeps/s.json": json.dumps(SWEEP).encode()}, {}, "not in the archive"),
+        ({"sweeps/s.json": json.dumps(
+            SWEEP | {"arms": [{"title": "a", "spec_id": "../x"}]}).encode()}, {}, "is no run"),
+        ({"bets/s.jsonl": b"{}"}, {}, "the bets of s are none"),
+        ({"bets/s.jsonl": b""}, {}, "of no sweep in the archive"),
     ],
 )  # fmt: skip
 def test_archives_that_are_not_sound_are_refused(

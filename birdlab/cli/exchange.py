@@ -20,30 +20,48 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="What to take along.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The archive to write.")],
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN...]", help="What to take along.")
+    ] = None,
+    sweep: Annotated[
+        list[str] | None, typer.Option(help="A sweep with all its arms (repeatable).")
+    ] = None,
     weights: Annotated[
         bool, typer.Option("--weights/--no-weights", help="With weights (default) or without.")
     ] = True,
 ) -> None:
     """Write runs with their cells and leaderboard scores into one tar file.
 
+    A sweep goes along, with its bets, when every arm of it does.
+
     Example: birdlab export lr:best baseline -o best.tar
     """
     from birdlab.cli.gc import in_bytes
     from birdlab.cli.progress import print_lines
     from birdlab.lab import open_lab
+    from birdlab.recorded import load_record
+    from birdlab.study.sweep_records import load_sweep_record
     from birdlab.tracking.resolve import resolve_run
     from birdlab.upkeep.exchange import export_runs
 
     lab = open_lab(extensions=False)
-    records = {r["spec_id"]: r for r in (resolve_run(lab, run) for run in runs)}
+    if not (runs or sweep):
+        raise SpecError("there is nothing to export", fix="name runs, or a sweep by --sweep NAME")
+    named = [resolve_run(lab, run) for run in runs or []]
+    for name in sweep or []:
+        told = load_sweep_record(lab, name)
+        named += [load_record(lab, arm["spec_id"]) for arm in (*told["arms"], *told["stopped"])]
+    records = {r["spec_id"]: r for r in named}
     manifest = export_runs(lab, list(records.values()), output, weights=weights)
     cells = {name.split("/")[1] for name in manifest.files if name.startswith("cells/")}
     print_lines(
         f"{output}: {len(manifest.runs)} runs, {len(cells)} cells, {len(manifest.ledger)} "
         f"leaderboard scores, {in_bytes(output.stat().st_size)}"
     )
+    sweeps = [Path(name).stem for name in manifest.files if name.startswith("sweeps/")]
+    if sweeps:
+        print_lines(f"sweeps of which every arm goes along: {', '.join(sweeps)}")
 
 
 def import_(
@@ -90,6 +108,11 @@ def _take_archive(lab: Lab, archive: Path, max_gb: float) -> None:
     lines += [
         f"  the cell {cell} was trained here to other numbers (another device?); it stays as it is"
         for cell in done.odd_cells
+    ]
+    lines += [f"  the sweep {name} is new" for name in done.sweeps.new]
+    lines += [
+        f"  the sweep {name} is here otherwise, so that of the archive is not taken; its runs are"
+        for name in done.sweeps.other
     ]
     print_lines("\n".join(lines))
 

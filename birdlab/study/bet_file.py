@@ -31,7 +31,7 @@ def place_bets(lab: Lab, sweep: str, bets: Sequence[BetSpec], known: Iterable[st
     path = bets_path(lab, sweep)
     said = [bet.model_dump(mode="json", exclude_none=True) for bet in bets]
     key = digest(canonical_json(said), 12)
-    lines = _load_lines(path)
+    lines = load_lines(path)
     if (not lines and not bets) or (lines and lines[-1]["digest"] == key):
         return False
     line = {
@@ -53,7 +53,7 @@ def load_placed(lab: Lab, sweep: str) -> list[PlacedBet]:
     """
     placed: list[PlacedBet] = []
     seen: dict[str, set[float | None]] = {}
-    for line in _load_lines(bets_path(lab, sweep)):
+    for line in load_lines(bets_path(lab, sweep)):
         for bet in _BETS.validate_python(line["bets"]):
             key = claim_key(bet) if bet.kind else f"words {bet.text}"
             if bet.sure in seen.get(key, set()):
@@ -68,7 +68,8 @@ def bets_path(lab: Lab, sweep: str) -> Path:
     return lab.stores / "bets" / f"{sweep}.jsonl"
 
 
-def _load_lines(path: Path) -> list[dict[str, Any]]:
+def load_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file of bets, none where there is none; LabError for what holds no bets."""
     if not path.is_file():
         return []
     try:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -224,7 +225,11 @@ def load_sweep_record(lab: Lab, name: str) -> dict[str, Any]:
             expected=", ".join(known) or "a sweep that ran to its end",
             fix="birdlab sweep its file: what is in the cache is not trained again",
         )
-    record: Any = load_json(path, SWEEP_FIX)
+    return check_sweep_record(load_json(path, SWEEP_FIX), path)
+
+
+def check_sweep_record(record: Any, path: Path) -> dict[str, Any]:
+    """The record that was read from `path`; TrackingError where it is none of a sweep."""
     try:
         SweepSpec.model_validate_json(json.dumps(record["spec"]))
         arms = [*record["arms"], *record["stopped"]]

@@ -65,12 +65,16 @@ def _by_arm(lab: Lab, records: list[dict[str, Any]], sweep: str, arm: str) -> li
     known = load_sweeps(lab).get(sweep)
     if known is None:
         return []
-    arms = [r for r in records if sweep in r["sweeps"]]
     if arm != "best":
-        return [r for r in arms if r["sweeps"][sweep]["title"] == arm]
+        # a sweep that was imported is not in the records of runs that were here before
+        ids = {a["spec_id"] for a in known.get("arms", ()) if a["title"] == arm}
+        titles = {r["spec_id"]: r["sweeps"].get(sweep, {}).get("title") for r in records}
+        return [r for r in records if titles[r["spec_id"]] == arm or r["spec_id"] in ids]
     still = {a["spec_id"] for a in known.get("arms", ())}  # others were taken out of its file
     scored = [
-        r for r in arms if r["spec_id"] in still and r["scores"].get("cv/padded_cmap") is not None
+        r
+        for r in records
+        if r["spec_id"] in still and r["scores"].get("cv/padded_cmap") is not None
     ]
     return sorted(scored, key=lambda r: r["scores"]["cv/padded_cmap"])[-1:]
 

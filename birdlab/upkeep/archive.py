@@ -23,6 +23,7 @@ MAX_GB = 100.0
 _MAX_MANIFEST = 64 << 20
 _PLAIN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _NAMES = re.compile(
+    rf"sweeps/{_PLAIN}\.json|bets/{_PLAIN}\.jsonl|"
     rf"runs/[0-9a-f]{{12}}(?:\.json|/{_PLAIN}\.parquet)|cells/[0-9a-f]{{16}}/(?:{_PLAIN}/)?{_PLAIN}|foreign/[0-9a-f]{{12}}\.onnx"
 )
 

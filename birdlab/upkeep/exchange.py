@@ -22,6 +22,12 @@ from birdlab.spec.identity import CELL_ID_CHARS, SPEC_ID_CHARS, digest
 from birdlab.study.ledger import append_rows, load_ledger
 from birdlab.study.ledger_row import COLUMNS, check_row
 from birdlab.upkeep.archive import MAX_GB, Manifest, unpack_archive, write_archive
+from birdlab.upkeep.sweep_exchange import (
+    TakenSweeps,
+    find_unsound_sweep,
+    sweep_files,
+    take_sweeps,
+)
 
 _RECORD = {
     **dict.fromkeys(("spec_id", "name", "project", "created_at", "updated_at"), str),
@@ -42,6 +48,7 @@ class Imported:
     kept_cells: list[str] = field(default_factory=list)
     odd_cells: list[str] = field(default_factory=list)
     ledger_rows: int = 0
+    sweeps: TakenSweeps = field(default_factory=TakenSweeps)
 
 
 def export_runs(
@@ -50,8 +57,8 @@ def export_runs(
     """Write runs with all their cells and ledger rows into an archive; what it holds.
 
     Cells are those that are scored and all they start from; `weights=False` leaves weights out,
-    so that the runs can be scored and compared but not promoted. Raises LabError for a cell that
-    is not in the lab.
+    so that the runs can be scored and compared but not promoted. Sweeps of which every arm goes
+    along go too, with their bets. Raises LabError for a cell that is not in the lab.
     """
     files: dict[str, Path] = {}
     for record in records:
@@ -65,7 +72,7 @@ def export_runs(
             files[f"runs/{record['spec_id']}/{table.name}"] = table
         files[f"runs/{record['spec_id']}.json"] = lab.runs / f"{record['spec_id']}.json"
     runs = [record["spec_id"] for record in records]
-    return write_archive(path, files, runs, _ledger_rows(lab, runs))
+    return write_archive(path, files | sweep_files(lab, runs), runs, _ledger_rows(lab, runs))
 
 
 def import_runs(lab: Lab, path: Path, *, max_gb: float = MAX_GB) -> Imported:
@@ -86,6 +93,7 @@ def import_runs(lab: Lab, path: Path, *, max_gb: float = MAX_GB) -> Imported:
         try:
             _take_cells(lab, staging, manifest, done, placed)
             _take_runs(lab, staging, manifest, done, placed)
+            done.sweeps = take_sweeps(lab, staging, placed)
         except BaseException:
             for made in reversed(placed):
                 shutil.rmtree(made) if made.is_dir() else made.unlink(missing_ok=True)
@@ -154,6 +162,9 @@ def _check_content(lab: Lab, staging: Path, manifest: Manifest, path: Path) -> N
         lacking = {c for c in needed - cells if not (lab.cells / c / CARD).is_file()}
         if lacking:
             raise refuse(f"{run} lacks cells: {', '.join(sorted(lacking)[:3])}")
+    unsound = find_unsound_sweep(staging, manifest.runs)
+    if unsound:
+        raise refuse(unsound)
     for row in manifest.ledger:
         check_row({k: v for k, v in row.items() if k != "id"}, str(path))
 
