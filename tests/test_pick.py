@@ -10,10 +10,19 @@ import pytest
 from cvlb_ledger import LEDGER_2025
 from pick_simulations import RULES, Setting, draw_board, measure_regrets, replay_ledger
 from scipy import integrate, stats
+from scipy.special import logsumexp
 
 from birdlab.errors import DataError
+from birdlab.study import pick_view
+from birdlab.study.board_evidence import (
+    N_SCALES,
+    SCALES,
+    history_predictors,
+    trust_grid,
+    weigh_history,
+)
 from birdlab.study.board_model import fit_board
-from birdlab.study.board_rows import widen_outlying
+from birdlab.study.board_rows import lineage_likeness, widen_outlying
 from birdlab.study.next_submission import rank_next, word_next
 from birdlab.study.pick import draw_private, expect_best, expect_higher, pick_two
 from birdlab.study.pick_figures import get_pick_info, plot_pick
@@ -117,6 +126,42 @@ def test_past_private_scores_tell_how_far_public_is_to_be_believed(
     assert fit_board(board_of(30), history=past[:3]).n_history == 0
 
 
+def test_history_is_weighed_as_its_normal_density_says() -> None:
+    """Against the density of private given public, written out on contrasts, by lineages."""
+    past = draw_board(np.random.default_rng(0), Setting(0.3, 1.0, 24, 4, 0.9))
+    past = past.assign(group=["a", "b"] * 12)
+    alike, shared, trust = lineage_likeness(past), np.array([0, 0.75]), trust_grid()
+    free = np.linalg.svd(history_predictors(past))[0][:, 3:]
+    public, private = (free.T @ past[name].to_numpy(dtype=float) for name in ("public", "private"))
+    scales = np.geomspace(*SCALES, N_SCALES) * past["public"].std(ddof=0)
+    found = np.zeros((len(shared), len(trust)))
+    for row, part in enumerate(shared):
+        cov = free.T @ ((1 - part) * np.eye(24) + part * alike) @ free
+        none = np.zeros(len(cov))
+        prior = [stats.multivariate_normal(none, s**2 * cov).logpdf(public) for s in scales]
+        for column, t in enumerate(trust):
+            part_of = (1 - t) * (t + 3 / 7)
+            of = [
+                stats.multivariate_normal(t * public, s**2 * part_of * cov).logpdf(private)
+                for s in scales
+            ]
+            found[row, column] = logsumexp(np.add(prior, of)) - logsumexp(prior)
+    weighed = weigh_history(past, alike, 0.3, shared)
+    assert np.allclose(weighed - weighed.max(), found - found.max(), atol=1e-6)
+
+
+def test_a_failed_past_submission_does_not_say_that_public_is_to_be_believed() -> None:
+    past = draw_board(np.random.default_rng(5), Setting(0.3, 2.0, 20))
+    failed = pd.DataFrame({"run": ["f"], "cv": [0.9], "public": [0.3], "private": [0.28]})
+    board, more = board_of(20), pd.concat([past, failed.assign(lineage="f")], ignore_index=True)
+    plain, after = fit_board(board, history=past), fit_board(board, history=more)
+    assert after.trust == plain.trust and after.n_history == 20
+    apart = past.assign(group=["a", "b"] * 10)
+    apart.loc[apart["group"] == "b", ["cv", "public", "private"]] += [-0.2, 0.05, 0.05]
+    assert fit_board(board, history=apart).trust[0] == pytest.approx(plain.trust[0], abs=0.15)
+    assert fit_board(board, history=past[:5].assign(group=[*"abcde"])).n_history == 0
+
+
 def test_a_failed_submission_moves_neither_slope_nor_scale() -> None:
     board = board_of(30)
     failed = pd.DataFrame({"run": ["failed"], "cv": [0.8], "public": [0.3], "lineage": ["x"]})
@@ -200,6 +245,10 @@ def test_what_a_score_teaches_is_its_expected_gain() -> None:
     assert ranked["worth"][0] == pytest.approx(after - now, abs=1e-5)
     assert "the same score" in word_next(ranked, 7)[-1]
     assert "nothing left" in word_next(ranked[:0], 7)[0]
+    twins = ranked.assign(name="twin", worth=[0.002, 0.002, 0.0])
+    assert f"Submit twin ({ranked['run'][0]}) next" in word_next(twins, 7)[0]
+    assert "The first 2 are worth the same" in word_next(twins, 7)[1]
+    assert "Not enough evidence" in word_next(ranked.assign(worth=1e-5), 7)[0]
 
 
 def test_simulated_boards_are_picked_better_than_by_either_score() -> None:
@@ -246,8 +295,9 @@ def tables_of(board: pd.DataFrame, private: bool = True) -> StudyTables:
         }
     )
     again = ledger[:1].assign(id="row again", date="2025-05-01T00:00:00+00:00")
+    other = again.assign(id="row of another metric", metric="padded_cmap", public=0.1, private=0.9)
     cells = pd.DataFrame(columns=["run", "fold", "seed", "macro_auc"])
-    return StudyTables(runs, cells, pd.concat([ledger, again], ignore_index=True))
+    return StudyTables(runs, cells, pd.concat([ledger, again, other], ignore_index=True))
 
 
 def test_a_lab_is_picked_from_without_a_look_at_private() -> None:
@@ -261,7 +311,9 @@ def test_a_lab_is_picked_from_without_a_look_at_private() -> None:
     assert "Judged by the private scores" in view.sentences[-1]
     rows = view.board.rows.set_index("run")
     assert view.submissions == tuple(rows.loc[list(view.pick.pair), "row"])
-    assert rows.at["r0", "row"] == "row again"
+    assert rows.at["r0", "row"] == "row again" and rows.at["r0", "private"] == board["private"][0]
+    learned = build_pick(list_board(tables, learn=True))
+    assert "not used" not in learned.sentences[-1] and "no test" in learned.sentences[-1]
     coming = build_next(list_board(tables))
     assert list(coming.table["run"]) == ["r11"]
     named = list_board(tables, runs=["r1", "r2", "r3", "r11"])
@@ -270,16 +322,43 @@ def test_a_lab_is_picked_from_without_a_look_at_private() -> None:
     assert len(list_board(tables, learn=True).history) == 11
     with pytest.raises(DataError, match="no submission has a score"):
         list_board(tables, seen="other")
+    with pytest.raises(DataError, match="cannot be the one that decides"):
+        list_board(tables, seen="private")
+    with pytest.raises(DataError, match="no leaderboard column"):
+        list_board(tables, board="privat")
     with pytest.raises(DataError, match="no such metric"):
         list_board(tables, metric="padded_cmap")
     with pytest.raises(DataError, match="compares"):
         list_board(tables, runs=["nobody"])
 
 
+def test_a_run_without_a_like_one_is_no_surer_than_the_others() -> None:
+    board = draw_board(np.random.default_rng(3), Setting(0.5, 1.0, 8))
+    tables = tables_of(board)
+    scores = [
+        {"run": run, "fold": fold, "seed": 0, "macro_auc": 0.8 + 0.01 * rng.normal()}
+        for rng in [np.random.default_rng(0)]
+        for run in board["run"]
+        for fold in range(5)
+    ]
+    runs = tables.runs.assign(n_seeds=[1, *[4] * 7])
+    errors = list_board(replace(tables, runs=runs, cells=pd.DataFrame(scores))).rows["cv_se"]
+    assert errors[1:].nunique() == 1 and errors[0] == pytest.approx(2 * errors[1])
+
+
+def test_many_waiting_runs_are_ranked_in_parts_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = draw_board(np.random.default_rng(3), Setting(0.5, 1.0, 20, 4, 0.6))
+    board.loc[8:, "public"] = np.nan
+    rows = list_board(tables_of(board))
+    whole = build_next(rows).table
+    monkeypatch.setattr(pick_view, "BATCH", 5)
+    pd.testing.assert_frame_equal(build_next(rows).table, whole)
+
+
 def test_a_page_says_why_there_is_no_pick() -> None:
     few = tables_of(draw_board(np.random.default_rng(3), Setting(0.5, 1.0, 4)))
     said = show_picks(few, seen="public", metric="macro_auc", cv="cv/macro_auc")
-    assert isinstance(said, str) and "Not enough evidence" in said
+    assert isinstance(said, str) and "Not enough evidence" in said and "5 or more" in said
     many = tables_of(draw_board(np.random.default_rng(3), Setting(0.5, 1.0, 9)))
     shown = show_picks(many, seen="public", metric="macro_auc", cv="cv/macro_auc")
     assert not isinstance(shown, str) and len(shown[0].pick.pair) == 2

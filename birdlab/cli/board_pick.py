@@ -76,8 +76,10 @@ def pick(
         tables = {"candidates": view.pick.table, "compared": view.pick.compared}
         _print_json(parts, tables | {"judged": view.judged}, told)
         return
-    ids = " ".join(view.submissions)
-    ends = ["", f"next: birdlab lb select {ids}"] if ids else []
+    waiting = [run for run in view.pick.pair if run not in rows.submitted]
+    first = f"birdlab lb add {waiting[0]} --{seen} SCORE" if waiting else ""
+    follow = f"submit {' and '.join(waiting)}, then {first}" if waiting else ""
+    ends = ["", f"next: {follow or 'birdlab lb select ' + ' '.join(view.submissions)}"]
     table = view.pick.table
     shown = table[(table.index < SHOWN) | table["picked"]]
     _print_table(shown, PICK_COLUMNS, told + ends)

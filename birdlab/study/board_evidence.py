@@ -69,21 +69,18 @@ def weigh_history(
 ) -> Floats:
     """Log likelihood [shared, trust] of past private scores, given public ones and CV.
 
-    `past` has cv, public and private. A past deviation from CV has a variance of its own,
+    `past` has cv, public, private and group. A past deviation from CV has a variance of its own,
     integrated out: what is carried over is the part of it that is real (`trust_grid`). Given
     public, private has the slope `trust` on it and the variance v (1 - trust) (trust + odds),
-    where odds is the public share of the files over the private one. Intercept and slope on CV
-    are flat, so an offset between the boards does no harm. Zeros where there are too few scores.
+    where odds is the public share of the files over the private one. The slope on CV and the
+    level of each group are flat, so an offset between the boards does no harm. The public scores
+    themselves do not count again: they are in the table of candidates, where they belong.
     """
-    cv, public, private = (past[name].to_numpy(dtype=float) for name in ("cv", "public", "private"))
+    public, private = (past[name].to_numpy(dtype=float) for name in ("public", "private"))
     trust = trust_grid()
-    n, found = len(public), np.zeros((len(shared), len(trust)))
-    odds, spread_cv = public_share / (1 - public_share), float(np.std(cv))
-    ones = np.ones((n, 1))
-    predictors = np.c_[ones, (cv - cv.mean()) / spread_cv] if spread_cv > 0 else ones
-    k = predictors.shape[1]
-    if n < k + 2:
-        return found
+    found, odds = np.zeros((len(shared), len(trust))), public_share / (1 - public_share)
+    predictors = history_predictors(past)
+    n, k = predictors.shape
     flat = np.zeros(k)
     design = build_design(public - public.mean(), predictors, likeness, flat, flat)
     follow = build_design(private - private.mean(), predictors, likeness, flat, flat)
@@ -91,18 +88,29 @@ def weigh_history(
     for row, part in enumerate(shared):
         spread = design.spread(part)
         weighted = design.x.T / spread
-        hat = weighted.T @ np.linalg.solve(weighted @ design.x, weighted)
-        inner = np.diag(1 / spread) - hat
-        own, cross, past = (
+        inside = weighted @ design.x
+        inner = np.diag(1 / spread) - weighted.T @ np.linalg.solve(inside, weighted)
+        log_det = np.log(spread).sum() + np.linalg.slogdet(inside)[1]
+        own, cross, seen = (
             float(a @ inner @ b)
             for a, b in ((follow.y, follow.y), (follow.y, design.y), (design.y, design.y))
         )
-        misfit = np.maximum(own - 2 * trust * cross + trust**2 * past, 0)
+        misfit = np.maximum(own - 2 * trust * cross + trust**2 * seen, 0)
         variance = scales[:, None] ** 2 * ((1 - trust) * (trust + odds))[None]
-        public_part = -0.5 * (past / scales**2) - (n - k) * np.log(scales)
-        private_part = -0.5 * (misfit[None] / variance + (n - k) * np.log(variance))
+        public_part = -0.5 * (seen / scales**2) - (n - k) * np.log(scales)
+        private_part = -0.5 * (misfit[None] / variance + (n - k) * np.log(variance) + log_det)
         found[row] = np.logaddexp.reduce(public_part[:, None] + private_part, axis=0)
+        found[row] -= np.logaddexp.reduce(public_part)
     return found
+
+
+def history_predictors(past: pd.DataFrame) -> Floats:
+    """The level of each group and CV in SDs from it: [n, groups + 1], or [n, groups] where CV is
+    the same for all of a group."""
+    levels = pd.get_dummies(past["group"]).to_numpy(dtype=float)
+    cv = (past["cv"] - past.groupby("group")["cv"].transform("mean")).to_numpy(dtype=float)
+    spread = float(np.std(cv))
+    return np.c_[levels, cv / spread] if spread > 1e-12 else levels
 
 
 def trust_edges() -> Floats:

@@ -37,7 +37,6 @@ from birdlab.study.cvlb_rounding import count_digits
 PUBLIC_SHARE = 0.3
 NOISE_FACTOR = 1.5
 """A given noise may be off by this factor (one SD of its logarithm)."""
-MIN_HISTORY = 4
 NEGLIGIBLE = 0.003
 """Parts of the average with less weight than this part of the heaviest are left out."""
 
@@ -99,10 +98,10 @@ def fit_board(
 
     `table` has a row per candidate: run, cv (finite), public (NaN where it has none), and where
     known name, lineage, family (of the backbone), group (rows that CV scores may be compared
-    over), cv_se (SE of the CV score). `history`: cv, public, private and lineage of past
-    submissions. `public_noise` is the SD of a public score over other draws of as many files,
-    right within `noise_factor`. `likeness` [n, n] takes the place of lineages. Raises DataError
-    under 5 public scores, for scores that are no numbers, or where all public scores are equal.
+    over), cv_se (SE of the CV score). `history`: cv, public, private and, where known, lineage and
+    group of past submissions. `public_noise` is the SD of a public score over other draws of as
+    many files, right within `noise_factor`. `likeness` [n, n] takes the place of lineages. Raises
+    DataError under 5 public scores, for scores that are no numbers, or where all are equal.
     """
     _check_options(public_share, public_noise, noise_factor)
     table, past = check_rows(table), check_history(history)
@@ -123,8 +122,7 @@ def fit_board(
     solved = [[solve_design(design, scale**2, part) for part in shared] for scale in scales]
     log = np.array([[evidence for _, _, evidence in row] for row in solved])[:, :, None]
     log = log + _weigh_noise(noise, digits, public_noise, noise_factor)
-    n_history = len(past) if len(past) >= MIN_HISTORY else 0
-    if n_history:
+    if len(past):
         log = log + weigh_history(past, lineage_likeness(past), public_share, shared)
     weights = np.exp(log - log.max())
     weights /= weights.sum()
@@ -137,12 +135,12 @@ def fit_board(
         centre,
         _collapse(weights, scales, shared, design),
         public_share,
-        n_history,
+        len(past),
         digits,
         _spread(np.broadcast_to(trust_grid(), weights.shape), weights),
         _spread(np.broadcast_to(np.sqrt(noise), weights.shape), weights),
         _slope(solved, weights),
-        _name_source(n_history, public_noise),
+        _name_source(len(past), public_noise),
     )
 
 

@@ -8,14 +8,15 @@ import pandas as pd
 from scipy import stats
 
 from birdlab.errors import DataError
-from birdlab.study.board_evidence import SLOPE_MEAN, SLOPE_SD, Floats
+from birdlab.study.board_evidence import SLOPE_MEAN, SLOPE_SD, Floats, history_predictors
 from birdlab.study.cvlb_resamples import lineage_numbers
 
 MIN_SCORED = 5
 MIN_BENT = 15
 LEVEL_SD, FAMILY_SD = 1.0, 0.5
 """Priors of the levels of groups and families, in SDs of the public scores."""
-FAR, ROUNDS = 2.5, 8
+FAR, FAILED, ROUNDS = 2.5, 5.0, 8
+MIN_HISTORY = 4
 
 
 def check_rows(table: pd.DataFrame) -> pd.DataFrame:
@@ -52,9 +53,26 @@ def check_rows(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_history(history: pd.DataFrame | None) -> pd.DataFrame:
-    if history is None:
-        return pd.DataFrame(columns=["cv", "public", "private"])
-    return history.dropna(subset=["cv", "public", "private"]).reset_index(drop=True)
+    """The past submissions that tell how far public scores hold: all three scores are known, none
+    failed, and their group has others. No rows where that leaves too few."""
+    past = pd.DataFrame(columns=["cv", "public", "private"]) if history is None else history
+    past = past.dropna(subset=["cv", "public", "private"])
+    past = past.assign(group=past["group"].astype(str) if "group" in past else "")
+    if len(past) < MIN_HISTORY:
+        return past[:0]
+    past = past[~(_is_far(past["public"]) | _is_far(past["private"]))]
+    past = past[past.groupby("group")["cv"].transform("size") > 1].reset_index(drop=True)
+    enough = len(past) and len(past) >= history_predictors(past).shape[1] + 2
+    return past if enough else past[:0]
+
+
+def _is_far(scores: pd.Series) -> pd.Series:
+    """Which scores are those of failed submissions: 5 SDs below the median, or more.
+
+    One failed both in public and in private would say that public scores are to be believed.
+    """
+    values = scores.to_numpy(dtype=float)
+    return scores < np.median(values) - FAILED * spread_of(values)
 
 
 def build_predictors(table: pd.DataFrame, y: Floats) -> tuple[Floats, Floats, Floats]:

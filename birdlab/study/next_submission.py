@@ -8,11 +8,14 @@ import pandas as pd
 
 from birdlab.study.pick import CENTRAL_80, expect_best, expect_higher
 from birdlab.study.private_posterior import Posterior
+from birdlab.study.words import count_words, list_some, name_apart
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 COLUMNS = ("run", "name", "cv", "mean", "low", "high", "public_mean", "promise", "teaches", "worth")
 N_NODES = 9
+NOTHING = 0.0002
+"""What a submission gains, or has more than another, is called next to nothing below this."""
 FINALISTS = 20
 """So many of the submitted candidates can become one of the final pair after one more score."""
 
@@ -51,7 +54,11 @@ def rank_next(post: Posterior) -> pd.DataFrame:
                 "worth": after - now,
             }
         )
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    return sort_worth(pd.DataFrame(rows, columns=list(COLUMNS)))
+
+
+def sort_worth(table: pd.DataFrame) -> pd.DataFrame:
+    """The candidates that `rank_next` found, the most worth submitting first."""
     return table.sort_values("worth", ascending=False, kind="stable").reset_index(drop=True)
 
 
@@ -61,15 +68,26 @@ def word_next(ranked: pd.DataFrame, n_submitted: int) -> tuple[str, ...]:
         return (
             "Every candidate has a public score: there is nothing left to learn by submitting.",
         )
-    first = ranked.iloc[0]
-    sentences = [
-        f"Submit {first['name']} next: the final pair is expected to gain {first['worth']:+.4f}, "
-        f"of which {first['teaches']:.4f} by what its public score teaches.",
-    ]
-    promising = ranked.loc[ranked["promise"].idxmax()]
-    if promising["run"] != first["run"]:
+    first, names = ranked.iloc[0], name_apart(ranked["name"], ranked["run"])
+    gain = f"the final pair is expected to gain {first['worth']:+.4f}"
+    if first["worth"] < NOTHING:
+        sentences = [
+            f"Not enough evidence for a submission: with {names[0]}, the first of "
+            f"{count_words(len(ranked), 'run')} without a score, {gain}: next to nothing."
+        ]
+    else:
+        taught = f"of which {first['teaches']:.4f} by what its public score teaches"
+        sentences = [f"Submit {names[0]} next: {gain}, {taught}."]
+        as_good = np.flatnonzero(ranked["worth"] > first["worth"] - NOTHING)
+        if len(as_good) > 1:
+            sentences.append(
+                f"The first {len(as_good)} are worth the same within {NOTHING:g}: "
+                f"{list_some([names[place] for place in as_good])}."
+            )
+    place = int(ranked["promise"].to_numpy().argmax())
+    if place:
         sentences.append(
-            f"{promising['name']} promises most: {promising['promise']:+.4f} over the best of the "
+            f"{names[place]} promises most: {ranked['promise'][place]:+.4f} over the best of the "
             f"{n_submitted} submitted."
         )
     sentences.append(

@@ -11,7 +11,7 @@ from scipy import special
 
 from birdlab.errors import DataError
 from birdlab.study.private_posterior import Posterior
-from birdlab.study.words import list_some
+from birdlab.study.words import list_some, name_apart
 
 Floats = npt.NDArray[np.float64]
 N_DRAWS = 4000
@@ -167,9 +167,9 @@ def _word_pick(
     unparted: npt.NDArray[np.int64],
     winners: Floats,
 ) -> tuple[str, ...]:
-    names = post.table["name"].tolist()
+    names = name_apart(post.table["name"], post.table["run"])
     found = compared["expected_best"]
-    told = " and ".join(str(names[place]) for place in chosen)
+    told = " and ".join(names[place] for place in chosen)
     picked = set(compared["runs"][0])
     against = [
         f"the {row.choice} would be the same"

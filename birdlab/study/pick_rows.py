@@ -9,9 +9,18 @@ import numpy as np
 import pandas as pd
 
 from birdlab.errors import DataError
+from birdlab.spec.kinds import nearest
 from birdlab.study.ledger import score_columns
 from birdlab.study.submission_blends import BlendedTables
-from birdlab.study.tables import StudyTables, cv_columns, group_numbers, pair_cv_lb
+from birdlab.study.submission_kinds import pick_submissions
+from birdlab.study.tables import (
+    NO_SCORES,
+    StudyTables,
+    checkpoint_rules,
+    cv_columns,
+    group_numbers,
+    pair_cv_lb,
+)
 from birdlab.study.words import count_words, list_some
 
 COLUMNS = (
@@ -62,14 +71,16 @@ def list_board(
 
     `metric` is by default that of most scores in `seen`, `cv` the CV score of that metric. A
     score on `board` never is of use for the run's own pick: those of runs that are no candidates
-    are history, with `learn` those of all. Raises DataError where no run has both scores, or a
-    named run has no CV score that compares.
+    are history, with `learn` those of all. Raises DataError where no run has both scores, a
+    named run has no CV score that compares, or `board` is no board or the one that is seen.
     """
     blended = tables if isinstance(tables, BlendedTables) else BlendedTables(tables)
     tables = blended.tables
+    _check_board(tables.ledger, seen, board)
     metric, cv = _settle(tables, seen, metric, cv)
     pairs = pair_cv_lb(tables, lb=seen, metric=metric, cv=cv, group=None)
-    rows, apart = _build_rows(tables, pairs, board, cv)
+    submitted = pick_submissions(tables.ledger, checkpoint_rules(tables.runs), seen, metric).picked
+    rows, apart = _build_rows(tables, submitted.set_index("run"), seen, board, cv)
     unknown = [run for run in runs if run not in set(rows["run"])]
     if unknown:
         raise DataError(
@@ -95,6 +106,26 @@ def list_board(
         (*pairs.attrs["left_out"], *apart, *blended.left_out),
         blended.told,
     )
+
+
+def _check_board(ledger: pd.DataFrame, seen: str, board: str) -> None:
+    """DataError for a board that decides and does not exist, or is the one that is seen."""
+    boards = [name for name in ledger.columns if name not in NO_SCORES]
+    if board not in boards:
+        raise DataError(
+            "there is no leaderboard column of this name",
+            got=board,
+            expected=nearest(board, boards),
+            fix="name it with --board",
+        )
+    if board == seen:
+        others = ", ".join(name for name in boards if name != seen)
+        raise DataError(
+            "the leaderboard that is seen cannot be the one that decides",
+            got=f"{seen} for both",
+            expected=f"another one: {others}",
+            fix="--seen public --board private",
+        )
 
 
 def _settle(tables: StudyTables, seen: str, metric: str, cv: str) -> tuple[str, str]:
@@ -128,12 +159,10 @@ def _submitted_runs(tables: StudyTables, seen: str, metric: str) -> set[str]:
 
 
 def _build_rows(
-    tables: StudyTables, pairs: pd.DataFrame, board: str, cv: str
+    tables: StudyTables, submitted: pd.DataFrame, seen: str, board: str, cv: str
 ) -> tuple[pd.DataFrame, list[str]]:
     """A row per run with a CV score, in COLUMNS; without those that compare to none submitted."""
     runs = tables.runs[tables.runs[cv].notna()].reset_index(drop=True)
-    submitted = pairs.set_index("run")
-    ids, scores = _find_submissions(tables.ledger, submitted, board)
     groups = pd.Series(group_numbers(runs, cv), index=runs.index)
     of_run = runs["run"]
     rows = pd.DataFrame(
@@ -141,9 +170,9 @@ def _build_rows(
             "run": of_run,
             "name": runs["name"],
             "cv": runs[cv].astype(float),
-            "public": of_run.map(submitted["lb"]).astype(float),
-            "private": of_run.map(scores).astype(float),
-            "row": of_run.map(ids).fillna(""),
+            "public": of_run.map(submitted[seen]).astype(float),
+            "private": of_run.map(submitted[board]).astype(float),
+            "row": of_run.map(submitted["id"]).fillna(""),
             "lineage": runs.get("lineage", ""),
             "family": runs.get("family", ""),
             "group": groups.astype(str),
@@ -164,24 +193,12 @@ def _build_rows(
     return rows[rows["group"].isin(known)].reset_index(drop=True), words
 
 
-def _find_submissions(
-    ledger: pd.DataFrame, submitted: pd.DataFrame, board: str
-) -> tuple[dict[str, str], dict[str, float]]:
-    """Of each submitted run the id of its row in the ledger, and the score on a board."""
-    found = ledger.set_index(["run", "date"], drop=False)
-    ids, scores = {}, {}
-    for run, date in submitted["submitted_at"].items():
-        row = found.loc[[(run, date)]].iloc[-1]
-        ids[str(run)] = str(row["id"])
-        scores[str(run)] = float(row[board]) if board in ledger.columns else np.nan
-    return ids, scores
-
-
 def _cv_errors(cells: pd.DataFrame, runs: pd.DataFrame, groups: pd.Series, cv: str) -> list[float]:
     """The SE of each run's CV score: by how much runs differ from one another fold by fold.
 
     Deviations from the means of run and fold, pooled over the runs of a group with as many seeds;
-    NaN where there are not two. What a fold does to all runs alike moves no choice.
+    one without a second is taken as noisy as the noisiest of its group would be with its seeds,
+    and NaN is where the group tells nothing. What a fold does to all runs alike moves no choice.
     """
     column = cv.removeprefix("cv/")
     if column not in cells.columns:
@@ -197,4 +214,6 @@ def _cv_errors(cells: pd.DataFrame, runs: pd.DataFrame, groups: pd.Series, cv: s
             rest = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
             variance = float((rest**2).sum()) / ((n - 1) * (folds - 1))
             errors[inside.index] = np.sqrt(variance / folds)
+    noisiest = (errors * np.sqrt(seeds)).groupby(groups).transform("max")
+    errors = errors.fillna(noisiest / np.sqrt(seeds))
     return [float(value) for value in errors]

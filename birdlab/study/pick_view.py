@@ -10,13 +10,15 @@ import pandas as pd
 
 from birdlab.errors import DataError
 from birdlab.study.board_model import PUBLIC_SHARE, BoardModel, fit_board
-from birdlab.study.next_submission import rank_next, word_next
+from birdlab.study.next_submission import rank_next, sort_worth, word_next
 from birdlab.study.pick import Pick, pick_two, top_by
 from birdlab.study.pick_rows import BoardRows, list_board
 from birdlab.study.private_posterior import posterior
 from birdlab.study.submission_blends import BlendedTables
 from birdlab.study.tables import StudyTables
 
+BATCH = 200
+"""So many runs without a score are looked at at once: what they share among them is not needed."""
 JUDGED = ("choice", "names", "best", "regret")
 
 
@@ -54,7 +56,7 @@ def fit_rows(
     board: BoardRows, *, public_share: float = PUBLIC_SHARE, public_noise: float | None = None
 ) -> BoardModel:
     """The model of a lab's board; DataError where the evidence does not suffice."""
-    history = board.history[["run", "cv", "public", "private", "lineage"]]
+    history = board.history[["run", "cv", "public", "private", "lineage", "group"]]
     rows = board.rows.drop(columns="private")
     return fit_board(rows, history=history, public_share=public_share, public_noise=public_noise)
 
@@ -77,7 +79,8 @@ def build_pick(
     rows = board.rows.set_index("run").loc[list(runs)]
     judged = judge_pick(rows, pick.pair)
     ids = tuple(str(rows.at[run, "row"]) for run in pick.pair if rows.at[run, "row"])
-    sentences = (*word_model(board, model), *pick.sentences, *_word_judged(judged, len(rows)))
+    told = _word_judged(board, judged, len(rows))
+    sentences = (*word_model(board, model), *pick.sentences, *told)
     return PickView(board, model, pick, ids, judged, sentences)
 
 
@@ -88,7 +91,11 @@ def build_next(
     model = fit_rows(board, public_share=public_share, public_noise=public_noise)
     waiting = [run for run in board.candidates if run not in board.submitted]
     scored = board.rows.loc[board.rows["public"].notna(), "run"]
-    table = rank_next(posterior(model, [*scored, *waiting]))
+    parts = [
+        rank_next(posterior(model, [*scored, *waiting[start : start + BATCH]]))
+        for start in range(0, max(len(waiting), 1), BATCH)
+    ]
+    table = sort_worth(pd.concat(parts))
     said = word_next(table, len(scored))
     return NextView(board, model, table, said, (*word_model(board, model), *said))
 
@@ -101,7 +108,8 @@ def show_picks(
         board = list_board(tables, seen=seen, metric=metric, cv=cv)
         return build_pick(board), build_next(board)
     except DataError as error:
-        return f"{error.what[0].upper()}{error.what[1:]}: {error.got}."
+        wanted = f" (expected: {error.expected})" if error.expected else ""
+        return f"{error.what[0].upper()}{error.what[1:]}: {error.got}{wanted}."
 
 
 def judge_pick(rows: pd.DataFrame, picked: tuple[str, ...]) -> pd.DataFrame:
@@ -139,10 +147,12 @@ def word_model(board: BoardRows, model: BoardModel) -> tuple[str, ...]:
     )
 
 
-def _word_judged(judged: pd.DataFrame, n: int) -> tuple[str, ...]:
+def _word_judged(board: BoardRows, judged: pd.DataFrame, n: int) -> tuple[str, ...]:
     if judged.empty:
         return ()
     told = ", ".join(
         f"{row.choice} {row.best:.4f} ({row.regret:.4f} behind)" for row in judged.itertuples()
     )
-    return (f"Judged by the private scores of these {n}, which were not used: {told}.",)
+    learned = board.history["run"].isin(board.candidates).any()
+    used = "from which the noise was learned: no test" if learned else "which were not used"
+    return (f"Judged by the {board.board} scores of these {n}, {used}: {told}.",)

@@ -15,7 +15,7 @@ or measured noise, or from a prior that is stated. All of them are averaged over
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,6 @@ from birdlab.study.board_model import BoardModel, Component, fit_board
 __all__ = ["BoardModel", "Component", "Posterior", "fit_board", "posterior"]
 
 Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +64,10 @@ def posterior(model: BoardModel, candidates: Sequence[str] | None = None) -> Pos
     DataError for a run that the table does not have.
     """
     at = _places(model, candidates)
-    scored = np.isfinite(model.y)
-    odds = model.public_share / (1 - model.public_share)
+    kept = np.union1d(at, np.flatnonzero(np.isfinite(model.y)))
+    inner, inner_at = _narrow(model, kept), np.searchsorted(kept, at)
     weights = np.array([part.weight for part in model.components])
-    rows = [_condition(model, part, at, scored, odds) for part in model.components]
+    rows = [_condition(inner, part, inner_at) for part in model.components]
     means, covs, public_means, public_vars, crosses = (np.stack(c) for c in zip(*rows, strict=True))
     mean, public_mean = weights @ means, weights @ public_means
     off, public_off = means - mean, public_means - public_mean
@@ -90,12 +89,13 @@ def posterior(model: BoardModel, candidates: Sequence[str] | None = None) -> Pos
 
 
 def _condition(
-    model: BoardModel, part: Component, at: Ints, scored: Bools, odds: float
+    model: BoardModel, part: Component, at: Ints
 ) -> tuple[Floats, Floats, Floats, Floats, Floats]:
     """Of one component: mean and covariance of private; mean, variance and cross of public.
 
     What an outlying submission has more than usual is its own: the noise of all is alike.
     """
+    scored, odds = np.isfinite(model.y), model.public_share / (1 - model.public_share)
     alike = (1 - part.shared) * np.eye(len(model.y)) + part.shared * model.likeness
     wide = np.sqrt(np.maximum(model.width**2 - (1 - part.trust), 0))
     real = part.variance * alike * wide[:, None] * wide
@@ -118,12 +118,24 @@ def _condition(
     )
 
 
+def _narrow(model: BoardModel, kept: Ints) -> BoardModel:
+    """The model with these rows only: those without a score that are not asked for say nothing."""
+    return replace(
+        model,
+        table=model.table.iloc[kept],
+        x=model.x[kept],
+        y=model.y[kept],
+        likeness=model.likeness[np.ix_(kept, kept)],
+        width=model.width[kept],
+    )
+
+
 def _places(model: BoardModel, candidates: Sequence[str] | None) -> Ints:
     """The rows of the candidates."""
-    runs = [str(run) for run in model.table["run"]]
+    places = {str(run): place for place, run in enumerate(model.table["run"])}
     if candidates is None:
-        return np.arange(len(runs))
-    unknown = [run for run in candidates if run not in runs]
+        return np.arange(len(places))
+    unknown = [run for run in candidates if run not in places]
     if unknown:
         raise DataError("a candidate is not among the runs of the model", got=", ".join(unknown))
-    return np.array([runs.index(run) for run in candidates], dtype=np.int64)
+    return np.array([places[run] for run in candidates], dtype=np.int64)

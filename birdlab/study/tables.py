@@ -84,7 +84,7 @@ def pair_cv_lb(
     for name, table, kind in ((lb, tables.ledger, "leaderboard"), (cv, tables.runs, "CV")):
         if name not in table.columns or (kind == "leaderboard" and name in NO_SCORES):
             raise DataError(f"there is no {kind} column of this name", got=name)
-    scored = pick_submissions(tables.ledger, _checkpoint_rules(tables.runs), lb, metric, like)
+    scored = pick_submissions(tables.ledger, checkpoint_rules(tables.runs), lb, metric, like)
     left_out = list(scored.left_out)
     picked = scored.picked.set_index("run")
     unknown = sorted(set(picked.index) - set(tables.runs["run"]))
@@ -118,7 +118,8 @@ def pair_cv_lb(
     return pairs
 
 
-def _checkpoint_rules(runs: pd.DataFrame) -> dict[str, str]:
+def checkpoint_rules(runs: pd.DataFrame) -> dict[str, str]:
+    """The checkpoint rule of each run, as `name_kinds` wants them."""
     return dict(zip(runs["run"], runs["checkpoint"], strict=True)) if "checkpoint" in runs else {}
 
 

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 
 def count_words(n: int, noun: str) -> str:
     """`1 run`, `2 runs`: a number with its noun, which takes an s."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def name_apart(names: Iterable[object], ids: Iterable[object]) -> list[str]:
+    """The names, with their ids behind those that come twice."""
+    listed = [str(name) for name in names]
+    counts = Counter(listed)
+    return [
+        f"{name} ({own})" if counts[name] > 1 else name
+        for name, own in zip(listed, ids, strict=True)
+    ]
 
 
 def list_some(names: Iterable[object], most: int = 5) -> str:
