@@ -110,7 +110,7 @@ def history_predictors(past: pd.DataFrame) -> Floats:
     levels = pd.get_dummies(past["group"]).to_numpy(dtype=float)
     cv = (past["cv"] - past.groupby("group")["cv"].transform("mean")).to_numpy(dtype=float)
     spread = float(np.std(cv))
-    return np.c_[levels, cv / spread] if spread > 1e-12 else levels
+    return np.column_stack([levels, cv / spread]) if spread > 1e-12 else np.asarray(levels)
 
 
 def trust_edges() -> Floats:
