@@ -18,7 +18,7 @@ from browsing import HOSTILE, complaints, fits, serving, sized, wait
 from commandline import print_of
 from fold_tables import CODES, build_tables
 
-from birdlab.cli.why import _plain
+from birdlab.cli.why import _next_commands, _plain
 from birdlab.data.audio import Waveform
 from birdlab.errors import DataError, ResolveError
 from birdlab.lab import Lab, open_lab
@@ -134,6 +134,12 @@ def test_suspects_are_marked_among_the_recordings() -> None:
     assert "r7" in set(marked["recording"]) and len(marked) <= 5
     assert "all 6 models get it wrong" in marked["suspect"].iloc[0]
     assert "label suspect" in recordings_words(found)
+    asked = replace(found, judges=("a", "b", "0a1b2c"))
+    assert _next_commands(asked, "lr:x", "lr:best") == [
+        "birdlab suspects lr:x lr:best 0a1b2c --csv suspects.csv",
+        "birdlab compare lr:x lr:best",
+    ]
+    assert found.judges == ("a", "b")
 
 
 def heard(ends: list[float], window_s: float, probs: list[float], **options: Any) -> Hearing:

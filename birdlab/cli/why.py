@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -57,10 +57,11 @@ def why(
 
     lab = open_lab()
     found, records = _explain(lab, base, arm, metric, recordings)
+    commands = _next_commands(found, base, arm)
     written = [] if csv is None else _write_tables(found, csv)
     if page:
         path = html or _page_path(lab, found)
-        _write_page(lab, found, records, path)
+        _write_page(lab, found, records, path, commands)
         written.append(path)
     if json_:
         typer.echo(json.dumps(_plain(found, records, written), indent=1))
@@ -68,7 +69,7 @@ def why(
         print_lines("\n".join(_lines(found, species)))
         for file in written:
             print_lines(f"wrote {file}")
-        print_lines(f"next: {_next_commands(found)[0]}")
+        print_lines(f"next: {commands[0]}")
 
 
 def _explain(lab: Lab, base: str, arm: str, metric: str, n_recordings: int) -> tuple[Why, Records]:
@@ -155,7 +156,9 @@ def _page_path(lab: Lab, found: Why) -> Path:
     return lab.stores / "why" / f"{file_name(found.arm)}-against-{file_name(found.base)}.html"
 
 
-def _write_page(lab: Lab, found: Why, records: Records, path: Path) -> None:
+def _write_page(
+    lab: Lab, found: Why, records: Records, path: Path, commands: Sequence[str]
+) -> None:
     from birdlab.lab import write_whole
     from birdlab.study.sounds import Sounds
     from birdlab.study.why_hearing import iter_heard_twice
@@ -163,7 +166,7 @@ def _write_page(lab: Lab, found: Why, records: Records, path: Path) -> None:
 
     sounds = Sounds(lab)
     heard = iter_heard_twice(lab, found, records, sounds)
-    text = why_html(found, heard, sounds, next_commands=_next_commands(found))
+    text = why_html(found, heard, sounds, next_commands=commands)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, text)
@@ -186,13 +189,15 @@ def _write_tables(found: Why, folder: Path) -> list[Path]:
     return written
 
 
-def _next_commands(found: Why) -> list[str]:
+def _next_commands(found: Why, base: str, arm: str) -> list[str]:
+    """What to type next, the runs named as they were typed and the further judges by id."""
     import shlex
 
-    a, b = shlex.quote(found.base), shlex.quote(found.arm)
-    commands = [f"birdlab compare {a} {b}"]
+    others = [run for run in found.judges if run not in (found.base, found.arm)]
+    commands = [shlex.join(["birdlab", "compare", base, arm])]
     if (found.recordings["suspect"] != "").any():
-        commands.insert(0, f"birdlab suspects {a} {b} --csv suspects.csv")
+        listed = ["birdlab", "suspects", base, arm, *others, "--csv", "suspects.csv"]
+        commands.insert(0, shlex.join(listed))
     return commands
 
 

@@ -33,7 +33,7 @@ class Why:
     alone, its folds taken as one table, as `compare_species` tests it (NaN where not known; another
     number than ap_b - ap_a, which is a mean over folds). recordings: those of DeltaSplit that move
     most, with `moved` (the other species that each moves most, codes separated by commas) and
-    `suspect` (in words, "" for none).
+    `suspect` (in words, "" for none). judges: the runs that say which are suspects.
     """
 
     split: DeltaSplit
@@ -43,6 +43,7 @@ class Why:
     sentences: tuple[str, ...]
     species: pd.DataFrame
     recordings: pd.DataFrame
+    judges: tuple[str, ...] = ()
 
     @property
     def base(self) -> str:
@@ -119,6 +120,7 @@ def build_why(
         tuple(sentences),
         _with_intervals(split, comparison.species.get(split.arm)),
         _most_moving(split, n_recordings, suspects),
+        () if suspects is None else tuple(dict.fromkeys(run for run, _ in suspects.models)),
     )
 
 
