@@ -36,6 +36,7 @@ from birdlab.study.ranking import Ranking, rank_arms
 from birdlab.study.savings import call_sentence, sweep_savings
 from birdlab.study.svg import draw_svg
 from birdlab.study.value_words import cheapest_sentence
+from birdlab.tracking.drivers import Driver
 
 GPU = "NVIDIA H100"
 HOUR = 3600.0
@@ -133,13 +134,18 @@ def test_cpu_time_counts_what_overlaps(evaluate: Any, ms: float, windows: int) -
 
 def rank_of(gains: Mapping[str, float], *, noise: float = 0.002, n: int = 5) -> Ranking:
     """Arms with these differences to `base` over n folds."""
+    return rank_arms(rank_cells(gains, noise=noise, n=n), base="base")
+
+
+def rank_cells(gains: Mapping[str, float], *, noise: float, n: int = 5) -> pd.DataFrame:
+    """Their scores."""
     rng = np.random.default_rng(3)
     rows = [
         (arm, fold, 0, 0.7 + 0.02 * fold + gain + noise * rng.standard_normal())
         for arm, gain in {"base": 0.0, **gains}.items()
         for fold in range(n)
     ]
-    return rank_arms(pd.DataFrame(rows, columns=["arm", "fold", "seed", "score"]), base="base")
+    return pd.DataFrame(rows, columns=["arm", "fold", "seed", "score"])
 
 
 def costs_of(
@@ -230,6 +236,9 @@ def test_hours_that_scatter_more_than_they_differ_give_no_price() -> None:
 
 def test_hours_on_other_devices_are_not_compared() -> None:
     costs = costs_of({"base": 1.0, "big": 3.0}, CPU)
+    nameless = ArmCosts(costs.table, costs.models.assign(device=""), ())
+    bare = value_table(rank_of({"big": 0.06}), nameless).table.set_index("arm").loc["big"]
+    assert math.isnan(bare["extra_hours"]), "devices that no card names need not be one"
     costs.models.loc[costs.models["arm"] == "big", "device"] = "Tesla T4"
     costs.table.loc[costs.table["arm"] == "big", "device"] = "Tesla T4"
     costs.table.loc[costs.table["arm"] == "big", "processor"] = "another"
@@ -377,6 +386,7 @@ def test_the_command_tells_gains_hours_and_savings_of_a_sweep(lab: Lab, tmp_path
     assert "## Cost and value" in report.read_text()
     with pytest.raises(ResolveError, match="two runs"):
         print_of(lab, "value", "later")
+<<<<<<< HEAD
     runs = ("two:base", "two:later")
     weighed = json.loads(print_of(lab, "value", *runs, "--json"))
     beside = json.loads(print_of(lab, "compare", *runs, "--draws", "0", "--costs", "--json"))
@@ -402,6 +412,54 @@ def test_a_sweep_ends_with_its_cheapest_better_arm(lab: Lab) -> None:
     path.write_text(json.dumps(sweep))
     said = summarise_costs(lab, "two", frozenset())
     assert "The one arm shown to be better is later: +0.1000 for 8 min more a model" in said
+=======
+    for command in ("value", "report"):
+        with pytest.raises(ResolveError, match="no sweep that ended") as caught:
+            print_of(lab, command, "tow")
+        assert "a sweep (two), or a run" in str(caught.value.expected)
+    with (
+        Driver(lab, "tow", "sweep", ["birdlab", "sweep", "tow.yaml"]),
+        pytest.raises(ResolveError, match="no sweep that ended") as caught,
+    ):
+        print_of(lab, "value", "tow")
+    assert "wait for its end" in str(caught.value.fix)
+
+
+def add_sweep(lab: Lab, name: str, gains: Mapping[str, float]) -> None:
+    """A sweep of arms over 5 folds whose cells are gone, written as its records."""
+    like = json.dumps(load_records(lab)[0])
+    sweep = json.loads((lab.stores / "sweeps" / "two.json").read_text()) | {"name": name}
+    sweep["spec"]["name"], sweep["arms"] = name, []
+    scores = rank_cells(gains, noise=0.01)
+    for place, (arm, own) in enumerate(scores.groupby("arm", sort=False)):
+        record = json.loads(like) | {"spec_id": f"{name}-{place}", "name": arm, "sweeps": {}}
+        cells = zip(own["fold"], own["score"], strict=True)
+        record["cells"] = [
+            record["cells"][0]
+            | {"cell_id": f"{name}{place}{fold}", "fold": fold, "seed": 0, "padded_cmap": score}
+            for fold, score in cells
+        ]
+        (lab.runs / f"{record['spec_id']}.json").write_text(json.dumps(record))
+        delta = {} if arm == "base" else {"x": place}
+        sweep["arms"].append(
+            {"title": arm, "delta": delta, "spec_id": record["spec_id"], "point": {}}
+        )
+    sweep["spec"]["control"] = sweep["arms"][0]["title"]
+    (lab.stores / "sweeps" / f"{name}.json").write_text(json.dumps(sweep))
+
+
+def test_a_sweep_of_few_arms_is_weighed_by_the_lab_and_fits_a_terminal(lab: Lab) -> None:
+    add_sweep(lab, "few", {"base": 0.0, "later": 0.01})
+    assert all(
+        row["expected"] is None
+        for row in json.loads(print_of(lab, "value", "few", "--json"))["arms"]
+    )
+    add_sweep(lab, "many", GAINS)
+    arms = json.loads(print_of(lab, "value", "few", "--json"))["arms"]
+    later = {row["arm"]: row for row in arms}["later"]
+    assert 0 < later["expected"] / later["delta"] < 1
+    lines = print_of(lab, "value", "few").split("Not enough")[0].splitlines()
+    assert max(map(len, lines)) <= 100 and sum(line.split()[:1] == ["arm"] for line in lines) == 3
 
 
 def test_a_gone_cell_makes_hours_incomplete(lab: Lab) -> None:

@@ -218,6 +218,20 @@ def test_few_arms_are_not_weighed_without_a_lab() -> None:
     assert few.winner is not None and 0 < few.winner.worth.expected < few.winner.shown
 
 
+def test_a_lab_where_all_went_well_lends_no_gain_to_few_arms() -> None:
+    cells = build_cells({"base": 0.0, "a": 0.01, "b": 0.0})
+    plain, high, low = (
+        rank_arms(cells, base="base", prior=exact_prior(0.004, mean)) for mean in (0.0, 0.03, -0.01)
+    )
+    assert high.winner is not None and plain.winner is not None and low.winner is not None
+    assert (
+        high.winner.worth == plain.winner.worth and high.winner.worth.expected < high.winner.shown
+    )
+    assert low.winner.worth.expected < plain.winner.worth.expected
+    assert "around +0.0300; that mean is not lent to an arm." in " ".join(high.sentences)
+    assert not any("lent" in said for said in (*plain.sentences, *low.sentences))
+
+
 def test_equal_arms_are_worth_nothing_and_count_once() -> None:
     cells = many_arms(5)
     copies = [

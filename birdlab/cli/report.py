@@ -27,14 +27,11 @@ def report(
     from birdlab.cli.progress import print_lines
     from birdlab.cli.reports import check_ending, run_document, sweep_document, write_report
     from birdlab.lab import open_lab
-    from birdlab.tracking.index import sweep_path
-    from birdlab.tracking.resolve import resolve_run
+    from birdlab.tracking.resolve import resolve_sweep_or_run
 
     check_ending(output)
     lab = open_lab(extensions=False)
-    if sweep_path(lab, name).is_file():
-        document = sweep_document(lab, name)
-    else:
-        document = run_document(lab, resolve_run(lab, name))
+    run = resolve_sweep_or_run(lab, name)
+    document = sweep_document(lab, name) if run is None else run_document(lab, run)
     for path in write_report(document, output):
         print_lines(f"wrote {path}")

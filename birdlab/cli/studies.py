@@ -20,7 +20,7 @@ def dashboard(
         Path | None, typer.Option(help="Write the pages as files that need no network, and end.")
     ] = None,
 ) -> None:
-    """Serve the study of this lab: CV against leaderboard, ablations.
+    """Serve the study of this lab: a page for each question, in a browser.
 
     Example: birdlab dashboard --export site/
     """

@@ -68,12 +68,16 @@ def _read(lab: Lab, names: list[str]) -> tuple[CostValues, ArmCosts, Savings | N
     Raises ResolveError for a name that is neither, and for a sweep with fewer than two scored arms.
     """
     from birdlab.errors import ResolveError
-    from birdlab.study.sweep_records import load_sweep
-    from birdlab.tracking.index import sweep_path
+    from birdlab.study.other_effects import load_judged_sweep
+    from birdlab.tracking.resolve import resolve_sweep_or_run
 
-    if len(names) > 1 or not sweep_path(lab, names[0]).is_file():
+    if len(names) > 1:
         return (*_of_runs(lab, names), None)
-    sweep = load_sweep(lab, names[0])
+    if resolve_sweep_or_run(lab, names[0]) is not None:
+        raise ResolveError(
+            "a gain needs two runs", got=names[0], expected="a sweep that ended, or RUN RUN"
+        )
+    sweep = load_judged_sweep(lab, names[0])
     if sweep.values is None:
         raise ResolveError(
             "nothing to weigh: a gain needs two scored arms",
@@ -88,14 +92,7 @@ def _of_runs(lab: Lab, names: list[str]) -> tuple[CostValues, ArmCosts]:
     """The same of runs, re-scored on what they share with the first."""
     from birdlab.cli.compare import compare_named
     from birdlab.cli.value_words import weigh_runs
-    from birdlab.errors import ResolveError
     from birdlab.study.compare import HEADLINE
-    from birdlab.tracking.resolve import resolve_run
 
-    if len(names) < 2:
-        resolve_run(lab, names[0])
-        raise ResolveError(
-            "a gain needs two runs", got=names[0], expected="a sweep that ended, or RUN RUN"
-        )
     found, called = compare_named(lab, names, HEADLINE, 0.005, 0)
     return weigh_runs(lab, found, called)

@@ -35,11 +35,17 @@ def weigh_runs(
 
 
 def value_lines(values: CostValues, costs: ArmCosts, savings: Savings | None = None) -> list[str]:
-    """The table of gains and costs, and all that is said of it."""
+    """Gains, hours and CPU time in three tables that fit a terminal, and all that is said of them."""
     from birdlab.study.cost_report import values_words
 
-    table = values_words(values).to_string(index=False).splitlines()
-    return [*table, "", *(f"  {sentence}" for sentence in _sentences(values, costs, savings))]
+    words = values_words(values)
+    cpu = [name for name in words if "CPU" in name]
+    hours = ["hours", "on", "hours a model", "gain for hours"]
+    gains = [name for name in words if name not in ("arm", *hours, *cpu)]
+    lines: list[str] = []
+    for columns in (gains, hours, cpu):
+        lines += [*words[["arm", *columns]].to_string(index=False).splitlines(), ""]
+    return [*lines, *(f"  {sentence}" for sentence in _sentences(values, costs, savings))]
 
 
 def value_json(

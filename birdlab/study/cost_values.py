@@ -120,7 +120,8 @@ def _extra_hours(models: pd.DataFrame, base: str, arm: str) -> Extra:
     """How many hours longer a model of the arm takes, over the folds and seeds that both have."""
     one, other = (models[models["arm"] == name] for name in (base, arm))
     both = one.merge(other, on=["fold", "seed"], suffixes=("_a", "_b"))
-    if arm == base or both.empty or (both["device_a"] != both["device_b"]).any():
+    alike = (both["device_a"] == both["device_b"]) & (both["device_a"] != "")
+    if arm == base or both.empty or not alike.all():
         return Extra()
     found = (both["hours_b"] - both["hours_a"]).to_numpy(float)
     mean, n = float(found.mean()), len(found)

@@ -29,16 +29,20 @@ COLUMNS = (
 """Those of `load_effects`, in order."""
 
 
-def load_effects(lab: Lab) -> pd.DataFrame:
+def load_effects(lab: Lab, *, controlled: bool = False) -> pd.DataFrame:
     """`effects_of` every sweep that the lab has a record of, the oldest first.
 
+    controlled: only of sweeps that name a control; searches, which may be large, are not ranked.
     Sweeps that cannot be read are named with the reason in `.attrs["left_out"]` (name to words), so
     are those of fewer than two scored arms.
     """
     tables, left_out = [], {}
     for name in sorted(path.stem for path in (lab.stores / "sweeps").glob("*.json")):
         try:
-            table = effects_of(load_sweep(lab, name))
+            sweep = load_sweep(lab, name)
+            if controlled and sweep.spec.compared_with is None:
+                continue
+            table = effects_of(sweep)
         except BirdlabError as error:
             left_out[name] = error.what
             continue

@@ -17,7 +17,7 @@ def load_prior(
     lab: Lab, rows_hash: str, *, besides: str = "", runs: Collection[str] = ()
 ) -> EffectPrior | None:
     """`prior_of` the effects of the lab."""
-    return prior_of(load_effects(lab), rows_hash, besides=besides, runs=runs)
+    return prior_of(load_effects(lab, controlled=True), rows_hash, besides=besides, runs=runs)
 
 
 def prior_of(

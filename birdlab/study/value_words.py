@@ -77,7 +77,9 @@ def _no_price(others: pd.DataFrame) -> str:
     top = there.loc[there["delta"].idxmax()]
     interval = "" if top["low"] != top["low"] else f" ({top['low']:+.4f} to {top['high']:+.4f})"
     cost = ""
-    if top["extra_hours"] == top["extra_hours"]:
+    if top["extra_low"] <= 0 <= top["extra_high"]:
+        cost = ", for as much time"
+    elif top["extra_hours"] == top["extra_hours"]:
         sign = "more" if top["extra_hours"] > 0 else "less"
         cost = f", for {in_time(3600 * abs(top['extra_hours']))} {sign} a model"
     return f"{told} Most was seen of {top['arm']}: {top['delta']:+.4f}{interval}{cost}."

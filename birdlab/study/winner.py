@@ -138,9 +138,11 @@ def _weigh_by_lab(
 ) -> Worth:
     """Too few arms to tell of their scatter: each is weighed by the effects of other sweeps.
 
-    A picked base could as well have been the arm: such differences lie around 0.
+    A picked base could as well have been the arm: such differences lie around 0. Nor is a mean
+    above 0 lent to arms: that other changes helped often tells of a few weak bases. One below is.
     """
-    prior = replace(lab, mean=0.0, mean_se=0.0) if picked else lab
+    mean, error = (0.0, 0.0) if picked else (min(lab.mean, 0.0), lab.mean_se)
+    prior = replace(lab, mean=mean, mean_se=error)
     gains = {c.arm: shrink(c.delta, c.se, prior, df=c.df) for c in arms}
     best = max(arms, key=lambda c: c.delta)
     worth = gains[best.arm]
@@ -151,7 +153,8 @@ def _weigh_by_lab(
         winner = Winner(base, best.arm, len(arms) + 1, -best.delta, luck, turned)
     else:
         winner = Winner(best.arm, base, len(arms), best.delta, expected_best(noise.arms), worth)
-    return Worth(gains, prior, winner, (f"{_scatter(lab, lab.source)}.",))
+    lent = "" if picked or lab.mean <= 0 else "; that mean is not lent to an arm"
+    return Worth(gains, prior, winner, (f"{_scatter(lab, lab.source)}{lent}.",))
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ from typing import Any
 
 from birdlab.errors import ResolveError
 from birdlab.lab import Lab
+from birdlab.tracking.drivers import load_driver
 from birdlab.tracking.index import load_link, load_records, load_sweeps
 
 
@@ -32,6 +33,29 @@ def resolve_run(lab: Lab, text: str) -> dict[str, Any]:
         expected=("one of" if unique else "for example one of the newest") + lines,
         fix="give more of the spec id; `birdlab runs` lists all",
     )
+
+
+def resolve_sweep_or_run(lab: Lab, text: str) -> dict[str, Any] | None:
+    """The record of the run that `text` names; None where it is the name of a sweep that ended.
+
+    Raises ResolveError that lists sweeps and runs when it names neither, or several runs.
+    """
+    sweeps = sorted(path.stem for path in (lab.stores / "sweeps").glob("*.json"))
+    if text in sweeps:
+        return None
+    try:
+        return resolve_run(lab, text)
+    except ResolveError as error:
+        if not error.what.endswith("names no run"):
+            raise
+        known = f"a sweep ({', '.join(sweeps[:20]) or 'none ended'})"
+        note = load_driver(lab.stores / "drivers", text)
+        runs = note is not None and note.state == "running"
+        raise ResolveError(
+            f"{error.what} and no sweep that ended",
+            expected=f"{known}, or a run, {error.expected}",
+            fix=f"{text} runs: wait for its end, see `birdlab status`" if runs else error.fix,
+        ) from None
 
 
 def _candidates(lab: Lab, records: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
