@@ -386,7 +386,16 @@ def test_the_command_tells_gains_hours_and_savings_of_a_sweep(lab: Lab, tmp_path
     assert "## Cost and value" in report.read_text()
     with pytest.raises(ResolveError, match="two runs"):
         print_of(lab, "value", "later")
-<<<<<<< HEAD
+    for command in ("value", "report"):
+        with pytest.raises(ResolveError, match="no sweep that ended") as caught:
+            print_of(lab, command, "tow")
+        assert "a sweep (two), or a run" in str(caught.value.expected)
+    with (
+        Driver(lab, "tow", "sweep", ["birdlab", "sweep", "tow.yaml"]),
+        pytest.raises(ResolveError, match="no sweep that ended") as caught,
+    ):
+        print_of(lab, "value", "tow")
+    assert "wait for its end" in str(caught.value.fix)
     runs = ("two:base", "two:later")
     weighed = json.loads(print_of(lab, "value", *runs, "--json"))
     beside = json.loads(print_of(lab, "compare", *runs, "--draws", "0", "--costs", "--json"))
@@ -412,17 +421,6 @@ def test_a_sweep_ends_with_its_cheapest_better_arm(lab: Lab) -> None:
     path.write_text(json.dumps(sweep))
     said = summarise_costs(lab, "two", frozenset())
     assert "The one arm shown to be better is later: +0.1000 for 8 min more a model" in said
-=======
-    for command in ("value", "report"):
-        with pytest.raises(ResolveError, match="no sweep that ended") as caught:
-            print_of(lab, command, "tow")
-        assert "a sweep (two), or a run" in str(caught.value.expected)
-    with (
-        Driver(lab, "tow", "sweep", ["birdlab", "sweep", "tow.yaml"]),
-        pytest.raises(ResolveError, match="no sweep that ended") as caught,
-    ):
-        print_of(lab, "value", "tow")
-    assert "wait for its end" in str(caught.value.fix)
 
 
 def add_sweep(lab: Lab, name: str, gains: Mapping[str, float]) -> None:

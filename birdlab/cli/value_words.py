@@ -35,7 +35,7 @@ def weigh_runs(
 
 
 def value_lines(values: CostValues, costs: ArmCosts, savings: Savings | None = None) -> list[str]:
-    """Gains, hours and CPU time in three tables that fit a terminal, and all that is said of them."""
+    """Gains, hours and CPU time in three tables that fit a terminal, and what is said of them."""
     from birdlab.study.cost_report import values_words
 
     words = values_words(values)
