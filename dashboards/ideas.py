@@ -78,15 +78,22 @@ def _show(source: LabSource, wanted: State) -> Shown:
     by = wanted.get("by", "") if wanted.get("by", "") in BY else BY[0]
     found = _load(source, by)
     ledger = found.ledger
-    titles = dict(zip(ledger.ideas["title"], ledger.ideas["idea"], strict=True))
+    titles = _titles(ledger.ideas)
     title = wanted.get("idea", "") if wanted.get("idea", "") in titles else ""
     content: list[Part] = []
     if title:
-        row = ledger.ideas[ledger.ideas["title"] == title].iloc[0]
+        row = ledger.ideas[ledger.ideas["idea"] == titles[title]].iloc[0]
         content += [html.H2(title), html.P(str(row["note"])), *_lay_out_idea(ledger, titles[title])]
     content += [*_lay_out(found), *bets_part(source)]
     options = {"by": list(BY), "idea": list(titles)}
     return Shown({"by": by, "idea": title}, options, " ".join(found.sentences), content)
+
+
+def _titles(ideas: pd.DataFrame) -> dict[str, str]:
+    """Each idea by its title, with its id where several have one."""
+    several = ideas["title"].duplicated(keep=False)
+    titles = ideas["title"].where(~several, ideas["title"] + " (" + ideas["idea"] + ")")
+    return dict(zip(titles, ideas["idea"], strict=True))
 
 
 def _lay_out(found: LabIdeas) -> list[Part]:

@@ -131,8 +131,11 @@ def test_the_race_decides_what_the_sign_decides() -> None:
         ({"worse_by": 0.01}, "open"),
         ({"better_by": 0}, "false"),
         ({"not_better_by": 0.01}, "true"),
+        ({"worse_by": 0}, "true"),
+        ({"arm": "base", "against": "c", "better_by": 0}, "true"),
+        ({"arm": "base", "against": "c", "not_better_by": 0}, "false"),
     ):
-        claim = build_claim(bet(arm="c", **given), POINTS, "base")
+        claim = build_claim(bet(**{"arm": "c"} | given), POINTS, "base")
         assert claim is not None
         said = decide_claim(claim, cells, control="base", stopped=["c"])
         assert said.outcome == outcome
@@ -178,6 +181,21 @@ def test_sureness_is_judged_by_how_often_margins_are_above_0() -> None:
     assert found.verdict == "as sure as right" and found.high - found.low < 0.12
     assert told(0.9, 0.6, error=0.01).right == pytest.approx(0.6, abs=0.06)
     assert told(0.9, 0.6, error=1.0, n=30).high > 0.95, "evidence that says nothing"
+
+
+def test_bets_on_large_and_on_small_differences_count_alike() -> None:
+    """Rates of learning move scores by tenths, augmentations by thousandths."""
+    few_and_far = calibrate(np.full(40, 0.9), np.r_[[0.003] * 36, [-0.1] * 4], np.full(40, 5e-4))
+    assert few_and_far.low > 0.7 and few_and_far.verdict == "as sure as right"
+    rng = np.random.default_rng(8)
+    said = []
+    for _ in range(8):
+        sure, scales = rng.uniform(0.5, 0.97, 60), 0.01 * np.exp(1.5 * rng.standard_normal(60))
+        margins = scales * (special.ndtri(sure) + rng.standard_normal(60))
+        errors = np.full(60, 0.006)
+        seen = margins + errors * rng.standard_normal(60)
+        said.append(calibrate(sure, seen, errors).verdict)
+    assert said.count("as sure as right") >= 7
 
 
 def test_a_bet_of_less_than_half_is_one_on_the_opposite() -> None:

@@ -23,7 +23,8 @@ from birdlab.study.effects import COLUMNS, load_effects
 from birdlab.study.idea_figures import get_forest_info, plot_forest, plot_ideas
 from birdlab.study.idea_identity import Idea, name_family, name_idea
 from birdlab.study.ideas import By, IdeaLedger, build_ideas, find_idea, over_data
-from birdlab.study.lab_ideas import load_ideas
+from birdlab.study.lab_bets import load_bets
+from birdlab.study.lab_ideas import command_over, load_ideas
 from birdlab.study.meta_analysis import between_variance, random_effects
 from birdlab.study.reopen import Spread, foresee, rank_reopening
 from birdlab.study.stale import find_stale, hold_against
@@ -313,7 +314,7 @@ def test_a_verdict_is_stale_when_anything_but_its_idea_changed() -> None:
 def compared_with(ledger: IdeaLedger, **given: Any) -> pd.DataFrame:
     """Every verdict beside a base that is without its idea and has changed in two fields."""
     table = ledger.verdicts[["idea", "sweep", "arm", "decided_at", "verdict"]].copy()
-    said = {"today": "without", "n_changed": 2, "changed_since": "x, y"} | given
+    said = {"today": "without", "n_changed": 2, "changed_since": "x, y", "same_data": True} | given
     return table.assign(**said)
 
 
@@ -364,6 +365,41 @@ def test_an_unchanged_base_leaves_only_the_noise_of_its_verdict() -> None:
     assert same.loc["i3", "sd"] < moved.loc["i3", "sd"]
     assert same.loc["i3", "expected"] < moved.loc["i3", "expected"] < 0
     assert same.loc["i3", "worth"] < moved.loc["i3", "worth"]
+
+
+def test_another_data_set_is_another_base_and_an_older_try_on_this_one_counts() -> None:
+    ledger = six_ideas()
+    moved = rank_reopening(ledger, compared_with(ledger)).table.set_index("idea")
+    away = compared_with(ledger, n_changed=0, same_data=False)
+    away = rank_reopening(ledger, away).table.set_index("idea")
+    assert away.loc["i3", "sd"] == moved.loc["i3", "sd"]
+    older = compared_with(ledger)
+    older.loc[0, "n_changed"] = 0  # the first of two verdicts on i0 was on today's base
+    found = rank_reopening(ledger, older).table.set_index("idea").loc["i0"]
+    assert (found["n_changed"], found["tau_of"], found["observed"]) == (0, "", 0.02)
+
+
+def test_ideas_of_one_stage_are_told_from_those_of_all() -> None:
+    one = name_idea([Change("stages.2.train.optimizer.lr", 0.001, 0.002)])
+    all_of_them = name_idea([Change("train.optimizer.lr", 0.001, 0.002)])
+    assert one.title == "stage 2 optimizer.lr 0.001 -> 0.002" != all_of_them.title
+    ideas = ledger_of(verdict(n=0), verdict(n=1, idea="two", idea_title="+one")).ideas
+    assert set(page._titles(ideas)) == {"+one (one)", "+one (two)"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("birdlab sweep lr.yaml --jobs 2", "birdlab sweep lr.yaml --jobs 2 --base 'my base.yaml'"),
+        (
+            "birdlab sweep lr.yaml --base old.yaml --name=x",
+            "birdlab sweep lr.yaml --base 'my base.yaml'",
+        ),
+        ("birdlab sweep --grid x=1,2 old.yaml", "birdlab sweep --grid x=1,2 'my base.yaml'"),
+    ],
+)
+def test_a_sweep_is_laid_over_another_base_however_it_was_typed(typed: str, meant: str) -> None:
+    assert command_over(typed, "my base.yaml") == meant
 
 
 def test_too_few_ideas_are_not_ranked() -> None:
@@ -463,12 +499,15 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 
 
 def test_effects_of_a_lab_are_those_of_its_rankings(lab: Lab) -> None:
-    odd = {"broken": "{", "old": '{"spec": {}, "arms": [], "stopped": [], "failed": []}'}
+    old = '{"spec": {}, "arms": [], "stopped": [], "failed": [], "updated_at": ""}'
+    odd = {"broken": "{", "lacking": "{}", "list": "[]", "old": old}
     for name, text in odd.items():
         sweep_path(lab, name).write_text(text)
     found = load_effects(lab)
+    bets = load_bets(lab).sentences
     for name in odd:
         sweep_path(lab, name).unlink()
+    assert [said for said in bets if said.startswith("Left out: old")]
     assert found["arm"].tolist() == ["no or_mixup", "faster"] * 2
     assert found["idea"].nunique() == 2
     assert found.attrs["left_out"].keys() == set(odd)

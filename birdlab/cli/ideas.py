@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from birdlab.study.reopen import Reopening
     from birdlab.study.stale import Today
 
-TITLE_WIDTH, WIDTH = 46, 110
+TITLE_WIDTH, WIDTH = 26, 100
 SHOWN_REOPENED = 10
 
 
@@ -107,32 +107,36 @@ def _as_json(found: LabIdeas, one: dict[str, Any] | None, stale: bool) -> dict[s
 
 def _lines(found: LabIdeas, stale: bool) -> list[str]:
     if stale:
-        return [*_stale_lines(found.stale), "", *found.sentences]
+        return [*_stale_lines(found), "", *_wrap(found.sentences)]
+    by_id = found.ledger.by == "idea"
+    name, width = (f"{'id':<8}  ", TITLE_WIDTH) if by_id else ("", TITLE_WIDTH + 10)
     lines = [
-        f"{'id':<8}  {'idea':<{TITLE_WIDTH}} {'verdicts':>8} {'bases':>5} {'data':>4}  "
-        f"{'mean':>8}  {'interval':<19}  says"
+        f"{name}{found.ledger.by:<{width}} {'tried':>5} {'bases':>5} {'data':>4} {'mean':>7}  "
+        f"{'interval':<16}  says"
     ]
     for row in found.ledger.ideas.to_dict("records"):
+        name = f"{str(row['idea'])[:8]:<8}  " if by_id else ""
         lines.append(
-            f"{str(row['idea'])[:8]:<8}  {_short(row['title']):<{TITLE_WIDTH}} "
-            f"{row['n_verdicts']:>8} {row['n_bases']:>5} {row['n_data']:>4}  "
-            f"{_signed(row['mean']):>8}  {_interval(row['low'], row['high']):<19}  {row['says']}"
+            f"{name}{_short(row['title'], width):<{width}} "
+            f"{row['n_verdicts']:>5} {row['n_bases']:>5} {row['n_data']:>4} "
+            f"{_signed(row['mean']):>7}  {_interval(row['low'], row['high']):<16}  {row['says']}"
         )
     lines = lines if len(found.ledger.ideas) else []
     lines += ["", *_wrap(found.sentences)]
     return lines if found.reopening is None else [*lines, "", *_reopen_lines(found.reopening)]
 
 
-def _stale_lines(stale: pd.DataFrame) -> list[str]:
+def _stale_lines(found: LabIdeas) -> list[str]:
     lines: list[str] = []
-    for row in stale.to_dict("records"):
+    for row in found.stale.to_dict("records"):
         lines += [
             f"{row['sweep']}: {row['arm']}  {row['verdict']}  {_signed(row['gain'])}  "
             f"{row['decided_at']}  today's base: {row['today']}",
             f"    {_short(row['title'], WIDTH)}",
             *_wrap([f"changed since: {row['changed_since']}"], "    "),
         ]
-    return lines or ["no verdict is stale"]
+    none = "no verdict is stale" if found.today is not None else "nothing to hold verdicts against"
+    return lines or [none]
 
 
 def _reopen_lines(found: Reopening) -> list[str]:
@@ -148,7 +152,7 @@ def _reopen_lines(found: Reopening) -> list[str]:
         lines += [
             f"  {row['worth']:6.4f} {100 * row['chance']:4.0f} % {row['expected']:+8.4f} "
             f"{row['observed']:+8.4f} {row['n_changed']:>7} {row['cells']:>5} "
-            f"{row['hours']:6.2f}  {row['try']} {_short(row['title'], WIDTH - 58)}",
+            f"{row['hours']:6.2f}  {row['try']} {_short(row['title'], WIDTH - 66)}",
             f"      {row['command']}",
         ]
     return [*lines, *_wrap(found.sentences, "  ")]
@@ -160,15 +164,15 @@ def _detail_lines(ledger: IdeaLedger, one: dict[str, Any]) -> list[str]:
     name = str(one["idea"])
     lines = [*_wrap([f"{name}  {one['title']}"]), f"family {one['family']}", ""]
     lines.append(
-        f"  {'effect':>8} {'error':>7} {'folds':>5}  {'sweep: arm':<44} {'data':<12} verdict"
+        f"  {'effect':>8} {'error':>7} {'folds':>5}  {'sweep: arm':<38} {'data':<12} verdict"
     )
     for row in ledger.of(name).to_dict("records"):
-        arm = _short(f"{row['sweep']}: {row['arm']}", 44)
+        arm = _short(f"{row['sweep']}: {row['arm']}", 38)
         why = f"; does not count: {row['left_out']}" if row["left_out"] else ""
         taken = " (taken back)" if row["sign"] < 0 else ""
         se = "" if row["se"] != row["se"] else f"{row['se']:.4f}"
         lines.append(
-            f"  {row['gain']:+8.4f} {se:>7} {row['n_folds']:>5}  {arm:<44} {row['data']:<12} "
+            f"  {row['gain']:+8.4f} {se:>7} {row['n_folds']:>5}  {arm:<38} {row['data']:<12} "
             f"{row['verdict']}{taken}{why}"
         )
     bases = ledger.bases(name)
@@ -200,4 +204,4 @@ def _signed(value: float) -> str:
 
 
 def _interval(low: float, high: float) -> str:
-    return "" if low != low else f"{low:+.4f} .. {high:+.4f}"
+    return "" if low != low else f"{low:+.4f}..{high:+.4f}"

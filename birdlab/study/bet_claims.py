@@ -16,7 +16,14 @@ import pandas as pd
 from scipy import special
 
 from birdlab.spec.bets import Claim
-from birdlab.study.contrasts import EXACT, MIN_FOLDS, Contrast, Floats, build_contrasts
+from birdlab.study.contrasts import (
+    EXACT,
+    MIN_FOLDS,
+    Contrast,
+    Floats,
+    build_contrasts,
+    fold_means,
+)
 from birdlab.study.words import list_some
 
 LEVEL = 0.05
@@ -93,11 +100,24 @@ class _Pairs:
             self._held[base] = build_contrasts(self.cells, others, base)
         return self._held[base][arm]
 
+    def seen_ahead(self, arms: Sequence[str], others: Sequence[str], sign: int) -> Sequence[str]:
+        """The arms that lie above all others (sign 1) or below (-1) on the cells that they share.
+
+        All arms where a race says more than their cells do.
+        """
+        if self.stopped:
+            return arms
+        rest = self.cells.loc[list(others)]
+        apart = {arm: sign * fold_means(self.cells.loc[arm] - rest).mean(axis=1) for arm in arms}
+        return [arm for arm in arms if (apart[arm] > 0).all()]
+
     def side(self, arm: str, base: str, region: tuple[float, float], level: float) -> Side:
         """Whether arm - base lies in a region, outside, or neither surely."""
         low, high = region
         if arm in self.stopped and base == self.control:
-            return "false" if low >= 0 else "true" if low == -np.inf and high >= 0 else "open"
+            return "false" if low >= 0 else "true" if low == -np.inf and high >= -_TINY else "open"
+        if base in self.stopped and arm == self.control:
+            return self.side(base, arm, (-high, -low), level)
         c = self.contrast(arm, base)
         if c.n_folds < MIN_FOLDS:
             return "open"
@@ -123,11 +143,15 @@ class _Pairs:
 
 def _decide_place(claim: Claim, pairs: _Pairs) -> Decision:
     """Best: some of the arms beats all others. Not best: some other beats all of the arms."""
-    ahead = (_TINY, np.inf) if claim.kind == "best" else (-np.inf, -_TINY)
+    sign = 1 if claim.kind == "best" else -1
+    behind = (-np.inf, -_TINY) if sign > 0 else (_TINY, np.inf)
 
     def some_lead(arms: Sequence[str], others: Sequence[str]) -> bool:
         level = LEVEL / len(arms)
-        return any(all(pairs.side(a, o, ahead, level) == "true" for o in others) for a in arms)
+        return any(
+            all(pairs.side(other, arm, behind, level) == "true" for other in others)
+            for arm in pairs.seen_ahead(arms, others, sign)
+        )
 
     if some_lead(claim.arms, claim.against):
         return Decision("true", "")

@@ -4,7 +4,8 @@ Each claim has a margin: by how much it holds, below 0 where it does not. Somebo
 chance p sees the margin as spread about a place from which p of it lies above 0. What the cells see
 is that margin with an error of theirs, so an open bet counts for what it is worth.
 Leaving open bets out would not do: which bets are decided depends on what they claim and on how
-they came out. The spread is one for all bets and comes from them.
+they came out. Each bet has a spread of its own, since rates of learning move scores by tenths and
+augmentations by thousandths; how spreads are distributed (log-normal) comes from all bets.
 Source: Cox (1958), Biometrika 45, for one shift of all; Wilks (1938) for intervals by the ratio of
 likelihoods.
 """
@@ -24,9 +25,18 @@ LEAST = 3.841458820694124
 """The 95 % point of chi-square with 1 degree of freedom."""
 BINS = (0.5, 0.7, 0.9, 1.0)
 """Bets are put together by how sure they are, each bin without its lower end."""
-_SHIFTS = np.linspace(-4, 4, 401)
-_SPREADS = np.geomspace(0.1, 10, 25)
-"""Shifts in spreads; spreads in multiples of the middle size of margins."""
+_SHIFTS = np.linspace(-4, 4, 241)
+_STEPS = np.arange(-14, 15) * np.log(2) / 2
+"""Shifts in spreads; logarithms of spreads in multiples of the middle size of margins."""
+_MIXTURES = np.stack(
+    [
+        special.softmax(-0.5 * ((_STEPS - middle) / wide) ** 2)
+        for middle in _STEPS[4:-4:2]
+        for wide in (0.2, 0.7, 1.4, 2.8)
+    ]
+)
+"""[mixture, step]: log-normal distributions of spreads, the narrowest of one spread for all."""
+_AT_ONCE = 50
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,7 @@ def calibrate(sure: Floats, margins: Floats, errors: Floats) -> Calibration:
     """
     sure, margins, errors = lean(sure, margins, errors)
     places = special.ndtri(sure) + _SHIFTS[:, None]
-    likely = _log_likelihood(places, margins, errors, _SPREADS * np.median(np.abs(margins)))
+    likely = _log_likelihood(places, margins, errors)
     rates = special.ndtr(places).mean(axis=1)
     inside = rates[2 * (likely.max() - likely) <= LEAST]
     best = float(rates[int(np.argmax(likely))])
@@ -85,11 +95,16 @@ def lean(sure: Floats, margins: Floats, errors: Floats) -> tuple[Floats, Floats,
     return np.where(sure < 0.5, 1 - sure, sure), np.where(sure < 0.5, -margins, margins), errors
 
 
-def _log_likelihood(places: Floats, margins: Floats, errors: Floats, spreads: Floats) -> Floats:
-    """[shifts] of places [shifts, bets] in spreads: that of the spread which fits best."""
-    each = []
-    for spread in np.maximum(spreads, 1e-9):
-        scale2 = spread**2 + errors**2
-        apart = (margins - spread * places) ** 2 / scale2
-        each.append(-0.5 * (np.log(scale2) + apart).sum(axis=1))
-    return np.asarray(np.max(each, axis=0))
+def _log_likelihood(places: Floats, margins: Floats, errors: Floats) -> Floats:
+    """[shifts] of places [shifts, bets] in spreads, with the mixture of spreads that fits best."""
+    spreads = np.maximum(np.exp(_STEPS) * np.median(np.abs(margins)), 1e-9)[:, None, None]
+    likely = np.zeros((len(_MIXTURES), len(places)))
+    for first in range(0, len(margins), _AT_ONCE):
+        own = slice(first, first + _AT_ONCE)
+        scale2 = spreads**2 + errors[own] ** 2
+        apart = (margins[own] - spreads * places[:, own]) ** 2 / scale2
+        logs = -0.5 * (np.log(scale2) + apart)
+        top = logs.max(axis=0)
+        mixed = np.tensordot(_MIXTURES, np.exp(logs - top), axes=1)
+        likely += (np.log(np.maximum(mixed, 1e-300)) + top).sum(axis=2)
+    return np.asarray(likely.max(axis=0))

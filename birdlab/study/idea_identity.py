@@ -85,9 +85,10 @@ def _word(field: str, before: Any, after: Any) -> str:
 
 
 def _short(field: str) -> str:
-    """A field by its last two parts, without the rooms everybody knows."""
+    """A field by its last two parts, without the rooms everybody knows; the stage of one alone."""
     parts = [part for part in field.split(".") if part not in ("augment", "stages", "train")]
-    return ".".join(parts[-2:] or [field])
+    stage = f"stage {parts.pop(0)} " if len(parts) > 1 and parts[0].isdigit() else ""
+    return stage + ".".join(parts[-2:] or [field])
 
 
 def _text(value: Any) -> str:

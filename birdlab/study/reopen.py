@@ -70,9 +70,10 @@ class Reopening:
 
     table: REOPEN_COLUMNS. worth: E[max(0, effect on today's base)]; chance: P(effect > 0);
     expected, sd: the effect as it is expected; observed: what was seen in the direction of `try`
-    (`add` or `take back`), the mean over bases; tau_of: whose spread it is (`idea`, `family`,
-    `lab`; "" on a base that did not change, where none is needed); cells, hours: what its newest
-    verdict took. Where the spreads are not known worth to tau are NaN. sentences: in words.
+    (`add` or `take back`), on today's base where it was tried there, else the mean over bases;
+    tau_of: whose spread it is (`idea`, `family`, `lab`; "" on a base that did not change, where
+    none is needed); cells, hours: what its newest verdict took. Where the spreads are not known
+    worth to tau are NaN. sentences: in words.
     """
 
     table: pd.DataFrame
@@ -177,7 +178,7 @@ def rank_reopening(
         own = compared[compared.index.isin(ledger.of(idea["idea"]).index)]
         if idea["idea"] not in known or own.empty:
             continue
-        newest = own.sort_values(["decided_at", "n_changed"], ascending=[True, False]).iloc[-1]
+        newest = _closest(own, ledger)
         if newest["today"] == "another value":
             elsewhere += 1
             continue
@@ -187,6 +188,16 @@ def rank_reopening(
     table = pd.DataFrame(rows, columns=list(REOPEN_COLUMNS))
     table = table.sort_values(["worth", "observed"], ascending=False, kind="stable")
     return Reopening(table.reset_index(drop=True), spread, _say(table, spread, known, elsewhere))
+
+
+def _closest(compared: pd.DataFrame, ledger: IdeaLedger) -> pd.Series:
+    """Of the verdicts on an idea the newest on today's very base, else the newest of all."""
+    counts = ledger.verdicts.loc[compared.index, "left_out"] == ""
+    here = counts & (compared["n_changed"] == 0) & compared["same_data"].astype(bool)
+    order = compared.assign(here=here).sort_values(
+        ["here", "decided_at", "n_changed"], ascending=[True, True, False], kind="stable"
+    )
+    return order.iloc[-1]
 
 
 Bases = Mapping[str, pd.DataFrame]
@@ -237,9 +248,8 @@ def _row(
     row |= {"cells": len(verdict["cells"]), "hours": float(verdict["hours"])}
     if spread is None:
         return row
-    same = bool(newest["n_changed"] == 0)
+    same = bool(newest["here"])
     seen = bases[[newest.name in own for own in bases["verdicts"]]] if same else bases
-    same = same and len(seen) > 0
     alone = fit_tau({"": bases})
     tau, whose = next(
         (found, name)
@@ -247,6 +257,8 @@ def _row(
         if found is not None
     )
     gains, ses = (part[0] for part in _arrays({"": seen}))
+    if same:
+        row |= {"observed": turn * float(gains[0]), "observed_se": float(ses[0])}
     ahead = foresee(turn * gains, ses, spread, tau=None if whose == "lab" else tau, same_base=same)
     row |= {name: getattr(ahead, name) for name in ("worth", "chance", "expected", "sd")}
     row |= {"tau": tau, "tau_of": "" if same else whose}

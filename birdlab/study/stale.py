@@ -70,7 +70,10 @@ def find_stale(verdicts: pd.DataFrame, specs: Mapping[str, Dump], today: Dump) -
 
 
 def hold_against(verdicts: pd.DataFrame, specs: Mapping[str, Dump], today: Dump) -> pd.DataFrame:
-    """Every verdict whose runs are in `specs` beside today's base; columns as `find_stale`."""
+    """Every verdict whose runs are in `specs` beside today's base; columns as `find_stale`.
+
+    And `same_data`: whether it was reached on the data set of today's base.
+    """
     known = verdicts[verdicts["run"].isin(list(specs)) & verdicts["base_run"].isin(list(specs))]
     since = {run: list_changes(specs[run], today, across_data=True) for run in _runs(known)}
     rows = []
@@ -83,8 +86,9 @@ def hold_against(verdicts: pd.DataFrame, specs: Mapping[str, Dump], today: Dump)
         row = {name: verdict[name] for name in ("idea", "sweep", "arm", "decided_at", "verdict")}
         row |= {"title": verdict["idea_title"], "gain": verdict["gain"], "data": verdict["data"]}
         row |= {"today": where, "n_changed": len(other)}
+        row |= {"same_data": verdict["data"] == today["data"]["base"]}
         rows.append(row | {"changed_since": ", ".join(_word(c) for c in other)})
-    return pd.DataFrame(rows, columns=list(STALE_COLUMNS), index=known.index)
+    return pd.DataFrame(rows, columns=[*STALE_COLUMNS, "same_data"], index=known.index)
 
 
 def _runs(verdicts: pd.DataFrame) -> list[str]:
