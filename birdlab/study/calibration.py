@@ -36,6 +36,8 @@ _MIXTURES = np.stack(
     ]
 )
 """[mixture, step]: log-normal distributions of spreads, the narrowest of one spread for all."""
+_DOUBT = np.tile([0.0, 6.0, 6.0, 6.0], len(_MIXTURES) // 4)
+"""By so much a mixture has to fit better (log likelihood) than one spread for all."""
 _AT_ONCE = 50
 
 
@@ -107,4 +109,4 @@ def _log_likelihood(places: Floats, margins: Floats, errors: Floats) -> Floats:
         top = logs.max(axis=0)
         mixed = np.tensordot(_MIXTURES, np.exp(logs - top), axes=1)
         likely += (np.log(np.maximum(mixed, 1e-300)) + top).sum(axis=2)
-    return np.asarray(likely.max(axis=0))
+    return np.asarray((likely - _DOUBT[:, None]).max(axis=0))
