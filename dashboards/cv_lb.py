@@ -281,7 +281,7 @@ def _lay_out_pick(source: LabSource, choice: CvLbChoice) -> list[Part]:
         blended = source.blended()
     except PredictError as error:
         return [*parts, html.P(f"{error.what}: {error.where}.")]
-    shown = show_picks(blended, seen=choice.lb, metric=choice.metric, cv=choice.cv)
+    shown = show_picks(blended, source.likeness, seen=choice.lb, metric=choice.metric, cv=choice.cv)
     if isinstance(shown, str):
         return [*parts, html.P(shown)]
     pick, coming = shown

@@ -28,6 +28,7 @@ from birdlab.study.ledger import load_ledger
 from birdlab.study.noise import NoiseFloor
 from birdlab.study.noise_file import load_noise
 from birdlab.study.other_effects import prior_of
+from birdlab.study.output_likeness import Likeness, measure_likeness
 from birdlab.study.shrinkage import EffectPrior
 from birdlab.study.submission_blends import BlendedTables
 from birdlab.study.sweep_records import load_sweep_record
@@ -144,6 +145,11 @@ class LabSource:
         return self.keep(
             "blended", "", state, lambda: load_blends(self.lab, tables, self.fold_tables)
         )
+
+    def likeness(self, runs: tuple[str, ...]) -> Likeness:
+        """How alike the outputs of runs and blends are; DataError where that cannot be had."""
+        read = self.blended().reader(self.fold_tables)
+        return self.keep("likeness", runs, self.version, lambda: measure_likeness(runs, read))
 
     def classes(self, run: str) -> pd.DataFrame:
         """code, support, ap and auc of each class of a run; no rows where they are not stored."""

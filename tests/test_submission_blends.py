@@ -9,15 +9,23 @@ import numpy as np
 import pandas as pd
 import pytest
 from fold_tables import build_tables
+from likeness_simulations import AlikeSetting, measure_alike
 
 from birdlab.errors import DataError
 from birdlab.evaluate.blends import Blend
 from birdlab.evaluate.score import score_run
 from birdlab.infer.models import PromotedModel
-from birdlab.study.pick_rows import list_board
-from birdlab.study.pick_view import build_pick
+from birdlab.study.output_likeness import Likeness, list_gains, measure_likeness
+from birdlab.study.pick_rows import add_likeness, list_board
+from birdlab.study.pick_view import build_pick, fit_rows
 from birdlab.study.species import FoldTables
-from birdlab.study.submission_blends import BlendedTables, Recipe, add_blends, score_blend
+from birdlab.study.submission_blends import (
+    BlendedTables,
+    Recipe,
+    add_blends,
+    blend_cells,
+    score_blend,
+)
 from birdlab.study.tables import StudyTables
 
 RUNS = [f"r{k}" for k in range(7)]
@@ -183,3 +191,69 @@ def test_blends_are_found_by_name_and_row_and_bounded() -> None:
     broken = replace(promoted("m", ("r1", "r2")), card={})
     told = add_blends(board_tables(), [broken], read)
     assert not told.recipes and "does not say" in told.left_out[0]
+
+
+def test_likeness_is_one_for_equal_outputs_and_falls_with_what_errors_share() -> None:
+    tables = {run: read(run) for run in RUNS[:5]} | {"twin": read("r2")}
+    halfway = Recipe("half", ("r1", "r2"), (0.5, 0.5), Blend())
+    tables["half"] = blend_cells(halfway, [read("r1"), read("r2")])
+    found = measure_likeness(list(tables), tables.__getitem__)
+    at = {run: place for place, run in enumerate(found.runs)}
+    assert found.twins == {"twin": "r2"}
+    assert found.values[at["r2"], at["twin"]] == pytest.approx(1)
+    assert np.allclose(found.values, found.values.T) and (np.diag(found.values) == 1).all()
+    others = found.values[at["half"], [at["r3"], at["r4"], at["r0"]]]
+    assert found.values[at["half"], at["r2"]] > others.max()
+    gains = list_gains(read("r1"))
+    total = score_run(read("r1"))["cv/padded_cmap"]
+    own = read("r1")
+    constant = np.mean([(5 / (5 + own[f, 0].targets.sum(axis=0))).mean() for f in range(3)])
+    assert gains.sum() / 3 + constant == pytest.approx(total)
+    with pytest.raises(DataError, match="other recordings"):
+        measure_likeness(["r1", "r2", "r6"], read)
+    with pytest.raises(DataError, match="no stored"):
+        measure_likeness(["r1", "r2", "r3"], lambda run: {} if run == "r3" else read(run))
+    with pytest.raises(DataError, match="3 to 80"):
+        measure_likeness(["r1", "r2"], read)
+
+
+def test_two_equal_candidates_are_not_picked_together() -> None:
+    blended = blended_board()
+    board = list_board(blended, runs=["r2", "r3", "r4", "r5"])
+    runs = tuple(board.rows["run"])
+    first, second = (runs.index(run) for run in ("r5", "r4"))
+    alike = np.eye(len(runs))
+    plain = build_pick(replace(board, likeness=Likeness(runs, alike, {})))
+    assert set(plain.pick.pair) == {"r5", "r4"}
+    twins = {"r5": "r4"}
+    rows = board.rows.assign(public=board.rows["public"].where(board.rows["run"] != "r5", 0.64))
+    same = replace(board, rows=rows)
+    together = build_pick(replace(same, likeness=Likeness(runs, alike, twins)))
+    assert set(together.pick.pair) == {"r4", "r3"}
+    assert any("predicts the same as r4" in text for text in together.sentences)
+    unequal = build_pick(replace(board, likeness=Likeness(runs, alike, twins)))
+    assert set(unequal.pick.pair) == {"r5", "r4"}
+    alike[first, second] = alike[second, first] = 0.99
+    model = fit_rows(replace(board, likeness=Likeness(runs, alike, {})))
+    assert model.likeness[first, second] == pytest.approx(0.99)
+    assert {part.shared for part in model.components} != {0.0}
+
+
+def test_a_board_says_what_likeness_rests_on() -> None:
+    blended = blended_board()
+    board = list_board(blended)
+    reader = blended.reader(read)
+    told = add_likeness(board, lambda runs: measure_likeness(runs, reader))
+    assert told.likeness is None and "Lineages say" in told.told[-1]
+    named = replace(board, rows=board.rows[board.rows["run"] != "r6"].reset_index(drop=True))
+    measured = add_likeness(named, lambda runs: measure_likeness(runs, reader))
+    assert measured.likeness is not None
+    assert measured.likeness.runs == tuple(named.rows["run"])
+    assert "stored held-out outputs" in measured.told[-1]
+    assert len(build_pick(measured).pick.pair) == 2
+
+
+def test_a_look_at_outputs_costs_nothing_where_they_say_nothing() -> None:
+    for counts in (True, False):
+        means = measure_alike(AlikeSetting(1.0, 4, counts), 10).mean()
+        assert means["outputs known"] < means["outputs unknown"] + 0.2

@@ -34,6 +34,13 @@ LearnOption = Annotated[
     bool,
     typer.Option("--learn-private", help="Learn the noise from private scores of candidates too."),
 ]
+OutputsOption = Annotated[
+    bool,
+    typer.Option(
+        "--outputs/--lineages",
+        help="Which runs are alike: by their stored outputs, or by their lineages.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 
@@ -50,6 +57,7 @@ def pick(
     cv: CvOption = "",
     metric: MetricOption = "",
     learn: LearnOption = False,
+    outputs: OutputsOption = True,
     json_: JsonOption = False,
 ) -> None:
     """Say which final submissions have the highest expected best private score.
@@ -62,7 +70,7 @@ def pick(
     from birdlab.study.pick_view import build_pick
     from birdlab.study.pick_words import PICK_COLUMNS
 
-    rows = _list_rows(open_lab(extensions=False), runs, seen, board, metric, cv, learn)
+    rows = _list_rows(open_lab(extensions=False), runs, seen, board, metric, cv, learn, outputs)
     view = build_pick(
         rows, n=n, unsubmitted=unsubmitted, public_share=public_share, public_noise=public_noise
     )
@@ -94,6 +102,7 @@ def next_(
     cv: CvOption = "",
     metric: MetricOption = "",
     learn: LearnOption = False,
+    outputs: OutputsOption = True,
     json_: JsonOption = False,
 ) -> None:
     """Say which run without a leaderboard score is worth submitting next, and why.
@@ -104,7 +113,7 @@ def next_(
     from birdlab.study.pick_view import build_next
     from birdlab.study.pick_words import NEXT_COLUMNS
 
-    rows = _list_rows(open_lab(extensions=False), runs, seen, board, metric, cv, learn)
+    rows = _list_rows(open_lab(extensions=False), runs, seen, board, metric, cv, learn, outputs)
     view = build_next(rows, public_share=public_share, public_noise=public_noise)
     told = [*view.sentences, *(f"Left out: {text}" for text in rows.left_out)]
     if json_:
@@ -114,23 +123,35 @@ def next_(
 
 
 def _list_rows(
-    lab: Lab, runs: list[str] | None, seen: str, board: str, metric: str, cv: str, learn: bool
+    lab: Lab,
+    runs: list[str] | None,
+    seen: str,
+    board: str,
+    metric: str,
+    cv: str,
+    learn: bool,
+    outputs: bool,
 ) -> BoardRows:
-    from birdlab.study.blend_tables import load_blends
+    from birdlab.study.blend_tables import load_blends, stored_reader
     from birdlab.study.ledger import load_ledger
-    from birdlab.study.pick_rows import list_board
+    from birdlab.study.output_likeness import measure_likeness
+    from birdlab.study.pick_rows import add_likeness, list_board
     from birdlab.study.tables import StudyTables
     from birdlab.tracking.index import load_cells, load_runs
     from birdlab.tracking.resolve import resolve_run
 
     tables = StudyTables(load_runs(lab), load_cells(lab), load_ledger(lab.ledger))
-    blended = load_blends(lab, tables)
+    read = stored_reader(lab)
+    blended = load_blends(lab, tables, read)
     chosen = dict.fromkeys(
         blended.find(text) or str(resolve_run(lab, text)["spec_id"]) for text in runs or []
     )
-    return list_board(
+    rows = list_board(
         blended, runs=list(chosen), seen=seen, board=board, metric=metric, cv=cv, learn=learn
     )
+    if not outputs:
+        return rows
+    return add_likeness(rows, lambda runs: measure_likeness(runs, blended.reader(read)))
 
 
 def _print_json(

@@ -16,15 +16,19 @@ KEPT = 12
 """How many runs are held in memory; their outputs can be 70 MB a run."""
 
 
-def load_blends(lab: Lab, tables: StudyTables, read: Read | None = None) -> BlendedTables:
+def load_blends(lab: Lab, tables: StudyTables, read: Read) -> BlendedTables:
     """The tables with the blends of the ledger and the promoted ones, see `add_blends`.
 
-    `read`: the held-out tables of a run, from the stored outputs by default. Raises PredictError
-    for a promoted model whose card cannot be read.
+    Raises PredictError for a promoted model whose card cannot be read.
     """
+    return add_blends(tables, list_models(lab.models), read)
+
+
+def stored_reader(lab: Lab) -> Read:
+    """What gives the held-out tables of a run from its stored outputs; the last 12 are kept."""
 
     @functools.lru_cache(maxsize=KEPT)
-    def load(run: str) -> FoldTables:
+    def read(run: str) -> FoldTables:
         return load_fold_tables(lab, load_record(lab, run))
 
-    return add_blends(tables, list_models(lab.models), read or load)
+    return read

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from birdlab.errors import DataError
+from birdlab.errors import BirdlabError, DataError
 from birdlab.spec.kinds import nearest
 from birdlab.study.ledger import score_columns
+from birdlab.study.output_likeness import Likeness
 from birdlab.study.submission_blends import BlendedTables
 from birdlab.study.submission_kinds import pick_submissions
 from birdlab.study.tables import (
@@ -37,7 +38,8 @@ class BoardRows:
     the board that is seen, private that on the board to be predicted, both NaN where there is
     none; row is the id in the ledger of the submission, "" without one. candidates: the runs to
     pick from. history: the rows whose private score may be learned from. left_out in words, told:
-    how the CV scores of blends came about.
+    how the CV scores of blends came about, and what says which rows are alike: likeness, by the
+    outputs of all rows in their order, else their lineages.
     """
 
     metric: str
@@ -49,6 +51,7 @@ class BoardRows:
     history: pd.DataFrame
     left_out: tuple[str, ...]
     told: tuple[str, ...] = ()
+    likeness: Likeness | None = None
 
     @property
     def submitted(self) -> tuple[str, ...]:
@@ -106,6 +109,20 @@ def list_board(
         (*pairs.attrs["left_out"], *apart, *blended.left_out),
         blended.told,
     )
+
+
+def add_likeness(board: BoardRows, measure: Callable[[tuple[str, ...]], Likeness]) -> BoardRows:
+    """The board with how alike its rows are by `measure`, of all of them in their order; as it was,
+    with the reason, where that cannot be had."""
+    runs = tuple(map(str, board.rows["run"]))
+    try:
+        likeness = measure(runs)
+    except BirdlabError as error:
+        why = f"{error.what}: {error.got}" if error.got is not None else error.what
+        told = f"Lineages say which of the {len(runs)} are alike, not their outputs: {why}."
+        return replace(board, told=(*board.told, told))
+    told = f"How alike the {len(runs)} are is measured on their stored held-out outputs."
+    return replace(board, told=(*board.told, told), likeness=likeness)
 
 
 def _check_board(ledger: pd.DataFrame, seen: str, board: str) -> None:

@@ -3,6 +3,7 @@ of a pick whose private scores are known by now."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +12,9 @@ import pandas as pd
 from birdlab.errors import DataError
 from birdlab.study.board_model import PUBLIC_SHARE, BoardModel, fit_board
 from birdlab.study.next_submission import rank_next, sort_worth, word_next
+from birdlab.study.output_likeness import Likeness
 from birdlab.study.pick import Pick, pick_two, top_by
-from birdlab.study.pick_rows import BoardRows, list_board
+from birdlab.study.pick_rows import BoardRows, add_likeness, list_board
 from birdlab.study.private_posterior import posterior
 from birdlab.study.submission_blends import BlendedTables
 from birdlab.study.tables import StudyTables
@@ -58,7 +60,13 @@ def fit_rows(
     """The model of a lab's board; DataError where the evidence does not suffice."""
     history = board.history[["run", "cv", "public", "private", "lineage", "group"]]
     rows = board.rows.drop(columns="private")
-    return fit_board(rows, history=history, public_share=public_share, public_noise=public_noise)
+    return fit_board(
+        rows,
+        history=history,
+        public_share=public_share,
+        public_noise=public_noise,
+        likeness=None if board.likeness is None else board.likeness.values,
+    )
 
 
 def build_pick(
@@ -74,13 +82,13 @@ def build_pick(
     Raises DataError under 5 runs with both scores, and for fewer candidates than `n`.
     """
     model = fit_rows(board, public_share=public_share, public_noise=public_noise)
-    runs = board.candidates if unsubmitted else board.submitted
+    runs, twins = _part_twins(board, board.candidates if unsubmitted else board.submitted)
     pick = pick_two(posterior(model, runs), n)
     rows = board.rows.set_index("run").loc[list(runs)]
     judged = judge_pick(rows, pick.pair)
     ids = tuple(str(rows.at[run, "row"]) for run in pick.pair if rows.at[run, "row"])
     told = _word_judged(board, judged, len(rows))
-    sentences = (*word_model(board, model), *pick.sentences, *told)
+    sentences = (*word_model(board, model), *twins, *pick.sentences, *told)
     return PickView(board, model, pick, ids, judged, sentences)
 
 
@@ -89,23 +97,55 @@ def build_next(
 ) -> NextView:
     """What to submit next among the candidates without a score; DataError as for a pick."""
     model = fit_rows(board, public_share=public_share, public_noise=public_noise)
-    waiting = [run for run in board.candidates if run not in board.submitted]
     scored = board.rows.loc[board.rows["public"].notna(), "run"]
+    kept, twins = _part_twins(board, list(dict.fromkeys([*scored, *board.candidates])))
+    waiting = [run for run in board.candidates if run in kept and run not in board.submitted]
+    seen = [run for run in scored if run in kept]
     parts = [
-        rank_next(posterior(model, [*scored, *waiting[start : start + BATCH]]))
+        rank_next(posterior(model, [*seen, *waiting[start : start + BATCH]]))
         for start in range(0, max(len(waiting), 1), BATCH)
     ]
     table = sort_worth(pd.concat(parts))
-    said = word_next(table, len(scored))
+    said = (*twins, *word_next(table, len(scored)))
     return NextView(board, model, table, said, (*word_model(board, model), *said))
 
 
+def _part_twins(board: BoardRows, runs: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """The runs without those whose outputs equal another's, and in words which these are.
+
+    Two that have public scores which differ are not equal, whatever their stored outputs say.
+    """
+    if board.likeness is None:
+        return list(runs), ()
+    rows = board.rows.set_index("run")
+    public, kept, words = rows["public"], list(runs), []
+    for run, first in board.likeness.twins.items():
+        differ = public[[run, first]].notna().all() and public[run] != public[first]
+        if run in kept and first in kept and not differ:
+            scored = public[[run]].notna().all() and not public[[first]].notna().all()
+            kept.remove(first if scored else run)
+            words.append(
+                f"{rows.at[run, 'name']} predicts the same as {rows.at[first, 'name']}: one of "
+                "them is enough."
+            )
+    return kept, tuple(words)
+
+
 def show_picks(
-    tables: StudyTables | BlendedTables, *, seen: str, metric: str, cv: str
+    tables: StudyTables | BlendedTables,
+    measure: Callable[[tuple[str, ...]], Likeness] | None = None,
+    *,
+    seen: str,
+    metric: str,
+    cv: str,
 ) -> tuple[PickView, NextView] | str:
-    """The pick of two and the next submission of a lab, or why there is neither."""
+    """The pick of two and the next submission of a lab, or why there is neither.
+
+    `measure`: how alike runs are by their outputs; their lineages say it by default.
+    """
     try:
         board = list_board(tables, seen=seen, metric=metric, cv=cv)
+        board = board if measure is None else add_likeness(board, measure)
         return build_pick(board), build_next(board)
     except DataError as error:
         wanted = f" (expected: {error.expected})" if error.expected else ""

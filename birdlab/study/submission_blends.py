@@ -13,6 +13,7 @@ import pandas as pd
 
 from birdlab.errors import BirdlabError, DataError
 from birdlab.evaluate.blends import Blend, blend_members
+from birdlab.evaluate.evidence import Cell, FoldTable
 from birdlab.evaluate.metrics import clamp_probs
 from birdlab.evaluate.score import score_fold
 from birdlab.infer.models import PromotedModel
@@ -69,6 +70,18 @@ class BlendedTables:
         found = names or set(rows)
         return str(found.pop()) if len(found) == 1 else None
 
+    def reader(self, read: Read) -> Read:
+        """What gives the held-out tables of a blend too, where `read` gives those of a run."""
+        blends = {recipe.run: recipe for recipe in self.recipes}
+
+        def read_any(run: str) -> FoldTables:
+            recipe = blends.get(run)
+            if recipe is None:
+                return read(run)
+            return blend_cells(recipe, [read(member) for member in recipe.members])
+
+        return read_any
+
 
 def add_blends(
     tables: StudyTables,
@@ -112,7 +125,17 @@ def add_blends(
 
 
 def score_blend(recipe: Recipe, members: Sequence[FoldTables]) -> pd.DataFrame:
-    """fold, seed and SCORES of the blend of held-out tables, a row per cell.
+    """fold, seed and SCORES of the blend of held-out tables, a row per cell of `blend_cells`."""
+    rows = []
+    for (fold, seed), table in blend_cells(recipe, members).items():
+        scored = score_fold(table)
+        scores = {name: getattr(scored, name) for name in SCORES}
+        rows.append({"fold": fold, "seed": seed, **scores})
+    return pd.DataFrame(rows)
+
+
+def blend_cells(recipe: Recipe, members: Sequence[FoldTables]) -> dict[Cell, FoldTable]:
+    """The held-out tables of a blend by fold and number of the seed.
 
     The first seeds of all members make the first blend, the second ones the second, up to the
     smallest number of seeds: so a blend has as many seeds in it as a run, and no more. Raises
@@ -124,7 +147,7 @@ def score_blend(recipe: Recipe, members: Sequence[FoldTables]) -> pd.DataFrame:
     seeds = [sorted({seed for _, seed in own}) for own in members]
     if any(own != folds[0] for own in folds):
         raise _apart(f"folds {' and '.join(sorted({str(own) for own in folds}))}")
-    rows = []
+    found = {}
     for fold in folds[0]:
         for k in range(min(map(len, seeds))):
             parts = [own[fold, seed[k]] for own, seed in zip(members, seeds, strict=True)]
@@ -135,11 +158,8 @@ def score_blend(recipe: Recipe, members: Sequence[FoldTables]) -> pd.DataFrame:
                 if not np.array_equal(part.targets, first.targets):
                     raise _apart(f"other labels in fold {fold}")
             probs = blend_members([part.probs for part in parts], recipe.blend, recipe.shares)
-            scored = score_fold(replace(first, probs=clamp_probs(probs)))
-            rows.append(
-                {"fold": fold, "seed": k, **{name: getattr(scored, name) for name in SCORES}}
-            )
-    return pd.DataFrame(rows)
+            found[fold, k] = replace(first, probs=clamp_probs(probs))
+    return found
 
 
 def _list_recipes(
