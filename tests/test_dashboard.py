@@ -200,7 +200,8 @@ class SweepSource(MadeSource):
     def record(self, run: str) -> dict[str, Any]:
         rate = 0.003 if run == self.base else 0.25
         train = {**self.spec["train"], "optimizer": {"kind": "adam", "lr": rate}}
-        return {"spec": {**self.spec, "train": train, "stages": []}, "cells": []}
+        spec = {**self.spec, "train": train, "stages": []}
+        return {"spec_id": run, "spec": spec, "cells": []}
 
     def fold_tables(self, run: str) -> dict[tuple[int, int], FoldTable]:
         return build_outputs(0.0 if run == self.base else 0.4)
