@@ -127,6 +127,7 @@ def parents(lab: Lab) -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.crash
 def test_a_server_that_is_killed_and_started_again_gets_everything_once(
     server: tuple[Lab, Serve, list[subprocess.Popen[bytes]]],
 ) -> None:

@@ -55,10 +55,6 @@ EPOCHS, CELLS = 5, 4
 SIZE_LIMITS = [2_000_000, 300_000]
 """Bytes that a file may have: no checkpoint fits; MLflow's database fits into the first only."""
 
-MOMENTS = [
-    pytest.param(moment, marks=[] if moment == 0 else [pytest.mark.crash]) for moment in range(4)
-]
-
 
 @dataclass
 class Command:
@@ -240,7 +236,8 @@ def test_a_cell_that_is_killed_is_tried_again(
     stage.assert_ends_as(straight, stage.finished(), saved)
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.crash
+@pytest.mark.parametrize("moment", range(4))
 def test_a_driver_that_is_killed_leaves_nothing_running(
     stage: Stage, straight: pd.DataFrame, moment: int
 ) -> None:
@@ -295,6 +292,7 @@ def test_a_full_disk_costs_no_finished_cell(
     stage.assert_ends_as(straight, before)
 
 
+@pytest.mark.crash
 def test_two_drivers_at_once_do_the_work_of_one(stage: Stage, straight: pd.DataFrame) -> None:
     both = [stage.sweep(), stage.sweep()]
     codes = sorted(command.end() for command in both)

@@ -321,6 +321,7 @@ def test_a_member_that_int8_moves_too_far_stays_in_fp32(
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
 
 
+@pytest.mark.slow
 def test_the_models_of_a_run_go_into_int8_together(
     built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
