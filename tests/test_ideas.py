@@ -360,8 +360,12 @@ def test_rejected_ideas_are_ranked_by_what_a_new_try_is_worth() -> None:
 
 def test_an_unchanged_base_leaves_only_the_noise_of_its_verdict() -> None:
     ledger = six_ideas()
-    moved = rank_reopening(ledger, compared_with(ledger)).table.set_index("idea")
-    same = rank_reopening(ledger, compared_with(ledger, n_changed=0)).table.set_index("idea")
+    on_others = rank_reopening(ledger, compared_with(ledger))
+    moved = on_others.table.set_index("idea")
+    here = rank_reopening(ledger, compared_with(ledger, n_changed=0))
+    assert "6 ideas tried on today's base itself" in here.sentences[-1]
+    assert not any("today's base itself" in s for s in on_others.sentences)
+    same = here.table.set_index("idea")
     assert same.loc["i3", "sd"] < moved.loc["i3", "sd"]
     assert same.loc["i3", "expected"] < moved.loc["i3", "expected"] < 0
     assert same.loc["i3", "worth"] < moved.loc["i3", "worth"]

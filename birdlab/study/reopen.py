@@ -173,7 +173,7 @@ def rank_reopening(
     known = {idea: own for idea, own in bases.items() if len(own)}
     spread = fit_spread(*_arrays(known)) if known else None
     families = _fit_families(ledger, known)
-    rows, elsewhere = [], 0
+    rows, elsewhere, here = [], 0, 0
     for idea in ledger.ideas.to_dict("records"):
         own = compared[compared.index.isin(ledger.of(idea["idea"]).index)]
         if idea["idea"] not in known or own.empty:
@@ -182,12 +182,15 @@ def rank_reopening(
         if newest["today"] == "another value":
             elsewhere += 1
             continue
+        here += bool(newest["here"])
         family = families.get(idea["family"])
         rows.append(_row(ledger, idea, newest, known[idea["idea"]], spread, family))
         rows[-1]["command"] = (commands or {}).get(newest["sweep"], "")
     table = pd.DataFrame(rows, columns=list(REOPEN_COLUMNS))
     table = table.sort_values(["worth", "observed"], ascending=False, kind="stable")
-    return Reopening(table.reset_index(drop=True), spread, _say(table, spread, known, elsewhere))
+    return Reopening(
+        table.reset_index(drop=True), spread, _say(table, spread, known, elsewhere, here)
+    )
 
 
 def _closest(compared: pd.DataFrame, ledger: IdeaLedger) -> pd.Series:
@@ -272,7 +275,11 @@ def _directed(verdict: str, direction: int) -> str:
 
 
 def _say(
-    table: pd.DataFrame, spread: Spread | None, known: Mapping[str, Any], elsewhere: int
+    table: pd.DataFrame,
+    spread: Spread | None,
+    known: Mapping[str, Any],
+    elsewhere: int,
+    here: int,
 ) -> tuple[str, ...]:
     said = []
     if spread is None:
@@ -294,6 +301,11 @@ def _say(
                 f"Most worth a new try: {best['try']} {best['title']}, expected gain "
                 f"{best['worth']:.4f}, chance of a gain {100 * best['chance']:.0f} %."
             )
+    if here:
+        said.append(
+            f"{count_words(here, 'idea')} tried on today's base itself: their sweeps find those "
+            "cells in the cache, so give them more seeds (`cells`) to learn more."
+        )
     if elsewhere:
         said.append(f"{count_words(elsewhere, 'idea')} left out: today's base holds another value.")
     return tuple(said)
