@@ -16,7 +16,7 @@ REFERENCE_SWEEPS := reference_positives reference_negatives
 # Some machines switch bytecode off; importing torch and mlflow then takes seconds more each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo demo-all test slow crash lint bench browser postgres
+.PHONY: help demo demo-all test slow crash lint docs docs-serve bench browser postgres
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -48,6 +48,13 @@ lint: $(READY) ## formatting, lint rules, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(READY) ## the documentation as a site in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "wrote site/index.html"
+
+docs-serve: $(READY) ## the same at http://127.0.0.1:8000, built again at every change
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8000
 
 bench: $(READY) ## benchmarks: each a ratio to a peer measured in the same run
 	$(BIN)/python -m pytest tests/benchmarks -o addopts="-q --strict-markers -p no:dash" \
