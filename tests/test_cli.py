@@ -237,7 +237,7 @@ def test_a_run_shows_its_epochs_and_its_trained_cells(cli: Cli, lab: Lab) -> Non
         "run", "tiny.yaml", "--no-mlflow", "--set", "train.batch=6", "--set", "cells.folds=[0]"
     )
     assert answer.code == 0, answer.err
-    assert "tiny: train, fold 0, seed 0: epoch 1/2" in answer.out
+    assert "tiny: train, fold 0, seed 0: epoch 1/2" in answer.err
     assert "1 cell trained, 0 from the cache" in answer.out
     assert load_runs(lab)["delta"].iloc[-1] == "batch=6, folds=[0]"
 
@@ -311,8 +311,8 @@ def test_a_sweep_with_a_failed_arm_exits_with_1_and_says_how_to_go_on(cli: Cli) 
         "model.backbone=mobilenetv3_small_050,no_such_network",
     )  # fmt: skip
     assert answer.code == 1
-    assert "FAILED" in answer.out
-    assert "timm" in answer.out
+    assert "FAILED" in answer.err
+    assert "timm" in answer.err + answer.out
     assert "1 arm has no score:\n  backbone=no_such_network: " in answer.out
     assert "run only that again: birdlab sweep tiny.yaml --no-mlflow --grid" in answer.out
     assert "Traceback" not in answer.out + answer.err

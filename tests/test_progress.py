@@ -37,7 +37,7 @@ def test_a_line_says_loss_rate_waiting_best_and_time_left(
     with CellProgress() as shown:
         begin(shown)
         shown.event(epoch(0, best=0.4321, best_epoch=0, seconds_left=750.0))
-    assert capsys.readouterr().out.splitlines() == [
+    assert capsys.readouterr().err.splitlines() == [
         "base: train, fold 0, seed 0: epoch 1/30  loss 0.0123  210 clips/s  waited 2%  "
         "best 0.4321 (epoch 1)  12 min left"
     ]
@@ -52,7 +52,7 @@ def test_without_a_terminal_lines_come_every_few_seconds(
         for number in range(30):
             clock[0] += 2.0
             shown.event(epoch(number))
-    lines = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().err.splitlines()
     told = [int(line.split("epoch ")[1].split("/")[0]) for line in lines]
     assert told == [1, 4, 7, 10, 13, 16, 19, 22, 25, 28, 30]
 
@@ -66,7 +66,7 @@ def test_slow_epochs_are_told_one_by_one(
         for number in range(4):
             clock[0] += 600.0
             shown.event(epoch(number))
-    assert len(capsys.readouterr().out.splitlines()) == 4
+    assert len(capsys.readouterr().err.splitlines()) == 4
 
 
 def test_a_stopped_command_says_where_it_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +76,7 @@ def test_a_stopped_command_says_where_it_goes_on(capsys: pytest.CaptureFixture[s
         shown.event(Event("stopped", "abc", {"at": "epoch 3 of 30"}))
         raise KeyboardInterrupt
     assert caught.value.exit_code == 130
-    lines = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "base: train, fold 0, seed 0: goes on at epoch 3/30"
     assert lines[1] == "saved: base: train, fold 0, seed 0; continues from epoch 3 of 30"
     assert "the same command continues" in lines[2]
@@ -92,7 +92,7 @@ def test_time_left_does_not_count_what_was_done_before(
         clock[0] = 60.0
         shown.event(Event("done", "abc"))
     # One half of a cell took a minute, and one whole cell is left.
-    assert "[1/2] about 2 min left done: base" in capsys.readouterr().out
+    assert "[1/2] about 2 min left done: base" in capsys.readouterr().err
 
 
 def test_cells_that_are_only_heard_once_more_count_as_done(
@@ -104,7 +104,7 @@ def test_cells_that_are_only_heard_once_more_count_as_done(
         clock[0] = 60.0
         shown.event(Event("done", "heard"))
         shown.event(Event("done", "abc"))
-    lines = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().err.splitlines()
     assert lines[-2:] == [
         "[1/2] about 60 s left done: fold 1",
         "[2/2] done: base: train, fold 0, seed 0",
@@ -129,4 +129,4 @@ def test_a_step_that_is_done_once_more_begins_anew(
                 shown.step("listening", done, 4)
                 clock[0] += 20.0
     once = ["listening: 1/4", "listening: 2/4, about 20 s left", "listening: 4/4"]
-    assert capsys.readouterr().out.splitlines() == once * 2
+    assert capsys.readouterr().err.splitlines() == once * 2

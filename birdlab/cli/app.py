@@ -9,10 +9,18 @@ from typing import Annotated
 
 import typer
 
+from birdlab.cli.commands import LabGroup, QuietOption, VerboseOption, dress
+from birdlab.cli.voice import INTERRUPTED, print_error, print_note, speak_normally
 from birdlab.errors import BirdlabError
+
+EXIT_CODES = """\
+Exit codes: 0 done; 1 an error, or a `no` that scripts ask for; 2 wrong usage; 130 stopped by
+Ctrl-C; 143 ended by SIGTERM. docs/reference/commands.md tells more."""
 
 app = typer.Typer(
     name="birdlab",
+    cls=LabGroup,
+    epilog=EXIT_CODES,
     help="Experiments and ablations for bird-sound detection: run, sweep, study, promote, predict.",
     no_args_is_help=True,
     add_completion=True,
@@ -32,6 +40,8 @@ def _options(
         Path | None,
         typer.Option(help="The lab folder; else BIRDLAB_HOME, else the nearest birdlab.toml."),
     ] = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
 ) -> None:
     if lab is not None:
         os.environ["BIRDLAB_HOME"] = str(lab)
@@ -43,7 +53,9 @@ def _options(
 
 
 def _register() -> None:
-    """Add the commands of every noun; their heavy imports happen when they are called."""
+    """Add the commands of every noun, once; their heavy imports happen when they are called."""
+    if app.registered_commands:
+        return
     from birdlab.cli import (
         augment,
         bets,
@@ -88,20 +100,24 @@ def _register() -> None:
     deploying = (promote, models, verify, budget, bundle, predict)
     for module in (*doing, *looking, *learning, mlflow, *deploying, gc, exchange, doctor):
         module.register(app)
+    dress(app)
 
 
 def main() -> None:
     """Run the command line; errors are printed without a traceback, exit code 1.
 
-    Wrong usage exits with 2, Ctrl-C while cells run with 130.
+    Wrong usage exits with 2, Ctrl-C with 130.
     """
-    if not app.registered_commands:  # main may be called again in one process
-        _register()
+    speak_normally()
     try:
+        _register()
         app()
     except BirdlabError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         sys.exit(1)
+    except KeyboardInterrupt:
+        print_note("stopped")
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -19,16 +21,17 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from birdlab.cli.voice import INTERRUPTED, is_quiet
 from birdlab.durations import in_time
 
 if TYPE_CHECKING:
     from birdlab.tasks import Event
 
-INTERRUPTED = 130
 LINE_EVERY_S = 5.0
 """Without a terminal a cell says at most so often how its epochs go; its first and last always."""
 
 console = Console()
+notes = Console(stderr=True)
 
 
 def print_lines(text: str) -> None:
@@ -36,15 +39,23 @@ def print_lines(text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
+def can_draw() -> bool:
+    """Whether standard error is a terminal for bars: not a file or pipe, not dumb, no NO_COLOR."""
+    plain = bool(os.environ.get("NO_COLOR")) or notes.is_dumb_terminal
+    return sys.stderr.isatty() and not plain
+
+
 class CellProgress:
     """Shows events of cells and long steps of planning; use it as a context manager.
 
-    One bar counts the epochs of all cells, so that its time left is that of the command.
+    One bar counts the epochs of all cells, so that its time left is that of the command. All goes
+    to standard error; bars only to a terminal that can draw them and where colours are not
+    switched off.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self.live = console.is_terminal and not quiet
-        self.quiet = quiet
+    def __init__(self) -> None:
+        self.quiet = is_quiet()
+        self.live = can_draw() and not self.quiet
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -52,7 +63,7 @@ class CellProgress:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            console=console,
+            console=notes,
             disable=not self.live,
         )
         self._steps: dict[str, TaskID] = {}
@@ -179,7 +190,7 @@ class CellProgress:
             self._cells,
             completed=round(self._share() * total, 2),
             total=total,
-            description=text[: max(96, console.width - 56)],
+            description=text[: max(24, notes.width - 56)],
         )
 
     def _print(self, text: str) -> None:

@@ -45,7 +45,7 @@ def verify(
     found = find_promoted(lab.models, model)
     from birdlab.promote.verify import verify_model
 
-    with CellProgress(quiet=json_) as shown:
+    with CellProgress() as shown:
         result = verify_model(lab, found, tolerance=tolerance, threads=threads, progress=shown.step)
     if json_:
         typer.echo(json.dumps(_plain(result), indent=1))

@@ -57,7 +57,8 @@ def build(
 
     Example: birdlab data build experiments/baseline.yaml
     """
-    from birdlab.cli.progress import INTERRUPTED, CellProgress, print_lines
+    from birdlab.cli.progress import CellProgress, print_lines
+    from birdlab.cli.voice import INTERRUPTED
     from birdlab.data.quarantine import REPORT, save_report
     from birdlab.data.waves import open_waves
     from birdlab.lab import open_lab
