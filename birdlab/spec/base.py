@@ -30,6 +30,16 @@ class AddedLater:
         self.as_before = as_before
 
 
+class Also:
+    """Marks what YAML may say in place of a field's own type; a validator before reads it.
+
+    `schema` is that form as JSON Schema, for editors.
+    """
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self.schema = dict(schema)
+
+
 class Spec(BaseModel):
     """A frozen piece of a spec: data only, unknown fields refused, numbers finite."""
 
@@ -39,6 +49,8 @@ class Spec(BaseModel):
 
     not_in_identity: ClassVar[frozenset[str]] = frozenset()
     """Fields that cannot change a weight or a score (names, notes, how much evidence)."""
+    also: ClassVar[tuple[Also, ...]] = ()
+    """Short forms of the whole model."""
 
 
 @cache
