@@ -49,7 +49,8 @@ lint: $(READY) ## formatting, lint rules, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-docs: $(READY) ## the documentation as a site in site/
+docs: $(READY) ## the reference from the code, and the documentation as a site in site/
+	$(BIN)/python docs/generate.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "wrote site/index.html"
 
