@@ -57,9 +57,8 @@ docs: $(READY) ## the reference from the code, and the documentation as a site i
 docs-serve: $(READY) ## the same at http://127.0.0.1:8000, built again at every change
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8000
 
-bench: $(READY) ## benchmarks: each a ratio to a peer measured in the same run
-	$(BIN)/python -m pytest tests/benchmarks -o addopts="-q --strict-markers -p no:dash" \
-		--benchmark-only --benchmark-quiet --capture=no
+bench: $(READY) ## benchmarks, into docs/benchmarks.md (ONLY=loader: one file, HEAVY=1: the heavy ones)
+	$(BIN)/python tests/benchmarks/page.py $(if $(HEAVY),--heavy) $(if $(ONLY),--only $(ONLY))
 
 # The first import compiles what birdlab needs of each package, about a quarter of their files:
 # quicker than to compile everything, and done before the processes of a sweep start side by side.

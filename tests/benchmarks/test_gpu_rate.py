@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import training_loops as loops
+from rows import Row, note
 
 from birdlab.data.demo.oggfile import write_ogg
 from birdlab.sed.batch import ClipBatch
@@ -124,4 +125,9 @@ def test_step_rate_on_a_gpu(benchmark: Any, folder: Path, precision: str) -> Non
     print(f"\n{precision}: at most {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB", end="")
     benchmark.extra_info["step_rate"] = {str(k): round(v, 3) for k, v in rates.items()}
     benchmark.pedantic(lambda: fixed_step_s(precision), rounds=1)
+    clips = [f"{rate * BATCH / fixed_s:.0f} clips/s" for rate in (max(rates.values()), 1)]
+    what = f"{BACKBONE} on a GPU in {precision}, all augmentations, {BATCH} clips of 5 s a step"
+    peer = f"{clips[1]}, the network on one batch on the GPU"
+    why = "Reading and augmenting share the GPU and the interpreter with the network."
+    note(benchmark, Row("Training", what, clips[0], peer, max(rates.values()), why=why))
     assert max(rates.values()) >= 0.65

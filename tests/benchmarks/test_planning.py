@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from rows import Row, note
 from test_ratios import ratio_to_peer
 
 from birdlab.lab import open_lab
@@ -37,4 +39,12 @@ def test_planning_2023_against_reading_its_table(benchmark: Any, tmp_path: Path)
         return pd.read_csv(folder / "train_metadata.csv", dtype=str, keep_default_na=False)
 
     assert len(plan().rows.table) == len(read()) == 16_941
-    assert ratio_to_peer(benchmark, plan, read) < 40
+    what = "plan the table of BirdCLEF 2023: load, clean, fold, weigh, name every cell"
+    why = "The peer only reads the file: the rest is 12 columns checked, 3 rules, folds and hashes."
+    ratio = ratio_to_peer(
+        benchmark, plan, read, Row("Data", what, "", "`pandas.read_csv`", why=why)
+    )
+    seconds = float(benchmark.stats.stats.min)
+    row = Row("Data", "the same, after imports", f"{seconds:.2f} s", asked="under 2 s")
+    note(benchmark, replace(row, held=seconds < 2))
+    assert ratio < 40
