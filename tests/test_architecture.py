@@ -1,4 +1,4 @@
-"""The house rules that imports and calls can prove: room order, owners, what may not be used."""
+"""The house rules that imports can prove: room order, owners, which packages stay out."""
 
 from __future__ import annotations
 
@@ -230,43 +230,6 @@ def foreign_heavy(module: str, imports: list[Import]) -> list[str]:
     return wrong
 
 
-def dangerous_calls(tree: ast.AST, module: str) -> list[str]:
-    """Calls that run or unpack foreign content: eval, exec, pickles, unsafe YAML, torch.load."""
-    wrong = []
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Call):
-            continue
-        name = ast.unparse(node.func)
-        safe_load = any(
-            k.arg == "weights_only" and isinstance(k.value, ast.Constant) and k.value.value is True
-            for k in node.keywords
-        )
-        allow_pickle = any(
-            k.arg == "allow_pickle"
-            and not (isinstance(k.value, ast.Constant) and not k.value.value)
-            for k in node.keywords
-        )
-        is_bad = (
-            name in ("eval", "exec", "compile", "os.system")
-            or name.startswith(("pickle.load", "pickle.dump", "dill.", "joblib.load", "marshal."))
-            or name in ("yaml.load", "yaml.full_load", "yaml.unsafe_load", "pd.read_pickle")
-            or name.endswith(".to_pickle")
-            or (name == "torch.load" and not safe_load)
-            or allow_pickle
-            or (
-                name.endswith("YAML")
-                and any(
-                    isinstance(k.value, ast.Constant) and k.value.value == "unsafe"
-                    for k in node.keywords
-                )
-            )
-            or any(k.arg == "shell" and ast.unparse(k.value) == "True" for k in node.keywords)
-        )
-        if is_bad:
-            wrong.append(f"{module}:{node.lineno} calls {ast.unparse(node)[:80]}")
-    return wrong
-
-
 def parsed(module: str) -> tuple[ast.AST, list[Import]]:
     path = MODULES[module]
     tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
@@ -289,11 +252,6 @@ def test_heavy_packages_have_one_owner(module: str) -> None:
     assert foreign_heavy(module, parsed(module)[1]) == []
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_nothing_unpacks_or_runs_foreign_content(module: str) -> None:
-    assert dangerous_calls(parsed(module)[0], module) == []
-
-
 @pytest.mark.parametrize("module", [m for m in MODULES if room_of(m) == "infer"])
 def test_inference_needs_few_packages(module: str) -> None:
     packages = {target.split(".")[0] for _, target in parsed(module)[1]}
@@ -304,8 +262,7 @@ def test_inference_needs_few_packages(module: str) -> None:
 def test_the_rules_can_fail() -> None:
     code = (
         "import torch\nfrom birdlab.cli import app\nfrom . import fold\nfrom ..run import x\n"
-        "def f():\n    import plotly.io\n    torch.load(p)\n    torch.load(p, weights_only=True)\n"
-        "    np.load(p, allow_pickle=True)\n    eval('1')\n"
+        "def f():\n    import plotly.io\n"
     )
     tree = ast.parse(code)
     found = list(imports_of(tree, "birdlab.data.folds"))
@@ -318,7 +275,6 @@ def test_the_rules_can_fail() -> None:
         "torch",
         "plotly.io",
     ]
-    assert [w.split(":")[1].split(" ")[0] for w in dangerous_calls(tree, "m")] == ["7", "9", "10"]
 
 
 LIGHT = {
