@@ -178,11 +178,11 @@ def _merged(told: Sequence[Told]) -> Iterator[str]:
     for one in told:
         said = seen.setdefault(one.what, [])
         for label, text in (("expected", one.expected), ("fix", one.fix)):
-            part = f"{label}: {_code(text)}"
+            part = _code(f"{label}: {text}")
             if text and part not in said:
                 said.append(part)
     for what, said in sorted(seen.items()):
-        yield "; ".join([f"- {_code(what)}", *said])
+        yield ", ".join([f"- {_code(what)}", *said])
 
 
 def _code(text: str) -> str:

@@ -32,10 +32,19 @@ def _commands() -> str:
     return commands_page()
 
 
+def _errors() -> str:
+    if str(DOCS) not in sys.path:
+        sys.path.append(str(DOCS))
+    from error_catalogue import errors_page
+
+    return errors_page()
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "reference/spec.md": _spec,
     "reference/lab.md": _lab,
     "reference/commands.md": _commands,
+    "reference/errors.md": _errors,
 }
 """Pages by path below docs/, each with the function that gives its text."""
 
