@@ -45,25 +45,36 @@ def _pairs(raw: Any) -> Any:
 class BetSpec(Spec):
     """One bet: a claim on true differences, how sure it is, or words that nobody scores.
 
-    `arm` (a title, several, or `every other`) against `against` (the control where it is left
-    out): better_by or worse_by at least so much, not_better_by or not_worse_by so much, or within
-    so much. Of several arms it holds for each. `best` and `worst`: the arm in that place is one of
-    these titles or values, or lies in a range of each searched field: {field: [low, high]}.
-    `sure` is the chance that the claim is true, as the one who bets sees it; without it the bet
-    has an outcome and no score. `text` are words beside the claim, or instead of one.
+    `arm` against `against`: better_by or worse_by at least so much, not_better_by or not_worse_by
+    so much, or within so much. Of several arms it holds for each. `best` and `worst`: which arm is
+    in that place.
     """
 
     arm: Annotated[Few, BeforeValidator(_one_or_more)] | None = None
+    """The title of an arm, several titles, or `every other`. Unit: value of the arm."""
     against: str | int | float | None = None
+    """The arm that it is compared with; the control where it is left out. Unit: value of the arm.
+    """
     better_by: Amount | None = None
+    """The arm is better by so much or more. Unit: score."""
     worse_by: Amount | None = None
+    """The arm is worse by so much or more. Unit: score."""
     within: Annotated[float, Field(gt=0, le=1)] | None = None
+    """The arm differs by less than this. Unit: score."""
     not_better_by: Amount | None = None
+    """The arm is not better by so much. Unit: score."""
     not_worse_by: Amount | None = None
+    """The arm is not worse by so much. Unit: score."""
     best: Annotated[Few | Bounds, BeforeValidator(_pairs)] | None = None
+    """The best arm is one of these titles or values, or lies in a range of each searched field:
+    {field: [low, high]}. Unit: value of the arm."""
     worst: Annotated[Few | Bounds, BeforeValidator(_pairs)] | None = None
+    """The worst arm, said in the same way. Unit: value of the arm."""
     sure: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The chance that the claim is true, as the one who bets sees it; without it the bet has an
+    outcome and no score. Unit: probability."""
     text: str = ""
+    """Words beside the claim, or instead of one."""
 
     @model_validator(mode="after")
     def _one_claim(self) -> BetSpec:

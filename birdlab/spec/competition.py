@@ -16,19 +16,28 @@ Metric = Literal["padded_cmap", "macro_auc", "cmap", "micro_f1", "macro_f1"]
 class CompetitionSpec(Spec):
     """What a competition asks for.
 
-    `metric` is the leaderboard's; `n_classes` the number of scored classes where the profile
-    fixes it (a check, not a setting); `cpu_minutes` the time limit of a submission over
-    `n_soundscapes` files of `soundscape_s`; rows are named `<file stem>_<end second>`.
+    Rows of a submission are named `<file stem>_<end second>`.
+
+    Source: the competition's pages.
     """
 
     name: Name
+    """What the competition is called."""
     metric: Metric = "padded_cmap"
+    """The metric of the leaderboard."""
     n_classes: Annotated[int, Field(ge=1)] | None = None
+    """The number of scored classes, where the profile fixes it: a check, not a setting. Unit:
+    classes."""
     window_s: Positive = 5.0
+    """How long the windows are that are predicted."""
     cpu_minutes: Positive = 120.0
+    """The time limit of a submission, on CPUs."""
     n_soundscapes: Annotated[int, Field(ge=1)] = 200
+    """How many soundscapes the hidden test holds, for estimates of time. Unit: files."""
     soundscape_s: Positive = 600.0
+    """How long one of them is."""
     submission: Literal["row_id_probabilities", "row_id_labels"] = "row_id_probabilities"
+    """What a row of the submission holds: a probability per species, or the labels heard."""
 
 
 PROFILES: dict[str, CompetitionSpec] = {

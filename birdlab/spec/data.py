@@ -14,15 +14,15 @@ Texts = Annotated[Tuple[str], AddedLater(as_before=())]
 
 
 class CleanSpec(Spec):
-    """A cleaning rule; each subclass is one kind.
-
-    `tables` limits it to roles (`base`, `extra`, `pretrain`) or data sets by name; empty means
-    every table.
-    """
+    """A cleaning rule; each subclass is one kind."""
 
     name: Name
+    """What the rule is called in this list; its kind unless said."""
     kind: str
+    """Which rule it is; its name unless said."""
     tables: Texts = ()
+    """Limits the rule to roles (`base`, `extra`, `pretrain`) or data sets by name; empty means
+    every table."""
     main_field: ClassVar[str | None] = None
 
 
@@ -34,13 +34,15 @@ def _one_or_many(value: object) -> object:
 class Dedupe(CleanSpec):
     """Keep the first of the rows that agree in every column of `by`.
 
-    `by` takes columns and the words recording_id, species and content (equal audio after
-    decoding). With `against: base` rows of other tables go when they agree with a base row.
+    Source: first place of BirdCLEF 2023, who compared recording ids, and recordists with species.
     """
 
     kind: Literal["dedupe"] = "dedupe"
     by: Tuple[str] = ("xc_id",)
+    """Columns, or the words recording_id, species and content (equal audio after decoding)."""
     against: Annotated[Literal["table", "base"], AddedLater(as_before="table")] = "table"
+    """`base`: rows of other tables go when they agree with a row of the base table. Source:
+    birdlab."""
     main_field: ClassVar[str | None] = "by"
 
     _by = field_validator("by", mode="before")(_one_or_many)
@@ -57,22 +59,29 @@ class Dedupe(CleanSpec):
 class NearDuplicates(CleanSpec):
     """Keep the first of the recordings that share at least `overlap_s` of audio.
 
-    Found by acoustic fingerprints: copies in another format, louder or quieter, or cut. Below
-    2 s two songs of one bird look alike.
+    Found by acoustic fingerprints: copies in another format, louder or quieter, or cut.
+
+    Source: birdlab.
     """
 
     kind: Literal["near_duplicates"] = "near_duplicates"
     overlap_s: Annotated[float, Field(ge=2)] = 3.0
+    """How much two recordings share at least. Below 2 s two songs of one bird look alike."""
     against: Literal["table", "base"] = "table"
+    """`base`: recordings of other tables go when they share audio with one of the base table."""
     main_field: ClassVar[str | None] = "overlap_s"
 
 
 @register("clean")
 class Exclude(CleanSpec):
-    """Drop the recordings named in the `filename` column of a CSV file of the lab."""
+    """Drop the recordings named in the `filename` column of a CSV file of the lab.
+
+    Source: birdlab.
+    """
 
     kind: Literal["exclude"] = "exclude"
     list: str
+    """The CSV file, relative to the lab."""
     main_field: ClassVar[str | None] = "list"
 
 
@@ -80,22 +89,30 @@ class Exclude(CleanSpec):
 class KeepRanges(CleanSpec):
     """Keep only the listed time ranges: a CSV file with filename, start_s, end_s.
 
-    A recording that is not listed stays whole. Each range becomes a row of its own; all rows
-    of a recording share a fold.
+    A recording that is not listed stays whole. Each range becomes a row of its own; all rows of a
+    recording share a fold.
+
+    Source: birdlab.
     """
 
     kind: Literal["keep_ranges"] = "keep_ranges"
     list: str
+    """The CSV file, relative to the lab."""
     main_field: ClassVar[str | None] = "list"
 
 
 @register("clean")
 class Duration(CleanSpec):
-    """Keep recordings of `min_s` to `max_s`, by the table, else by the header of the file."""
+    """Keep recordings of `min_s` to `max_s`, by the table, else by the header of the file.
+
+    Source: birdlab.
+    """
 
     kind: Literal["duration"] = "duration"
     min_s: Annotated[float, Field(ge=0)] = 0.0
+    """The shortest that stays."""
     max_s: Positive | None = None
+    """The longest that stays; without it there is no limit."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Duration:
@@ -108,21 +125,31 @@ class Duration(CleanSpec):
 
 @register("clean")
 class Rating(CleanSpec):
-    """Keep recordings rated `min` or better; `unrated` says what is done with rating 0 or none."""
+    """Keep recordings rated `min` or better.
+
+    Source: birdlab.
+    """
 
     kind: Literal["rating"] = "rating"
     min: Annotated[float, Field(ge=0, le=5)]
+    """The lowest rating that stays. Unit: stars."""
     unrated: Literal["keep", "drop"] = "keep"
+    """What is done with recordings rated 0 or not at all."""
     main_field: ClassVar[str | None] = "min"
 
 
 @register("clean")
 class License(CleanSpec):
-    """Keep recordings whose licence contains one of `allow` and none of `deny`, without case."""
+    """Keep recordings whose licence contains one of `allow` and none of `deny`, without case.
+
+    Source: birdlab.
+    """
 
     kind: Literal["license"] = "license"
     allow: Tuple[str] = ()
+    """Parts of licences of which one is needed; empty allows all."""
     deny: Tuple[str] = ()
+    """Parts of licences that are refused."""
 
     _texts = field_validator("allow", "deny", mode="before")(_one_or_many)
 
@@ -135,21 +162,31 @@ class License(CleanSpec):
 
 @register("clean")
 class SampleRate(CleanSpec):
-    """Keep recordings made at `min_hz` or more, by the header of the file."""
+    """Keep recordings made at `min_hz` or more, by the header of the file.
+
+    Source: birdlab.
+    """
 
     kind: Literal["sample_rate"] = "sample_rate"
     min_hz: Annotated[int, Field(ge=1)]
+    """The lowest sample rate that stays."""
     main_field: ClassVar[str | None] = "min_hz"
 
 
 @register("clean")
 class Species(CleanSpec):
-    """Keep the species of `keep` (and of the `species` column of the CSV `list`), never `drop`."""
+    """Keep the species of `keep` (and of the `species` column of the CSV `list`), never `drop`.
+
+    Source: birdlab.
+    """
 
     kind: Literal["species"] = "species"
     keep: Tuple[str] = ()
+    """Codes of species that stay."""
     drop: Tuple[str] = ()
+    """Codes of species that go."""
     list: str | None = None
+    """A CSV file of the lab with more species that stay."""
 
     @model_validator(mode="after")
     def _says_something(self) -> Species:
@@ -160,20 +197,29 @@ class Species(CleanSpec):
 
 @register("clean")
 class MinRecordings(CleanSpec):
-    """Keep species with at least `n` recordings in the table."""
+    """Keep species with at least `n` recordings in the table.
+
+    Source: first place of BirdCLEF 2023, who pretrained on species with more than 10.
+    """
 
     kind: Literal["min_recordings"] = "min_recordings"
     n: Annotated[int, Field(ge=1)]
+    """The fewest recordings of a species that stays. Unit: recordings."""
     main_field: ClassVar[str | None] = "n"
 
 
 @register("clean")
 class Cap(CleanSpec):
-    """Keep at most `n` recordings of a species, chosen by `seed`."""
+    """Keep at most `n` recordings of a species, chosen by `seed`.
+
+    Source: birdlab.
+    """
 
     kind: Literal["cap"] = "cap"
     n: Annotated[int, Field(ge=1)]
+    """The most recordings of a species. Unit: recordings."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Which ones are chosen. Unit: seed."""
     main_field: ClassVar[str | None] = "n"
 
 
@@ -182,36 +228,46 @@ class Upsample(CleanSpec):
     """Train on rare species more often: copies of their rows up to `n` rows a species.
 
     Copies are made after the folds, so none is ever validated on or lies in another fold.
+
+    Source: birdlab.
     """
 
     kind: Literal["upsample"] = "upsample"
     n: Annotated[int, Field(ge=1)]
+    """The fewest rows of a species in training. Unit: rows."""
     main_field: ClassVar[str | None] = "n"
 
 
 @register("clean")
 class Trim(CleanSpec):
-    """Cut off silence at both ends: what is more than `top_db` below the loudest moment."""
+    """Cut off silence at both ends: what is more than `top_db` below the loudest moment.
+
+    Source: birdlab.
+    """
 
     kind: Literal["trim"] = "trim"
     top_db: Positive = 40.0
+    """How far below the loudest moment silence begins."""
     margin_s: Annotated[float, Field(ge=0)] = 0.2
+    """How much of the silence stays at either end."""
     main_field: ClassVar[str | None] = "top_db"
 
 
 class _Rare(Spec):
-    """What both kinds of stratified folds do with species of fewer than `rare_below` rows.
-
-    `leave` spreads them like others, so that some folds lack them; `train` puts them in every
-    training fold and never validates on them; `halves` cuts a species' single recording in two
-    that lie in different folds: a leak, which the audit lists and the score leaves apart.
-    """
+    """What both kinds of stratified folds do with species of fewer than `rare_below` rows."""
 
     n: Annotated[int, Field(ge=2, le=50)] = 5
+    """The number of folds. Unit: folds."""
     seed: Annotated[int, Field(ge=0)] = 42
+    """Which of the possible folds are made. Unit: seed."""
     rare: Annotated[Literal["leave", "train", "halves"], AddedLater(as_before="leave")] = "leave"
+    """`leave` spreads rare species like others, so that some folds lack them; `train` puts them in
+    every training fold and never validates on them; `halves` cuts a species' single recording in
+    two that lie in different folds: a leak, which the audit lists and the score leaves apart.
+    Source: birdlab."""
     rare_below: Annotated[int | None, Field(ge=2), AddedLater(as_before=None)] = None
-    """None: the number of folds for `train`, 2 for `halves`."""
+    """How many rows make a species common. Without it the number of folds for `train`, 2 for
+    `halves`. Unit: rows. Source: birdlab."""
 
     @model_validator(mode="after")
     def _used(self) -> _Rare:
@@ -222,25 +278,36 @@ class _Rare(Spec):
 
 @register("folds")
 class Stratified(_Rare):
-    """Folds with equal shares of every species."""
+    """Folds with equal shares of every species.
+
+    Source: first place of BirdCLEF 2023, scikit-learn's StratifiedKFold with 5 folds and seed 42.
+    """
 
     kind: Literal["stratified"] = "stratified"
 
 
 @register("folds")
 class StratifiedGroup(_Rare):
-    """Folds with near-equal shares of every species and no recordist in two of them."""
+    """Folds with near-equal shares of every species and no recordist in two of them.
+
+    Source: second place of BirdCLEF 2025, scikit-learn's StratifiedGroupKFold.
+    """
 
     kind: Literal["stratified_group"] = "stratified_group"
 
 
 @register("folds")
 class Predefined(Spec):
-    """Folds from a column of the base table: 0 to n - 1; empty or -1 is always in training."""
+    """Folds from a column of the base table: 0 to n - 1; empty or -1 is always in training.
+
+    Source: birdlab.
+    """
 
     kind: Literal["predefined"] = "predefined"
     column: str = "fold"
+    """The column with the number of the fold."""
     n: Annotated[int, Field(ge=1, le=50)]
+    """The number of folds. Unit: folds."""
 
 
 Leak = Literal["recording_id", "content", "author_species"]
@@ -248,23 +315,27 @@ Leak = Literal["recording_id", "content", "author_species"]
 
 
 class DataSpec(Spec):
-    """Which recordings are used: data sets by name, cleaning rules in order, folds.
-
-    `base` is split into folds, `extra` joins every training fold. `soundscapes` names the data
-    sets whose labelled soundscapes `birdlab lb score` uses instead of the base's own.
-    `accept_leaks` names what a pretraining table may share with validation rows; `teacher` lets
-    models teach that were trained on validation rows themselves.
-    """
+    """Which recordings are used: data sets by name, cleaning rules in order, folds."""
 
     not_in_identity: ClassVar[frozenset[str]] = frozenset({"soundscapes", "accept_leaks"})
 
     base: Name
+    """The data set that is split into folds and validated on."""
     extra: Tuple[Name] = ()
+    """Data sets that join every training fold whole. Source: first place of BirdCLEF 2023."""
     clean: Annotated[tuple[CleanSpec, ...], NamedList("clean")] = ()
+    """Cleaning rules, in the order in which they act."""
     folds: Annotated[Spec, KindOf("folds", "stratified")] = Stratified()
+    """How the base table is split."""
     on_bad_file: Literal["fail", "skip"] = "fail"
+    """What is done with a file that cannot be decoded: `fail` names them all and stops, `skip`
+    leaves them out."""
     soundscapes: Tuple[Name] = ()
+    """The data sets whose labelled soundscapes `birdlab lb score` uses instead of the base's own.
+    """
     accept_leaks: Tuple[Leak | Literal["teacher"]] = ()
+    """What a pretraining table may share with validation rows; `teacher` lets models teach that
+    were trained on validation rows themselves."""
 
     @model_validator(mode="after")
     def _each_once(self) -> DataSpec:

@@ -27,21 +27,26 @@ Share = Annotated[float, Field(ge=0.0, strict=False)]
 
 
 class EnsembleSpec(Spec):
-    """What `birdlab promote FILE` makes one model of.
-
-    `members` are RUNs as every command takes them; `shares` one number per member, which need not
-    sum to 1, or how they are found; `weights` which models speak for a run: one trained on all
-    data, those of the folds, or one averaged checkpoint.
-    """
+    """What `birdlab promote FILE` makes one model of."""
 
     name: Name
+    """What the model is called; the name of the file unless said."""
     members: Annotated[Tuple[str], Field(min_length=1, max_length=50)]
+    """The runs, as every command takes them: RUN."""
     blend: BlendText = "mean"
+    """How probabilities are blended: mean, geometric, rank, or power:2, the power mean of exponent
+    2. Source: first place of BirdCLEF 2023 for power:2."""
     shares: Literal["equal", "fitted"] | Tuple[Share] = "equal"
+    """One number per member, which need not sum to 1, or how they are found. Unit: weight."""
     weights: Literal["full", "folds", "averaged"] = "full"
+    """Which models speak for a run: one trained on all data, those of the folds, or one averaged
+    checkpoint. Source: first place of BirdCLEF 2023 for `full`."""
     variants: Tuple[Name] = ()
+    """Forms of the model that are made beside the plain one, such as `int8`."""
     alias: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")] = "champion"
+    """The alias that the promoted version gets in the registry."""
     notes: str = ""
+    """Words beside the model."""
 
     @model_validator(mode="after")
     def _shares_fit(self) -> EnsembleSpec:

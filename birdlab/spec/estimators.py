@@ -28,10 +28,14 @@ class EstimatorSpec(Spec):
 
     Without a name of its own it is called after what it counts: `padded_cmap: {pad: 3}` becomes
     `padded_cmap_pad3`. `main_field` is what a plain value means.
+
+    Source: birdlab.
     """
 
     name: Name
+    """What the score is called, below `cv/`."""
     kind: str
+    """Which estimator it is; its name unless said."""
     main_field: ClassVar[str | None] = None
 
     @model_validator(mode="before")
@@ -59,10 +63,14 @@ def _measure(fields: Mapping[str, Any]) -> tuple[str, str]:
 
 @register("estimator")
 class PaddedCmap(EstimatorSpec):
-    """Padded cmAP with `pad` rows of ones, the mean over folds."""
+    """Padded cmAP with `pad` rows of ones, the mean over folds.
+
+    Source: BirdCLEF 2023 evaluation page, with 5 rows of ones.
+    """
 
     kind: Literal["padded_cmap"] = "padded_cmap"
     pad: Pad = N_PAD
+    """How many rows of ones are added. Unit: rows."""
     main_field: ClassVar[str | None] = "pad"
 
     @classmethod
@@ -72,14 +80,20 @@ class PaddedCmap(EstimatorSpec):
 
 @register("estimator")
 class MacroAuc(EstimatorSpec):
-    """ROC-AUC averaged over the classes that have both kinds of rows, the mean over folds."""
+    """ROC-AUC averaged over the classes that have both kinds of rows, the mean over folds.
+
+    Source: the metric of BirdCLEF 2024 to 2026; Mann-Whitney U divided by the number of pairs.
+    """
 
     kind: Literal["macro_auc"] = "macro_auc"
 
 
 @register("estimator")
 class CmapMin5(EstimatorSpec):
-    """Unpadded average precision over the classes with 5 positives or more, the mean over folds."""
+    """Unpadded average precision over the classes with 5 positives or more, the mean over folds.
+
+    Source: scikit-learn's average_precision_score.
+    """
 
     kind: Literal["cmap_min5"] = "cmap_min5"
 
@@ -88,7 +102,9 @@ class MeasureSpec(EstimatorSpec):
     """An estimator that takes one of several metrics; `pad` belongs to the padded cmAP."""
 
     metric: Metric = "padded_cmap"
+    """The metric that is taken."""
     pad: Pad = N_PAD
+    """How many rows of ones are added for padded_cmap. Unit: rows."""
     main_field: ClassVar[str | None] = "metric"
     called: ClassVar[str]
 
@@ -112,6 +128,7 @@ class OneFold(MeasureSpec):
 
     kind: Literal["one_fold"] = "one_fold"
     fold: Annotated[int, Field(ge=0)] = 0
+    """Which fold. Unit: fold."""
     main_field: ClassVar[str | None] = "fold"
 
     @classmethod
@@ -126,6 +143,7 @@ class MeanMinusSd(MeasureSpec):
 
     kind: Literal["mean_minus_sd"] = "mean_minus_sd"
     sds: Positive = 1.0
+    """How many standard deviations. Unit: standard deviations."""
 
     @classmethod
     def title(cls, fields: Mapping[str, Any]) -> str:
@@ -153,6 +171,7 @@ class NewSites(MeasureSpec):
 
     kind: Literal["new_sites"] = "new_sites"
     km: Positive = N_KM
+    """How far a site is from all that was trained on, at least. Unit: km."""
     called: ClassVar[str] = "new_sites"
 
     @classmethod

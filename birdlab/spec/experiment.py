@@ -36,12 +36,8 @@ from birdlab.spec.yamlfile import Document, load_yaml, parse_value
 class ExperimentSpec(Spec):
     """One experiment: competition, data, model, recipe, stages, output, evidence.
 
-    `train` and `augment` are what every stage inherits; each stage holds its own complete
-    copy, so that only stages are read when something is trained. `postprocess` is what becomes of
-    the windows of a file before they are scored, and of those of a promoted model. `keep` says
-    which weights stay in the lab once the run is scored: of every stage, of the last one
-    (`final`), or none, so that only stored outputs are left (`outputs`). With
-    `rounds` the run that is taken may end before the last stage.
+    Each stage holds its own complete copy of `train` and `augment`, so that only stages are read
+    when something is trained.
     """
 
     not_in_identity: ClassVar[frozenset[str]] = frozenset(
@@ -52,24 +48,46 @@ class ExperimentSpec(Spec):
     )
 
     competition: Annotated[CompetitionSpec, BeforeValidator(load_competition)]
+    """The name of a known competition, or a profile of your own: the metric, the windows, the
+    limits."""
     data: DataSpec
+    """Which recordings are used, how they are cleaned and split."""
     model: ModelSpec
+    """The network, and the weights it starts from."""
     train: TrainSpec = TrainSpec()
+    """The recipe that every stage inherits."""
     augment: Annotated[tuple[AugmentationSpec, ...], NamedList("augmentation")] = ()
+    """The augmentations that every stage inherits, in the order in which they act."""
     stages: Annotated[tuple[StageSpec, ...], NamedList(cls=StageSpec)] = ()
+    """What is trained one after the other. Without any there is one stage, `train`, on the folds.
+    """
     output: OutputSpec = OutputSpec()
+    """How the clip probability and the time maximum become one probability."""
     postprocess: Annotated[
         tuple[PostStep, ...], NamedList("postprocess"), AddedLater(as_before=())
     ] = ()
+    """What becomes of the windows of a file before they are scored, and of those of a promoted
+    model."""
     evaluate: EvaluateSpec = EvaluateSpec()
+    """How stored outputs are scored. Changing it trains nothing, except for what changes the
+    windows."""
     cells: CellsSpec = CellsSpec()
+    """How much evidence: which folds, which seeds."""
     rounds: Rounds | None = None
+    """When the rounds of pseudo-labels end: the run that is taken may end before the last stage."""
     keep: Literal["all", "final", "outputs"] = "all"
+    """Which weights stay in the lab once the run is scored: of every stage, of the last one
+    (`final`), or none, so that only stored outputs are left (`outputs`)."""
     project: Name = "default"
+    """The MLflow experiment that the runs belong to."""
     name: Annotated[str, Field(max_length=200)] = ""
+    """What the run is called, in tables and as RUN."""
     notes: str = ""
+    """Words beside the run. They change no number."""
     tags: Tuple[str] = ()
+    """Words to find the run by."""
     expect: str = ""
+    """What somebody expects of the run, kept beside the outcome."""
 
     @model_validator(mode="before")
     @classmethod

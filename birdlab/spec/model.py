@@ -12,16 +12,26 @@ from birdlab.spec.kinds import KindOf, register
 
 @register("frontend")
 class LogMelSpec(Spec):
-    """Log-mel spectrogram, clamped and scaled clip by clip."""
+    """Log-mel spectrogram, clamped and scaled clip by clip.
+
+    Source: first place of BirdCLEF 2023.
+    """
 
     kind: Literal["log_mel"] = "log_mel"
     sample_rate_hz: Annotated[int, Field(ge=4000, le=192_000)] = 32_000
+    """The rate that audio is brought to."""
     n_fft: Annotated[int, Field(ge=64, le=16_384)] = 2048
+    """The length of the Fourier transform. Unit: samples."""
     hop: Annotated[int, Field(ge=16, le=16_384)] = 512
+    """The step from one frame to the next. Unit: samples."""
     n_mels: Annotated[int, Field(ge=8, le=512)] = 128
+    """The number of mel bands. Unit: bands."""
     f_min_hz: Annotated[float, Field(ge=0)] = 20.0
+    """Where the lowest band begins."""
     f_max_hz: Positive = 16_000.0
+    """Where the highest band ends, at most half the rate."""
     top_db: Positive = 80.0
+    """What is further below the loudest value of the clip is raised to that."""
 
     @model_validator(mode="after")
     def _band(self) -> LogMelSpec:
@@ -39,12 +49,16 @@ class LogMelSpec(Spec):
 class MultiMelSpec(Spec):
     """Several log-mel spectrograms of one clip as the channels of one image.
 
-    They share rate, hop and number of mels, so that their frames and bins line up, and differ
-    in n_fft, band or top_db. `model.in_channels` is to be their number.
+    They share rate, hop and number of mels, so that their frames and bins line up, and differ in
+    n_fft, band or top_db.
+
+    Source: birdlab.
     """
 
     kind: Literal["multi_mel"] = "multi_mel"
     channels: Annotated[Tuple[LogMelSpec], Field(min_length=2, max_length=16)]
+    """The spectrograms, each with the fields of `log_mel`; `model.in_channels` is to be their
+    number."""
 
     @model_validator(mode="after")
     def _line_up(self) -> MultiMelSpec:
@@ -64,16 +78,20 @@ class MultiMelSpec(Spec):
 class TransformerSpec(Spec):
     """A transformer over the frames of the spectrogram, in place of a timm network.
 
-    Every `stride` frames become one token of `width` numbers; `depth` layers of self-attention
-    with `heads` heads follow.
+    Source: Vaswani et al. 2017, with the norms before the layers (Xiong et al. 2020).
     """
 
     kind: Literal["transformer"] = "transformer"
     width: Annotated[int, Field(ge=8, le=2048)] = 256
+    """The length of a token. Unit: numbers."""
     depth: Annotated[int, Field(ge=1, le=48)] = 6
+    """The number of layers. Unit: layers."""
     heads: Annotated[int, Field(ge=1, le=32)] = 4
+    """The number of heads of self-attention; `width` is a multiple of it. Unit: heads."""
     stride: Annotated[int, Field(ge=1, le=64)] = 4
+    """How many frames become one token. Unit: frames."""
     dropout: Probability = 0.1
+    """The chance that a number is dropped in training. Unit: probability."""
 
     @model_validator(mode="after")
     def _divides(self) -> TransformerSpec:
@@ -86,17 +104,25 @@ class TransformerSpec(Spec):
 class SedAttention(Spec):
     """Pooling over frequency, then attention over time: clip and framewise logits.
 
-    `attention` squashes the attention logits before their softmax. `gru` puts a bidirectional
-    GRU of so many units a direction between the hidden layer and the attention; 0 is none.
+    Source: first place of BirdCLEF 2023; GeM of Radenović et al. 2018.
     """
 
     kind: Literal["sed_attention"] = "sed_attention"
     hidden: Annotated[int, Field(ge=1)] = 512
+    """The width of the layer before the attention. Unit: units."""
     dropout: Probability = 0.5
+    """The chance that a unit is dropped before the attention; half of it before the hidden layer.
+    Unit: probability."""
     gem_p: Annotated[float, Field(ge=1, le=10)] = 3.0
+    """The power that the generalised mean over frequency starts from; it is learned. Unit:
+    exponent."""
     pool: Annotated[Literal["gem", "mean"], AddedLater(as_before="gem")] = "gem"
+    """How frequencies are pooled: by the generalised mean, or the plain one."""
     attention: Annotated[Literal["tanh", "sigmoid", "none"], AddedLater(as_before="tanh")] = "tanh"
+    """What squashes the attention logits before their softmax."""
     gru: Annotated[int, Field(ge=0, le=2048), AddedLater(as_before=0)] = 0
+    """The units a direction of a bidirectional GRU between the hidden layer and the attention; 0 is
+    none. Unit: units. Source: Cho et al. 2014."""
 
 
 @register("head")
@@ -104,37 +130,50 @@ class Pooled(Spec):
     """A plain classifier: pooling over frequency and time, dropout, one linear layer.
 
     Framewise logits are the same layer on each frame.
+
+    Source: GeM of Radenović et al. 2018.
     """
 
     kind: Literal["pooled"] = "pooled"
     dropout: Probability = 0.5
+    """The chance that a feature is dropped in training. Unit: probability."""
     pool: Literal["gem", "mean"] = "gem"
+    """How frequencies are pooled: by the generalised mean, or the plain one."""
     gem_p: Annotated[float, Field(ge=1, le=10)] = 3.0
+    """The power that the generalised mean starts from; it is learned. Unit: exponent."""
     gru: Annotated[int, Field(ge=0, le=2048)] = 0
+    """The units a direction of a bidirectional GRU over the frames; 0 is none. Unit: units. Source:
+    Cho et al. 2014."""
 
 
 class ModelSpec(Spec):
-    """The network: front-end, backbone, head, and the weights it starts from.
-
-    `backbone` is the name of a timm network, or a kind of birdlab's own. `weights` names an
-    entry of `[weights]` in the lab file; `pretrained` asks timm's hub. `features` takes a stage
-    of `features_only` (`feature_level`, negative from the end; several are pooled to the size of
-    the smallest and stacked) or the result of `forward_features`. `normalise` says what brings
-    a waveform to peak 1: each window by itself, or its whole recording.
-    `grad_checkpointing` computes activations again instead of keeping them.
-    """
+    """The network: front-end, backbone, head, and the weights it starts from."""
 
     backbone: Annotated[str | Spec, KindOf("backbone", text=True)]
+    """The name of a timm network, or a kind of birdlab's own."""
     pretrained: bool = False
+    """Take the pretrained weights of timm's hub, which needs a network."""
     weights: Name | None = None
+    """Take the weights of this entry of `[weights]` in the lab file."""
     features: Literal["features_only", "forward_features"] = "features_only"
+    """Where the maps for the head come from: a stage of `features_only`, or the result of
+    `forward_features`."""
     feature_level: int | Annotated[Tuple[int], Field(min_length=2, max_length=8)] = -1
+    """Which stage of `features_only`, negative from the end; several are pooled to the size of the
+    smallest and stacked. Unit: stage."""
     in_channels: Annotated[int, Field(ge=1, le=16)] = 1
+    """The channels of the image that the front-end makes. Unit: channels."""
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The chance that a block of the backbone is skipped in training. Unit: probability. Source:
+    Huang et al. 2016."""
     grad_checkpointing: Annotated[bool, AddedLater(as_before=False)] = False
+    """Compute activations again instead of keeping them: less memory, more time."""
     normalise: Annotated[Literal["crop", "recording"], AddedLater(as_before="crop")] = "crop"
+    """What brings a waveform to peak 1: each window by itself, or its whole recording."""
     frontend: Annotated[Spec, KindOf("frontend", "log_mel")] = LogMelSpec()
+    """What makes an image of a waveform."""
     head: Annotated[Spec, KindOf("head", "sed_attention")] = SedAttention()
+    """What makes logits of classes from the maps of the backbone."""
 
     @model_validator(mode="after")
     def _holds(self) -> ModelSpec:

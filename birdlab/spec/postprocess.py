@@ -38,21 +38,27 @@ Top = Count | Literal["all"]
 class PostStep(Spec):
     """One step on the probabilities of windows; each subclass is one kind.
 
-    `species` limits it to these codes. `main_field` is what a plain value means.
+    `main_field` is what a plain value means.
+
+    Source: birdlab.
     """
 
     name: Name
+    """What the step is called in this list; its kind unless said."""
     kind: str
+    """Which step it is; its name unless said."""
     species: Tuple[str] = ()
+    """The codes that the step is limited to; empty means all."""
     main_field: ClassVar[str | None] = None
 
 
 @register("postprocess")
 class Smooth(PostStep):
-    """The weighted mean of a window and its neighbours; the middle weight is its own."""
+    """The weighted mean of a window and its neighbours."""
 
     kind: Literal["smooth"] = "smooth"
     weights: Tuple[Annotated[float, Field(ge=0.0)]] = (0.25, 0.5, 0.25)
+    """The weights, an odd number; the middle one is that of the window itself. Unit: weight."""
     main_field: ClassVar[str | None] = "weights"
 
     @field_validator("weights")
@@ -69,7 +75,9 @@ class FileScale(PostStep):
 
     kind: Literal["file_scale"] = "file_scale"
     top: Top = 1
+    """How many of the file's highest windows of that class. Unit: windows."""
     power: Exponent = 1.0
+    """The power that their mean is taken to. Unit: exponent."""
     main_field: ClassVar[str | None] = "power"
 
 
@@ -79,7 +87,9 @@ class Boost(PostStep):
 
     kind: Literal["boost"] = "boost"
     amount: Share = 0.1
+    """What is added. Unit: probability."""
     threshold: Threshold = 0.5
+    """What the maximum of the file is to be above. Unit: probability."""
     main_field: ClassVar[str | None] = "amount"
 
 
@@ -89,8 +99,11 @@ class LiftRuns(PostStep):
 
     kind: Literal["lift_runs"] = "lift_runs"
     threshold: Threshold = 0.3
+    """What the windows of a run are above. Unit: probability."""
     share: Share = 1.0
+    """How far they are lifted: 1 is up to their peak. Unit: share."""
     min_windows: Count = 2
+    """The shortest run. Unit: windows."""
     main_field: ClassVar[str | None] = "threshold"
 
 
@@ -100,6 +113,7 @@ class Power(PostStep):
 
     kind: Literal["power"] = "power"
     exponent: Exponent = 2.0
+    """The power. Unit: exponent."""
     main_field: ClassVar[str | None] = "exponent"
 
 
@@ -109,8 +123,11 @@ class PowerMean(PostStep):
 
     kind: Literal["power_mean"] = "power_mean"
     share: Share = 0.5
+    """The weight of the file; the rest is that of the window itself. Unit: share."""
     top: Top = 1
+    """How many of the file's highest windows of that class. Unit: windows."""
     exponent: Exponent = 2.0
+    """Of the power mean. Unit: exponent."""
     main_field: ClassVar[str | None] = "share"
 
 
@@ -120,6 +137,7 @@ class ShiftAverage(PostStep):
 
     kind: Literal["shift_average"] = "shift_average"
     weights: Literal["overlap", "equal"] = "overlap"
+    """By the seconds that a window shares, or all alike."""
     main_field: ClassVar[str | None] = "weights"
 
 
@@ -129,6 +147,7 @@ class ClipRange(PostStep):
 
     kind: Literal["clip_range"] = "clip_range"
     range: Tuple[Annotated[float, Field(ge=0.0, le=1.0)]] = (0.0, 0.99)
+    """The range, [low, high]. Unit: probability."""
     main_field: ClassVar[str | None] = "range"
 
     @field_validator("range")
@@ -143,6 +162,7 @@ class PostChain(Spec):
     """A file of steps, in the order in which they are applied."""
 
     steps: Annotated[tuple[PostStep, ...], NamedList("postprocess")] = ()
+    """The steps, in the order in which they are applied."""
 
 
 def read_chain(path: Path) -> PostChain:

@@ -13,15 +13,18 @@ from birdlab.spec.kinds import KindOf, register
 class SourceSpec(Spec):
     """A data set: the folder it lies in and, by its kind, how to read that.
 
-    `path` is relative to the lab file. `labels` is a CSV file (from, to) that has to name every
-    label of the data set (an empty `to` drops the rows); `synonyms` is one that names only those
-    that change. Both lie in the lab.
+    Source: birdlab.
     """
 
     kind: str
+    """How the folder is read; `auto` unless said."""
     path: str
+    """The folder, relative to the lab file."""
     labels: str | None = None
+    """A CSV file of the lab (from, to) that has to name every label of the data set; an empty `to`
+    drops the rows."""
     synonyms: str | None = None
+    """A CSV file of the lab (from, to) that names only the labels that change."""
 
 
 @register("source")
@@ -33,22 +36,25 @@ class AutoSource(SourceSpec):
 
 @register("source")
 class BirdclefSource(SourceSpec):
-    """A competition folder of 2020 to 2026."""
+    """A competition folder of 2020 to 2026.
+
+    Source: the folders of the competitions.
+    """
 
     kind: Literal["birdclef"] = "birdclef"
 
 
 @register("source")
 class TableSource(SourceSpec):
-    """Any CSV or Parquet table: `columns` says which of its columns is which of ours.
-
-    `file` and `audio` (the folder that file names are relative to) are relative to `path`.
-    """
+    """Any CSV or Parquet table."""
 
     kind: Literal["table"] = "table"
     file: str
+    """The table, relative to `path`."""
     audio: str = "."
+    """The folder that file names are relative to, relative to `path`."""
     columns: dict[str, str] = Field(default_factory=dict)
+    """Which of its columns is which of ours."""
 
 
 @register("source")
@@ -60,20 +66,21 @@ class XenoCantoSource(SourceSpec):
 
 @register("source")
 class SoundscapesSource(SourceSpec):
-    """Long recordings with labels in time: an annotation CSV, or Raven selection tables.
-
-    `annotations` is a CSV file, or a folder of Raven tables, relative to `path`; `columns` maps
-    filename, start_s, end_s, label where they have names that birdlab does not know. Files that
-    it names are `public` or `private`, a leaderboard's, or `train`: those may judge models before
-    any leaderboard does (`evaluate.soundscapes`).
-    """
+    """Long recordings with labels in time: an annotation CSV, or Raven selection tables."""
 
     kind: Literal["soundscapes"] = "soundscapes"
     annotations: str
+    """A CSV file, or a folder of Raven tables, relative to `path`."""
     audio: str = "."
+    """The folder that file names are relative to, relative to `path`."""
     columns: dict[str, str] = Field(default_factory=dict)
+    """Which columns are filename, start_s, end_s, label, where they have names that birdlab does
+    not know."""
     window_s: Positive = 5.0
+    """How long the windows are that are labelled."""
     split: Literal["train", "public", "private", "unlabelled"] = "public"
+    """What the files are: those of a `public` or `private` leaderboard, or `train`: these may judge
+    models before any leaderboard does (`evaluate.soundscapes`)."""
 
 
 @register("source")
@@ -85,6 +92,7 @@ class BackgroundSource(SourceSpec):
 
     kind: Literal["background"] = "background"
     table: str
+    """The CSV file, relative to the lab."""
 
 
 @register("source")
@@ -93,9 +101,11 @@ class DemoSource(SourceSpec):
 
     kind: Literal["demo"] = "demo"
     seed: Annotated[int, Field(ge=0)] = 0
+    """Of all that is generated. Unit: seed."""
     part: Literal[
         "competition", "environment", "soundscapes", "unlabelled", "phones", "mislabelled"
     ] = "competition"
+    """What is generated."""
 
 
 def _path_alone(value: Any) -> Any:

@@ -41,14 +41,18 @@ def check_distinct(values: tuple[Any, ...]) -> None:
 class Axis(Spec):
     """One entry of a grid: the values of a dotted field, or named bundles of changes.
 
-    In YAML the list or the mapping of bundles itself, or `{values: ..., when: ...}`. A bundle may
-    hold a `when` of its own. What a condition leaves out is no part of the point, and where
-    nothing is left of an entry the point exists once, without it.
+    In YAML the list or the mapping of bundles itself, or `{values: ..., when: ...}`. What a
+    condition leaves out is no part of the point, and where nothing is left of an entry the point
+    exists once, without it.
     """
 
     values: Tuple[Any] = ()
+    """The values of the field."""
     bundles: dict[str, Changes] = Field(default_factory=dict)
+    """Changes by name; a bundle may hold a `when` of its own."""
     when: When = Field(default_factory=dict)
+    """At which points the entry exists: fields or other entries with the value, or list of values,
+    that they have there."""
 
     @model_validator(mode="before")
     @classmethod
@@ -82,19 +86,25 @@ class Axis(Spec):
 class Range(Spec):
     """One searched field: uniform, log-uniform or integer between `low` and `high`, or choices.
 
-    An `int` may have a `step` or be asked on a `log` scale, `uniform` may have a `step`. A choice
-    has `choices`, or `bundles` of changes by name; a list, or bundles alone, is a choice in
-    short. `when` says where the field is asked at all.
+    A list, or bundles alone, is a choice in short.
     """
 
     kind: Literal["uniform", "log_uniform", "int", "choice"]
+    """How a value is drawn."""
     low: float | None = None
+    """The lowest value. Unit: of the field."""
     high: float | None = None
+    """The highest value. Unit: of the field."""
     step: Annotated[float | None, Field(gt=0), AddedLater(as_before=None)] = None
+    """The step from one value to the next, for `int` and `uniform`. Unit: of the field."""
     log: Annotated[bool, AddedLater(as_before=False)] = False
+    """Ask for an `int` on a logarithmic scale."""
     choices: Annotated[tuple[Any, ...], Field(strict=False)] = ()
+    """The values of a choice."""
     bundles: Annotated[dict[str, Changes], AddedLater(as_before={})] = Field(default_factory=dict)
+    """The changes of a choice, by name."""
     when: Annotated[When, AddedLater(as_before={})] = Field(default_factory=dict)
+    """Where the field is asked at all."""
 
     @model_validator(mode="before")
     @classmethod

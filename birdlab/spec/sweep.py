@@ -30,78 +30,101 @@ FORMS = ("grid", "one_factor", "add_one", "leave_one_out", "random", "optuna")
 class OptunaSpec(Spec):
     """A search by Optuna: the sampler, the number of trials, the searched fields.
 
-    Results are told in trial order in batches of `batch`, so a resumed search asks for what
-    an undisturbed one would.
+    Results are told in trial order in batches, so a resumed search asks for what an undisturbed one
+    would.
+
+    Source: Akiba et al. 2019.
     """
 
     space: Annotated[dict[str, Range], Field(min_length=1)]
+    """The searched fields by dotted name, or names of your own with bundles of changes."""
     trials: Annotated[int, Field(ge=1, le=10_000)] = 20
+    """How many points are tried. Unit: trials."""
     sampler: Literal["tpe", "random", "gp"] = "tpe"
+    """How the next point is chosen: TPE, at random, or by a Gaussian process."""
     batch: Annotated[int, Field(ge=1, le=100)] = 2
+    """How many trials are told together. Unit: trials. Source: birdlab."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Of the sampler. Unit: seed."""
 
 
 class RandomSpec(Spec):
-    """Points drawn at random, each once, all known before anything starts.
-
-    More `trials` add points to those that fewer draw.
-    """
+    """Points drawn at random, each once, all known before anything starts."""
 
     space: Annotated[dict[str, Range], Field(min_length=1)]
+    """The searched fields by dotted name, or names of your own with bundles of changes."""
     trials: Annotated[int, Field(ge=1, le=10_000)] = 20
+    """How many points are drawn; more add points to those that fewer draw. Unit: trials."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Of the draws. Unit: seed."""
 
 
 class ThenSpec(Spec):
-    """More evidence for the `top` arms of the ranking."""
+    """More evidence for the best arms."""
 
     top: Annotated[int, Field(ge=1)]
+    """How many arms of the ranking get it. Unit: arms."""
     cells: CellsSpec
+    """The folds and seeds that they get."""
 
 
 class RaceSpec(Spec):
-    """Arms that are clearly worse than the control are stopped after a round of folds.
-
-    level: the chance, over all looks together, that an arm equal to the control is stopped;
-    min_rounds: how many seeds every arm gets in any case.
-    """
+    """Arms that are clearly worse than the control are stopped after a round of folds. `race: true`
+    takes the defaults."""
 
     level: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """The chance, over all looks together, that an arm equal to the control is stopped. Unit:
+    probability."""
     min_rounds: Annotated[int, Field(ge=1)] = 1
+    """How many seeds every arm gets in any case. Unit: seeds."""
 
 
 class SweepSpec(Spec):
     """A base experiment and the changes whose effect is asked for, in exactly one form.
 
-    `grid`: all combinations of its entries, the last entry changing fastest; an entry is a dotted
-    field with its values, or a name of your own with named bundles of changes. `one_factor`: the
-    base and each change alone. `add_one`: the base, and one bundle more from arm to arm.
-    `leave_one_out`: all bundles, and all but each. `random` and `optuna` search a space.
-    `control` names the arm that the others are compared with: by default the base, or all
-    bundles, where the form has such an arm, else the best. `race` stops arms that lose to it.
-    `smallest_effect` is the smallest difference that matters: what surely is smaller is within
-    noise. `correction` is how the verdicts allow for several arms against a control. `expect` is
-    what somebody bets on: words, or claims that the outcome decides.
+    The forms are `grid`, `one_factor`, `add_one`, `leave_one_out`, `random` and `optuna`.
     """
 
     name: Name
+    """What the sweep is called; the name of its file unless said."""
     base: str | None = None
+    """The file of the experiment that is changed, relative to this one."""
     project: Name | None = None
+    """The MLflow experiment of the runs; that of the base unless said."""
     set: dict[str, Any] = Field(default_factory=dict)
+    """Changes to the base, by dotted name, before any arm is made."""
     grid: dict[str, Axis] = Field(default_factory=dict)
+    """All combinations of its entries, the last entry changing fastest; an entry is a dotted field
+    with its values, or a name of your own with named bundles of changes."""
     one_factor: dict[str, list[Any] | Changes] = Field(default_factory=dict)
+    """The base and each change alone: a dotted field with its values, or a name of your own with
+    changes."""
     add_one: dict[str, Changes] = Field(default_factory=dict)
+    """The base, and one bundle of changes more from arm to arm."""
     leave_one_out: dict[str, Changes] = Field(default_factory=dict)
+    """All bundles of changes, and all but each."""
     random: RandomSpec | None = None
+    """A search of points drawn at random."""
     optuna: OptunaSpec | None = None
+    """A search by Optuna."""
     cells: CellsSpec | None = None
+    """The folds and seeds of every arm; those of the base unless said."""
     then: ThenSpec | None = None
+    """More evidence for the best arms."""
     race: RaceSpec | None = None
+    """Stop arms that lose to the control."""
     control: str | None = None
+    """The arm that the others are compared with: by default the base, or all bundles, where the
+    form has such an arm, else the best."""
     smallest_effect: Positive = 0.005
+    """The smallest difference that matters: what surely is smaller is within noise. Unit: score."""
     correction: Literal["holm", "dunnett"] = "holm"
+    """How the verdicts allow for several arms against a control. Source: Holm 1979, Dunnett 1955.
+    """
     expect: Expect = ()
+    """What somebody bets on: words, or claims that the outcome decides."""
     notes: str = ""
+    """Words beside the sweep. They change no number."""
 
     @field_validator("one_factor", "add_one", "leave_one_out", mode="before")
     @classmethod

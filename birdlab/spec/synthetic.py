@@ -16,22 +16,29 @@ LOUDEST_DB = 100.0
 class SyntheticSpec(Spec):
     """Soundscapes mixed from the held-out recordings of a fold, with truth for every moment.
 
-    `n` for each fold, of `seconds` (whole windows) each, over recordings of the data sets
-    `backgrounds`. `per_minute` parts of recordings begin in a minute on average, of a species drawn
-    `evenly` or as often as it was recorded (`as_recorded`), `part_s` seconds long and `snr_db` over
-    the background in the bands where the species sings; as many overlap as happen to. A window
-    holds a species that sings in it for `min_s` or more. `seed` is of the mixture.
+    Source: birdlab.
     """
 
     n: Annotated[int, Field(ge=1, le=1000)] = 24
+    """How many for each fold. Unit: soundscapes."""
     seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    """How long each is, in whole windows. Unit: s."""
     backgrounds: Annotated[Tuple[Name], Field(min_length=1)]
+    """The data sets whose recordings lie below."""
     per_minute: Annotated[float, Field(gt=0, le=600)] = 8.0
+    """How many parts of recordings begin in a minute on average; as many overlap as happen to.
+    Unit: per minute."""
     species: Literal["evenly", "as_recorded"] = "evenly"
+    """How the species of a part is drawn: all alike, or as often as they were recorded."""
     part_s: Range = (2.0, 8.0)
+    """How long a part is, drawn from [low, high]."""
     snr_db: Range = (0.0, 20.0)
+    """How far a part is above the background in the bands where the species sings, drawn from [low,
+    high]."""
     min_s: Positive = 0.3
+    """A window holds a species that sings in it for so long or more."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Of the mixture. Unit: seed."""
 
     @model_validator(mode="after")
     def _possible(self) -> SyntheticSpec:

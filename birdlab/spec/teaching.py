@@ -11,16 +11,16 @@ from birdlab.spec.base import Name, Positive, Probability, Spec, Tuple
 
 
 class TeacherSpec(Spec):
-    """Who says what is in a clip: exactly one of an earlier stage, a run, and a model.
-
-    `stage` is an earlier stage of this experiment: its models label for those that held out the
-    same rows. `run` names a scored run of the lab, `model` a promoted model or an entry of
-    `[teachers]` in the lab file. A plain text is a stage.
-    """
+    """Who says what is in a clip: exactly one of an earlier stage, a run, and a model. A plain text
+    is a stage."""
 
     stage: Name | None = None
+    """An earlier stage of this experiment: its models label for those that held out the same rows.
+    """
     run: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """A scored run of the lab."""
     model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """A promoted model, or an entry of `[teachers]` in the lab file."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> TeacherSpec:
@@ -40,23 +40,30 @@ Teacher = Annotated[TeacherSpec, BeforeValidator(_plain_stage)]
 class PseudoSpec(Spec):
     """Windows of unlabelled soundscapes as training clips, labelled by a teacher.
 
-    `soundscapes` names data sets. A probability of the teacher becomes a soft label: 0 where it
-    is below `floor`, else to the power `power`. Windows whose highest probability is below
-    `threshold` are left out. A share `draw_rate` of the clips of an epoch are such windows,
-    drawn alike or in proportion to the sum of their labels (`draw: confidence`). Into a share
-    `mix_rate` of the other clips one of them is mixed with the weight `mix_ratio`; the mixture has
-    the larger label of both.
+    Source: Lee 2013 for labels from a teacher; the fields are birdlab's.
     """
 
     soundscapes: Tuple[Name]
+    """The data sets whose soundscapes are heard."""
     teacher: Teacher
+    """Who labels them."""
     threshold: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Windows whose highest probability is below it are left out. Unit: probability. Source:
+    birdlab."""
     floor: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """A probability below it becomes the label 0. Unit: probability. Source: birdlab."""
     power: Positive = 1.0
+    """A probability becomes a soft label to this power. Unit: exponent. Source: birdlab."""
     draw: Literal["uniform", "confidence"] = "confidence"
+    """How windows are drawn: alike, or in proportion to the sum of their labels. Source: birdlab.
+    """
     draw_rate: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    """The share of the clips of an epoch that are such windows. Unit: share. Source: birdlab."""
     mix_rate: Probability = 0.0
+    """The share of the other clips into which such a window is mixed; the mixture has the larger
+    label of both. Unit: share. Source: birdlab."""
     mix_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """The weight of the window in such a mixture. Unit: share. Source: birdlab."""
 
     @model_validator(mode="after")
     def _holds(self) -> PseudoSpec:
@@ -70,39 +77,49 @@ class PseudoSpec(Spec):
 class DistillSpec(Spec):
     """A teacher's outputs on the training clips as a second target.
 
-    `logits` adds the divergence of teacher and student probabilities softened by `temperature`,
-    `embeddings` the cosine distance of a linear map of the student's features. The loss is
-    (1 - weight) of that on labels plus weight of this. The teacher hears each recording once, in
-    windows every `hop_s`.
+    The loss is (1 - weight) of that on labels plus weight of this.
+
+    Source: Hinton et al. 2015.
     """
 
     teacher: Teacher
+    """Who is listened to."""
     target: Literal["logits", "embeddings"] = "logits"
+    """`logits`: the divergence of the softened probabilities of teacher and student; `embeddings`:
+    the cosine distance of a linear map of the student's features."""
     temperature: Positive = 1.0
+    """What logits are divided by before they are compared. Unit: factor."""
     weight: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """The weight of the teacher. Unit: share."""
     hop_s: Positive = 2.5
+    """The step of the windows in which the teacher hears each recording once. Source: birdlab."""
 
 
 class TeacherFile(Spec):
     """An ONNX file that labels or teaches, as `[teachers]` of the lab file describes it.
 
-    `path` is the file; a file that birdlab promoted says the rest itself. `classes` is a text file
-    with one code a line, in the order of the columns of `output` (default: the only output, or
-    `probs`), which holds probabilities or logits (`kind`). The input is [windows, samples] float32:
-    `window_s` at `sample_rate_hz`, each window brought to peak 1 (`normalise`: `crop`), its
-    recording (`recording`), or left at the level of the file (`none`). `embedding` is an output
-    [windows, values]. `labels` is a table with the columns `from` and `to` that renames classes.
+    A file that birdlab promoted says the rest itself. The input is [windows, samples] float32.
     """
 
     path: Annotated[str, Field(min_length=1)]
+    """The file, relative to the lab."""
     classes: str | None = None
+    """A text file with one code a line, in the order of the columns of `output`."""
     window_s: Positive | None = None
+    """How long its windows are."""
     sample_rate_hz: Annotated[int, Field(ge=1)] | None = None
+    """The rate of its input."""
     output: str | None = None
+    """The output with probabilities or logits; by default the only one, or `probs`."""
     kind: Literal["probs", "logits"] = "probs"
+    """What that output holds."""
     embedding: str | None = None
+    """An output [windows, values] to learn from."""
     labels: str | None = None
+    """A table with the columns `from` and `to` that renames classes."""
     normalise: Literal["crop", "recording", "none"] = "crop"
+    """What brings a window to peak 1: itself, its recording, or nothing (`none`: the level of the
+    file)."""
 
 
 class SoupSpec(Spec):
@@ -110,24 +127,32 @@ class SoupSpec(Spec):
 
     Seed s of the soup is the mean of the seeds s * n ... s * n + n - 1 of the stage `of`, fold by
     fold, with batch-norm statistics made anew.
+
+    Source: Wortsman et al. 2022; statistics of batch norms as in Izmailov et al. 2018.
     """
 
     of: Name
+    """The earlier stage."""
     n: Annotated[int, Field(ge=2, le=20)] = 3
+    """How many of its seeds make one soup. Unit: seeds."""
 
 
 class RoundsSpec(Spec):
     """When the rounds of pseudo-labels end: the stages with `pseudo` are the rounds.
 
-    The experiment is run as it stands after each of them. A round counts as a gain when the score
-    `by` of its run is more than `min_gain` above that of the last one that gained; after
-    `patience` rounds without a gain no further one is run, and the last that gained is taken. A
+    The experiment is run as it stands after each of them. The last round that gained is taken. A
     plain text is the name of the score.
+
+    Source: birdlab.
     """
 
     by: Name
+    """The score that a round is judged by."""
     patience: Annotated[int, Field(ge=1)] = 1
+    """After so many rounds without a gain no further one is run. Unit: rounds."""
     min_gain: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """A round counts as a gain when its score is more than this above that of the last one that
+    gained. Unit: score."""
 
 
 def _plain_score(raw: Any) -> Any:
