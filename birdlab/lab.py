@@ -107,7 +107,7 @@ class LabFile(Spec):
     system_metrics: bool = False
     """Log what the machine does while runs are under way."""
     notify_url: str = ""
-    """The address that is told when a run or sweep ends."""
+    """The address that is told when a run or sweep ends; BIRDLAB_NOTIFY_URL goes before it."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from birdlab.data.folds import assign_folds, overlap_share
 from birdlab.data.sources import load_source
 from birdlab.data.table import DataTable
 from birdlab.lab import Lab
-from birdlab.spec.data import Dedupe, MinRecordings
+from birdlab.spec.cleaning import Dedupe, MinRecordings
 from birdlab.spec.sources import BirdclefSource
 from birdlab.study import audit_figures
 from birdlab.study.audit_report import audit_report_html

@@ -35,7 +35,7 @@ from birdlab.spec.augmentations import (
     SpecMask,
 )
 from birdlab.spec.kinds import implements, register
-from birdlab.spec.recipe import InversePower, Plain
+from birdlab.spec.samplers import InversePower, Plain
 
 N = 4_000
 PLACES = np.arange(N)

@@ -45,7 +45,7 @@ from birdlab.spec.augmentations import (
     TimeShift,
 )
 from birdlab.spec.kinds import function_of
-from birdlab.spec.recipe import InversePower
+from birdlab.spec.samplers import InversePower
 
 N = 4_000
 PLACES = np.arange(N)

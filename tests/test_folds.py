@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedKFold
 from birdlab.data.folds import assign_folds, build_folds, overlap_share
 from birdlab.data.sources import load_source
 from birdlab.errors import DataError
-from birdlab.spec.data import Predefined, Stratified, StratifiedGroup
+from birdlab.spec.folds import Predefined, Stratified, StratifiedGroup
 from birdlab.spec.sources import BirdclefSource
 
 TABLE = Path(__file__).parents[2] / "shared" / "data" / "birdclef2023_train_metadata.csv"

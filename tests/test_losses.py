@@ -19,7 +19,7 @@ from birdlab.sed.heads import SedOutput
 from birdlab.sed.losses import bce_loss, compute_loss, cross_entropy_loss, focal_loss
 from birdlab.spec.base import Spec
 from birdlab.spec.kinds import function_of, implements
-from birdlab.spec.recipe import Bce, CrossEntropy, Focal, FocalBce, LossSpec
+from birdlab.spec.losses import Bce, CrossEntropy, Focal, FocalBce, LossSpec
 
 ALL: list[LossSpec] = [
     Focal(),

@@ -18,7 +18,7 @@ from birdlab.sed.optimizers import build_optimizer
 from birdlab.spec.base import Spec
 from birdlab.spec.kinds import implements
 from birdlab.spec.model import LogMelSpec, ModelSpec, SedAttention
-from birdlab.spec.recipe import Adam, AdamW, OptimizerSpec, RAdam, Sgd
+from birdlab.spec.optimizers import Adam, AdamW, OptimizerSpec, RAdam, Sgd
 
 Array = Any
 KINDS: list[OptimizerSpec] = [Adam(), AdamW(), RAdam(), Sgd()]

@@ -23,7 +23,8 @@ from birdlab.sed.sampler import (
 from birdlab.sed.steps import count_steps
 from birdlab.spec.base import Spec
 from birdlab.spec.kinds import implements
-from birdlab.spec.recipe import Clamped, InversePower, Length, Plain
+from birdlab.spec.recipe import Length
+from birdlab.spec.samplers import Clamped, InversePower, Plain
 
 METADATA = Path(__file__).parents[2] / "shared" / "data" / "birdclef2023_train_metadata.csv"
 SAMPLERS = [InversePower(), InversePower(power=1.3), Clamped(minimum=5, cap=40), Plain()]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
 from birdlab.sed.schedule import learning_rate, warmup_steps
-from birdlab.spec.recipe import Constant, Cosine, OneCycle
+from birdlab.spec.optimizers import Constant, Cosine, OneCycle
 
 
 def torch_rates(

@@ -15,8 +15,9 @@ from conftest import MakeLab
 from birdlab.errors import SpecError
 from birdlab.lab import Lab
 from birdlab.record import RunResult
+from birdlab.spec.searches import OptunaSpec
 from birdlab.spec.space import Range
-from birdlab.spec.sweep import OptunaSpec, load_sweep
+from birdlab.spec.sweep import load_sweep
 from birdlab.study.importance_words import importance_sentence, n_needed
 from birdlab.sweep.driver import SweepResult, run_sweep
 from birdlab.sweep.importance import importance

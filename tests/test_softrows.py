@@ -41,7 +41,8 @@ from birdlab.sed.pseudo import (
 from birdlab.sed.takes import Takes
 from birdlab.spec import load_spec
 from birdlab.spec.augmentations import Mixup, OrMixup
-from birdlab.spec.recipe import CrossEntropy, InversePower
+from birdlab.spec.losses import CrossEntropy
+from birdlab.spec.samplers import InversePower
 from birdlab.spec.teaching import PseudoSpec
 from birdlab.tasks import Event
 

@@ -17,7 +17,7 @@ from birdlab.errors import BirdlabError, SpecError
 from birdlab.spec import ExperimentSpec, load_spec
 from birdlab.spec.augmentations import Background, OrMixup
 from birdlab.spec.experiment import build_spec
-from birdlab.spec.recipe import Adam, AdamW, Cosine
+from birdlab.spec.optimizers import Adam, AdamW, Cosine
 from birdlab.spec.yamlfile import Document, parse_value, parse_yaml
 
 SMALLEST = "competition: demo\ndata: {base: tiny}\nmodel: {backbone: resnet18}\n"

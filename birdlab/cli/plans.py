@@ -17,7 +17,7 @@ from birdlab.lab import Lab
 from birdlab.plan import Plan
 from birdlab.sed.sampler import row_weights
 from birdlab.spec.parts import StageSpec
-from birdlab.spec.recipe import InversePower
+from birdlab.spec.samplers import InversePower
 
 
 def describe_plan(plan: Plan, lab: Lab) -> str:

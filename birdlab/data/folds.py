@@ -16,7 +16,7 @@ from birdlab.data.clean.sound import span_lengths
 from birdlab.data.facts import Facts
 from birdlab.errors import DataError
 from birdlab.spec.base import Spec
-from birdlab.spec.data import Predefined, Stratified, StratifiedGroup
+from birdlab.spec.folds import Predefined, Stratified, StratifiedGroup
 from birdlab.spec.kinds import function_of, implements, nearest
 
 ALWAYS_TRAINING = -1

@@ -24,7 +24,7 @@ from birdlab.sed.takes import Takes, locate_takes
 from birdlab.sed.targets import Targets
 from birdlab.spec.augmentations import AugmentationSpec, Partner
 from birdlab.spec.base import Spec
-from birdlab.spec.recipe import Plain
+from birdlab.spec.samplers import Plain
 
 __all__ = ["ClipSource", "Takes", "epoch_batches", "locate_takes", "read_batch"]
 

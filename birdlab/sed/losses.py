@@ -16,7 +16,7 @@ from birdlab.errors import SpecError
 from birdlab.sed.heads import SedOutput
 from birdlab.spec.base import Spec
 from birdlab.spec.kinds import function_of, implements
-from birdlab.spec.recipe import Bce, CrossEntropy, Focal, FocalBce, LossSpec
+from birdlab.spec.losses import Bce, CrossEntropy, Focal, FocalBce, LossSpec
 
 
 def compute_loss(

@@ -14,7 +14,7 @@ from torch import nn
 from birdlab.errors import SpecError
 from birdlab.spec.base import Spec
 from birdlab.spec.kinds import function_of, implements
-from birdlab.spec.recipe import Adam, AdamW, OptimizerSpec, RAdam, Sgd
+from birdlab.spec.optimizers import Adam, AdamW, OptimizerSpec, RAdam, Sgd
 
 Group = dict[str, Any]
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from birdlab.errors import DataError, SpecError
 from birdlab.spec.base import Spec
 from birdlab.spec.kinds import function_of, implements
-from birdlab.spec.recipe import Clamped, InversePower, Plain
+from birdlab.spec.samplers import Clamped, InversePower, Plain
 
 Weights = npt.NDArray[np.float64]
 

@@ -10,7 +10,7 @@ import math
 
 from birdlab.spec.base import Spec
 from birdlab.spec.kinds import function_of, implements
-from birdlab.spec.recipe import Constant, Cosine, OneCycle
+from birdlab.spec.optimizers import Constant, Cosine, OneCycle
 
 
 def learning_rate(

@@ -30,6 +30,7 @@ from birdlab.spec.problems import validate
 from birdlab.spec.recipe import TrainSpec
 from birdlab.spec.soups import check_soups, inherit_recipe
 from birdlab.spec.teaching import Rounds
+from birdlab.spec.window_checks import check_context, check_overlap, check_synthetic
 from birdlab.spec.yamlfile import Document, load_yaml, parse_value
 
 
@@ -69,8 +70,7 @@ class ExperimentSpec(Spec):
     """What becomes of the windows of a file before they are scored, and of those of a promoted
     model."""
     evaluate: EvaluateSpec = EvaluateSpec()
-    """How stored outputs are scored. Changing it trains nothing, except for what changes the
-    windows."""
+    """How outputs are scored, and on which windows. Changing it trains nothing."""
     cells: CellsSpec = CellsSpec()
     """How much evidence: which folds, which seeds."""
     rounds: Rounds | None = None
@@ -143,62 +143,11 @@ class ExperimentSpec(Spec):
         return self
 
     @model_validator(mode="after")
-    def _context_holds_a_window(self) -> ExperimentSpec:
-        context_s, k = self.evaluate.context_s, self.evaluate.windows_per_pass
-        least = k * self.competition.window_s
-        if k > 1 and (context_s is None or context_s < least):
-            raise ValueError(
-                f"evaluate.windows_per_pass is {k}, and evaluate.context_s "
-                f"{'is not set' if context_s is None else f'is {context_s:g}'}: give the "
-                f"{least:g} s of these windows or more"
-            )
-        if context_s is not None and context_s < least:
-            raise ValueError(
-                f"evaluate.context_s is {context_s:g}: give the {least:g} s of a window or more"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _windows_overlap(self) -> ExperimentSpec:
-        hop_s, window_s = self.evaluate.hop_s, self.competition.window_s
-        if hop_s is not None:
-            parts = window_s / hop_s
-            if round(parts) < 2 or abs(parts - round(parts)) > 1e-6:
-                raise ValueError(
-                    f"evaluate.hop_s is {hop_s:g}: give the {window_s:g} s of a window divided by "
-                    "2, 3, 4 ..., or leave it out for windows one after the other"
-                )
-            rate_hz = getattr(self.model.frontend, "sample_rate_hz", 32_000)
-            if round(window_s * rate_hz) % round(parts):
-                raise ValueError(
-                    f"evaluate.hop_s is {hop_s:g}: the {round(window_s * rate_hz)} samples of a "
-                    f"window at {rate_hz} Hz are not {round(parts)} whole parts; take another "
-                    "number of parts"
-                )
-            return self
-        for step in self.postprocess:
-            if step.kind == "shift_average":
-                raise ValueError(
-                    f"postprocess.{step.name} averages overlapping windows: set evaluate.hop_s, "
-                    f"such as {window_s / 2:g}, which averages them without this step too"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _synthetic_holds_windows(self) -> ExperimentSpec:
-        synthetic, window_s = self.evaluate.synthetic, self.competition.window_s
-        if synthetic is not None:
-            windows = synthetic.seconds / window_s
-            if windows < 1 or abs(windows - round(windows)) > 1e-9:
-                raise ValueError(
-                    f"evaluate.synthetic.seconds is {synthetic.seconds:g}: give a multiple of the "
-                    f"{window_s:g} s of a window"
-                )
-            if synthetic.min_s > window_s:
-                raise ValueError(
-                    f"evaluate.synthetic.min_s is {synthetic.min_s:g}: no window of {window_s:g} s "
-                    "holds that"
-                )
+    def _windows_fit(self) -> ExperimentSpec:
+        window_s = self.competition.window_s
+        check_context(self.evaluate, window_s)
+        check_overlap(self.evaluate, window_s, self.model, self.postprocess)
+        check_synthetic(self.evaluate, window_s)
         return self
 
     @model_validator(mode="after")

@@ -19,8 +19,9 @@ from birdlab.spec.parts import CellsSpec, EvaluateSpec, OutputSpec, StageSpec
 from birdlab.spec.postprocess import PostChain
 from birdlab.spec.recipe import Average, Length, TrainSpec
 from birdlab.spec.schema import SchemaBuilder
+from birdlab.spec.searches import OptunaSpec, RaceSpec, RandomSpec, ThenSpec
 from birdlab.spec.space import Axis, Range
-from birdlab.spec.sweep import OptunaSpec, RaceSpec, RandomSpec, SweepSpec, ThenSpec
+from birdlab.spec.sweep import SweepSpec
 from birdlab.spec.synthetic import SyntheticSpec
 from birdlab.spec.teaching import (
     DistillSpec,

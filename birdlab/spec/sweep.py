@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -17,7 +17,8 @@ from birdlab.spec.bets import BetSpec, Expect, expect_words
 from birdlab.spec.experiment import ExperimentSpec, build_spec, load_document
 from birdlab.spec.parts import CellsSpec
 from birdlab.spec.problems import validate
-from birdlab.spec.space import WHEN, Axis, Changes, Range, check_distinct
+from birdlab.spec.searches import OptunaSpec, RaceSpec, RandomSpec, ThenSpec
+from birdlab.spec.space import WHEN, Axis, Changes, check_distinct
 from birdlab.spec.yamlfile import Document, load_yaml
 
 BASE, ALL = "base", "all"
@@ -25,58 +26,6 @@ BASE, ALL = "base", "all"
 
 FORMS = ("grid", "one_factor", "add_one", "leave_one_out", "random", "optuna")
 """What a sweep may be; each has exactly one."""
-
-
-class OptunaSpec(Spec):
-    """A search by Optuna: the sampler, the number of trials, the searched fields.
-
-    Results are told in trial order in batches, so a resumed search asks for what an undisturbed one
-    would.
-
-    Source: Akiba et al. 2019.
-    """
-
-    space: Annotated[dict[str, Range], Field(min_length=1)]
-    """The searched fields by dotted name, or names of your own with bundles of changes."""
-    trials: Annotated[int, Field(ge=1, le=10_000)] = 20
-    """How many points are tried. Unit: trials."""
-    sampler: Literal["tpe", "random", "gp"] = "tpe"
-    """How the next point is chosen: TPE, at random, or by a Gaussian process."""
-    batch: Annotated[int, Field(ge=1, le=100)] = 2
-    """How many trials are told together. Unit: trials. Source: birdlab."""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """Of the sampler. Unit: seed."""
-
-
-class RandomSpec(Spec):
-    """Points drawn at random, each once, all known before anything starts."""
-
-    space: Annotated[dict[str, Range], Field(min_length=1)]
-    """The searched fields by dotted name, or names of your own with bundles of changes."""
-    trials: Annotated[int, Field(ge=1, le=10_000)] = 20
-    """How many points are drawn; more add points to those that fewer draw. Unit: trials."""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """Of the draws. Unit: seed."""
-
-
-class ThenSpec(Spec):
-    """More evidence for the best arms."""
-
-    top: Annotated[int, Field(ge=1)]
-    """How many arms of the ranking get it. Unit: arms."""
-    cells: CellsSpec
-    """The folds and seeds that they get."""
-
-
-class RaceSpec(Spec):
-    """Arms that are clearly worse than the control are stopped after a round of folds. `race: true`
-    takes the defaults."""
-
-    level: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
-    """The chance, over all looks together, that an arm equal to the control is stopped. Unit:
-    probability."""
-    min_rounds: Annotated[int, Field(ge=1)] = 1
-    """How many seeds every arm gets in any case. Unit: seeds."""
 
 
 class SweepSpec(Spec):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from birdlab.spec.sweep import OptunaSpec
+from birdlab.spec.searches import OptunaSpec
 
 MIN_TRIALS = 12
 TRIALS_PER_ENTRY = 6

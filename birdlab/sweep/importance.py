@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from birdlab.spec.sweep import OptunaSpec
+from birdlab.spec.searches import OptunaSpec
 from birdlab.study.importance_words import n_needed
 
 

@@ -27,8 +27,8 @@ from birdlab.lab import write_whole
 from birdlab.sed.draws import key_of
 from birdlab.spec.base import canonical
 from birdlab.spec.identity import digest
+from birdlab.spec.searches import OptunaSpec
 from birdlab.spec.space import Range
-from birdlab.spec.sweep import OptunaSpec
 
 Score = float | None
 Point = dict[str, Any]

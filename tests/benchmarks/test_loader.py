@@ -29,7 +29,7 @@ from birdlab.sed.loader import ClipSource, Takes, epoch_batches, locate_takes
 from birdlab.sed.sampler import row_weights
 from birdlab.sed.targets import Targets
 from birdlab.spec.augmentations import AugmentationSpec, Background, OrMixup
-from birdlab.spec.recipe import InversePower
+from birdlab.spec.samplers import InversePower
 
 RATE, CROP, BATCH, N_STEPS = 32_000, 160_000, 64, 64
 N_RECORDINGS, N_NOISE, SECONDS, N_CLASSES = 2_000, 40, 30, 264

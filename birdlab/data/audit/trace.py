@@ -9,7 +9,7 @@ import pandas as pd
 
 from birdlab.data.clean import IDENTITY, MAIN_TABLE, NEEDS_BUILD, in_scope
 from birdlab.data.table import DataTable
-from birdlab.spec.data import CleanSpec
+from birdlab.spec.cleaning import CleanSpec
 
 KEPT, DROPPED = "kept", "dropped"
 TRACE = (

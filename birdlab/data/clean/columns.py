@@ -13,7 +13,7 @@ from birdlab.data.clean.rules import CleanContext, recordings_of, without_record
 from birdlab.data.clean.sound import fill_durations
 from birdlab.data.clean.waterfall import IDENTITY
 from birdlab.errors import DataError
-from birdlab.spec.data import Cap, Dedupe, License, MinRecordings, Rating, Upsample
+from birdlab.spec.cleaning import Cap, Dedupe, License, MinRecordings, Rating, Upsample
 from birdlab.spec.kinds import implements, nearest
 
 ALIASES = {"recording_id": "xc_id", "species": "primary_label", "duration": "duration_s"}

@@ -18,7 +18,7 @@ from birdlab.data.csvfile import (
 )
 from birdlab.data.paths import lab_file
 from birdlab.errors import DataError
-from birdlab.spec.data import CleanSpec, Exclude, KeepRanges, Species
+from birdlab.spec.cleaning import CleanSpec, Exclude, KeepRanges, Species
 from birdlab.spec.kinds import implements, nearest
 
 _QUOTED_FORMULA = r"^'(?=[=+\-@\t\r])"

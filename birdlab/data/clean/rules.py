@@ -13,7 +13,7 @@ import pandas as pd
 from birdlab.data.clean.waterfall import IDENTITY, Waterfall
 from birdlab.data.facts import Facts, NeedsBuild
 from birdlab.errors import DataError
-from birdlab.spec.data import CleanSpec
+from birdlab.spec.cleaning import CleanSpec
 from birdlab.spec.kinds import function_of
 
 MAIN_TABLE = "base+extra"

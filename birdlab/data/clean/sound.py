@@ -11,7 +11,7 @@ from birdlab.data.clean.rules import CleanContext, recordings_of, without_record
 from birdlab.data.duplicates import near_pairs
 from birdlab.data.facts import Facts
 from birdlab.data.signals import FRAME_S
-from birdlab.spec.data import Duration, NearDuplicates, SampleRate, Trim
+from birdlab.spec.cleaning import Duration, NearDuplicates, SampleRate, Trim
 from birdlab.spec.kinds import implements
 
 
