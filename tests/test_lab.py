@@ -77,6 +77,7 @@ def test_unknown_names_come_with_the_nearest(root: Path) -> None:
         ("jobs = ", "cannot be read"),
         ("jobs = 0", "jobs: got 0"),
         ("jbos = 1", "did you mean 'jobs'"),
+        ('[data.own]\nkind = "table"\npath = "x"\nfile = "i.csv"\naudios = "y"', "mean 'audio'"),
         ("[data]\nbirds = 3", "data.birds"),
         ('[data]\n"a b" = "x"', "data.a b"),
         ('extensions = "x.py"', "extensions"),

@@ -98,6 +98,18 @@ def test_a_mapping_that_does_not_fit_is_refused(
     assert said in str(caught.value)
 
 
+def test_another_separator_is_named_and_a_lacking_column_says_where_to_map_it(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "mine.csv").write_text("filename;primary_label\n1.wav;a\n")
+    with pytest.raises(DataError, match="parted by semicolons"):
+        load(tmp_path, TableSource(path=".", file="mine.csv"))
+    (tmp_path / "mine.csv").write_text("filename,label\n1.wav,a\n")
+    with pytest.raises(DataError) as caught:
+        load(tmp_path, TableSource(path=".", file="mine.csv"))
+    assert "columns = {primary_label = " in str(caught.value)
+
+
 def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.parquet").write_text("primary_label\n")
     with pytest.raises(DataError, match="cannot be read"):

@@ -168,5 +168,7 @@ def _print_table(table: pd.DataFrame, columns: tuple[str, ...], sentences: list[
     from birdlab.cli.progress import print_lines
     from birdlab.study.pick_words import candidates_words
 
-    lines = [candidates_words(table, columns).to_string(index=False)] if len(table) else []
+    names = table["name"].map(lambda name: shorten(str(name), NAME_WIDTH))
+    words = candidates_words(table.assign(name=names), columns)
+    lines = [words.to_string(index=False)] if len(table) else []
     print_lines("\n".join([*lines, *([""] if lines else []), *sentences]))

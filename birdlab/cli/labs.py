@@ -30,13 +30,22 @@ def make_lab(folder: Path) -> None:
     """Make a lab of a folder, and say what was made and what comes next."""
     from birdlab.scaffold import init_lab
 
-    made = init_lab(folder)
-    for path in made:
-        typer.echo(f"made {path}")
+    made = [path.relative_to(folder) for path in init_lab(folder)]
+    below = sum(len(path.parts) > 1 for path in made)
+    for path in (path for path in made if len(path.parts) == 1):
+        typer.echo(f"made {folder / path}")
+    if below:
+        typer.echo(
+            f"made {below} files in {folder / 'experiments'}: each says at its top what it is for"
+        )
     if not made:
         typer.echo("everything is there already")
     inside = "" if folder == Path() else f"cd {folder} && "
     typer.echo(f"next: {inside}birdlab sweep experiments/lr.yaml")
+    typer.echo(
+        "  or, with recordings of your own: name their folder under [data] in "
+        f"{folder / 'birdlab.toml'}, then birdlab new experiment first --data NAME"
+    )
 
 
 def ui(

@@ -99,6 +99,8 @@ class Dataset:
             raise DataError(
                 f"the data set {self.name} has no labels",
                 where=str(self.root),
-                expected="a table with primary_label",
+                expected="train_metadata.csv or train.csv with primary_label and filename",
+                fix='a table of another name or with other columns: kind = "table" under '
+                "[data.NAME] of birdlab.toml (docs/data.md)",
             )
         return ClassList(tuple(labels))

@@ -15,6 +15,7 @@ from birdlab.errors import DataError
 N_EXAMPLES = 5
 PARQUET = (".parquet", ".pq")
 TAB_SEPARATED = (".tsv", ".txt")
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 
 class Findings:
@@ -99,8 +100,23 @@ def read_text_table(
             got=", ".join(map(str, table.columns)),
             fix="put cells that hold the separator in double quotes, or name every column",
         )
+    _refuse_other_separator(table, separator, path)
     require_columns(table, required, path)
     return table
+
+
+def _refuse_other_separator(table: pd.DataFrame, separator: str, path: Path) -> None:
+    """DataError where the whole header is one name, in which another separator stands."""
+    header = str(table.columns[0])
+    other = next((sign for sign in SEPARATORS if sign != separator and sign in header), None)
+    if len(table.columns) == 1 and other is not None:
+        raise DataError(
+            f"the cells of a table are parted by {SEPARATORS[other]}",
+            where=str(path),
+            got=header[:100],
+            expected=SEPARATORS[separator],
+            fix="save the table once more as a CSV file with commas, in UTF-8; with tabs as .tsv",
+        )
 
 
 def read_any_table(
@@ -133,14 +149,17 @@ def read_any_table(
     return pd.DataFrame({str(name): _texts(table[name]) for name in table.columns})
 
 
-def require_columns(table: pd.DataFrame, required: Iterable[str], path: Path) -> None:
-    """DataError that names the columns the table at `path` lacks."""
+def require_columns(
+    table: pd.DataFrame, required: Iterable[str], path: Path, *, fix: str | None = None
+) -> None:
+    """DataError that names the columns the table at `path` lacks, with `fix` as what to do."""
     lacking = [name for name in required if name not in table.columns]
     if lacking:
         raise DataError(
             f"a table lacks the column {', '.join(lacking)}",
             where=str(path),
             got=", ".join(map(str, table.columns)),
+            fix=fix,
         )
 
 

@@ -119,7 +119,8 @@ def experiment_text(
         raise SpecError(
             f"which competition is {chosen} scored as?",
             expected=", ".join(PROFILES),
-            fix="give --competition NAME",
+            fix="give --competition NAME: it says the metric (birdclef-2023 padded cmAP, "
+            "birdclef-2025 macro AUC), the windows and the time limit",
         )
     small = chosen.startswith("demo")
     network = backbone or ("mobilenetv3_small_050" if small else "tf_efficientnet_b0.ns_jft_in1k")

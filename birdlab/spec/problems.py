@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
@@ -74,19 +74,32 @@ def _owner(cls: type[Spec], loc: tuple[Any, ...], _got: object) -> type[Spec] | 
     """The class whose field list was violated: the class at `loc`, by the annotations."""
     owner: Any = cls
     family: str | None = None
+    is_key = False
     for part in loc:
-        if isinstance(part, int):
+        if isinstance(part, int) or is_key:
+            is_key = False
             continue
         field = getattr(owner, "model_fields", {}).get(part)
         if field is None:
             return None
-        marks = [m for m in field.metadata if isinstance(m, KindOf | NamedList)]
+        is_key = get_origin(field.annotation) is dict
+        held = field.annotation if is_key else None
+        marks = [
+            m for m in (*field.metadata, *_metadata_in(held)) if isinstance(m, KindOf | NamedList)
+        ]
         if marks:
             family = marks[0].family
             owner = getattr(marks[0], "cls", None) or _union_of(family)
         else:
             owner = next(_specs_in(field.annotation), None)
     return owner if isinstance(owner, type) else None
+
+
+def _metadata_in(annotation: Any) -> Iterator[Any]:
+    """What annotated types inside `annotation` are marked with."""
+    yield from getattr(annotation, "__metadata__", ())
+    for part in get_args(annotation):
+        yield from _metadata_in(part)
 
 
 def _specs_in(annotation: Any) -> Iterator[type[Spec]]:

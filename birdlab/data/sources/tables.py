@@ -17,6 +17,7 @@ from birdlab.spec.sources import TableSource, XenoCantoSource
 
 XENO_CANTO_TABLE = "recordings.csv"
 XENO_CANTO_AUDIO = "audio"
+MAP_NAMES = 'name them in the lab file: columns = {primary_label = "THEIRS", filename = "THEIRS"}'
 MAPPED = ("filename", "url", *(name for name in COLUMNS if name not in ("dataset", "path")))
 """Our columns that a source may find under other names ("recording" is the file name, too)."""
 
@@ -69,7 +70,7 @@ def _renamed(raw: pd.DataFrame, columns: dict[str, str], path: Path, place: Plac
 
 
 def _dataset(raw: pd.DataFrame, path: Path, folder: Path, place: Place) -> Dataset:
-    require_columns(raw, ["filename", "primary_label"], path)
+    require_columns(raw, ["filename", "primary_label"], path, fix=MAP_NAMES)
     refuse_no_rows(raw, path)
     names = [tidy(name) for name in text_column(raw, "filename").tolist()]
     files = pd.Series(names, index=raw.index, dtype=str)
