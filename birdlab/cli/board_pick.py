@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from birdlab.study.pick_rows import BoardRows
 
 SHOWN = 20
+NAME_WIDTH = 22
+"""Characters of a name, so that the table stays within 100 columns."""
 
 RunsArgument = Annotated[
     list[str] | None,
@@ -167,8 +169,9 @@ def _print_json(
 def _print_table(table: pd.DataFrame, columns: tuple[str, ...], sentences: list[str]) -> None:
     from birdlab.cli.progress import print_lines
     from birdlab.study.pick_words import candidates_words
+    from birdlab.study.words import cut_text
 
-    names = table["name"].map(lambda name: shorten(str(name), NAME_WIDTH))
+    names = table["name"].map(lambda name: cut_text(name, NAME_WIDTH))
     words = candidates_words(table.assign(name=names), columns)
     lines = [words.to_string(index=False)] if len(table) else []
     print_lines("\n".join([*lines, *([""] if lines else []), *sentences]))

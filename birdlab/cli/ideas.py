@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from birdlab.study.words import cut_text
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -117,7 +119,7 @@ def _lines(found: LabIdeas, stale: bool) -> list[str]:
     for row in found.ledger.ideas.to_dict("records"):
         name = f"{str(row['idea'])[:8]:<8}  " if by_id else ""
         lines.append(
-            f"{name}{_short(row['title'], width):<{width}} "
+            f"{name}{cut_text(row['title'], width):<{width}} "
             f"{row['n_verdicts']:>5} {row['n_bases']:>5} {row['n_data']:>4} "
             f"{_signed(row['mean']):>7}  {_interval(row['low'], row['high']):<16}  {row['says']}"
         )
@@ -132,7 +134,7 @@ def _stale_lines(found: LabIdeas) -> list[str]:
         lines += [
             f"{row['sweep']}: {row['arm']}  {row['verdict']}  {_signed(row['gain'])}  "
             f"{row['decided_at']}  today's base: {row['today']}",
-            f"    {_short(row['title'], WIDTH)}",
+            f"    {cut_text(row['title'], WIDTH)}",
             *_wrap([f"changed since: {row['changed_since']}"], "    "),
         ]
     none = "no verdict is stale" if found.today is not None else "nothing to hold verdicts against"
@@ -152,7 +154,7 @@ def _reopen_lines(found: Reopening) -> list[str]:
         lines += [
             f"  {row['worth']:6.4f} {100 * row['chance']:4.0f} % {row['expected']:+8.4f} "
             f"{row['observed']:+8.4f} {row['n_changed']:>7} {row['cells']:>5} "
-            f"{row['hours']:6.2f}  {row['try']} {_short(row['title'], WIDTH - 66)}",
+            f"{row['hours']:6.2f}  {row['try']} {cut_text(row['title'], WIDTH - 66)}",
             f"      {row['command']}",
         ]
     return [*lines, *_wrap(found.sentences, "  ")]
@@ -167,7 +169,7 @@ def _detail_lines(ledger: IdeaLedger, one: dict[str, Any]) -> list[str]:
         f"  {'effect':>8} {'error':>7} {'folds':>5}  {'sweep: arm':<38} {'data':<12} verdict"
     )
     for row in ledger.of(name).to_dict("records"):
-        arm = _short(f"{row['sweep']}: {row['arm']}", 38)
+        arm = cut_text(f"{row['sweep']}: {row['arm']}", 38)
         why = f"; does not count: {row['left_out']}" if row["left_out"] else ""
         taken = " (taken back)" if row["sign"] < 0 else ""
         se = "" if row["se"] != row["se"] else f"{row['se']:.4f}"
@@ -192,11 +194,6 @@ def _wrap(sentences: Any, indent: str = "") -> list[str]:
             sentence, WIDTH, initial_indent=indent, subsequent_indent=indent, break_long_words=False
         )
     ]
-
-
-def _short(text: object, most: int = TITLE_WIDTH) -> str:
-    said = str(text)
-    return said if len(said) <= most else f"{said[: most - 3]}..."
 
 
 def _signed(value: float) -> str:

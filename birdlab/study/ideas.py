@@ -12,10 +12,13 @@ from birdlab.errors import ResolveError
 from birdlab.study.idea_bases import join_bases, mark_verdicts
 from birdlab.study.idea_words import idea_sentence, ledger_sentences
 from birdlab.study.meta_analysis import RandomEffects, random_effects, settle_errors
+from birdlab.study.words import cut_text
 
 By = Literal["idea", "family"]
 Says = Literal["helps", "hurts", "no difference that matters", "not enough evidence"]
 MIN_BASES = 2
+LONG_TITLE = 80
+"""Characters of a title in the list of candidates."""
 
 IDEA_COLUMNS = (
     *("idea", "title", "family", "metric", "says", "n_verdicts", "n_counted", "n_bases", "n_data"),
@@ -85,7 +88,9 @@ def find_idea(ledger: IdeaLedger, text: str) -> dict[str, Any]:
     if len(found) == 1:
         return dict(found.iloc[0])
     shown = (found if len(found) else ideas).head(20)
-    lines = "".join(f"\n    {row.idea}  {row.title}" for row in shown.itertuples())
+    lines = "".join(
+        f"\n    {row.idea}  {cut_text(row.title, LONG_TITLE)}" for row in shown.itertuples()
+    )
     raise ResolveError(
         f"{text!r} names {len(found) or 'no'} idea{'s' if len(found) else ''}",
         expected=f"one of{lines}" if lines else "an idea that a sweep has tried",

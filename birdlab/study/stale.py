@@ -14,6 +14,7 @@ from birdlab.lab import Lab
 from birdlab.recorded import is_foreign, load_record, load_records
 from birdlab.spec.changes import list_changes
 from birdlab.spec.field_changes import OFF, Change
+from birdlab.study.words import cut_text
 from birdlab.tracking.resolve import resolve_run
 
 Dump = Mapping[str, Any]
@@ -121,4 +122,4 @@ def _text(value: Any) -> str:
     if isinstance(value, Mapping):
         return str(value.get("kind", "other"))
     said = value if isinstance(value, str) else json.dumps(value)
-    return said if len(said) <= LONG else f"{said[: LONG - 3]}..."
+    return cut_text(said, LONG)

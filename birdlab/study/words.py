@@ -26,3 +26,9 @@ def list_some(names: Iterable[object], most: int = 5) -> str:
     listed = [str(name) for name in names]
     shown = ", ".join(listed[:most])
     return shown if len(listed) <= most else f"{shown} and {len(listed) - most} more"
+
+
+def cut_text(text: object, most: int) -> str:
+    """`text` in at most so many characters: what is longer ends in three points."""
+    said = str(text)
+    return said if len(said) <= most else f"{said[: most - 3]}..."
