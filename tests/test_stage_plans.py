@@ -126,6 +126,10 @@ def test_recordings_of_unknown_length_are_told_apart(lab: Lab) -> None:
     column = plan.rows.table.columns.get_loc("duration_s")
     plan.rows.table.iloc[cell.validation[:3], column] = np.nan
     assert "and 3 recordings of unknown length in fold 0" in describe_plan(plan, lab)
+    plan.rows.table.iloc[cell.validation, column] = np.nan
+    line = line_of(describe_plan(plan, lab), "validation")
+    expected = f"{len(cell.validation)} recordings in fold 0, whose length the table does not say, "
+    assert f"{expected}once, after the last epoch" in line
 
 
 def test_how_often_and_what_it_chooses_is_told(lab: Lab) -> None:

@@ -152,12 +152,13 @@ def describe_validation(cell: CellPlan, plan: Plan) -> str:
     heard_s = windows * each_s / spec.evaluate.windows_per_pass
     ratio = heard_s / (n_crops * train.window_s)
     unknown = f" and {n_unknown:,} recordings of unknown length" if n_unknown else ""
+    size = f"{windows:,} windows{unknown} in fold {cell.fold} against {n_crops:,} crops an epoch "
+    size += f"({ratio:.1f} times the audio)"
+    if n_unknown and not windows:
+        size = f"{n_unknown:,} recordings in fold {cell.fold}, whose length the table does not say"
     chosen = how_chosen(train)
-    return (
-        f"{windows:,} windows{unknown} in fold {cell.fold} against {n_crops:,} crops an epoch "
-        f"({ratio:.1f} times the audio), {_how_often(train, cell.steps.epochs)}"
-        + (f"; score chosen by {chosen}" if chosen else "")
-    )
+    often = _how_often(train, cell.steps.epochs)
+    return f"{size}, {often}" + (f"; score chosen by {chosen}" if chosen else "")
 
 
 def describe_synthetic(cell: CellPlan, plan: Plan) -> str:
