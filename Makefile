@@ -16,7 +16,7 @@ REFERENCE_SWEEPS := reference_positives reference_negatives
 # Some machines switch bytecode off; importing torch and mlflow then takes seconds more each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo demo-all test slow crash lint docs docs-serve bench browser postgres
+.PHONY: audit help demo demo-all test slow crash lint docs docs-serve bench browser postgres
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -57,6 +57,11 @@ docs: $(READY) ## the reference from the code, and the documentation as a site i
 
 docs-serve: $(READY) ## the same at http://127.0.0.1:8000, built again at every change
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8000
+
+audit: $(READY) ## known faults of the installed packages (asks the network)
+	@$(BIN)/pip-audit --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet '.[audit]'
+	@$(BIN)/pip-audit --local --skip-editable --progress-spinner off --timeout 15 || { code=$$?; \
+		echo "the audit found faults, or could not ask: its last lines say which"; exit $$code; }
 
 bench: $(READY) ## benchmarks, into docs/benchmarks.md (ONLY=loader: one file, HEAVY=1: the heavy ones)
 	$(BIN)/python tests/benchmarks/page.py $(if $(HEAVY),--heavy) $(if $(ONLY),--only $(ONLY))

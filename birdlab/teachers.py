@@ -18,7 +18,9 @@ from birdlab.errors import BirdlabError, DataError, LabError, PredictError
 from birdlab.evaluate.windows import Floats, Windowing
 from birdlab.hearing import Heard, Target, columns_of, hear, logit, middle_of
 from birdlab.infer.card import read_card
-from birdlab.infer.models import find_model, hash_model
+from birdlab.infer.checksums import file_sha256
+from birdlab.infer.external import external_locations
+from birdlab.infer.models import find_model, hash_model, weights_beside
 from birdlab.infer.session import open_session
 from birdlab.lab import LAB_FILE, Lab
 from birdlab.spec.identity import digest
@@ -199,7 +201,7 @@ def _open(lab: Lab, name: str, path: Path, entry: TeacherFile, threads: int | No
     teacher = OnnxTeacher(
         name=name,
         path=path,
-        sha256=hash_model(path),
+        sha256=_hash(path),
         columns=columns,
         windowing=windowing,
         normalise=windowing.normalise if entry.classes is None else entry.normalise,
@@ -210,6 +212,14 @@ def _open(lab: Lab, name: str, path: Path, entry: TeacherFile, threads: int | No
     )
     _check(teacher, [list(node.shape) for node in graph.get_inputs()], shapes)
     return teacher
+
+
+def _hash(path: Path) -> str:
+    """The SHA-256 of the file and of the weights beside it, by whatever name they go."""
+    usual = weights_beside(path).name
+    others = [path.parent / name for name in external_locations(path) if name != usual]
+    found = hash_model(path)
+    return digest([found, *map(file_sha256, others)], 64) if others else found
 
 
 def _described(

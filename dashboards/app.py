@@ -47,6 +47,17 @@ REFUSED = (
     "address that the browser uses for this machine, serves it.\n"
 )
 
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
+    "media-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+}
+"""What each answer says to browsers. Dash writes its settings as inline script."""
+
 INDEX = """<!DOCTYPE html>
 <html lang="en">
 <head>{%metas%}<meta name="viewport" content="width=device-width, initial-scale=1">
@@ -73,6 +84,7 @@ def build_app(source: LabSource, *, hosts: frozenset[str] = LOCAL_HOSTS) -> Dash
         index_string=INDEX.replace("PAGE_CSS", PAGE_CSS).replace("PAGE_JS", PAGE_JS),
     )
     app.server.before_request(lambda: _refuse_foreign_host(hosts))
+    app.server.after_request(_say_policy)
     app.layout = html.Div(
         [
             dcc.Location(id="url", refresh=False),
@@ -153,6 +165,13 @@ def _refuse_foreign_host(hosts: frozenset[str]) -> Response | None:
     name = request.host.lower()
     name = name[1 : name.index("]")] if name.startswith("[") and "]" in name else name.split(":")[0]
     return None if name in hosts else Response(REFUSED, 403, mimetype="text/plain")
+
+
+def _say_policy(response: Response) -> Response:
+    """The response, with what a browser may do with it: load from here alone, no frames."""
+    for name, said in HEADERS.items():
+        response.headers.setdefault(name, said)
+    return response
 
 
 def _say_error(error: Exception) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlencode
 import pandas as pd
 from dash import dcc, html
 
-from birdlab.study.csv_files import csv_text
+from birdlab.spreadsheets import csv_text
 from birdlab.study.report import LONG_TEXT, cell_text
 
 SHOWN_ROWS = 100

@@ -18,7 +18,7 @@ from birdlab.data.facts import Facts, NeedsBuild
 from birdlab.data.store import WaveStore
 from birdlab.errors import DataError
 from birdlab.spec.data import DataSpec
-from birdlab.study.csv_files import csv_text
+from birdlab.spreadsheets import csv_text
 
 ROWS = st.lists(
     st.tuples(st.sampled_from("abc"), st.sampled_from(["", "x", "y"]), st.sampled_from(["", "1"])),

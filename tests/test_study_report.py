@@ -10,9 +10,9 @@ import pytest
 from test_study_ranking import build_scores
 from test_study_tables import build_synthetic
 
+from birdlab.spreadsheets import csv_text
 from birdlab.study import figures, run_figures
 from birdlab.study.ablation_view import build_ablation_view
-from birdlab.study.csv_files import csv_text
 from birdlab.study.ranking import rank_arms
 from birdlab.study.report import table_html
 from birdlab.study.tables import StudyTables

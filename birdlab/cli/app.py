@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from birdlab.cli.commands import LabGroup, QuietOption, VerboseOption, dress
+from birdlab.cli.terminal import visible_output
 from birdlab.cli.voice import INTERRUPTED, print_error, print_note, speak_normally
 from birdlab.errors import BirdlabError
 
@@ -103,6 +104,7 @@ def _register() -> None:
     dress(app)
 
 
+@visible_output()
 def main() -> None:
     """Run the command line; errors are printed without a traceback, exit code 1.
 

@@ -30,7 +30,7 @@ def bets(
 
     from birdlab.cli.progress import print_lines
     from birdlab.lab import open_lab
-    from birdlab.study.csv_files import csv_text
+    from birdlab.spreadsheets import csv_text
     from birdlab.study.lab_bets import load_bets
 
     found = load_bets(open_lab(extensions=False))

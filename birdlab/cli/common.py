@@ -183,11 +183,12 @@ def mlflow_extras() -> Extras:
 def report_artifacts(result: RunResult) -> dict[str, str]:
     """The files that go with a run in MLflow: its report as a page, and how its rows came about."""
     from birdlab.cli.reports import result_document
+    from birdlab.spreadsheets import csv_text
     from birdlab.study.document_html import document_html
 
     files = {"report.html": document_html(result_document(result))}
     tables = {"waterfall.csv": result.waterfall, "dropped.csv": result.dropped}
-    return files | {k: v.to_csv(index=False) for k, v in tables.items() if len(v.columns)}
+    return files | {k: csv_text(v) for k, v in tables.items() if len(v.columns)}
 
 
 def ledger_scores(lab: Lab) -> Mapping[str, Beside]:

@@ -56,7 +56,7 @@ def ideas(
 
     from birdlab.cli.progress import print_lines
     from birdlab.lab import open_lab
-    from birdlab.study.csv_files import csv_text
+    from birdlab.spreadsheets import csv_text
     from birdlab.study.ideas import find_idea
     from birdlab.study.lab_ideas import load_ideas
 

@@ -61,6 +61,7 @@ def ui(
     import subprocess
     import sys
 
+    from birdlab.cli.hosts import allowed_hosts, warn_of_host
     from birdlab.lab import hide_password, open_lab
     from birdlab.tracking.client import connect
 
@@ -73,7 +74,9 @@ def ui(
         *(sys.executable, "-m", "mlflow", "ui"),
         *("--default-artifact-root", lab.artifacts.resolve().as_uri()),
         *("--host", host, "--port", str(port), "--workers", "1"),
+        *("--allowed-hosts", ",".join(allowed_hosts(host, port))),
     ]
+    warn_of_host(host)
     typer.echo(f"MLflow UI on http://{host}:{port}  (Ctrl-C ends it)")
     for experiment in experiments:  # the start page shows traces, which birdlab does not write
         place = f"http://{host}:{port}/#/experiments/{experiment.experiment_id}/runs"

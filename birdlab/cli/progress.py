@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import typer
 from rich.console import Console
@@ -21,6 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from birdlab.cli.terminal import DrawnStream, visible
 from birdlab.cli.voice import INTERRUPTED, is_quiet
 from birdlab.durations import in_time
 
@@ -30,13 +31,13 @@ if TYPE_CHECKING:
 LINE_EVERY_S = 5.0
 """Without a terminal a cell says at most so often how its epochs go; its first and last always."""
 
-console = Console()
-notes = Console(stderr=True)
+console = Console(file=cast(TextIO, DrawnStream("stdout")))
+notes = Console(file=cast(TextIO, DrawnStream("stderr")))
 
 
 def print_lines(text: str) -> None:
     """Print text as it is: no markup, no wrapping."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def can_draw() -> bool:
@@ -195,4 +196,4 @@ class CellProgress:
 
     def _print(self, text: str) -> None:
         if not self.quiet:
-            self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._bars.console.print(visible(text), markup=False, highlight=False, soft_wrap=True)

@@ -47,6 +47,7 @@ def summary_files(document: Document) -> dict[str, str]:
 
     `figures.html` holds all figures to zoom and to hover over.
     """
+    from birdlab.spreadsheets import csv_text
     from birdlab.study.document_html import document_html, figures_html
     from birdlab.study.markdown import document_markdown
     from birdlab.study.svg import draw_svg
@@ -54,7 +55,7 @@ def summary_files(document: Document) -> dict[str, str]:
     figures = {
         f"figures/{d.name}.svg": draw_svg(d.figure, title=d.caption) for d in document.drawings
     }
-    tables = {f"{t.name}.csv": t.table.to_csv(index=False) for t in document.tables}
+    tables = {f"{t.name}.csv": csv_text(t.table) for t in document.tables}
     return {
         "report.html": document_html(document),
         "report.md": document_markdown(document, PurePosixPath("figures")),

@@ -40,7 +40,7 @@ def runs(
     """
     from birdlab.cli.progress import print_lines
     from birdlab.lab import open_lab
-    from birdlab.study.csv_files import csv_text
+    from birdlab.spreadsheets import csv_text
     from birdlab.tracking.index import load_runs
     from birdlab.tracking.query import RunQuery, group_runs, select_runs
 

@@ -24,6 +24,7 @@ def dashboard(
 
     Example: birdlab dashboard --export site/
     """
+    from birdlab.cli.hosts import warn_of_host
     from birdlab.lab import open_lab
     from dashboards.app import export_static, serve
     from dashboards.source import LabSource
@@ -33,5 +34,6 @@ def dashboard(
         for path in export_static(source, export):
             typer.echo(f"wrote {path}")
         return
+    warn_of_host(host)
     typer.echo(f"dashboard on http://{host}:{port}  (Ctrl-C ends it)")
     serve(source, host, port)

@@ -47,7 +47,7 @@ def suspects(
     """
     from birdlab.cli.progress import print_lines
     from birdlab.lab import open_lab
-    from birdlab.study.csv_files import csv_text
+    from birdlab.spreadsheets import csv_text
 
     lab = open_lab()
     records = _records(lab, runs or [], sweep)

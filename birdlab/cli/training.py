@@ -247,6 +247,7 @@ def _gain_metrics(ranking: Ranking) -> dict[str, float]:
 def _keep_summary(lab: Lab, loaded: Sweep, result: SweepResult) -> None:
     """Keep the summary of a sweep on the disk, for trackers that are there now or later."""
     from birdlab.cli.reports import summary_files, sweep_document
+    from birdlab.spreadsheets import csv_text
     from birdlab.tracking.summaries import save_summary
 
     ranking = result.ranking
@@ -267,7 +268,7 @@ def _keep_summary(lab: Lab, loaded: Sweep, result: SweepResult) -> None:
         tags={"best": best[0].title, "mlflow.note.content": said},
         files={
             **summary_files(sweep_document(lab, name)),
-            "ranking.csv": ranking.table.to_csv(index=False),
-            "scores.csv": result.scores.to_csv(index=False),
+            "ranking.csv": csv_text(ranking.table),
+            "scores.csv": csv_text(result.scores),
         },
     )

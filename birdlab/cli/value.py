@@ -43,8 +43,8 @@ def value(
     from birdlab.cli.reports import check_ending, write_report
     from birdlab.cli.value_words import value_json, value_lines
     from birdlab.lab import open_lab
+    from birdlab.spreadsheets import csv_text
     from birdlab.study.cost_report import build_value_document
-    from birdlab.study.csv_files import csv_text
 
     if html is not None:
         check_ending(html)

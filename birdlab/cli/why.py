@@ -175,7 +175,7 @@ def _write_page(
 
 
 def _write_tables(found: Why, folder: Path) -> list[Path]:
-    from birdlab.study.csv_files import csv_text
+    from birdlab.spreadsheets import csv_text
 
     written = []
     try:

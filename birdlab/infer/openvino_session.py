@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from birdlab.errors import PredictError
 from birdlab.infer.card import ModelCard, read_card
+from birdlab.infer.external import check_external
 from birdlab.infer.session import (
     as_input,
     check_file,
@@ -80,6 +81,7 @@ class OpenVinoPredictor:
 
     def _read(self) -> Any:
         check_file(self.path)
+        check_external(self.path)
         try:
             return self._core.read_model(str(self.path))
         except RuntimeError as error:

@@ -13,6 +13,7 @@ import onnxruntime
 
 from birdlab.errors import PredictError
 from birdlab.infer.card import ModelCard, read_card
+from birdlab.infer.external import check_external
 from birdlab.infer.variants import FP32, Variant, choose_variant
 
 Floats = npt.NDArray[np.float32]
@@ -187,6 +188,7 @@ def check_wanted(wanted: Sequence[int], n_members: int) -> None:
 def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     """The graph in a file, ready to run on CPU; PredictError when it cannot be loaded."""
     check_file(path)
+    check_external(path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

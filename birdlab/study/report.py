@@ -15,6 +15,12 @@ from birdlab.study.ranking import Ranking, p_text
 
 LONG_TEXT = 30
 PAGE_CSS = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+POLICY = (
+    "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; "
+    "script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
+    "media-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'\">"
+)
+"""A page loads nothing and sends nothing, whatever a name in it may hold."""
 PAGE_JS = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
 """What the buttons of a page do that save its tables and figures."""
 
@@ -84,7 +90,7 @@ def page_html(title: str, parts: Sequence[str]) -> str:
     script = plotly.offline.get_plotlyjs() if any("plotly-graph-div" in p for p in parts) else ""
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        f"{POLICY}<meta name='viewport' content='width=device-width, initial-scale=1'>"
         f"<link rel='icon' href='data:,'><title>{escape(title)}</title><style>{PAGE_CSS}</style>"
         + (f"<script>{script}</script>" if script else "")
         + f"</head><body><main><h1>{escape(title)}</h1>{''.join(parts)}</main></body></html>"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import plotly.offline
 
-from birdlab.study.report import PAGE_CSS, PAGE_JS, escape
+from birdlab.study.report import PAGE_CSS, PAGE_JS, POLICY, escape
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def site_index_html(pages: Sequence[SitePage]) -> str:
 def _head(title: str) -> str:
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        f"{POLICY}<meta name='viewport' content='width=device-width, initial-scale=1'>"
         f"<link rel='icon' href='data:,'><title>birdlab: {escape(title)}</title>"
         f"<style>{PAGE_CSS}</style>"
     )

@@ -14,6 +14,7 @@ from birdlab.evaluate.score import APART, SOUNDSCAPES, SYNTHETIC, chosen_sentenc
 from birdlab.lab import Lab
 from birdlab.record import RunResult
 from birdlab.spec.diff import flatten, title_of
+from birdlab.spreadsheets import csv_text
 
 MAX_PARAMS = 15
 Record = Mapping[str, Any]
@@ -84,7 +85,7 @@ def run_files(lab: Lab, result: RunResult) -> dict[str, str]:
         "stored_outputs.json": json.dumps(_places(lab, result.cells), indent=2),
     }
     if len(result.classes):
-        files["classes.csv"] = result.classes.to_csv(index=False)
+        files["classes.csv"] = csv_text(result.classes)
     return files
 
 

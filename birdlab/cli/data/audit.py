@@ -84,7 +84,7 @@ def table(
     from birdlab.data.audit.trace import DROPPED, trace_rows
     from birdlab.lab import open_lab, write_whole
     from birdlab.plan import plan_experiment
-    from birdlab.study.csv_files import csv_text
+    from birdlab.spreadsheets import csv_text
 
     lab = open_lab()
     experiment = _load(spec, set_)
