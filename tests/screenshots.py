@@ -3,6 +3,8 @@
 birdlab sweep experiments/one_factor.yaml, experiments/lr_optuna.yaml, birdlab lb score of their
 runs, then: python tests/screenshots.py [LAB]. Writes docs/images/.
 
+python tests/screenshots.py LAB --tutorial takes the page of CV and leaderboard of the tutorial's lab
+(docs/tutorials/cv_lb.md) instead.
 python tests/screenshots.py PAGE.html takes the first recording of a page of birdlab why.
 python tests/screenshots.py LAB NAME/VERSION takes MLflow's page of a promoted model instead.
 """
@@ -32,16 +34,19 @@ PAGES = {
     "listen": (f"/listen?run={BEST_OF_LR}&kind=soundscape", 930),
 }
 """What is taken, and how much of it from the top, in pixels."""
+TUTORIAL = {"cv_lb_tutorial": ("/cv-lb", 1250)}
 DRAWN = "document.querySelectorAll('.js-plotly-plot .main-svg').length > 0"
 ANSWERED = "(document.querySelector('.answer') || {}).textContent"
 QUIET = "!document.querySelector('[data-dash-is-loading=true]')"
 
 
-def take_pictures(browser: Any, address: str) -> list[Path]:
+def take_pictures(
+    browser: Any, address: str, pages: dict[str, tuple[str, int]] = PAGES
+) -> list[Path]:
     """The files written: the top of each page, in its light look."""
     written = []
     IMAGES.mkdir(exist_ok=True)
-    for name, (place, height) in PAGES.items():
+    for name, (place, height) in pages.items():
         with sized(browser, WIDTH, height):
             browser.get(address + place)
             wait(browser, f"{ANSWERED} && {DRAWN} && {QUIET}")
@@ -94,7 +99,8 @@ def take_registry(lab: Lab, model: str) -> Path:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2:
+    tutorial = "--tutorial" in sys.argv
+    if len(sys.argv) > 2 and not tutorial:
         print(take_registry(open_lab(Path(sys.argv[1])), sys.argv[2]))
         sys.exit()
     if sys.argv[1:] and sys.argv[1].endswith(".html"):
@@ -106,7 +112,7 @@ if __name__ == "__main__":
         browser = start_browser(Path(folder))
         try:
             with serving(LabSource(lab)) as address:
-                for path in take_pictures(browser, address):
+                for path in take_pictures(browser, address, TUTORIAL if tutorial else PAGES):
                     print(path)
         finally:
             browser.quit()

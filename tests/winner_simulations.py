@@ -42,11 +42,19 @@ class Outcome:
 
 
 def draw_study(
-    rng: np.random.Generator, n_arms: int, scatter: float, base_scatter: float = 0.0
+    rng: np.random.Generator,
+    n_arms: int,
+    scatter: float,
+    base_scatter: float = 0.0,
+    unequal: float = 1.0,
 ) -> tuple[Floats, Floats]:
-    """Fold means [base and arms, fold] and true scores [base and arms]; the base is first."""
+    """Fold means [base and arms, fold] and true scores [base and arms]; the base is first.
+
+    The noise of every second arm, from the second one on, is `unequal` times that of the others.
+    """
     true = np.concatenate([rng.normal(0, base_scatter, 1), rng.normal(0, scatter, n_arms)])
     noise = rng.normal(0, ERROR_SD * np.sqrt(N_FOLDS), (n_arms + 1, N_FOLDS))
+    noise[2::2] *= unequal
     return true[:, None] + rng.normal(0.8, 0.02, N_FOLDS) + noise, true
 
 
@@ -70,6 +78,7 @@ def simulate(
     seed: int,
     picked: bool = False,
     lab_effects: int = 0,
+    unequal: float = 1.0,
 ) -> Outcome:
     """A study for each true scatter.
 
@@ -79,7 +88,7 @@ def simulate(
     rows = []
     for scatter in scatters:
         lab = _draw_lab(rng, lab_effects, scatter) if lab_effects else None
-        means, true = draw_study(rng, n_arms, scatter, scatter if lab_effects else 0.0)
+        means, true = draw_study(rng, n_arms, scatter, scatter if lab_effects else 0.0, unequal)
         means, true = (means[1:], true[1:]) if picked else (means, true)
         scores = means.mean(axis=1)
         best = int(scores.argmax()) if picked else 1 + int(scores[1:].argmax())
@@ -132,6 +141,10 @@ def _lines(n: int) -> Iterator[tuple[str, Outcome]]:
             seed = arms * 1000 + round(scatter * 1000) + 7
             found = simulate([scatter] * n, arms, seed=seed, lab_effects=30)
             yield f"control | {arms} | {scatter:.3f} | 30 of the lab", found
+    for arms in (4, 10):
+        for unequal in (4.0, 0.25):
+            found = simulate([0.004] * n, arms, seed=arms, unequal=unequal)
+            yield f"control | {arms} | 0.004 | noise of every second arm x {unequal}", found
 
 
 def main(n: int = 1000) -> None:

@@ -58,6 +58,7 @@ def list_bets(sweep: StoredSweep) -> list[PlacedBet]:
 def get_evidence(sweep: StoredSweep) -> BetEvidence:
     """What a recorded sweep found, as bets are judged by it."""
     arms = [*sweep.record["arms"], *sweep.record["stopped"]]
-    points = {arm["title"]: dict(arm.get("point") or arm["delta"]) for arm in arms}
+    # Older records say of a stopped arm only that it was stopped.
+    points = {arm["title"]: dict(arm.get("point") or arm.get("delta", {})) for arm in arms}
     points |= {title: {} for title in sweep.failed}
     return BetEvidence(sweep.all_scores, points, sweep.spec.compared_with, tuple(sweep.stopped))
