@@ -3,8 +3,8 @@
 birdlab sweep experiments/one_factor.yaml, experiments/lr_optuna.yaml, birdlab lb score of their
 runs, then: python tests/screenshots.py [LAB]. Writes docs/images/.
 
-python tests/screenshots.py LAB --tutorial takes the page of CV and leaderboard of the tutorial's lab
-(docs/tutorials/cv_lb.md) instead.
+python tests/screenshots.py LAB --tutorial takes the page of CV and leaderboard of the lab of
+docs/tutorials/cv_lb.md instead.
 python tests/screenshots.py PAGE.html takes the first recording of a page of birdlab why.
 python tests/screenshots.py LAB NAME/VERSION takes MLflow's page of a promoted model instead.
 """
