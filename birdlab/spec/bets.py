@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from birdlab.errors import SpecError
-from birdlab.spec.base import Spec, Tuple
+from birdlab.spec.base import Also, Spec, Tuple
 from birdlab.spec.diff import title_of
 from birdlab.spec.kinds import nearest
 
@@ -28,6 +28,7 @@ PLACES: tuple[Kind, ...] = ("best", "worst")
 
 Amount = Annotated[float, Field(ge=0, le=1)]
 Bounds = Annotated[dict[str, tuple[float, float]], Field(min_length=1)]
+_ONE = Also({"type": ["string", "number"]})
 Few = Annotated[Tuple[str | int | float], Field(min_length=1)]
 
 
@@ -50,7 +51,9 @@ class BetSpec(Spec):
     in that place.
     """
 
-    arm: Annotated[Few, BeforeValidator(_one_or_more)] | None = None
+    also: ClassVar[tuple[Also, ...]] = (Also({"type": "string"}),)
+
+    arm: Annotated[Few, BeforeValidator(_one_or_more), _ONE] | None = None
     """The title of an arm, several titles, or `every other`. Unit: value of the arm."""
     against: str | int | float | None = None
     """The arm that it is compared with; the control where it is left out. Unit: value of the arm.
@@ -65,10 +68,10 @@ class BetSpec(Spec):
     """The arm is not better by so much. Unit: score."""
     not_worse_by: Amount | None = None
     """The arm is not worse by so much. Unit: score."""
-    best: Annotated[Few | Bounds, BeforeValidator(_pairs)] | None = None
+    best: Annotated[Few | Bounds, BeforeValidator(_pairs), _ONE] | None = None
     """The best arm is one of these titles or values, or lies in a range of each searched field:
     {field: [low, high]}. Unit: value of the arm."""
-    worst: Annotated[Few | Bounds, BeforeValidator(_pairs)] | None = None
+    worst: Annotated[Few | Bounds, BeforeValidator(_pairs), _ONE] | None = None
     """The worst arm, said in the same way. Unit: value of the arm."""
     sure: Annotated[float, Field(gt=0, lt=1)] | None = None
     """The chance that the claim is true, as the one who bets sees it; without it the bet has an
@@ -118,7 +121,7 @@ def read_expect(raw: Any) -> Any:
     return raw
 
 
-Expect = Annotated[tuple[BetSpec, ...], BeforeValidator(read_expect)]
+Expect = Annotated[tuple[BetSpec, ...], BeforeValidator(read_expect), Also({"type": "string"})]
 
 
 def expect_words(bets: tuple[BetSpec, ...]) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from birdlab.spec.base import AddedLater, Name, Positive, Spec, Tuple
+from birdlab.spec.base import AddedLater, Also, Name, Positive, Spec, Tuple
 from birdlab.spec.kinds import register
 
 Texts = Annotated[Tuple[str], AddedLater(as_before=())]
@@ -37,7 +37,7 @@ class Dedupe(CleanSpec):
     """
 
     kind: Literal["dedupe"] = "dedupe"
-    by: Tuple[str] = ("xc_id",)
+    by: Annotated[Tuple[str], Also({"type": "string"})] = ("xc_id",)
     """Columns, or the words recording_id, species and content (equal audio after decoding)."""
     against: Annotated[Literal["table", "base"], AddedLater(as_before="table")] = "table"
     """`base`: rows of other tables go when they agree with a row of the base table. Source:
@@ -145,9 +145,9 @@ class License(CleanSpec):
     """
 
     kind: Literal["license"] = "license"
-    allow: Tuple[str] = ()
+    allow: Annotated[Tuple[str], Also({"type": "string"})] = ()
     """Parts of licences of which one is needed; empty allows all."""
-    deny: Tuple[str] = ()
+    deny: Annotated[Tuple[str], Also({"type": "string"})] = ()
     """Parts of licences that are refused."""
 
     _texts = field_validator("allow", "deny", mode="before")(_one_or_many)

@@ -10,8 +10,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from birdlab.errors import SpecError
 from birdlab.spec.augmentations import AugmentationSpec
-from birdlab.spec.base import AddedLater, Name, Spec, Tuple
-from birdlab.spec.competition import CompetitionSpec, load_competition
+from birdlab.spec.base import AddedLater, Also, Name, Spec, Tuple
+from birdlab.spec.competition import PROFILES, CompetitionSpec, load_competition
 from birdlab.spec.data import DataSpec
 from birdlab.spec.delta import merge, set_fields
 from birdlab.spec.estimators import OneFold
@@ -48,7 +48,9 @@ class ExperimentSpec(Spec):
         }
     )
 
-    competition: Annotated[CompetitionSpec, BeforeValidator(load_competition)]
+    competition: Annotated[
+        CompetitionSpec, BeforeValidator(load_competition), Also({"enum": list(PROFILES)})
+    ]
     """The name of a known competition, or a profile of your own: the metric, the windows, the
     limits."""
     data: DataSpec

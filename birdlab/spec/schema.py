@@ -8,7 +8,7 @@ the loader takes more than a schema can say the schema lets it pass; it never re
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
@@ -19,6 +19,7 @@ from birdlab.spec.competition import CompetitionSpec
 from birdlab.spec.kinds import KindOf, kinds
 from birdlab.spec.meanings import OWN, class_meaning, meaning_of
 from birdlab.spec.named import NamedList
+from birdlab.spec.parts import StageSpec
 
 Schema = dict[str, Any]
 
@@ -46,10 +47,7 @@ class SchemaBuilder:
     def model(self, cls: type[Spec], *, part: bool = False) -> Schema:
         """A reference to the definition of a model, or of a part of it."""
         name = _def_name(cls) + (".part" if part else "")
-        if name not in self.defs:
-            self.defs[name] = {}
-            self.defs[name] |= self._object(cls, part)
-        return {"$ref": f"#/$defs/{name}"}
+        return self._define(name, lambda: self._object(cls, part))
 
     def field(self, cls: type[Spec], name: str, *, part: bool = False) -> Schema:
         """The schema of a field with its meaning, unit, default and source as its description."""
@@ -81,22 +79,22 @@ class SchemaBuilder:
     def any_kind(self, family: str, *, part: bool = False, default: str | None = None) -> Schema:
         """A mapping with the fields of one kind of a family; without `kind` of the default one."""
         name = f"{family}{'.part' if part else ''}{f'.or-{default}' if default else ''}"
-        if name not in self.defs:
-            self.defs[name] = {}
-            said, unsaid = [], []
-            for kind in kinds(family).values():
-                one = self.model(kind.cls, part=part)
-                said.append(_when_kind(kind.name, one))
-                if part or kind.name == default:
-                    unsaid.append(one)
-            known: Schema = {"kind": {"enum": list(kinds(family))}}
-            self.defs[name] |= {
-                "type": "object",
-                "if": {"required": ["kind"]},
-                "then": {"properties": known, "allOf": said},
-                "else": {"anyOf": unsaid} if unsaid else {"required": ["kind"]},
-            }
-        return {"$ref": f"#/$defs/{name}"}
+        return self._define(name, lambda: self._any_kind(family, part, default))
+
+    def _any_kind(self, family: str, part: bool, default: str | None) -> Schema:
+        said, unsaid = [], []
+        for kind in kinds(family).values():
+            one = self.model(kind.cls, part=part)
+            said.append(_when("kind", kind.name, one))
+            if part or kind.name == default:
+                unsaid.append(one)
+        known: Schema = {"kind": {"enum": list(kinds(family))}}
+        return {
+            "type": "object",
+            "if": {"required": ["kind"]},
+            "then": {"properties": known, "allOf": said},
+            "else": _either(unsaid) if unsaid else {"required": ["kind"]},
+        }
 
     def named_list(self, mark: NamedList, *, part: bool = False) -> Schema:
         """A list of named items; in a part also a mapping of changes to items by name."""
@@ -107,6 +105,9 @@ class SchemaBuilder:
 
     def item(self, mark: NamedList) -> Schema:
         """An item of a named list: a name, `name: body`, or all fields with `name` or `kind`."""
+        return self._define(f"{_list_name(mark)}.item", lambda: self._item(mark))
+
+    def _item(self, mark: NamedList) -> Schema:
         named: Schema = {"type": "string"}
         if mark.family is not None:
             named |= {"enum": list(kinds(mark.family))}
@@ -141,6 +142,10 @@ class SchemaBuilder:
 
     def bodies(self, mark: NamedList, *, part: bool = False) -> Schema:
         """A mapping of names to what stands below them in a list, or over it in a part."""
+        name = f"{_list_name(mark)}.{'changes' if part else 'bodies'}"
+        return self._define(name, lambda: self._bodies(mark, part))
+
+    def _bodies(self, mark: NamedList, part: bool) -> Schema:
         off: list[Schema] = [{"const": "off"}] if part else []
         if mark.cls is not None:
             body = {"anyOf": [self.model(mark.cls, part=part), {"type": "null"}, *off]}
@@ -156,18 +161,26 @@ class SchemaBuilder:
                 "then": other,
                 "else": self.model(kind.cls, part=part),
             }
+            # an item of that name may be of another kind in the base
+            body = {"anyOf": [own, other]} if part else own
             known[kind.name] = {
                 "description": describe_class(kind.cls),
-                "anyOf": [{"type": "object", **own}, {"type": "null"}, *short, *off],
+                "anyOf": [{"type": "object", **body}, {"type": "null"}, *short, *off],
             }
         free = {"anyOf": [other, *off]}
         return {"type": "object", "properties": known, "additionalProperties": free}
 
+    def _define(self, name: str, build: Callable[[], Schema]) -> Schema:
+        """A reference to a definition, which is built when it is first asked for."""
+        if name not in self.defs:
+            self.defs[name] = {}
+            self.defs[name] |= build()
+        return {"$ref": f"#/$defs/{name}"}
+
     def _object(self, cls: type[Spec], part: bool) -> Schema:
         """The definition of a model: its fields, and no others."""
         inner = {
-            # a stage says of the recipe only what it has otherwise
-            name: self.field(cls, name, part=part or (cls.__name__ == "StageSpec"))
+            name: self.field(cls, name, part=part or _is_inherited(cls, name))
             for name in cls.model_fields
         }
         schema: Schema = {"type": "object", "description": describe_class(cls)}
@@ -234,16 +247,25 @@ def _def_name(cls: type[Spec]) -> str:
 
 def _is_needed(cls: type[Spec], name: str) -> bool:
     """Whether a mapping has to say a field: names come from the list or the file around it."""
-    named = name == "name" and cls is not CompetitionSpec
-    return cls.model_fields[name].is_required() and not named
+    outside = (name == "name" and cls is not CompetitionSpec) or _is_inherited(cls, name)
+    return cls.model_fields[name].is_required() and not outside
+
+
+def _is_inherited(cls: type[Spec], name: str) -> bool:
+    """Whether a stage says of a field only what it has otherwise than the experiment."""
+    return cls is StageSpec and name in ("train", "augment")
 
 
 def _when(key: str, value: str, then: Schema) -> Schema:
     return {"if": {"properties": {key: {"const": value}}, "required": [key]}, "then": then}
 
 
-def _when_kind(name: str, then: Schema) -> Schema:
-    return _when("kind", name, then)
+def _either(forms: Sequence[Schema]) -> Schema:
+    return dict(forms[0]) if len(forms) == 1 else {"anyOf": list(forms)}
+
+
+def _list_name(mark: NamedList) -> str:
+    return mark.family or (mark.cls.__name__ if mark.cls is not None else "")
 
 
 def _beside(schema: Schema, marks: Iterable[Any]) -> Schema:

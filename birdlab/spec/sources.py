@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from birdlab.spec.base import Positive, Spec
+from birdlab.spec.base import Also, Positive, Spec
 from birdlab.spec.kinds import KindOf, register
 
 
@@ -112,5 +112,7 @@ def _path_alone(value: Any) -> Any:
     return {"kind": "auto", "path": value} if isinstance(value, str) else value
 
 
-Source = Annotated[Spec, KindOf("source", "auto"), BeforeValidator(_path_alone)]
+Source = Annotated[
+    Spec, KindOf("source", "auto"), BeforeValidator(_path_alone), Also({"type": "string"})
+]
 """A data set in the lab file: a path, or a mapping with `path` and the fields of its kind."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from birdlab.spec.base import AddedLater, Spec, Tuple
+from birdlab.spec.base import AddedLater, Also, Spec, Tuple
 from birdlab.spec.delta import OFF
 from birdlab.spec.diff import title_of
 from birdlab.spec.identity import canonical_json
@@ -88,6 +88,11 @@ class Range(Spec):
 
     A list, or bundles alone, is a choice in short.
     """
+
+    also: ClassVar[tuple[Also, ...]] = (
+        Also({"type": "array"}),
+        Also({"type": "object", "not": {"required": ["kind"]}}),
+    )
 
     kind: Literal["uniform", "log_uniform", "int", "choice"]
     """How a value is drawn."""

@@ -7,12 +7,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from birdlab.errors import SpecError
-from birdlab.spec.base import Name, Positive, Spec
+from birdlab.spec.base import Also, Name, Positive, Spec
 from birdlab.spec.bets import BetSpec, Expect, expect_words
 from birdlab.spec.experiment import ExperimentSpec, build_spec, load_document
 from birdlab.spec.parts import CellsSpec
@@ -60,7 +60,7 @@ class SweepSpec(Spec):
     """The folds and seeds of every arm; those of the base unless said."""
     then: ThenSpec | None = None
     """More evidence for the best arms."""
-    race: RaceSpec | None = None
+    race: Annotated[RaceSpec | None, Also({"const": True})] = None
     """Stop arms that lose to the control."""
     control: str | None = None
     """The arm that the others are compared with: by default the base, or all bundles, where the

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from birdlab.spec.base import Name, Positive, Probability, Spec, Tuple
+from birdlab.spec.base import Also, Name, Positive, Probability, Spec, Tuple
 
 
 class TeacherSpec(Spec):
@@ -34,7 +34,7 @@ def _plain_stage(raw: Any) -> Any:
     return {"stage": raw} if isinstance(raw, str) else raw
 
 
-Teacher = Annotated[TeacherSpec, BeforeValidator(_plain_stage)]
+Teacher = Annotated[TeacherSpec, BeforeValidator(_plain_stage), Also({"type": "string"})]
 
 
 class PseudoSpec(Spec):
@@ -159,7 +159,7 @@ def _plain_score(raw: Any) -> Any:
     return {"by": raw} if isinstance(raw, str) else raw
 
 
-Rounds = Annotated[RoundsSpec, BeforeValidator(_plain_score)]
+Rounds = Annotated[RoundsSpec, BeforeValidator(_plain_score), Also({"type": "string"})]
 
 
 def text_of(teacher: TeacherSpec | Mapping[str, Any]) -> str:
