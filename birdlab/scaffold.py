@@ -7,8 +7,10 @@ from pathlib import Path
 
 from birdlab.errors import LabError
 from birdlab.lab import LAB_FILE
+from birdlab.schemafiles import add_editor_line
 
 _LAB = """\
+#:schema ./experiments/.schema/lab.json
 # The lab file: where things lie. Specs name data sets; this file says where they are.
 # birdlab.local.toml beside it overrides it on one machine and is not committed.
 
@@ -47,6 +49,10 @@ def init_lab(folder: Path) -> list[Path]:
     """The files that were made in `folder`; those that exist are left as they are."""
     wanted = {LAB_FILE: _LAB, ".gitignore": _IGNORE}
     wanted |= {f"experiments/{name}": text for name, text in built_in_experiments().items()}
+    wanted = {
+        name: add_editor_line(text, ".schema") if name.endswith(".yaml") else text
+        for name, text in wanted.items()
+    }
     made = []
     try:
         for name, text in wanted.items():

@@ -57,6 +57,7 @@ ROOMS = (
             "birdlab.synthshow",
             "birdlab.clipshow",
             "birdlab.scaffold",
+            "birdlab.schemafiles",
             "birdlab.presets",
             "birdlab.soup",
             "birdlab.spreadsheets",

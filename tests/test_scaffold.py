@@ -12,6 +12,7 @@ import pytest
 from birdlab.errors import LabError
 from birdlab.lab import open_lab
 from birdlab.scaffold import built_in_experiments, init_lab
+from birdlab.schemafiles import add_editor_line
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = """
@@ -39,8 +40,9 @@ def test_a_new_lab_holds_the_experiments_of_the_checkout(tmp_path: Path) -> None
     assert {"birdlab.toml", ".gitignore", "experiments/lr.yaml"} <= made
     assert "experiments/extensions/polarity_flip.py" in made
     for name in built_in_experiments():
-        copied = (tmp_path / "experiments" / name).read_bytes()
-        assert copied == (ROOT / "experiments" / name).read_bytes()
+        copied = (tmp_path / "experiments" / name).read_text(encoding="utf-8")
+        own = (ROOT / "experiments" / name).read_text(encoding="utf-8")
+        assert copied == (add_editor_line(own, ".schema") if name.endswith(".yaml") else own)
     assert (tmp_path / "birdlab.toml").read_text() == (ROOT / "birdlab.toml").read_text()
     extensions = sorted((ROOT / "experiments" / "extensions").glob("*.py"))
     named = tuple(path.relative_to(ROOT).as_posix() for path in extensions)

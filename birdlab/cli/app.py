@@ -30,7 +30,7 @@ app = typer.Typer(
 )
 
 
-_ASIDE = ("init", "new", "predict", "bundle", "cell", "doctor", "augment")
+_ASIDE = ("init", "new", "schema", "predict", "bundle", "cell", "doctor", "augment")
 """Commands that leave MLflow alone: they need none, or may change nothing."""
 
 
@@ -86,6 +86,7 @@ def _register() -> None:
         rerun,
         rescore,
         runs,
+        schema,
         show,
         studies,
         suspects,
@@ -95,7 +96,7 @@ def _register() -> None:
         why,
     )
 
-    doing = (labs, new, data, training, cell, drivers, extend, rerun, noise, augment)
+    doing = (labs, new, schema, data, training, cell, drivers, extend, rerun, noise, augment)
     looking = (runs, show, compare, rescore, pseudo, ensemble, post, board, report, studies)
     learning = (value, why, suspects, bets, ideas)
     deploying = (promote, models, verify, budget, bundle, predict)

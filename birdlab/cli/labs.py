@@ -28,7 +28,9 @@ def init(
 
 def make_lab(folder: Path) -> None:
     """Make a lab of a folder, and say what was made and what comes next."""
+    from birdlab.lab import open_lab
     from birdlab.scaffold import init_lab
+    from birdlab.schemafiles import SCHEMA_FOLDER, write_schemas
 
     made = [path.relative_to(folder) for path in init_lab(folder)]
     below = sum(len(path.parts) > 1 for path in made)
@@ -38,7 +40,10 @@ def make_lab(folder: Path) -> None:
         typer.echo(
             f"made {below} files in {folder / 'experiments'}: each says at its top what it is for"
         )
-    if not made:
+    if not (folder / SCHEMA_FOLDER).is_dir():
+        write_schemas(open_lab(folder, extensions=False))
+        typer.echo(f"made {folder / SCHEMA_FOLDER}: by it editors complete and check these files")
+    elif not made:
         typer.echo("everything is there already")
     inside = "" if folder == Path() else f"cd {folder} && "
     typer.echo(f"next: {inside}birdlab sweep experiments/lr.yaml")

@@ -47,7 +47,7 @@ def experiment(
     path = place_of(home, name)
     text = experiment_text(home, path.stem, data=data, competition=competition, backbone=backbone)
     save_new(path, text)
-    _tell(path, f"birdlab run {_shown(home, path)} --dry-run")
+    _tell(home, path, f"birdlab run {_shown(home, path)} --dry-run")
 
 
 def sweep(
@@ -69,7 +69,7 @@ def sweep(
     path, below = place_of(home, name), _base(home, base)
     shown = path_from(path.parent, below)
     save_new(path, sweep_text(path.stem, below, shown, grid_values(grid or [])))
-    _tell(path, f"birdlab sweep {_shown(home, path)} --dry-run")
+    _tell(home, path, f"birdlab sweep {_shown(home, path)} --dry-run")
 
 
 def lab(
@@ -136,7 +136,7 @@ def ablation(
         written.append((path, found))
     for path, found in written:
         save_new(path, found.text)
-        _tell(path, f"birdlab sweep {_shown(home, path)} --dry-run", len(found.arms))
+        _tell(home, path, f"birdlab sweep {_shown(home, path)} --dry-run", len(found.arms))
         for arm, why in found.left_out.items():
             typer.echo(f"  without {arm}: {why}")
 
@@ -162,7 +162,12 @@ def _shown(home: Lab, path: Path) -> str:
         return str(path)
 
 
-def _tell(path: Path, following: str, n_arms: int | None = None) -> None:
+def _tell(home: Lab, path: Path, following: str, n_arms: int | None = None) -> None:
+    """Say what was made and what comes next; the schema that it names is there too."""
+    from birdlab.schemafiles import SCHEMA_FOLDER, write_schemas
+
+    if not (home.root / SCHEMA_FOLDER).is_dir():
+        write_schemas(home)
     arms = "" if n_arms is None else f", {n_arms} arms"
     typer.echo(f"made {path}{arms}")
     typer.echo(f"next: {following}")

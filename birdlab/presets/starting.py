@@ -11,6 +11,7 @@ from typing import Any
 from birdlab.errors import LabError, SpecError
 from birdlab.lab import Lab
 from birdlab.presets.writing import flow_text, spread
+from birdlab.schemafiles import add_editor_line
 from birdlab.spec.competition import PROFILES
 from birdlab.spec.experiment import load_spec
 
@@ -88,7 +89,11 @@ def check_new(path: Path) -> Path:
 
 
 def save_new(path: Path, text: str) -> None:
-    """Write a file that is not there yet; LabError where it is, or cannot be written."""
+    """Write a file that is not there yet, with the line by which editors check it.
+
+    Raises LabError where there is one, or it cannot be written.
+    """
+    text = add_editor_line(text, ".schema")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with check_new(path).open("x", encoding="utf-8") as file:

@@ -89,6 +89,8 @@ What a YAML file below `experiments/` may say. A field is changed by its dotted 
 `--set train.optimizer.lr=3e-4`, and in an arm of a sweep. The source says where a field or its
 default comes from; `{OWN}` is a choice of this project. How the parts fit together is told in
 [recipe.md](../recipe.md) and [sweeps.md](../sweeps.md), what a lab file says in [lab.md](lab.md).
+`birdlab schema` prints the same as JSON Schema, with the kinds of your extensions, and editors
+complete and check files by it ([editors.md](../editors.md)).
 
 """
 _LAB_HEAD = f"""\

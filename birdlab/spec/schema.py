@@ -148,8 +148,8 @@ class SchemaBuilder:
     def _bodies(self, mark: NamedList, part: bool) -> Schema:
         off: list[Schema] = [{"const": "off"}] if part else []
         if mark.cls is not None:
-            body = {"anyOf": [self.model(mark.cls, part=part), {"type": "null"}, *off]}
-            return {"type": "object", "additionalProperties": body}
+            taken = {"anyOf": [self.model(mark.cls, part=part), {"type": "null"}, *off]}
+            return {"type": "object", "additionalProperties": taken}
         assert mark.family is not None
         other = self.any_kind(mark.family, part=part)
         known = {}
@@ -162,7 +162,7 @@ class SchemaBuilder:
                 "else": self.model(kind.cls, part=part),
             }
             # an item of that name may be of another kind in the base
-            body = {"anyOf": [own, other]} if part else own
+            body: Schema = {"anyOf": [own, other]} if part else own
             known[kind.name] = {
                 "description": describe_class(kind.cls),
                 "anyOf": [{"type": "object", **body}, {"type": "null"}, *short, *off],

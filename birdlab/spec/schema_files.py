@@ -48,7 +48,13 @@ def sweep_schema() -> Schema:
     }
     changes = {"$ref": "#/$defs/Changes"}
     bundle = {**changes, "minProperties": 1}
-    builder.defs["Axes"] = _entries(fields, _axis)
+    builder.defs["Bundles"] = {
+        "type": "object",
+        "minProperties": 1,
+        "additionalProperties": changes,
+    }
+    builder.defs["Conditional"] = _conditional()
+    builder.defs["Axes"] = _entries(fields, lambda value: [_list(value), _CONDITIONAL, _BUNDLES])
     builder.defs["Factors"] = _entries(fields, lambda value: [_list(value), bundle])
     places: Mapping[str, Schema] = {
         "set": changes,
@@ -88,6 +94,8 @@ def kind_of_file(data: Mapping[str, Any]) -> str:
     return "ensemble" if "members" in data else "steps" if "steps" in data else "experiment"
 
 
+_BUNDLES = {"$ref": "#/$defs/Bundles"}
+_CONDITIONAL = {"$ref": "#/$defs/Conditional"}
 _WHEN = "At which points this exists: fields or other entries with the value that they have there."
 
 
@@ -99,21 +107,15 @@ def _list(value: Schema) -> Schema:
     return {"type": "array", "minItems": 1, "items": value}
 
 
-def _axis(value: Schema) -> list[Schema]:
-    """What stands below an entry of a grid: values or bundles, with or without a condition."""
-    bundles = {
+def _conditional() -> Schema:
+    """An entry that exists at some points only: its values or bundles, and where that is."""
+    values = {"anyOf": [_list({}), _BUNDLES]}
+    return {
         "type": "object",
-        "minProperties": 1,
-        "additionalProperties": {"$ref": "#/$defs/Changes"},
-    }
-    inner = {"values": {"anyOf": [_list(value), bundles]}, WHEN: {"type": "object"}}
-    conditional = {
-        "type": "object",
-        "properties": {**inner, "bundles": bundles},
+        "properties": {"values": values, WHEN: {"type": "object", "description": _WHEN}},
         "required": ["values", WHEN],
         "additionalProperties": False,
     }
-    return [_list(value), conditional, bundles]
 
 
 def _entries(fields: Mapping[str, Schema], forms: Callable[[Schema], list[Schema]]) -> Schema:
