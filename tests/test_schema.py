@@ -35,7 +35,7 @@ def test_generated_pages_are_fresh(
     generate: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert generate.main(["--check"]) == 0, capsys.readouterr().out
-    monkeypatch.setitem(generate.PAGES, "reference/spec.md", lambda: "other")
+    monkeypatch.setattr(generate, "PAGES", {"reference/spec.md": lambda: "other"})
     assert generate.main(["--check"]) == 1
     assert "stale: docs/reference/spec.md" in capsys.readouterr().out
 
