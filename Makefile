@@ -60,8 +60,10 @@ docs-serve: $(READY) ## the same at http://127.0.0.1:8000, built again at every 
 
 audit: $(READY) ## known faults of the installed packages (asks the network)
 	@$(BIN)/pip-audit --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet '.[audit]'
-	@$(BIN)/pip-audit --local --skip-editable --progress-spinner off --timeout 15 || { code=$$?; \
-		echo "the audit found faults, or could not ask: its last lines say which"; exit $$code; }
+	@list=$$(mktemp); trap 'rm -f "$$list"' EXIT; \
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' | grep == >"$$list"; \
+	$(BIN)/pip-audit --strict --disable-pip --no-deps -r "$$list" --progress-spinner off --timeout 15 || { \
+		code=$$?; echo "the audit found faults, or a package could not be looked up: see above"; exit $$code; }
 
 bench: $(READY) ## benchmarks, into docs/benchmarks.md (ONLY=loader: one file, HEAVY=1: the heavy ones)
 	$(BIN)/python tests/benchmarks/page.py $(if $(HEAVY),--heavy) $(if $(ONLY),--only $(ONLY))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -278,6 +279,45 @@ def test_the_rules_can_fail() -> None:
         "torch",
         "plotly.io",
     ]
+
+
+PAGE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_rooms_on_the_page_is_what_is_enforced() -> None:
+    rows = [line.split("|")[1] for line in PAGE.splitlines() if line.startswith("| `")]
+    told = [[name.strip("/") for name in re.findall(r"`([a-z/]+)`", row)] for row in rows]
+    assert len(told) == len(ROOMS) + 1 and told[-1] == ["dashboards"]
+    for names, (_, modules) in zip(told, ROOMS, strict=False):
+        assert sorted(f"birdlab.{name}" for name in names) == sorted(modules)
+
+
+def test_the_files_that_the_page_names_are_there() -> None:
+    named = re.findall(r"`((?:[a-z_]+/)*[a-z_]+\.py)`", PAGE)
+    assert len(named) > 5
+    lost = [n for n in named if not any((ROOT / d / n).is_file() for d in ("", "birdlab"))]
+    assert lost == []
+
+
+ARROWS = re.findall(r"^([a-z_.]+):(\w+) +-> ([a-z_.]+):(\w+)$", PAGE, re.MULTILINE)
+
+
+def test_the_page_has_the_way_to_the_submission() -> None:
+    assert len(ARROWS) == PAGE.count(" -> ") > 8
+    assert ARROWS[0][0] == "cli.training" and ARROWS[-1][2].startswith("infer")
+
+
+@pytest.mark.parametrize("arrow", ARROWS, ids=lambda a: f"{a[0]}-{a[3]}")
+def test_each_arrow_of_the_page_is_in_the_source(arrow: tuple[str, str, str, str]) -> None:
+    caller, above, called, function = arrow
+    tree, imports = parsed(f"birdlab.{caller}")
+    assert f"birdlab.{called}" in {target for _, target in imports}
+    for module, name in ((caller, above), (called, function)):
+        body = parsed(f"birdlab.{module}")[0]
+        assert isinstance(body, ast.Module)
+        assert name in {getattr(node, "name", "") for node in body.body}, module
+    uses = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+    assert function in uses
 
 
 LIGHT = {
