@@ -110,10 +110,11 @@ class DaskExecutor:
         return told
 
     def kill(self) -> None:
-        """See Engine."""
+        """See Engine. A scheduler that is gone is told nothing: its workers end their cells."""
         for cell_id, (future, _, _) in self._at_work.items():
-            self._tell_worker(cell_id, at_once=True)
-            future.cancel()
+            with suppress(LabError):
+                self._tell_worker(cell_id, at_once=True)
+                future.cancel()
 
     def _idlest(self) -> list[tuple[str, FreeSlots]]:
         """The workers with the most free cores first; with GPUs only, where any has some."""
@@ -179,9 +180,7 @@ class DaskExecutor:
         try:  # scheduler_info() answers from a cache that now and then holds no worker
             found = self._client.sync(self._client.scheduler.identity, n_workers=-1)["workers"]
         except (OSError, TimeoutError, ValueError) as error:
-            raise LabError(
-                "the Dask scheduler is gone", where=self.address, got=str(error)
-            ) from None
+            raise self._gone(error) from None
         if found:
             self._seen_at = self._looked_at
         elif self._looked_at - self._seen_at > WORKERS_S:
@@ -229,7 +228,13 @@ class DaskExecutor:
     def _tell_worker(self, cell_id: str, *, at_once: bool = False) -> None:
         if cell_id in self._at_work:
             address = self._at_work[cell_id][1]
-            self._client.run(
-                stop_cell, cell_id, at_once=at_once, workers=[address], on_error="ignore",
-                wait=False,
-            )  # fmt: skip
+            try:
+                self._client.run(
+                    stop_cell, cell_id, at_once=at_once, workers=[address], on_error="ignore",
+                    wait=False,
+                )  # fmt: skip
+            except (OSError, TimeoutError, ValueError) as error:
+                raise self._gone(error) from None
+
+    def _gone(self, error: Exception) -> LabError:
+        return LabError("the Dask scheduler is gone", where=self.address, got=str(error))
