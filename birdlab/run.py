@@ -38,6 +38,7 @@ def run_experiment(
     emit: Callable[[Event], None] = lambda _: None,
     progress: Progress = silent,
     wanted: Callable[[str], bool] = wanted,
+    planned: Callable[[Sequence[Plan]], None] = lambda _: None,
 ) -> RunResult:
     """The scored run of an experiment: trains what is missing, reuses what is there.
 
@@ -52,6 +53,7 @@ def run_experiment(
         emit=emit,
         progress=progress,
         wanted=wanted,
+        planned=planned,
     )
     result = results[0]
     if isinstance(result, BirdlabError):

@@ -220,7 +220,7 @@ def test_the_command_trains_what_is_missing_and_takes_runs_as_they_are(
         with pytest.raises(SystemExit) as ended:
             entry.main()
         said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out + said.err
+        return int(ended.value.code or 0), said.err + said.out
 
     code, said = birdlab("noise", "tiny")
     assert code == 1 and "birdlab extend RUN --folds all --seeds 5" in said

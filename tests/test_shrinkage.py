@@ -10,7 +10,7 @@ from winner_simulations import ERROR_SD, draw_scatters, simulate
 
 from birdlab.cli.runs import _luck
 from birdlab.cli.summaries import table_lines
-from birdlab.cli.training import _gain_metrics
+from birdlab.cli.sweeps import _gain_metrics
 from birdlab.spec.sweep import SweepSpec
 from birdlab.study import figures, report
 from birdlab.study.arms import rank_sweep, word_ranking

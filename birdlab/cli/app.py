@@ -90,13 +90,14 @@ def _register() -> None:
         show,
         studies,
         suspects,
+        sweeps,
         training,
         value,
         verify,
         why,
     )
 
-    doing = (labs, new, schema, data, training, cell, drivers, extend, rerun, noise, augment)
+    doing = (labs, new, schema, data, training, sweeps, cell, drivers, extend, rerun, noise, augment)
     looking = (runs, show, compare, rescore, pseudo, ensemble, post, board, report, studies)
     learning = (value, why, suspects, bets, ideas)
     deploying = (promote, models, verify, budget, bundle, predict)

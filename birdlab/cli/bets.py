@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from birdlab.cli.common import JsonOption, table_rows
+from birdlab.cli.voice import print_json
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -19,14 +22,13 @@ def register(app: typer.Typer) -> None:
 
 
 def bets(
-    json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    json_: JsonOption = False,
     csv: Annotated[bool, typer.Option("--csv", help="As CSV, a line per bet.")] = False,
 ) -> None:
     """Show what was bet on in `expect:`, how it came out, and whether people are as sure as right.
 
     Example: birdlab bets
     """
-    import json
 
     from birdlab.cli.progress import print_lines
     from birdlab.lab import open_lab
@@ -35,7 +37,7 @@ def bets(
 
     found = load_bets(open_lab(extensions=False))
     if json_:
-        typer.echo(json.dumps(_as_json(found), indent=1))
+        print_json(_as_json(found))
     elif csv:
         typer.echo(csv_text(found.table), nl=False)
     else:
@@ -71,17 +73,16 @@ def _words(table: pd.DataFrame) -> list[str]:
 
 
 def _as_json(found: BetScores) -> dict[str, object]:
-    import json
     from dataclasses import asdict
 
     calibration = found.calibration
     return {
-        "bets": json.loads(found.table.to_json(orient="records")),
+        "bets": table_rows(found.table),
         "sentences": list(found.sentences),
         "brier": None if found.brier != found.brier else found.brier,
         "brier_base": None if found.brier_base != found.brier_base else found.brier_base,
         "calibration": None
         if calibration is None
         else {**asdict(calibration), "verdict": calibration.verdict},
-        "reliability": json.loads(found.reliability.to_json(orient="records")),
+        "reliability": table_rows(found.reliability),
     }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,16 +14,16 @@ from birdlab.cli.board_options import (
     submission_fields,
 )
 from birdlab.cli.board_pick import next_, pick
+from birdlab.cli.board_score import enter_row, entered_words, score
 from birdlab.cli.board_validators import validators
-from birdlab.cli.common import RunArgument, copy_to_mlflow, load_result_spec
+from birdlab.cli.common import JsonOption, copy_to_mlflow, load_result_spec
+from birdlab.cli.voice import print_json
 from birdlab.errors import LedgerError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from birdlab.heldout import HeldOutScore
     from birdlab.infer.models import PromotedModel
-    from birdlab.lab import Lab
 
 board = typer.Typer(
     help="Leaderboard scores: add, score, list, select, remove, import, validators, pick, next.",
@@ -34,6 +32,7 @@ board = typer.Typer(
 board.command("import")(import_)
 board.command("validators", context_settings={"ignore_unknown_options": True})(validators)
 board.command("pick", context_settings={"ignore_unknown_options": True})(pick)
+board.command("score", context_settings={"ignore_unknown_options": True})(score)
 board.command("next", context_settings={"ignore_unknown_options": True})(next_)
 
 
@@ -67,6 +66,7 @@ def add(
     selected: Annotated[
         bool, typer.Option("--selected", help="It is one of the final submissions.")
     ] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Enter a submission: the leaderboard scores of a run, or of several runs together.
 
@@ -97,7 +97,11 @@ def add(
         **said,
         **({"date": date} if date else {}),
     }
-    _enter(lab, row)
+    stored = enter_row(lab, row)
+    if json_:
+        print_json(stored)
+    else:
+        typer.echo(entered_words(stored))
 
 
 def _check_members(members: list[str], promoted: PromotedModel | None) -> None:
@@ -111,88 +115,8 @@ def _check_members(members: list[str], promoted: PromotedModel | None) -> None:
         )
 
 
-@board.command("score", context_settings={"ignore_unknown_options": True})
-def score(
-    run: RunArgument,
-    on: Annotated[
-        list[str] | None,
-        typer.Option("--on", help="A data set with labelled soundscapes (repeatable)."),
-    ] = None,
-) -> None:
-    """Score the mean of a run's fold models on the labelled public and private soundscapes.
-
-    They are those of --on, else of `data.soundscapes` of the spec, else the base's own.
-
-    Example: birdlab lb score lr:best
-    """
-    from birdlab.cli.progress import CellProgress, print_lines
-    from birdlab.heldout import score_soundscapes
-    from birdlab.lab import open_lab
-    from birdlab.plan import plan_experiment
-    from birdlab.tracking.resolve import resolve_run
-
-    lab = open_lab()
-    record = resolve_run(lab, run)
-    spec = load_result_spec(record)
-    if on:
-        data = spec.data.model_copy(update={"soundscapes": tuple(on)})
-        spec = spec.model_copy(update={"data": data})
-    with CellProgress() as shown:
-        plan = plan_experiment(spec, lab, progress=shown.step)
-        scores = score_soundscapes(plan, lab, progress=shown.step)
-    for s in scores:
-        print_lines(
-            f"{s.name:<8} {s.metric} {s.score:.4f}  (floor {s.floor:.4f}, {s.n_files} files, "
-            f"{s.n_windows} windows, mean of {s.n_models} models)"
-        )
-    for dataset, unknown in {s.dataset: s.unknown for s in scores if s.unknown}.items():
-        counted = ", ".join(f"{label} {n}" for label, n in list(unknown.items())[:8])
-        more = ", ..." if len(unknown) > 8 else ""
-        print_lines(f"labels of {dataset} that are no class: {counted}{more}")
-    try:
-        _enter(lab, _scored_row(record, scores))
-    except LedgerError as error:
-        if "already" not in str(error):
-            raise
-        print_lines("the ledger has these scores already")
-
-
-def _scored_row(record: Mapping[str, Any], scores: Sequence[HeldOutScore]) -> dict[str, object]:
-    """The ledger row of what the fold models of a run scored on soundscapes."""
-    from birdlab.tracking.attributes import checkpoint_of
-
-    named = _ledger_columns(scores)
-    return {
-        "run": record["spec_id"],
-        "name": record["name"],
-        "public": named.pop("public", None),
-        "private": named.pop("private", None),
-        "other": named or None,
-        "metric": scores[0].metric,
-        "source": "score",
-        "note": f"{scores[0].n_models} fold models",
-        "weights": "folds",
-        "checkpoint": checkpoint_of(record["spec"]),
-        "precision": "fp32",
-    }
-
-
-def _ledger_columns(scores: Sequence[HeldOutScore]) -> dict[str, float]:
-    """Each score under its ledger column; LedgerError when two would share one."""
-    columns: dict[str, float] = {}
-    for s in scores:
-        column = re.sub(r"[^a-z0-9_]", "_", s.name.lower())
-        column = column if column[0].isalpha() else f"at_{column}"
-        if column in columns:
-            raise LedgerError(
-                "two data sets would share a column of the ledger", got=f"{s.name}: {column}"
-            )
-        columns[column] = s.score
-    return columns
-
-
 @board.command("list")
-def list_(json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+def list_(json_: JsonOption = False) -> None:
     """List the ledger, oldest first.
 
     Example: birdlab lb list
@@ -203,7 +127,7 @@ def list_(json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = Fals
 
     table = load_ledger(open_lab(extensions=False).ledger)
     if json_:
-        typer.echo(table.to_json(orient="records", indent=1))
+        print_json(table)
     elif table.empty:
         print_lines("no leaderboard scores yet: birdlab lb add RUN --public 0.84")
     else:
@@ -233,6 +157,7 @@ def select(
         list[str], typer.Argument(metavar="ROW...", help="Ids, from `lb list`, or their starts.")
     ],
     undo: Annotated[bool, typer.Option("--undo", help="They are not, after all.")] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Say which submissions were chosen as final ones.
 
@@ -242,12 +167,17 @@ def select(
     from birdlab.study.ledger import select_rows
 
     stored = select_rows(open_lab(extensions=False).ledger, rows, selected=not undo)
-    typer.echo(f"{'no longer ' if undo else ''}final: {', '.join(r['selects'] for r in stored)}")
+    ids = [row["selects"] for row in stored]
+    if json_:
+        print_json({"rows": ids, "selected": not undo})
+    else:
+        typer.echo(f"{'no longer ' if undo else ''}final: {', '.join(ids)}")
 
 
 @board.command("remove")
 def remove(
     row: Annotated[str, typer.Argument(help="The id of a row, from `lb list`, or its start.")],
+    json_: JsonOption = False,
 ) -> None:
     """Withdraw a row; the ledger keeps it, marked as withdrawn.
 
@@ -259,7 +189,10 @@ def remove(
     lab = open_lab()
     before = load_ledger(lab.ledger)
     gone = retract_row(lab.ledger, row)["tombstone_of"]
-    typer.echo(f"withdrawn: {gone}")
+    if json_:
+        print_json({"withdrawn": gone})
+    else:
+        typer.echo(f"withdrawn: {gone}")
     copy_to_mlflow(lab, before.loc[before["id"] == gone, "run"])
 
 
@@ -270,11 +203,3 @@ def _metric_of(record: dict[str, Any]) -> str:
     if is_ledger_line(record):
         return str(record["evaluation"]["metric"])
     return str(load_result_spec(record).competition.metric)
-
-
-def _enter(lab: Lab, row: Mapping[str, object]) -> None:
-    from birdlab.study.ledger import append_row
-
-    stored = append_row(lab.ledger, row)
-    copy_to_mlflow(lab, [stored["run"]])
-    typer.echo(f"entered as {stored['id']}; next: birdlab dashboard")

@@ -13,6 +13,8 @@ from birdlab.cli.board_options import (
     PrecisionOption,
     submission_fields,
 )
+from birdlab.cli.common import JsonOption
+from birdlab.cli.voice import print_json
 
 if TYPE_CHECKING:
     from birdlab.lab import Lab
@@ -41,6 +43,7 @@ def import_(
     checkpoint: CheckpointOption = "",
     postprocessing: PostprocessingOption = "",
     precision: PrecisionOption = "",
+    json_: JsonOption = False,
 ) -> None:
     """Import submissions of Kaggle, matched by an id in their description, or a foreign ledger.
 
@@ -60,12 +63,12 @@ def import_(
         weights = "" if map_ else "folds"
     said = submission_fields(weights, checkpoint, postprocessing, precision)
     if map_:
-        _take_ledger(lab, file, metric, map_, competition, said, replace)
+        _take_ledger(lab, file, metric, map_, competition, said, replace, json_)
     else:
-        _take_submissions(lab, file, metric, said)
+        _take_submissions(lab, file, metric, said, json_)
 
 
-def _take_submissions(lab: Lab, file: Path, metric: str, said: dict[str, str]) -> None:
+def _take_submissions(lab: Lab, file: Path, metric: str, said: dict[str, str], json_: bool) -> None:
     from birdlab.cli.common import copy_to_mlflow
     from birdlab.cli.progress import print_lines
     from birdlab.infer.models import list_models
@@ -77,7 +80,10 @@ def _take_submissions(lab: Lab, file: Path, metric: str, said: dict[str, str]) -
         file, lab.ledger, load_runs(lab), metric=metric, bundles=bundles, said=said
     )
     copy_to_mlflow(lab, [row["run"] for row in (*report.added, *report.updated)])
-    print_lines("\n".join(_submission_lines(report)))
+    if json_:
+        print_json(report)
+    else:
+        print_lines("\n".join(_submission_lines(report)))
 
 
 def _submission_lines(report: ImportReport) -> list[str]:
@@ -108,6 +114,7 @@ def _take_ledger(
     competition: str,
     said: dict[str, str],
     replace: bool,
+    json_: bool,
 ) -> None:
     from birdlab.cli.progress import print_lines
     from birdlab.study.foreign_ledger import parse_mapping, read_foreign_ledger
@@ -115,6 +122,9 @@ def _take_ledger(
 
     ledger = read_foreign_ledger(file, parse_mapping(map_), metric=metric)
     done = import_ledger(lab, ledger, competition=competition, defaults=said, replace=replace)
+    if json_:
+        print_json({"imported": done, "remarks": ledger.remarks})
+        return
     lines = [_import_line(done), *(f"note: {remark}" for remark in ledger.remarks)]
     if done.n_other_rows:
         lines.append(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from birdlab.cli.common import JsonOption, table_rows
+from birdlab.cli.voice import print_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +45,6 @@ OutputsOption = Annotated[
         help="Which runs are alike: by their stored outputs, or by their lineages.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 
 def pick(
@@ -159,11 +160,8 @@ def _list_rows(
 def _print_json(
     parts: dict[str, object], tables: dict[str, pd.DataFrame], sentences: list[str]
 ) -> None:
-    said = {
-        name: json.loads(table.to_json(orient="records", double_precision=15))
-        for name, table in tables.items()
-    }
-    typer.echo(json.dumps({**parts, **said, "sentences": sentences}, indent=1))
+    said = {name: table_rows(table) for name, table in tables.items()}
+    print_json({**parts, **said, "sentences": sentences})
 
 
 def _print_table(table: pd.DataFrame, columns: tuple[str, ...], sentences: list[str]) -> None:

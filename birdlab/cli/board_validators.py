@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
+
+from birdlab.cli.common import JsonOption, table_rows
+from birdlab.cli.voice import print_json
 
 
 def validators(
@@ -16,7 +18,7 @@ def validators(
     board: Annotated[
         str, typer.Option(help="The leaderboard score they are to predict: a column of the ledger.")
     ] = "private",
-    json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Say which CV estimate predicted the order on a leaderboard, over runs that have both.
 
@@ -38,10 +40,10 @@ def validators(
     tables = StudyTables(load_runs(lab), load_cells(lab), load_ledger(lab.ledger))
     found = compare_validators(tables, board, chosen)
     if json_:
-        rows = json.loads(found.table.to_json(orient="records", double_precision=15))
+        rows = table_rows(found.table)
         said = {"board": board, "n_runs": found.n, "validators": rows}
         said |= {"sentences": found.sentences, "left_out": found.left_out}
-        typer.echo(json.dumps(said, indent=1))
+        print_json(said)
         return
     shown = estimators_words(found).rename(columns={"estimator": "validator"})
     head = f"validators against the {board} leaderboard, over {found.n} runs that all of them score"

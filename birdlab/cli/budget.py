@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from birdlab.cli.common import JsonOption
+from birdlab.cli.voice import print_json, print_note
+
 if TYPE_CHECKING:
     from birdlab.infer.budget import Workload
     from birdlab.lab import Lab
@@ -54,6 +57,7 @@ def budget(
         Path | None, typer.Option(help="What the benchmark of a bundle wrote on another machine.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure again.")] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Predict the minutes of a submission, by part, and say what fits the limit.
 
@@ -62,6 +66,7 @@ def budget(
     from dataclasses import replace
 
     from birdlab.cli.progress import print_lines
+    from birdlab.cli.result_json import budget_json
     from birdlab.errors import SpecError
     from birdlab.infer.budget import read_machine
     from birdlab.lab import open_lab
@@ -75,7 +80,7 @@ def budget(
     n_cores = cores or (2 if there is None else int(there["cores"]))
 
     def tell(text: str) -> None:
-        print_lines(f"{text} ...")
+        print_note(f"{text} ...")
 
     if runs:
         measured, competition, hops_s = _of_runs(lab, runs, n_cores, fresh, there, tell)
@@ -86,7 +91,11 @@ def budget(
         competition = load_competition(profile)
     hop_s = _choose_hop(hop, hops_s, measured["window_s"])
     workload = replace(_workload(competition, minutes, files, file_minutes), hop_s=hop_s)
-    print_lines(budget_table(build_budget(measured, workload, n_cores)))
+    asked = build_budget(measured, workload, n_cores)
+    if json_:
+        print_json(budget_json(asked))
+    else:
+        print_lines(budget_table(asked))
 
 
 def _of_runs(

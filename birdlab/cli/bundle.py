@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from birdlab.cli.common import JsonOption
+from birdlab.cli.voice import print_json, print_note
+
 if TYPE_CHECKING:
     from birdlab.lab import Lab
     from birdlab.promote.bundle import Bundle
@@ -44,6 +47,7 @@ def bundle(
     ] = None,
     user: Annotated[str, typer.Option(help="Your user name at Kaggle.")] = "",
     name: Annotated[str, typer.Option(help="The name of the data set; default: the model's.")] = "",
+    json_: JsonOption = False,
 ) -> None:
     """Write all that an offline notebook needs: model, predictor, wheels, notebook, checksums.
 
@@ -67,8 +71,11 @@ def bundle(
         user=user,
         name=name,
     )
-    written = write_bundle(lab.models, request, progress=lambda text: print_lines(f"{text} ..."))
-    print_lines(_summary(written))
+    written = write_bundle(lab.models, request, progress=lambda text: print_note(f"{text} ..."))
+    if json_:
+        print_json(written)
+    else:
+        print_lines(_summary(written))
 
 
 def _competition(lab: Lab, model: str, said: str | None) -> CompetitionSpec | None:

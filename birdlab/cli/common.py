@@ -55,6 +55,7 @@ SystemOption = Annotated[
     bool,
     typer.Option("--system-metrics", help="Log what processor, memory and GPUs do meanwhile."),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 RunArgument = Annotated[
     str,
     typer.Argument(
@@ -126,11 +127,11 @@ def tracked(lab: Lab, track: bool, *, watch: bool = False) -> Iterator[list[Mlfl
     if not track:
         yield []
         return
-    from birdlab.cli.progress import print_lines
+    from birdlab.cli.voice import print_note
     from birdlab.tracking.mlflow_sink import MlflowSink
 
     watch = watch or lab.file.system_metrics
-    with MlflowSink(lab, mlflow_extras(), tell=print_lines, watch=watch) as sink:
+    with MlflowSink(lab, mlflow_extras(), tell=print_note, watch=watch) as sink:
         yield [sink]
 
 

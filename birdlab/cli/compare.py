@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from birdlab.cli.common import JsonOption
+from birdlab.cli.voice import print_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +46,7 @@ def compare(
     costs: Annotated[
         bool, typer.Option("--costs", help="Also what the differences cost, as `birdlab value`.")
     ] = False,
-    json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Compare runs on the recordings, classes, folds and seeds they share, from stored outputs.
 
@@ -64,7 +66,7 @@ def compare(
     weighed = weigh_runs(lab, *found) if costs and found[0].ranking is not None else None
     if json_:
         value = None if weighed is None else value_json(*weighed)
-        typer.echo(json.dumps(_plain(*found) | ({"value": value} if costs else {}), indent=1))
+        print_json(_plain(*found) | ({"value": value} if costs else {}))
         return
     lines = _lines(*found, species)
     if costs:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
+
+from birdlab.cli.common import JsonOption
+from birdlab.cli.voice import print_json
 
 
 def register(app: typer.Typer) -> None:
@@ -12,13 +13,12 @@ def register(app: typer.Typer) -> None:
     app.command("doctor")(doctor)
 
 
-def doctor(json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+def doctor(json_: JsonOption = False) -> None:
     """Check environment, stores, drivers, leftovers and disk; say what to do where it is not well.
 
     Changes nothing. Exits with 1 when something is bad.
     Example: birdlab doctor
     """
-    import json
 
     from birdlab.cli.progress import print_lines
     from birdlab.lab import open_lab
@@ -26,7 +26,7 @@ def doctor(json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = Fal
 
     found = examine_lab(open_lab(extensions=False))
     if json_:
-        typer.echo(json.dumps([vars(finding) for finding in found], indent=1))
+        print_json([vars(finding) for finding in found])
     else:
         lines = []
         for finding in found:

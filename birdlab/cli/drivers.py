@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from birdlab.cli.common import JsonOption
+from birdlab.cli.voice import print_json
 from birdlab.errors import ResolveError
 
 if TYPE_CHECKING:
@@ -23,13 +25,12 @@ def register(app: typer.Typer) -> None:
 
 
 def status(
-    json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Show what runs in this lab, what ended last, and what was lost.
 
     Example: birdlab status
     """
-    import json
     from dataclasses import asdict
 
     from birdlab.cli.progress import print_lines
@@ -39,7 +40,7 @@ def status(
     lab = open_lab(extensions=False)
     notes = load_drivers(lab)
     if json_:
-        typer.echo(json.dumps([asdict(note) for note in notes], indent=1))
+        print_json([asdict(note) for note in notes])
         return
     if not notes:
         print_lines("nothing runs here; begin with: birdlab sweep experiments/lr.yaml --detach")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from birdlab.cli.progress import CellProgress, print_lines
+from birdlab.cli.voice import print_note
 from birdlab.errors import BirdlabError, LabError
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _end_other(lab: Lab, name: str) -> None:
     if note is None or note.state != "running":
         return
     ask_to_stop(lab, name, ALL)
-    print_lines(f"waiting for process {note.pid} on {note.host} to save its cells and end")
+    print_note(f"waiting for process {note.pid} on {note.host} to save its cells and end")
     if not wait_for_end(lab, name, 600):
         raise LabError(
             f"{name} did not end within 10 minutes",
@@ -107,7 +108,7 @@ def _notify(lab: Lab, text: str) -> None:
 
     wrong = notify(lab, text)
     if wrong:
-        print_lines(f"note: {wrong}")
+        print_note(f"note: {wrong}")
 
 
 def as_command(*parts: str) -> str:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from birdlab.cli.common import JsonOption
+from birdlab.cli.voice import print_json
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -54,7 +57,7 @@ def ensemble(
         str | None, typer.Option(help="What a run costs: full, one model (default), or folds, all.")
     ] = None,
     metric: Annotated[str, typer.Option(help="padded_cmap or macro_auc.")] = "padded_cmap",
-    json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Show what runs are worth together: likeness, gain, ways to blend, fitted weights, a choice.
 
@@ -93,7 +96,7 @@ def ensemble(
     measured = _measure(lab, records, asked, machine) if timed else None
     found = summarise_ensemble(lab, records, tables, asked, measured)
     if json_:
-        typer.echo(json.dumps(_plain(found, asked), indent=1))
+        print_json(_plain(found, asked))
     else:
         print_lines("\n".join(_lines(found, asked)))
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from birdlab.cli.common import JsonOption
+from birdlab.cli.voice import print_json
 from birdlab.errors import SpecError
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ def export(
     weights: Annotated[
         bool, typer.Option("--weights/--no-weights", help="With weights (default) or without.")
     ] = True,
+    json_: JsonOption = False,
 ) -> None:
     """Write runs with their cells and leaderboard scores into one tar file.
 
@@ -55,11 +58,16 @@ def export(
     records = {r["spec_id"]: r for r in named}
     manifest = export_runs(lab, list(records.values()), output, weights=weights)
     cells = {name.split("/")[1] for name in manifest.files if name.startswith("cells/")}
+    sweeps = [Path(name).stem for name in manifest.files if name.startswith("sweeps/")]
+    if json_:
+        said = {"archive": output, "size_bytes": output.stat().st_size, "runs": manifest.runs}
+        scores = len(manifest.ledger)
+        print_json({**said, "cells": sorted(cells), "ledger_rows": scores, "sweeps": sweeps})
+        return
     print_lines(
         f"{output}: {len(manifest.runs)} runs, {len(cells)} cells, {len(manifest.ledger)} "
         f"leaderboard scores, {in_bytes(output.stat().st_size)}"
     )
-    sweeps = [Path(name).stem for name in manifest.files if name.startswith("sweeps/")]
     if sweeps:
         print_lines(f"sweeps of which every arm goes along: {', '.join(sweeps)}")
 
@@ -73,6 +81,7 @@ def import_(
     like: Annotated[str, typer.Option(help="The RUN on whose rows the table is scored.")] = "",
     name: Annotated[str, typer.Option(help="What the foreign run is called.")] = "",
     max_gb: Annotated[float, typer.Option(min=0.001, help="Larger archives are refused.")] = 100.0,
+    json_: JsonOption = False,
 ) -> None:
     """Take runs of another lab into this one, or a model that birdlab did not train.
 
@@ -85,21 +94,24 @@ def import_(
     if (archive is None) == (oof is None):
         raise SpecError("give an archive, or --oof with a foreign model's table")
     if archive is not None:
-        _take_archive(open_lab(extensions=False), archive, max_gb)
+        _take_archive(open_lab(extensions=False), archive, max_gb, json_)
     elif oof is not None:
         if not (like and name):
             raise SpecError(
                 "a foreign run needs a name and the run on whose rows it is scored",
                 fix="--name perch --like baseline",
             )
-        _take_foreign(open_lab(), oof, onnx, like, name)
+        _take_foreign(open_lab(), oof, onnx, like, name, json_)
 
 
-def _take_archive(lab: Lab, archive: Path, max_gb: float) -> None:
+def _take_archive(lab: Lab, archive: Path, max_gb: float, json_: bool) -> None:
     from birdlab.cli.progress import print_lines
     from birdlab.upkeep.exchange import import_runs
 
     done = import_runs(lab, archive, max_gb=max_gb)
+    if json_:
+        print_json(done)
+        return
     lines = [
         f"{len(done.runs)} runs, {len(done.cells)} cells and {done.ledger_rows} leaderboard scores "
         f"are new; {len(done.kept_runs)} runs and {len(done.kept_cells)} cells were here already"
@@ -117,7 +129,9 @@ def _take_archive(lab: Lab, archive: Path, max_gb: float) -> None:
     print_lines("\n".join(lines))
 
 
-def _take_foreign(lab: Lab, oof: Path, onnx: Path | None, like: str, name: str) -> None:
+def _take_foreign(
+    lab: Lab, oof: Path, onnx: Path | None, like: str, name: str, json_: bool
+) -> None:
     from birdlab.cli.common import load_result_spec
     from birdlab.cli.progress import CellProgress, print_lines
     from birdlab.plan import plan_experiment
@@ -129,6 +143,10 @@ def _take_foreign(lab: Lab, oof: Path, onnx: Path | None, like: str, name: str) 
         plan = plan_experiment(load_result_spec(record), lab, strict=False, progress=shown.step)
     made = import_foreign(lab, plan, oof, name, like=record["spec_id"], onnx=onnx)
     scores = made["scores"]
+    if json_:
+        alike = same_folds(plan, made)
+        print_json({"run": made["spec_id"], "name": name, "scores": scores, "same_folds": alike})
+        return
     print_lines(
         f"{name}  {made['spec_id']}  padded cmAP {scores['cv/padded_cmap']:.4f} "
         f"(floor {scores['cv/floor']:.4f}), AUC {scores['cv/macro_auc']:.4f}, "

@@ -10,6 +10,7 @@ from birdlab.cli.common import (
     DryRunOption,
     InsecureOption,
     JobsOption,
+    JsonOption,
     Place,
     RunArgument,
     SchedulerOption,
@@ -18,6 +19,7 @@ from birdlab.cli.common import (
     load_result_spec,
 )
 from birdlab.cli.rerun import check_unchanged
+from birdlab.cli.voice import print_json, print_note
 from birdlab.errors import SpecError
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ def extend(
     insecure: InsecureOption = False,
     dry_run: DryRunOption = False,
     mlflow: TrackOption = True,
+    json_: JsonOption = False,
 ) -> None:
     """Add folds, seeds or epochs to a finished run; what it has stays in the cache.
 
@@ -58,7 +61,8 @@ def extend(
     """
     from birdlab.cli.plans import describe_cells, describe_plan
     from birdlab.cli.progress import CellProgress, print_lines
-    from birdlab.cli.training import train_and_print
+    from birdlab.cli.result_json import plan_json
+    from birdlab.cli.training import print_run, print_run_json, train_and_print
     from birdlab.lab import open_lab
     from birdlab.plan import plan_experiment
     from birdlab.tracking.resolve import resolve_run
@@ -71,12 +75,16 @@ def extend(
     with CellProgress() as shown:
         check_unchanged(lab, record, shown.step)
         plan = plan_experiment(extended, lab, strict=False, progress=shown.step)
-    lines = [f"{record['name'] or record['spec_id']} ({record['spec_id']}) -> {plan.spec_id}"]
-    print_lines("\n".join(lines))
-    print_lines(describe_plan(plan, lab) if dry_run else "\n".join(describe_cells(plan, lab)))
+    if dry_run and json_:
+        print_json({**plan_json(plan, lab), "extends": record["spec_id"]})
+        return
+    say = print_note if json_ else print_lines
+    say(f"{record['name'] or record['spec_id']} ({record['spec_id']}) -> {plan.spec_id}")
+    say(describe_plan(plan, lab) if dry_run else "\n".join(describe_cells(plan, lab)))
     if not dry_run:
         place = Place(jobs, scheduler, slurm, insecure)
-        train_and_print(extended, lab, place, mlflow, delta)
+        show = print_run_json if json_ else print_run
+        train_and_print(extended, lab, place, mlflow, delta, show=show)
 
 
 def _extended(

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from birdlab.cli.voice import print_json
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
@@ -30,7 +32,6 @@ def gc(
     running driver needs is never touched.
     Example: birdlab gc --keep-days 30 --yes
     """
-    import json
 
     from birdlab.cli.progress import print_lines
     from birdlab.lab import open_lab
@@ -40,7 +41,7 @@ def gc(
     found = find_garbage(lab, keep_days, waveforms=waveforms)
     if json_:
         rows = [{**vars(item), "path": str(item.path)} for item in found]
-        typer.echo(json.dumps(rows, indent=1))
+        print_json(rows)
         return
     if not found:
         print_lines("nothing to free")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from birdlab.study.words import cut_text
+from birdlab.cli.common import JsonOption
+from birdlab.cli.voice import print_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,14 +47,13 @@ def ideas(
         list[Path] | None,
         typer.Option("--also", help="Read the sweeps of this lab too (repeatable)."),
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    json_: JsonOption = False,
     csv: Annotated[bool, typer.Option("--csv", help="The table as CSV.")] = False,
 ) -> None:
     """Show what all sweeps say of each idea, apart from its base, and what to try again.
 
     Example: birdlab ideas or_mixup --base experiments/baseline.yaml
     """
-    import json
 
     from birdlab.cli.progress import print_lines
     from birdlab.lab import open_lab
@@ -66,7 +67,7 @@ def ideas(
     found = load_ideas(lab, also=labs, by=by, today=None if base is None else _read_base(base))
     one = find_idea(found.ledger, idea) if idea else None
     if json_:
-        typer.echo(json.dumps(_as_json(found, one, stale), indent=1))
+        print_json(_as_json(found, one, stale))
     elif csv:
         typer.echo(csv_text(_table(found, one, stale)), nl=False)
     elif one is not None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from birdlab.cli.common import JsonOption
+from birdlab.cli.voice import print_json
+
 mlflow = typer.Typer(help="MLflow beside the lab: write what it lacks.", no_args_is_help=True)
 
 
@@ -13,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 @mlflow.command("sync")
-def sync() -> None:
+def sync(json_: JsonOption = False) -> None:
     """Write everything that MLflow lacks, from records, cells and the ledger; also a lost store.
 
     Runs that a dead process left as RUNNING are ended. A second call writes nothing.
@@ -28,6 +31,9 @@ def sync() -> None:
     lab = open_lab()
     with CellProgress() as shown:
         report = sync_store(lab, mlflow_extras(), shown.step)
-    print_lines("\n".join(report.lines()))
+    if json_:
+        print_json(report)
+    else:
+        print_lines("\n".join(report.lines()))
     if report.refused:
         raise typer.Exit(1)

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from birdlab.cli.common import JsonOption
+from birdlab.cli.voice import print_json, print_note
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -23,7 +26,6 @@ ModelArgument = Annotated[
         metavar="MODEL", help="@alias, the start of its name, or name/version in MLflow."
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="As JSON.")]
 WhyOption = Annotated[str, typer.Option(help="Why, for the history.")]
 
 
@@ -44,7 +46,6 @@ def list_(json_: JsonOption = False) -> None:
 
     Example: birdlab models list
     """
-    import json
     from dataclasses import asdict
 
     from birdlab.cli.model_words import list_words
@@ -55,7 +56,7 @@ def list_(json_: JsonOption = False) -> None:
     lab = open_lab(extensions=False)
     lines = list_lines(lab)
     if json_:
-        typer.echo(json.dumps([asdict(line) for line in lines], indent=1))
+        print_json([asdict(line) for line in lines])
     else:
         print_lines("\n".join(list_words(lines, lost_aliases(lab))))
 
@@ -66,7 +67,6 @@ def show(model: ModelArgument = "@champion", json_: JsonOption = False) -> None:
 
     Example: birdlab models show @champion
     """
-    import json
 
     from birdlab.cli.model_words import show_words
     from birdlab.cli.progress import print_lines
@@ -78,7 +78,7 @@ def show(model: ModelArgument = "@champion", json_: JsonOption = False) -> None:
     lab = open_lab(extensions=False)
     found = find_promoted(lab.models, model)
     if json_:
-        typer.echo(json.dumps(dict(found.card), indent=1))
+        print_json(dict(found.card))
         return
     moves = [m for m in load_history(lab) if found.name in (m.model, m.before)]
     line = describe_model(lab, found)
@@ -99,11 +99,14 @@ def compare(
         typer.Option(help="The .windows.parquet of each, the first one's first (twice)."),
     ] = None,
     classes: Annotated[int, typer.Option(min=0, help="So many classes, the least alike.")] = 10,
+    json_: JsonOption = False,
 ) -> None:
     """Compare two models: members, scores, cost; and how alike they rank the same windows.
 
     Example: birdlab models compare @champion @candidate --on soundscapes/
     """
+    from dataclasses import asdict
+
     from birdlab.cli.model_words import compare_words, likeness_words
     from birdlab.cli.progress import print_lines
     from birdlab.errors import PredictError
@@ -121,12 +124,16 @@ def compare(
     lab = open_lab(extensions=False)
     pair = [find_promoted(lab.models, name) for name in (one, other)]
     said = [(describe_model(lab, model), table_members(model), model.card) for model in pair]
-    print_lines("\n".join(compare_words(*said)))
+    if not json_:
+        print_lines("\n".join(compare_words(*said)))
     tables = [load_windows(path) for path in windows or ()]
     if on is not None:
         tables = [_predict(model.path, on, model.name) for model in pair]
-    if tables:
-        found = correlate_predictions(*tables)
+    found = correlate_predictions(*tables) if tables else None
+    if json_:
+        lines = [asdict(line) | {"member_models": members} for line, members, _ in said]
+        print_json({"models": lines, "rank_correlation": found})
+    elif found is not None:
         print_lines("\n".join(likeness_words(found, min(map(len, tables)), classes)))
 
 
@@ -144,6 +151,7 @@ def _predict(model: Path, folder: Path, name: str) -> pd.DataFrame:
 def rollback(
     alias: Annotated[str, typer.Option(help="The alias that goes back.")] = "champion",
     why: WhyOption = "",
+    json_: JsonOption = False,
 ) -> None:
     """Put an alias back to the model that it was at before, in the lab and in MLflow.
 
@@ -152,12 +160,11 @@ def rollback(
 
     Example: birdlab models rollback --why "public score fell"
     """
-    from birdlab.cli.progress import print_lines
     from birdlab.lab import open_lab
     from birdlab.promote.rollback import roll_back
 
     lab = open_lab(extensions=False)
-    _tell_move(lab, roll_back(lab, alias, why=why, tell=print_lines))
+    _tell_move(lab, roll_back(lab, alias, why=why, tell=print_note), json_)
 
 
 @models.command("alias")
@@ -165,12 +172,12 @@ def alias(
     model: ModelArgument,
     alias: Annotated[str, typer.Argument(help="A letter, then letters, digits, - or _.")],
     why: WhyOption = "",
+    json_: JsonOption = False,
 ) -> None:
     """Put a promoted model under an alias, in MLflow and in the lab.
 
     Example: birdlab models alias 3f2a @champion
     """
-    from birdlab.cli.progress import print_lines
     from birdlab.infer.models import find_promoted
     from birdlab.lab import open_lab
     from birdlab.promote.aliases import move_alias
@@ -178,12 +185,15 @@ def alias(
     lab = open_lab(extensions=False)
     found = find_promoted(lab.models, model)
     name = alias.removeprefix("@")
-    move = move_alias(lab, name, found.name, why=why, without_mlflow=True, tell=print_lines)
-    _tell_move(lab, move)
+    move = move_alias(lab, name, found.name, why=why, without_mlflow=True, tell=print_note)
+    _tell_move(lab, move, json_)
 
 
-def _tell_move(lab: Lab, move: AliasMove) -> None:
+def _tell_move(lab: Lab, move: AliasMove, json_: bool) -> None:
     from birdlab.cli.model_words import move_words
     from birdlab.cli.progress import print_lines
 
-    print_lines("\n".join(move_words(move)))
+    if json_:
+        print_json(move)
+    else:
+        print_lines("\n".join(move_words(move)))

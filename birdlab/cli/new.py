@@ -61,7 +61,7 @@ def sweep(
 
     Example: birdlab new sweep rates --grid train.optimizer.lr=1e-3,3e-3
     """
-    from birdlab.cli.training import grid_values
+    from birdlab.cli.sweeps import grid_values
     from birdlab.lab import open_lab
     from birdlab.presets.starting import path_from, place_of, save_new, sweep_text
 

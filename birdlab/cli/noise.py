@@ -10,12 +10,14 @@ import typer
 from birdlab.cli.common import (
     InsecureOption,
     JobsOption,
+    JsonOption,
     Place,
     SchedulerOption,
     SetOption,
     SlurmOption,
     TrackOption,
 )
+from birdlab.cli.voice import print_json, print_note
 
 if TYPE_CHECKING:
     from birdlab.lab import Lab
@@ -43,6 +45,7 @@ def noise(
     slurm: SlurmOption = False,
     insecure: InsecureOption = False,
     mlflow: TrackOption = True,
+    json_: JsonOption = False,
 ) -> None:
     """Measure how far scores scatter over folds and seeds, and what differences that hides.
 
@@ -60,7 +63,7 @@ def noise(
     lab = open_lab()
     if Path(spec).suffix in (".yaml", ".yml"):
         place = Place(jobs, scheduler, slurm, insecure)
-        record = load_record(lab, _train(lab, Path(spec), seeds, set_ or [], place, mlflow))
+        record = load_record(lab, _train(lab, Path(spec), seeds, set_ or [], place, mlflow, json_))
     elif set_:
         raise SpecError("--set goes with an experiment file", got=spec)
     else:
@@ -72,23 +75,29 @@ def noise(
             raise
         fix = "birdlab import --oof TABLE, with a column seed, takes in several seeds"
         raise DataError(error.what, got=error.got, fix=fix) from None
-    lines = describe_noise(measured, record["name"] or record["spec_id"])
     path = save_noise(lab, record, measured)
+    if json_:
+        print_json({"run": record["spec_id"], "noise": measured, "stored": path})
+        return
+    lines = describe_noise(measured, record["name"] or record["spec_id"])
     print_lines("\n".join([*lines, "", f"stored in {path.relative_to(lab.root)}"]))
 
 
 def _train(
-    lab: Lab, path: Path, seeds: int, overrides: list[str], place: Place, mlflow: bool
+    lab: Lab, path: Path, seeds: int, overrides: list[str], place: Place, mlflow: bool, json_: bool
 ) -> str:
-    """The spec id of an experiment that was run with these seeds."""
-    from birdlab.cli.training import train_and_print
+    """The spec id of an experiment that was run with these seeds, and summarised."""
+    from birdlab.cli.summaries import summarise_run
+    from birdlab.cli.training import print_run, train_and_print
     from birdlab.more import add_cells
     from birdlab.spec.experiment import load_spec, parse_overrides
 
     experiment = add_cells(load_spec(path, overrides), n_seeds=seeds)
     if not experiment.name:
         experiment = experiment.model_copy(update={"name": path.stem})
-    return train_and_print(experiment, lab, place, mlflow, parse_overrides(overrides)).spec_id
+    show = (lambda result: print_note(summarise_run(result))) if json_ else print_run
+    delta = parse_overrides(overrides)
+    return train_and_print(experiment, lab, place, mlflow, delta, show=show).spec_id
 
 
 def describe_noise(noise: NoiseFloor, name: str) -> list[str]:

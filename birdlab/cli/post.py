@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from birdlab.cli.common import JsonOption
+from birdlab.cli.voice import print_json
 
 if TYPE_CHECKING:
     from birdlab.lab import Lab
@@ -60,7 +62,7 @@ def post(
     sample: Annotated[
         Path | None, typer.Option(help="With --submission: rows and columns must be its.")
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Score steps of post-processing on labelled windows: each alone, and all in a row.
 
@@ -89,7 +91,7 @@ def post(
             write_whole(output, steps_text(chain))
         wrote.append(f"wrote {output}: birdlab predict ... --post {output}")
     if json_:
-        typer.echo(json.dumps({**scores, "wrote": wrote}, indent=1))
+        print_json({**scores, "wrote": wrote})
         return
     print_lines("\n".join([*lines, *wrote]))
 

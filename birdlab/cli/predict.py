@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from birdlab.cli.common import JsonOption
+from birdlab.cli.voice import INTERRUPTED, is_quiet, print_json, print_note
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
@@ -59,6 +62,7 @@ def predict(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of each batch.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the work folder.")] = False,
     windows: Annotated[bool, typer.Option(help="Write all windows as Parquet too.")] = True,
+    json_: JsonOption = False,
 ) -> None:
     """Write the submission for a folder of soundscapes with a promoted model. Needs no torch.
 
@@ -89,7 +93,15 @@ def predict(
         windows=windows,
         hop_s=hop,
     )
-    typer.echo(predict_to_file(request, stream=sys.stderr))
+    try:
+        summary = predict_to_file(request, stream=None if is_quiet() else sys.stderr)
+    except KeyboardInterrupt:
+        print_note("\nstopped; what was heard is kept, the same command goes on")
+        raise typer.Exit(INTERRUPTED) from None
+    if json_:
+        print_json(summary.to_json())
+    else:
+        typer.echo(summary)
 
 
 def _find_model(model: str) -> Path:

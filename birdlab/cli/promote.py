@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,12 +12,14 @@ from birdlab.cli.common import (
     DryRunOption,
     InsecureOption,
     JobsOption,
+    JsonOption,
     Place,
     SchedulerOption,
     SlurmOption,
     TrackOption,
     tracked,
 )
+from birdlab.cli.voice import print_json, print_note
 
 if TYPE_CHECKING:
     from birdlab.lab import Lab
@@ -81,6 +83,7 @@ def promote(
     slurm: SlurmOption = False,
     insecure: InsecureOption = False,
     mlflow: TrackOption = True,
+    json_: JsonOption = False,
 ) -> None:
     """Make runs one ONNX file: gates, models on all data, parity, registry, and the alias last.
 
@@ -119,9 +122,10 @@ def promote(
     )
     records = [resolve_run(lab, run) for run in named]
     if dry_run:
-        _preview(lab, records, request)
+        _preview(lab, records, request, json_=json_)
     else:
-        _promote(lab, records, request, Place(jobs, scheduler, slurm, insecure), mlflow)
+        place = Place(jobs, scheduler, slurm, insecure)
+        _promote(lab, records, request, place, mlflow, json_=json_)
 
 
 def _read_ensemble(runs: list[str]) -> tuple[list[str], dict[str, Any]]:
@@ -150,16 +154,23 @@ def _read_steps(post: str | None) -> tuple[dict[str, Any], ...] | None:
     return tuple(portable_mappings(load_steps(Path(post)), overlap=True))
 
 
-def _preview(lab: Lab, records: Sequence[dict[str, Any]], request: PromotionRequest) -> None:
+def _preview(
+    lab: Lab, records: Sequence[dict[str, Any]], request: PromotionRequest, *, json_: bool
+) -> None:
     """Print the plan and the gates as far as the lab tells them."""
     from birdlab.cli.progress import print_lines
+    from birdlab.cli.result_json import gates_json
     from birdlab.promote.promote import check_runs
 
     found = check_runs(lab, records, request)
+    if json_:
+        gates = gates_json(found.gates)
+        print_json({"gates": gates, "lengths": found.lengths, "sentences": found.told})
+        return
     lines = _plan_lines(records, request)
     lines += [f"  {name} on all data: {'; '.join(told)}" for name, told in found.lengths.items()]
     print_lines("\n".join([*lines, *(f"  {sentence}" for sentence in found.told)]))
-    _show(found.gates)
+    _show(found.gates, print_lines)
 
 
 def _promote(
@@ -168,14 +179,19 @@ def _promote(
     request: PromotionRequest,
     place: Place,
     mlflow: bool,
+    *,
+    json_: bool,
 ) -> None:
     """Promote, print what happens, and what came of it."""
     from birdlab.cli.driving import driving
+    from birdlab.cli.estimates import announce_runs
     from birdlab.cli.progress import print_lines
+    from birdlab.cli.result_json import promotion_json
     from birdlab.promote.fullweights import Training
     from birdlab.promote.promote import promote_runs
 
-    print_lines("\n".join(_plan_lines(records, request)))
+    say = print_note if json_ else print_lines
+    say("\n".join(_plan_lines(records, request)))
     name = f"promote-{request.alias}"
     with (
         tracked(lab, mlflow) as sinks,
@@ -186,12 +202,22 @@ def _promote(
             lab,
             records,
             request,
-            progress=print_lines,
-            judged=_show,
-            training=Training(executor, sinks, command.emit, command.step, command.driver.wanted),
+            progress=print_note,
+            judged=lambda gates: _show(gates, say),
+            training=Training(
+                executor,
+                sinks,
+                command.emit,
+                command.step,
+                command.driver.wanted,
+                announce_runs(lab, place),
+            ),
         )
         command.end(f"{promotion.name} is @{promotion.alias}")
-    print_lines(_summary(promotion, request))
+    if json_:
+        print_json(promotion_json(promotion))
+    else:
+        print_lines(_summary(promotion, request))
 
 
 def _plan_lines(records: Sequence[dict[str, Any]], request: PromotionRequest) -> list[str]:
@@ -215,12 +241,12 @@ def _plan_lines(records: Sequence[dict[str, Any]], request: PromotionRequest) ->
     return lines
 
 
-def _show(gates: Sequence[Gate]) -> None:
-    """Print the table of gates."""
+def _show(gates: Sequence[Gate], say: Callable[[str], None]) -> None:
+    """Say the table of gates."""
     from birdlab.cli.gates import count_states, gate_lines
-    from birdlab.cli.progress import console, print_lines
+    from birdlab.cli.progress import console
 
-    print_lines("\n".join(["", *gate_lines(gates, console.width), "", count_states(gates)]))
+    say("\n".join(["", *gate_lines(gates, console.width), "", count_states(gates)]))
 
 
 def _summary(p: Promotion, request: PromotionRequest) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from birdlab.cli.common import SetOption, load_result_spec
+from birdlab.cli.common import JsonOption, SetOption, load_result_spec
+from birdlab.cli.voice import print_json
 from birdlab.errors import CellError, SpecError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def pseudo(
     ] = None,
     most: Annotated[int, typer.Option(min=1, help="So many species on the page.")] = 30,
     examples: Annotated[int, typer.Option(min=1, max=20, help="Windows of each kind.")] = 2,
-    json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Show what is pseudo-labelled: windows, species, confidence, whether teachers agree.
 
@@ -57,7 +57,7 @@ def pseudo(
         plan = plan_experiment(experiment, lab, strict=False, progress=shown.step)
     found = _load_all(lab, plan, _stages_of(plan.spec, stage), spec)
     if json_:
-        typer.echo(json.dumps([as_json(s, labels) for s, labels, _ in found], indent=1))
+        print_json([as_json(s, labels) for s, labels, _ in found])
     else:
         print_lines("\n\n".join(describe_labels(name, *each) for each in found))
     if html is not None:

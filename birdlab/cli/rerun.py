@@ -9,12 +9,14 @@ import typer
 from birdlab.cli.common import (
     DryRunOption,
     JobsOption,
+    JsonOption,
     Place,
     RunArgument,
     TrackOption,
     check_choice,
     load_result_spec,
 )
+from birdlab.cli.voice import print_json
 
 if TYPE_CHECKING:
     from birdlab.lab import Lab
@@ -36,6 +38,7 @@ def rerun(
     jobs: JobsOption = None,
     dry_run: DryRunOption = False,
     mlflow: TrackOption = True,
+    json_: JsonOption = False,
 ) -> None:
     """Run a recorded experiment again: only what the lab lacks of it is trained.
 
@@ -45,7 +48,8 @@ def rerun(
     """
     from birdlab.cli.plans import describe_cells
     from birdlab.cli.progress import CellProgress, print_lines
-    from birdlab.cli.training import train_and_print
+    from birdlab.cli.result_json import plan_json
+    from birdlab.cli.training import print_run, print_run_json, train_and_print
     from birdlab.lab import open_lab
     from birdlab.plan import plan_experiment
     from birdlab.tracking.resolve import resolve_run
@@ -61,9 +65,13 @@ def rerun(
         check_unchanged(lab, record, shown.step)
     if dry_run:
         plan = plan_experiment(spec, lab, strict=False)
-        print_lines("\n".join(describe_cells(plan, lab)))
+        if json_:
+            print_json(plan_json(plan, lab))
+        else:
+            print_lines("\n".join(describe_cells(plan, lab)))
         return
-    train_and_print(spec, lab, Place(jobs), mlflow, record["delta"])
+    show = print_run_json if json_ else print_run
+    train_and_print(spec, lab, Place(jobs), mlflow, record["delta"], show=show)
 
 
 def check_unchanged(lab: Lab, record: dict[str, Any], progress: Any) -> None:

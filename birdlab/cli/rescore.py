@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from birdlab.cli.common import JsonOption, table_rows
+from birdlab.cli.voice import print_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +42,7 @@ def rescore(
     pad: Annotated[int | None, typer.Option(min=1, help="Rows of ones of the padded cmAP.")] = None,
     sweep: Annotated[str, typer.Option(help="All arms of this sweep.")] = "",
     all_: Annotated[bool, typer.Option("--all", help="All runs of the lab.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Score runs again from their stored outputs, by another metric or on other rows.
 
@@ -58,10 +60,13 @@ def rescore(
     table, left_out = _rescored(lab, records, estimator, validator, strict=named)
     remarks = _remarks(records, table, estimator)
     if json_:
-        rows = json.loads(table.to_json(orient="records", double_precision=15))
-        said = {"estimator": estimator.model_dump(mode="json"), "validator": validator}
+        rows = table_rows(table)
+        said: dict[str, Any] = {
+            "estimator": estimator.model_dump(mode="json"),
+            "validator": validator,
+        }
         said |= {"runs": rows, "left_out": left_out, "remarks": remarks}
-        typer.echo(json.dumps(said, indent=1))
+        print_json(said)
         return
     print_lines("\n".join(_lines(table, [*left_out, *remarks], estimator, validator)))
 

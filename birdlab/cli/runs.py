@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from birdlab.cli.common import JsonOption
+from birdlab.cli.voice import print_json
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -31,7 +34,7 @@ def runs(
     desc: Annotated[bool, typer.Option("--desc", help="The highest first, not last.")] = False,
     group: Annotated[str, typer.Option(help="sweep, project, or a column.")] = "",
     limit: Annotated[int | None, typer.Option(min=1, help="The N newest, or highest.")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    json_: JsonOption = False,
     csv: Annotated[bool, typer.Option("--csv", help="As CSV, every column.")] = False,
 ) -> None:
     """List runs with their deltas and scores, the newest or highest last.
@@ -52,7 +55,7 @@ def runs(
         everything = _with_costs(lab, everything)
     table = everything if everything.empty else select_runs(everything, query)
     if json_:
-        typer.echo(table.to_json(orient="records", indent=1))
+        print_json(table)
         return
     if csv:
         sweeps = [";".join(names) for names in table["sweeps"]]

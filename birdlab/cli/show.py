@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from birdlab.cli.common import RunArgument, load_result_spec
+from birdlab.cli.common import JsonOption, RunArgument, load_result_spec
+from birdlab.cli.voice import print_json
 
 if TYPE_CHECKING:
     from birdlab.lab import Lab
-
-JsonOption = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +37,7 @@ def show(run: RunArgument, json_: JsonOption = False) -> None:
     record = resolve_run(lab, run)
     facts = _facts(lab, record)
     if json_:
-        typer.echo(json.dumps({**record, **facts}, indent=1))
+        print_json({**record, **facts})
         return
     lines = [f"{record['name']}  {record['spec_id']}  {title_of(record['delta'])}"]
     if record.get("chosen"):
@@ -121,7 +119,7 @@ def diff(
     if not (is_foreign(one) or is_foreign(two)):
         changes = diff_specs(load_result_spec(one), load_result_spec(two))
     if json_:
-        typer.echo(json.dumps(_difference(one, two, changes), indent=1))
+        print_json(_difference(one, two, changes))
         return
     width = max([len(key) for key, _, _ in changes] + [20])
     lines = [f"{'':<{width}}  {one['spec_id']:<20} {two['spec_id']}"]

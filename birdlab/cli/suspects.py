@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from birdlab.cli.common import JsonOption
+from birdlab.cli.voice import print_json
 from birdlab.errors import LabError, OutputsError, ResolveError, SpecError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def suspects(
         int | None, typer.Option(min=1, help="Only so many, the most suspicious first.")
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page to listen to them.")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    json_: JsonOption = False,
 ) -> None:
     """List recordings that every arm and seed gets wrong: perhaps their label is.
 
@@ -58,7 +59,7 @@ def suspects(
     if html is not None:
         _write(html, _page(lab, records, cut, sweep))
     if json_:
-        typer.echo(json.dumps(_plain(cut, records), indent=1))
+        print_json(_plain(cut, records))
         return
     print_lines("\n".join([*_lines(cut, len(found.table)), *_next(lab, cut, csv, html)]))
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from birdlab.cli.common import Place
+from birdlab.cli.estimates import time_words
 from birdlab.cli.plans import describe_floor, describe_open_leaks
 from birdlab.cli.progress import CellProgress, print_lines
-from birdlab.durations import in_time
+from birdlab.cli.result_json import sweep_plan_json
+from birdlab.cli.voice import print_json, print_note
 from birdlab.lab import Lab
 from birdlab.plan import Plan
 from birdlab.spec.arms import arms_left_out
@@ -26,12 +28,15 @@ from birdlab.sweep.dryrun import (
 from birdlab.sweep.estimate import Estimate
 
 
-def dry_run_sweep(sweep: Sweep, lab: Lab, place: Place) -> bool:
+def dry_run_sweep(sweep: Sweep, lab: Lab, place: Place, *, json_: bool = False) -> bool:
     """Print what a sweep would do; whether every arm holds and every network can be built."""
     with CellProgress() as shown:
         plan = plan_sweep(sweep, lab, shown.step)
-    announce(lab, place)(plan)
-    print_lines("\n" + describe_sweep(plan))
+    if json_:
+        check = check_models(plan)
+        print_json(sweep_plan_json(plan, estimate_here(plan, lab, place), check))
+        return not check.bad
+    print_lines("\n".join([*_announced(plan, lab, place), "", describe_sweep(plan)]))
     check = check_models(plan)
     print_lines("\n" + describe_models(check))
     return not check.bad
@@ -44,14 +49,21 @@ def announce(lab: Lab, place: Place) -> Callable[[SweepPlan], None]:
     """
 
     def tell(plan: SweepPlan) -> None:
-        for title, why in arms_left_out(plan.sweep).items():
-            print_lines(f"left out {title}: {why}")
-        jobs = place.jobs or lab.file.jobs
-        slots = slots_here(plan, lab, jobs) if place.is_here else jobs or 1
-        estimate = estimate_sweep(plan, lab, slots)
-        print_lines(describe_estimate(plan, estimate, describe_detectable(plan, lab)))
+        print_note("\n".join(_announced(plan, lab, place)))
 
     return tell
+
+
+def _announced(plan: SweepPlan, lab: Lab, place: Place) -> list[str]:
+    left_out = [f"left out {title}: {why}" for title, why in arms_left_out(plan.sweep).items()]
+    estimate = estimate_here(plan, lab, place)
+    return [*left_out, describe_estimate(plan, estimate, describe_detectable(plan, lab))]
+
+
+def estimate_here(plan: SweepPlan, lab: Lab, place: Place) -> Estimate:
+    """What a sweep would train, at a place."""
+    jobs = place.jobs or lab.file.jobs
+    return estimate_sweep(plan, lab, slots_here(plan, lab, jobs) if place.is_here else jobs or 1)
 
 
 def describe_detectable(plan: SweepPlan, lab: Lab) -> str:
@@ -97,6 +109,7 @@ def describe_sweep(plan: SweepPlan) -> str:
             lines.append(f"  {'':<{width}}  {title_of(arm.delta)}")
     plans = [p for _, p in (*plan.arms, *plan.alone)]
     lines += [f"missing {text}" for text in sorted({m for p in plans for m in p.missing})]
+    lines += [f"note {text}" for text in dict.fromkeys(t for p in plans for t in p.notes)]
     lines += [f"leak {t}" for t in dict.fromkeys(t for p in plans for t in describe_open_leaks(p))]
     return "\n".join(lines)
 
@@ -113,11 +126,12 @@ def describe_estimate(plan: SweepPlan, estimate: Estimate, detectable: str) -> s
             f"{points} points by {spec.optuna.sampler} in batches of {spec.optuna.batch}, about "
             f"{round(each * points)} cells in all; the first batch: {n_arms} arms"
         )
+    batches = None if spec.optuna is None else points / max(1, n_arms)
     lines = [
         f"sweep {spec.name}: {head}, {estimate.cells} distinct cells, {estimate.cached} cached, "
         f"{estimate.to_train} to train ({estimate.steps:,} steps)",
         *([f"hears    {_again(len(plan.unheard))}"] if plan.unheard else []),
-        f"time     {_time(estimate, None if spec.optuna is None else points / max(1, n_arms))}",
+        f"time     {time_words(estimate, batches)}",
         f"detects  {detectable}",
     ]
     if spec.race is not None:
@@ -149,23 +163,6 @@ def describe_models(check: ModelCheck) -> str:
         more = f" and {len(titles) - 3} more arms" if len(titles) > 3 else ""
         lines.append(f"bad      {', '.join(titles[:3])}{more}: {error}")
     return "\n".join(lines)
-
-
-def _time(estimate: Estimate, batches: float | None) -> str:
-    """The time in words; of a search the time of so many batches like the first."""
-    if not estimate.to_train and batches is None:
-        return "none: every cell is in the cache"
-    if estimate.seconds is None:
-        return "unknown: no cell of this network, window and length is finished"
-    about = "at least" if estimate.unmeasured else "about"
-    unknown = f"; {estimate.unmeasured} cells of unknown cost" if estimate.unmeasured else ""
-    what = "" if batches is None else " for all points, less what is in the cache,"
-    several = f"with {estimate.slots} cells at once"
-    return (
-        f"{about} {in_time(estimate.seconds * (batches or 1))}{what} "
-        f"{several if estimate.slots > 1 else 'one cell after another'}, as {estimate.measured} "
-        f"finished cells like them took{unknown}"
-    )
 
 
 def _steps(plan: Plan) -> list[int]:

@@ -1,7 +1,8 @@
-"""`birdlab run` and `birdlab sweep`."""
+"""`birdlab run`, and training for all commands that train runs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from birdlab.cli.common import (
     DryRunOption,
     InsecureOption,
     JobsOption,
+    JsonOption,
     Place,
     RestartOption,
     SchedulerOption,
@@ -21,22 +23,18 @@ from birdlab.cli.common import (
     TrackOption,
     tracked,
 )
-from birdlab.cli.driving import as_command, detached, driver_name, driving, own_arguments
-from birdlab.errors import SpecError
+from birdlab.cli.driving import detached, driver_name, driving
+from birdlab.cli.voice import print_json
 
 if TYPE_CHECKING:
     from birdlab.lab import Lab
     from birdlab.record import RunResult
     from birdlab.spec.experiment import ExperimentSpec
-    from birdlab.spec.sweep import Sweep
-    from birdlab.study.ranking import Ranking
-    from birdlab.sweep.driver import SweepResult
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to the app."""
+    """Add the command to the app."""
     app.command("run")(run)
-    app.command("sweep")(sweep)
 
 
 def run(
@@ -55,42 +53,64 @@ def run(
     system_metrics: SystemOption = False,
     detach: DetachOption = False,
     restart: RestartOption = False,
+    json_: JsonOption = False,
 ) -> None:
     """Run one experiment: train what is missing, score it, log it.
 
     Example: birdlab run experiments/baseline.yaml --set train.optimizer.lr=3e-4
     """
-    from birdlab.cli.progress import CellProgress, print_lines
     from birdlab.lab import open_lab
-    from birdlab.spec.experiment import load_spec
+    from birdlab.spec.experiment import load_spec, parse_overrides
 
     lab = open_lab()
     experiment = load_spec(spec, set_ or [])
     if not experiment.name:
         experiment = experiment.model_copy(update={"name": spec.stem})
     if dry_run:
-        from birdlab.cli.plans import describe_plan
-        from birdlab.plan import plan_experiment
-
-        with CellProgress() as shown:
-            plan = plan_experiment(experiment, lab, strict=False, progress=shown.step)
-        print_lines(describe_plan(plan, lab))
-        return
-    if smoke is not None:
-        from birdlab.promote.smoke import smoke_test
-
-        with CellProgress() as shown:
-            report = smoke_test(experiment, lab, smoke, progress=shown.step, emit=shown.event)
-        print_lines("\n".join(report.lines()))
-        return
-    from birdlab.spec.experiment import parse_overrides
-
-    delta = parse_overrides(set_ or [])
-    if detach:
+        _print_plan(experiment, lab, json_=json_)
+    elif smoke is not None:
+        _print_smoke(experiment, lab, smoke, json_=json_)
+    elif detach:
         detached(lab, driver_name(experiment))
-        return
-    place = Place(jobs, scheduler, slurm, insecure)
-    train_and_print(experiment, lab, place, mlflow, delta, restart=restart, watch=system_metrics)
+    else:
+        delta = parse_overrides(set_ or [])
+        place = Place(jobs, scheduler, slurm, insecure)
+        train_and_print(
+            experiment,
+            lab,
+            place,
+            mlflow,
+            delta,
+            restart=restart,
+            watch=system_metrics,
+            show=print_run_json if json_ else print_run,
+        )
+
+
+def _print_plan(experiment: ExperimentSpec, lab: Lab, *, json_: bool) -> None:
+    from birdlab.cli.plans import describe_plan
+    from birdlab.cli.progress import CellProgress, print_lines
+    from birdlab.cli.result_json import plan_json
+    from birdlab.plan import plan_experiment
+
+    with CellProgress() as shown:
+        plan = plan_experiment(experiment, lab, strict=False, progress=shown.step)
+    if json_:
+        print_json(plan_json(plan, lab))
+    else:
+        print_lines(describe_plan(plan, lab))
+
+
+def _print_smoke(experiment: ExperimentSpec, lab: Lab, steps: int, *, json_: bool) -> None:
+    from birdlab.cli.progress import CellProgress, print_lines
+    from birdlab.promote.smoke import smoke_test
+
+    with CellProgress() as shown:
+        report = smoke_test(experiment, lab, steps, progress=shown.step, emit=shown.event)
+    if json_:
+        print_json(report)
+    else:
+        print_lines("\n".join(report.lines()))
 
 
 def train_and_print(
@@ -102,10 +122,13 @@ def train_and_print(
     *,
     restart: bool = False,
     watch: bool = False,
+    show: Callable[[RunResult], None] | None = None,
 ) -> RunResult:
-    """The run of an experiment: trains what is missing, scores, logs, and prints the summary."""
-    from birdlab.cli.progress import print_lines
-    from birdlab.cli.summaries import summarise_run
+    """The run of an experiment: trains what is missing, scores, logs, and prints the summary.
+
+    show: what prints, instead of the summary.
+    """
+    from birdlab.cli.estimates import announce_runs
     from birdlab.record import RunNote
     from birdlab.run import run_experiment
 
@@ -123,152 +146,23 @@ def train_and_print(
                 emit=command.emit,
                 progress=command.step,
                 wanted=command.driver.wanted,
+                planned=announce_runs(lab, place),
             )
             command.end(f"padded cmAP {result.cv:.4f}" if result.scores else "trained")
-        print_lines(summarise_run(result))
+        (show or print_run)(result)
     return result
 
 
-def sweep(
-    spec: Annotated[Path, typer.Argument(help="A sweep file, or an experiment with --grid.")],
-    grid: Annotated[
-        list[str] | None,
-        typer.Option(help="Over an experiment file: --grid train.optimizer.lr=1e-4,1e-3"),
-    ] = None,
-    base: Annotated[
-        Path | None,
-        typer.Option(help="Lay the sweep over this experiment instead of its own base."),
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="What to call the sweep, instead of the name in its file.")
-    ] = None,
-    jobs: JobsOption = None,
-    scheduler: SchedulerOption = None,
-    slurm: SlurmOption = False,
-    insecure: InsecureOption = False,
-    dry_run: DryRunOption = False,
-    mlflow: TrackOption = True,
-    system_metrics: SystemOption = False,
-    detach: DetachOption = False,
-    restart: RestartOption = False,
-) -> None:
-    """Run every arm of a sweep and rank them.
-
-    The same command goes on where it was stopped or killed, with arms that were added to the file
-    and without those that were taken out. Example: birdlab sweep experiments/lr.yaml --dry-run
-    """
+def print_run(result: RunResult) -> None:
+    """Print the summary of a run."""
     from birdlab.cli.progress import print_lines
-    from birdlab.lab import open_lab
-    from birdlab.spec.sweep import load_sweep
-    from birdlab.sweep.rebase import refuse_other_base
+    from birdlab.cli.summaries import summarise_run
 
-    lab = open_lab()
-    loaded = load_sweep(spec, grid_values(grid or []), base=base, name=name)
-    refuse_other_base(lab, loaded)
-    place = Place(jobs, scheduler, slurm, insecure)
-    if dry_run:
-        from birdlab.cli.sweep_plans import dry_run_sweep
-
-        if not dry_run_sweep(loaded, lab, place):
-            raise typer.Exit(1)
-        return
-    if detach:
-        detached(lab, loaded.spec.name)
-        return
-    from birdlab.cli.bets import bet_sentences
-    from birdlab.cli.summaries import (
-        in_a_line,
-        summarise_costs,
-        summarise_sweep,
-        trained_cells,
-    )
-    from birdlab.cli.sweep_plans import announce
-    from birdlab.sweep.driver import run_sweep
-
-    with tracked(lab, mlflow, watch=system_metrics) as sinks:
-        with (
-            driving(lab, loaded.spec.name, "sweep", restart=restart) as command,
-            place.open(lab) as executor,
-        ):
-            result = run_sweep(
-                loaded,
-                lab,
-                executor,
-                sinks=sinks,
-                emit=command.emit,
-                progress=command.step,
-                wanted=command.driver.wanted,
-                planned=announce(lab, place),
-            )
-            _keep_summary(lab, loaded, result)
-            for sink in sinks:
-                sink.summarise(loaded.spec.name)
-            command.end(in_a_line(result), failed=bool(result.failed))
-        print_lines(summarise_sweep(result))
-        print_lines(summarise_costs(lab, loaded.spec.name, trained_cells(result)))
-        print_lines("\n".join(f"  bet {said}" for said in bet_sentences(lab, loaded.spec.name)))
-    if result.failed:
-        print_lines(f"  run only that again: {as_command('birdlab', *own_arguments())}")
-        raise typer.Exit(1)
-    best, name = result.scored[0][1].spec_id if result.scored else "", loaded.spec.name
-    value = "" if result.ranking is None else f"birdlab value {name} | "
-    print_lines(
-        f"\nnext: birdlab ui | {value}birdlab lb score {name}:best | "
-        f"birdlab promote {name}:best   ({best})"
-    )
+    print_lines(summarise_run(result))
 
 
-def grid_values(grid: list[str]) -> dict[str, list[Any]]:
-    from birdlab.spec.yamlfile import parse_value
+def print_run_json(result: RunResult) -> None:
+    """Print a run as JSON."""
+    from birdlab.cli.result_json import run_json
 
-    values: dict[str, list[Any]] = {}
-    for text in grid:
-        dotted, sign, listed = text.partition("=")
-        if not sign or not listed:
-            raise SpecError(
-                "a grid axis has no values",
-                got=text,
-                fix="write --grid train.optimizer.lr=1e-4,1e-3",
-            )
-        values[dotted] = parse_value(listed if listed.startswith("[") else f"[{listed}]")
-    return values
-
-
-def _gain_metrics(ranking: Ranking) -> dict[str, float]:
-    """What the winner of a sweep shows and what that is worth; empty where nobody knows."""
-    if ranking.winner is None:
-        return {}
-    return {
-        "cv/best_gain": ranking.winner.shown,
-        "cv/best_expected_gain": ranking.winner.worth.expected,
-    }
-
-
-def _keep_summary(lab: Lab, loaded: Sweep, result: SweepResult) -> None:
-    """Keep the summary of a sweep on the disk, for trackers that are there now or later."""
-    from birdlab.cli.reports import summary_files, sweep_document
-    from birdlab.spreadsheets import csv_text
-    from birdlab.tracking.summaries import save_summary
-
-    ranking = result.ranking
-    if ranking is None:
-        return
-    name, best = loaded.spec.name, result.scored[0]
-    said = "\n\n".join((*ranking.sentences, *result.race_sentences))
-    save_summary(
-        lab,
-        name,
-        project=best[0].spec.project,
-        arms={arm.title: r.spec_id for arm, r in result.scored},
-        metrics={
-            "cv/best_padded_cmap": best[1].cv,
-            "n_arms": len(result.arms),
-            **_gain_metrics(ranking),
-        },
-        tags={"best": best[0].title, "mlflow.note.content": said},
-        files={
-            **summary_files(sweep_document(lab, name)),
-            "ranking.csv": csv_text(ranking.table),
-            "scores.csv": csv_text(result.scores),
-        },
-    )
+    print_json(run_json(result))

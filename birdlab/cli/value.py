@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from birdlab.cli.common import JsonOption
+from birdlab.cli.voice import print_json
 
 if TYPE_CHECKING:
     from birdlab.lab import Lab
@@ -30,7 +32,7 @@ def value(
     html: Annotated[
         Path | None, typer.Option(help="Write table and Pareto figures to this .html or .md.")
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    json_: JsonOption = False,
     csv: Annotated[bool, typer.Option("--csv", help="As CSV, every column.")] = False,
 ) -> None:
     """Read a ranking as gain per hour of training and per CPU millisecond of a window.
@@ -51,7 +53,7 @@ def value(
     lab = open_lab(extensions=False)
     values, costs, savings = _read(lab, names)
     if json_:
-        typer.echo(json.dumps(value_json(values, costs, savings), indent=1))
+        print_json(value_json(values, costs, savings))
     elif csv:
         typer.echo(csv_text(values.table), nl=False)
     else:

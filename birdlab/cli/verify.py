@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from birdlab.cli.common import JsonOption
+from birdlab.cli.voice import print_json
+
 if TYPE_CHECKING:
     from birdlab.promote.verify import Verification
 
@@ -26,7 +29,7 @@ def verify(
         float, typer.Option(min=0, help="How far probabilities and scores may lie apart.")
     ] = 1e-4,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of ONNX Runtime.")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Predict the validation recordings of every fold model from file to score, and compare.
 
@@ -35,7 +38,6 @@ def verify(
 
     Example: birdlab verify @champion
     """
-    import json
 
     from birdlab.cli.progress import CellProgress, print_lines
     from birdlab.infer.models import find_promoted
@@ -48,7 +50,7 @@ def verify(
     with CellProgress() as shown:
         result = verify_model(lab, found, tolerance=tolerance, threads=threads, progress=shown.step)
     if json_:
-        typer.echo(json.dumps(_plain(result), indent=1))
+        print_json(_plain(result))
     else:
         print_lines("\n".join(_words(result, tolerance)))
     if not result.passed:

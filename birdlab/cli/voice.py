@@ -106,8 +106,8 @@ def plain(value: Any) -> Any:
         return value.isoformat()
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-    if hasattr(value, "to_dict"):  # a DataFrame; pandas is not imported to ask
-        return plain(value.to_dict("records"))
+    if hasattr(value, "to_json"):  # a DataFrame; pandas is not imported to ask
+        return json.loads(value.to_json(orient="records", double_precision=15))
     if hasattr(value, "tolist"):  # a number or an array of numpy
         return plain(value.tolist())
     raise TypeError(f"JSON has no form for {type(value).__name__}")

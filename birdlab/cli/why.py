@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from birdlab.cli.common import JsonOption
+from birdlab.cli.voice import print_json
 from birdlab.errors import LabError, OutputsError, ResolveError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def why(
     csv: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the tables there, all digits.")
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Say why B differs from A: species and recordings that make the difference, to see and hear.
 
@@ -64,7 +65,7 @@ def why(
         _write_page(lab, found, records, path, commands)
         written.append(path)
     if json_:
-        typer.echo(json.dumps(_plain(found, records, written), indent=1))
+        print_json(_plain(found, records, written))
     else:
         print_lines("\n".join(_lines(found, species)))
         for file in written:

@@ -34,6 +34,7 @@ class Training:
     emit: Callable[[Event], None] = lambda _: None
     step: Progress = silent
     wanted: Callable[[str], bool] = wanted
+    planned: Callable[[Sequence[Plan]], None] = lambda _: None
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +102,7 @@ def train_full(lab: Lab, full: FullRun, training: Training) -> Plan:
         emit=training.emit,
         progress=training.step,
         wanted=training.wanted,
+        planned=training.planned,
     )
     return full.plan
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from birdlab.cell import find_lacking, is_trained
+from birdlab.cellplan import CellPlan
 from birdlab.errors import BirdlabError
 from birdlab.evaluate.predictor import build_windowing
 from birdlab.evaluate.windows import WHOLE, Share
@@ -92,8 +93,13 @@ def with_cached(sweep: Sweep, arms: Sequence[tuple[Arm, Plan]], lab: Lab) -> Swe
 
 def slots_here(plan: SweepPlan, lab: Lab, jobs: int | None) -> int:
     """How many cells of a plan run at once on this machine, at most `jobs`."""
+    return slots_for([cell for _, cell in plan.cells.values()], lab, jobs)
+
+
+def slots_for(cells: Sequence[CellPlan], lab: Lab, jobs: int | None) -> int:
+    """How many of some cells run at once on this machine, at most `jobs`."""
     inventory = build_inventory(lab)
-    threads = max((c.stage.train.threads_per_cell for _, c in plan.cells.values()), default=1)
+    threads = max((cell.stage.train.threads_per_cell for cell in cells), default=1)
     return min(len(inventory.slots(jobs)), max(1, inventory.cores // threads))
 
 

@@ -16,7 +16,7 @@ from rows import Row, note
 from typer.testing import CliRunner
 
 import birdlab.campaign
-import birdlab.cli.training
+import birdlab.cli.sweeps
 import birdlab.record
 import birdlab.run
 import birdlab.sweep.driver
@@ -35,7 +35,7 @@ PHASES: dict[str, tuple[Any, str]] = {
     "score, with records": (birdlab.campaign, "collect"),
     "records": (birdlab.record, "save_record"),
     "rank": (birdlab.sweep.driver, "rank_arms"),
-    "summary page": (birdlab.cli.training, "_keep_summary"),
+    "summary page": (birdlab.cli.sweeps, "_keep_summary"),
 }
 """What is timed within the command, each by the function that does it."""
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from birdlab.cli.common import SetOption
+from birdlab.cli.common import JsonOption, SetOption, table_rows
+from birdlab.cli.voice import print_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +47,7 @@ def audit(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 if there are leaks.")
     ] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Find leaks, thin classes and bad files of an experiment's tables; write a page of them.
 
@@ -61,12 +63,20 @@ def audit(
     with CellProgress() as shown:
         plan, found = _audit(experiment, lab, audio, shown.step)
     name = experiment.name
-    print_lines("\n".join(audit_lines(found, name)))
     kind = getattr(experiment.data.folds, "kind", "")
     about = [f"Spec {plan.spec_id}, {kind} folds.", *plan.missing, *plan.notes]
     page = output or lab.stores / "audits" / f"audit-{name}.html"
     write_whole(page, audit_report_html(found, name, about))
-    print_lines(f"\nwrote {page}")
+    if json_:
+        said: dict[str, Any] = {
+            "n_base": found.n_base,
+            "n_extra": found.n_extra,
+            "n_classes": found.n_classes,
+        }
+        said |= {"has_leaks": found.has_leaks, "findings": table_rows(found.findings)}
+        print_json({"run": plan.spec_id, **said, "missing": plan.missing, "page": page})
+    else:
+        print_lines("\n".join([*audit_lines(found, name), "", f"wrote {page}"]))
     if strict and found.has_leaks:
         raise typer.Exit(1)
 
@@ -75,6 +85,7 @@ def table(
     spec: Annotated[Path, typer.Argument(help="An experiment file.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The CSV file to write.")],
     set_: SetOption = None,
+    json_: JsonOption = False,
 ) -> None:
     """Write every row with its data set, role and fold, and dropped ones with the rule that did it.
 
@@ -94,6 +105,10 @@ def table(
     rows = trace_rows(_decodable(plan), experiment.data.clean, entered)
     write_whole(output, csv_text(rows))
     n_dropped = int((rows["status"] == DROPPED).sum())
+    if json_:
+        counts = {"kept": len(rows) - n_dropped, "dropped": n_dropped}
+        print_json({"file": output, **counts, "missing": plan.missing})
+        return
     print_lines("\n".join(f"missing {text}" for text in plan.missing))
     print_lines(f"wrote {output}: {len(rows) - n_dropped:,} rows kept, {n_dropped:,} dropped")
 
