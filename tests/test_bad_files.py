@@ -163,16 +163,16 @@ def test_what_failed_is_not_decoded_again_until_it_changes(
 ) -> None:
     assert build(*SKIP) == 0
     n_files = N_GOOD + len(UNUSED) + len(UNUSUAL) - len({"link.ogg", "folder.ogg"})
-    assert f"{n_files} files to decode" in capsys.readouterr().out
+    assert f"{n_files} files to decode" in capsys.readouterr().err
     assert build(*SKIP) == 0
-    assert "to decode" not in capsys.readouterr().out
+    assert "to decode" not in capsys.readouterr().err
     assert len(load_report(lab)) == len(UNUSED) + len(UNUSUAL)
     assert build(*SKIP, "--retry") == 0
-    assert f"{len(UNUSED) - 2} files to decode" in capsys.readouterr().out
+    assert f"{len(UNUSED) - 2} files to decode" in capsys.readouterr().err
     assert len(load_report(lab)) == len(UNUSED) + len(UNUSUAL)
     soundfile.write(lab.root / "birds" / "train_audio" / "aaa" / "text.ogg", noise(2.5), 32_000)
     assert build(*SKIP) == 0
-    assert "\n1 files to decode" in "\n" + capsys.readouterr().out
+    assert "\n1 files to decode" in "\n" + capsys.readouterr().err
     assert "text.ogg" not in load_report(lab)
 
 

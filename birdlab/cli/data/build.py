@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from birdlab.cli.common import SetOption
+from birdlab.cli.common import JsonOption, SetOption
+from birdlab.cli.voice import INTERRUPTED, print_json, print_note
 
 if TYPE_CHECKING:
     from birdlab.cli.progress import CellProgress
@@ -48,6 +49,7 @@ def build(
     retry: Annotated[
         bool, typer.Option("--retry", help="Decode files again that could not be used before.")
     ] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Decode every recording of an experiment once; list files that cannot be used, and why.
 
@@ -58,7 +60,6 @@ def build(
     Example: birdlab data build experiments/baseline.yaml
     """
     from birdlab.cli.progress import CellProgress, print_lines
-    from birdlab.cli.voice import INTERRUPTED
     from birdlab.data.quarantine import REPORT, save_report
     from birdlab.data.waves import open_waves
     from birdlab.lab import open_lab
@@ -69,13 +70,19 @@ def build(
         try:
             plan = _plan_and_decode(experiment, lab, jobs or lab.jobs, retry, work, shown)
         except KeyboardInterrupt:
-            print_lines("stopped; what is stored is kept, the same command goes on from there")
+            print_note("stopped; what is stored is kept, the same command goes on from there")
             raise typer.Exit(INTERRUPTED) from None
     waves = open_waves(lab, plan.sample_rate_hz)
     unused, unusual = _listed(plan, lab, waves)
     save_report(waves.root / REPORT, [*unused, *unusual])
-    print_lines("\n".join(_summary(plan, waves, work)))
-    print_lines("\n".join(_report(unused, unusual, waves.root / REPORT)))
+    if json_:
+        decoded = {"files": work.n_files, "audio_s": work.audio_s, "seconds": work.seconds}
+        said = {"decoded": decoded, "stored": _count_held(plan, waves), "missing": plan.missing}
+        files = {"unused": _named(unused), "unusual": _named(unusual)}
+        print_json({**said, **files, "report": waves.root / REPORT})
+    else:
+        print_lines("\n".join(_summary(plan, waves, work)))
+        print_lines("\n".join(_report(unused, unusual, waves.root / REPORT)))
     if unused and experiment.data.on_bad_file == "fail":
         raise typer.Exit(1)
 
@@ -108,12 +115,11 @@ def _plan_and_decode(
 
 def _decode(plan: Plan, waves: WaveStore, jobs: int, work: Work, shown: CellProgress) -> None:
     """Take in what the store lacks of a plan, and say first how much room that needs."""
-    from birdlab.cli.progress import print_lines
 
     def announce(need: Need) -> None:
         work.n_files += need.n_files
         if need.n_files:
-            print_lines(
+            print_note(
                 f"{need.n_files:,} files to decode: {need.n_bytes / 1e9:.2f} GB needed, "
                 f"{need.free_bytes / 1e9:.2f} GB free in {waves.root}"
             )
@@ -155,9 +161,18 @@ def _listed(plan: Plan, lab: Lab, waves: WaveStore) -> tuple[list[Listed], list[
     return unused, [file for file in named if file.used]
 
 
+def _named(files: Sequence[Listed]) -> list[dict[str, str]]:
+    return [{"file": file.file, "reason": file.reason} for file in files]
+
+
+def _count_held(plan: Plan, waves: WaveStore) -> int:
+    """How many recordings of a plan are in the store."""
+    return len(plan.paths) - len(waves.missing(plan.paths))
+
+
 def _summary(plan: Plan, waves: WaveStore, work: Work) -> list[str]:
     """What was decoded and what the store now holds of the plan."""
-    n_held = len(plan.paths) - len(waves.missing(plan.paths))
+    n_held = _count_held(plan, waves)
     audio_s = _duration_s(waves, plan.paths)
     lines = [f"missing    {text}" for text in plan.missing]
     if work.n_files:
