@@ -557,7 +557,7 @@ Cli = Callable[..., tuple[int, str, str]]
 def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
     def call(lab: Lab, *args: str) -> tuple[int, str, str]:
         capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["birdlab", "--lab", str(lab.root), "data", *args])
+        monkeypatch.setattr(sys, "argv", ["birdlab", "-q", "--lab", str(lab.root), "data", *args])
         monkeypatch.chdir(lab.root)
         if not entry.app.registered_commands:
             entry._register()

@@ -137,7 +137,8 @@ def test_each_bad_file_is_listed_with_its_reason(
     (lab.root / "birdlab.local.toml").write_text(f'waveforms = "{waveforms}"\n')
     lab = open_lab(lab.root)
     assert build() == 1
-    shown = capsys.readouterr().out
+    said = capsys.readouterr()
+    shown = said.out + said.err
     report = load_report(lab)
     assert report.keys() == UNUSED.keys() | UNUSUAL.keys()
     for used, files in (("no", UNUSED), ("yes", UNUSUAL)):

@@ -116,7 +116,7 @@ def test_every_command_and_option_is_explained_with_an_example() -> None:
         assert f"Example: birdlab {name}" in help_text, name
         assert len(help_text.split("Example:")[0].strip()) > 20, name
         for option in command.params:
-            if isinstance(option, click.Option) and option.name != "help":
+            if option.param_type_name == "option":
                 assert getattr(option, "help", None), f"{name} --{option.name}"
 
 

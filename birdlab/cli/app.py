@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-import os
+# ruff: noqa: E402
+# isort: off
 import sys
+
+from birdlab.cli.interrupt import INTERRUPTED, end_when_interrupted, heed_no_more
+
+sys.excepthook = end_when_interrupted  # from here on, also while the rest is imported
+# isort: on
+
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -12,11 +20,12 @@ import typer
 from birdlab.cli.commands import LabGroup, QuietOption, VerboseOption, dress
 from birdlab.cli.terminal import visible_output
 from birdlab.cli.voice import INTERRUPTED, print_error, print_note, speak_normally
+from birdlab.cli.voice import print_error, print_note, speak_normally
 from birdlab.errors import BirdlabError
 
 EXIT_CODES = """\
 Exit codes: 0 done; 1 an error, or a `no` that scripts ask for; 2 wrong usage; 130 stopped by
-Ctrl-C; 143 ended by SIGTERM. docs/reference/commands.md tells more."""
+Ctrl-C. docs/reference/commands.md tells more."""
 
 app = typer.Typer(
     name="birdlab",
@@ -127,5 +136,13 @@ def main() -> None:
         sys.exit(1)
 
 
+def start() -> None:
+    """Run the command line as a program: once it is decided how it ends, Ctrl-C changes nothing."""
+    try:
+        main()
+    finally:
+        heed_no_more()
+
+
 if __name__ == "__main__":
-    main()
+    start()

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from birdlab.cli.common import JsonOption
-from birdlab.cli.voice import INTERRUPTED, is_quiet, print_json, print_note
+from birdlab.cli.interrupt import INTERRUPTED
+from birdlab.cli.voice import is_quiet, print_json, print_note
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -58,7 +58,9 @@ are; new ones may come. A command that fails prints no JSON. These take it: COMM
 | 1 | an error, told as `error: ...` with what to do; or the "no" a script asks for, named below |
 | 2 | wrong usage: an unknown command or option, a missing argument, a value out of range |
 | 130 | stopped by Ctrl-C (SIGINT); what is finished is kept, the same command goes on |
-| 143 | ended by SIGTERM, of commands that train: cells save where they are first |
+
+SIGTERM is taken as Ctrl-C while cells are trained: they save where they are, and the code is 130.
+Elsewhere it ends a command at once; shells show that as 143.
 
 ### Completion in the shell
 

@@ -20,9 +20,6 @@ import typer
 
 from birdlab.errors import BirdlabError
 
-INTERRUPTED = 130
-"""The exit code of a command that Ctrl-C ended."""
-
 LOGGER = logging.getLogger("birdlab")
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from birdlab.cli.common import JsonOption, SetOption
-from birdlab.cli.voice import INTERRUPTED, print_json, print_note
+from birdlab.cli.interrupt import INTERRUPTED
+from birdlab.cli.voice import print_json, print_note
 
 if TYPE_CHECKING:
     from birdlab.cli.progress import CellProgress

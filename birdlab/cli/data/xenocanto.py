@@ -62,8 +62,8 @@ def xenocanto(
 
     Example: birdlab data xenocanto --species species.csv --out data/xc --against birdclef-2023
     """
+    from birdlab.cli.interrupt import INTERRUPTED
     from birdlab.cli.progress import print_lines
-    from birdlab.cli.voice import INTERRUPTED
     from birdlab.data.xenocanto.client import load_key
     from birdlab.data.xenocanto.download import download
     from birdlab.data.xenocanto.plan import plan_download
