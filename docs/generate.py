@@ -40,11 +40,18 @@ def _errors() -> str:
     return errors_page()
 
 
+def _fields() -> str:
+    from birdlab.cli.fields import fields_text
+
+    return fields_text()
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "reference/spec.md": _spec,
     "reference/lab.md": _lab,
     "reference/commands.md": _commands,
     "reference/errors.md": _errors,
+    "../birdlab/cli/fields.txt": _fields,
 }
 """Pages by path below docs/, each with the function that gives its text."""
 

@@ -227,7 +227,7 @@ def test_the_command_says_what_fits(
         with pytest.raises(SystemExit) as ended:
             entry.main()
         got = capsys.readouterr()
-        return f"{ended.value.code or 0} {got.out}{got.err}"
+        return f"{ended.value.code or 0} {got.err}{got.out}"
 
     promoted = tmp_path / "mlruns" / "models" / "m1" / "model.onnx"
     promoted.parent.mkdir(parents=True)

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
 import shlex
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +225,138 @@ def test_json_is_all_that_standard_output_gets(
     elsewhere |= {"lb select", "lb remove", "lb pick", "lb next", "mlflow sync"}
     takers = {name for name in COMMANDS if "--json" in str([p.opts for p in COMMANDS[name].params])}
     assert takers - tried == elsewhere - tried, "a new command with --json is tried here"
+
+
+# ---------------------------------------------------------------- completion
+
+
+@pytest.mark.parametrize(
+    ("words", "at", "offered"),
+    [
+        (["show", "two:"], 1, ["best", "secondary=count", "secondary=ignore"]),
+        (["show", "two:secondary=c"], 1, ["count"]),
+        (["why", "-1", "tw"], 2, ["two:best"]),
+        (["run", "tiny.yaml", "--set", "train.optimizer.l"], 3, ["train.optimizer.lr="]),
+        (["run", "ti"], 1, ["tiny.yaml"]),
+        (["report", "tw"], 1, ["two", "two:best"]),
+        (["data", "nocall", "abr"], 2, ["abroad"]),
+        (["resc"], 0, ["rescore"]),
+        (["models", "show", "@"], 2, []),
+    ],
+)
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_runs_specs_fields_and_data_sets(
+    shell: str,
+    words: list[str],
+    at: int,
+    offered: list[str],
+    swept: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BIRDLAB_HOME", str(swept))
+    monkeypatch.chdir(swept)
+    monkeypatch.setenv("_BIRDLAB_COMPLETE", f"complete_{shell}")
+    if shell == "bash":  # which cuts words at : = and @
+        cut = re.sub(r"([:=@])", r" \1 ", " ".join(["birdlab", *words])).split()
+        monkeypatch.setenv("COMP_WORDS", " ".join(cut))
+        monkeypatch.setenv("COMP_CWORD", str(len(cut) - 1))
+        last = re.split(r"[:=@]", words[at])
+        offered = [text.removeprefix(words[at][: -len(last[-1])]) for text in offered]
+    else:
+        monkeypatch.setenv("_TYPER_COMPLETE_ARGS", " ".join(["birdlab", *words]))
+        monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
+        start = re.match(r"(.*[:])?", words[at]).group(0)  # type: ignore[union-attr]
+        offered = [text if text.startswith(start) else start + text for text in offered]
+        if "secondary=c" in words[at]:
+            offered = ["two:secondary=count"]
+    code, out, err = run_main(capsys, monkeypatch)
+    assert (code, err) == (0, "")
+    if shell == "zsh":
+        said = [pair[0] for pair in re.findall(r'"((?:[^"\\]|\\.)*)"(:"[^"]*")?', out)]
+    else:
+        said = [line.split("\t")[0] for line in out.splitlines()]
+    said = [re.sub(r"\\+:", ":", text) for text in said]
+    assert sorted(text for text in said if text) == offered
+
+
+def test_completion_imports_nothing_heavy_and_is_silent_on_a_broken_lab(tmp_path: Path) -> None:
+    (tmp_path / "birdlab.toml").write_text("stores = [")
+    script = (
+        "import sys, time; sys.argv = ['birdlab']\n"
+        "from birdlab.cli.app import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = ['torch', 'mlflow', 'pandas', 'numpy', 'rich.progress']\n"
+        "print([m for m in heavy if m in sys.modules], time.process_time() < 0.6)\n"
+    )
+    words = {"COMP_WORDS": "birdlab show a", "COMP_CWORD": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, **words, "_BIRDLAB_COMPLETE": "complete_bash", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout.split("\n")[-2], done.stderr) == ("[] True", "")
+
+
+# ---------------------------------------------------------------- Ctrl-C, pipes, terminals
+
+
+def environment(lab: Path, **more: str) -> dict[str, str]:
+    one = {"BIRDLAB_HOME": str(lab), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return {**os.environ, **one, **more}
+
+
+@pytest.mark.parametrize("after_s", [0.05, 0.15, 0.3, 0.6])
+def test_ctrl_c_at_any_moment_ends_with_130_and_without_a_traceback(
+    after_s: float, swept: Path
+) -> None:
+    script = (
+        "import sys, birdlab.cli.interrupt; sys.argv = ['birdlab', 'runs']; print(flush=True)\n"
+        "from birdlab.cli.app import start; start()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=swept, env=environment(swept), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None and process.stdout.readline() == "\n"
+        time.sleep(after_s)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode in (0, 130), err
+    assert "Traceback" not in out + err
+
+
+def test_a_pipe_gets_no_control_codes_and_a_terminal_gets_bars(make_lab: MakeLab) -> None:
+    lab = make_lab()
+    words = [sys.executable, "-m", "birdlab.cli.app", "run", "tiny.yaml", "--no-mlflow"]
+    words += ["--set", "cells.folds=[0]", "--jobs", "1"]
+
+    def on_terminal(**more: str) -> str:
+        leader, follower = pty.openpty()
+        with subprocess.Popen(
+            words, cwd=lab.root, env=environment(lab.root, TERM="xterm", **more),
+            stdin=follower, stdout=follower, stderr=follower,
+        ) as process:  # fmt: skip
+            os.close(follower)
+            said = b""
+            try:
+                while part := os.read(leader, 4096):
+                    said += part
+            except OSError:  # the other end is closed
+                pass
+            assert process.wait() == 0
+        os.close(leader)
+        return said.decode()
+
+    bars = on_terminal()
+    assert "\x1b[" in bars and "training, 1 of 1 cells" in bars
+    assert "\x1b" not in on_terminal(NO_COLOR="1", CI="1")
+    env = environment(lab.root, TERM="xterm", FORCE_COLOR="1")
+    words[-1:] = ["1", "--set", "train.batch=5"]
+    piped = subprocess.run(words, cwd=lab.root, env=env, capture_output=True, text=True, check=True)
+    assert "\x1b" not in piped.stdout + piped.stderr and "\r" not in piped.stdout + piped.stderr
+    assert "epoch 2/2" in piped.stderr and "epoch 2/2" not in piped.stdout

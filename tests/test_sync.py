@@ -138,7 +138,16 @@ def test_a_lost_store_is_built_again_as_it_was(lab: Lab, mlflow_database: Path) 
 
 def test_the_command_fills_a_store_that_was_deleted(make_lab: MakeLab) -> None:
     lab = make_lab(trained=True)
-    command = [sys.executable, "-m", "birdlab.cli.app", "--lab", str(lab.root), "mlflow", "sync"]
+    command = [
+        sys.executable,
+        "-m",
+        "birdlab.cli.app",
+        "-q",
+        "--lab",
+        str(lab.root),
+        "mlflow",
+        "sync",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "1 runs and 0 summaries logged, 0 runs ended, 0 in MLflow already" in done.stdout

@@ -124,7 +124,7 @@ def main() -> None:
     speak_normally()
     try:
         _register()
-        app()
+        app(prog_name="birdlab")
     except BirdlabError as error:
         print_error(error)
         sys.exit(1)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
+from typer._click.shell_completion import CompletionItem
+from typer._completion_classes import BashComplete
 from typer.core import TyperCommand, TyperGroup
 
+from birdlab.cli.completion import offers_for
 from birdlab.cli.voice import be_quiet, be_verbose
 
 EXAMPLE = "Example:"
@@ -43,6 +49,27 @@ def split_example(text: str) -> tuple[str, str]:
     return said.strip(), " ".join(example.split())
 
 
+class WholeWords(BashComplete):
+    """Completion of bash, which cuts `lr:best`, `a.b=1` and `@champion` into several words."""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """The words before the cursor, and what is typed of the last one."""
+        before, incomplete = super().get_completion_args()
+        words: list[str] = []
+        for word in [*before, incomplete]:
+            joins = words and word and (word in (":", "=") or words[-1][-1:] in (":", "=", "@"))
+            if joins and words[-1]:
+                words[-1] += word
+            else:
+                words.append(word)
+        self.cut = len(words[-1]) - len(incomplete.lstrip(":=@"))
+        return words[:-1], words[-1]
+
+    def format_completion(self, item: CompletionItem) -> str:
+        """What bash puts in place of the part that it takes for the last word."""
+        return str(item.value)[self.cut :]
+
+
 class LabCommand(TyperCommand):
     """A command that also takes -q and -v, and whose help ends with its example."""
 
@@ -52,6 +79,11 @@ class LabCommand(TyperCommand):
         super().__init__(
             name, params=[*(params or []), *typer.main.get_command(donor).params], **more
         )
+
+        for param in self.params:
+            offers = offers_for(param)
+            if offers is not None:
+                param.shell_complete = _completer(offers)  # type: ignore[method-assign]
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         """Write what the command does, without the example."""
@@ -67,8 +99,22 @@ class LabCommand(TyperCommand):
                 formatter.write(f"  {example}\n")
 
 
+def _completer(offers: Callable[[str], list[str]]) -> Callable[[Any, str], list[CompletionItem]]:
+    return lambda _, incomplete: [CompletionItem(text) for text in offers(incomplete)]
+
+
 class LabGroup(TyperGroup):
     """A noun or the whole program: its commands with the whole first sentence of each."""
+
+    def _main_shell_completion(
+        self, ctx_args: Any, prog_name: str, complete_var: str | None = None
+    ) -> None:
+        """Complete for bash as for others, whose words do not end at : = and @."""
+        variable = complete_var or f"_{prog_name}_COMPLETE".replace("-", "_").upper()
+        if os.environ.get(variable) == "complete_bash":
+            print(WholeWords(self, ctx_args, prog_name, variable).complete())
+            sys.exit(0)
+        super()._main_shell_completion(ctx_args, prog_name, complete_var)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write a line or two for each command."""

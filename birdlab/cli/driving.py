@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from birdlab.cli.progress import CellProgress, print_lines
 from birdlab.cli.voice import print_note
 from birdlab.errors import BirdlabError, LabError
 
@@ -44,6 +43,7 @@ def driving(lab: Lab, name: str, kind: str, *, restart: bool = False) -> Iterato
 
     Raises LabError while another process does, unless `restart` has that one saved and ended.
     """
+    from birdlab.cli.progress import CellProgress
     from birdlab.tracking.drivers import Driver
 
     if restart:
@@ -67,6 +67,7 @@ def driving(lab: Lab, name: str, kind: str, *, restart: bool = False) -> Iterato
 
 def detached(lab: Lab, name: str) -> None:
     """Start this very command again in a process that outlives the terminal, and say so."""
+    from birdlab.cli.progress import print_lines
     from birdlab.sweep.detach import start_detached
 
     pid, log = start_detached(lab, name, own_arguments())
