@@ -83,7 +83,7 @@ class LabCommand(TyperCommand):
         for param in self.params:
             offers = offers_for(param)
             if offers is not None:
-                param.shell_complete = _completer(offers)  # type: ignore[method-assign]
+                param.shell_complete = _completer(offers)  # type: ignore[assignment, method-assign]
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         """Write what the command does, without the example."""

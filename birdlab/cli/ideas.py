@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from birdlab.study.words import cut_text
 from birdlab.cli.common import JsonOption
 from birdlab.cli.voice import print_json
+from birdlab.study.words import cut_text
 
 if TYPE_CHECKING:
     import pandas as pd
