@@ -19,7 +19,6 @@ import typer
 
 from birdlab.cli.commands import LabGroup, QuietOption, VerboseOption, dress
 from birdlab.cli.terminal import visible_output
-from birdlab.cli.voice import INTERRUPTED, print_error, print_note, speak_normally
 from birdlab.cli.voice import print_error, print_note, speak_normally
 from birdlab.errors import BirdlabError
 
@@ -106,7 +105,20 @@ def _register() -> None:
         why,
     )
 
-    doing = (labs, new, schema, data, training, sweeps, cell, drivers, extend, rerun, noise, augment)
+    doing = (
+        labs,
+        new,
+        schema,
+        data,
+        training,
+        sweeps,
+        cell,
+        drivers,
+        extend,
+        rerun,
+        noise,
+        augment,
+    )
     looking = (runs, show, compare, rescore, pseudo, ensemble, post, board, report, studies)
     learning = (value, why, suspects, bets, ideas)
     deploying = (promote, models, verify, budget, bundle, predict)

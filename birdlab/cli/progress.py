@@ -21,9 +21,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from birdlab.cli.terminal import DrawnStream, visible
-from birdlab.cli.voice import INTERRUPTED, is_quiet
 from birdlab.cli.interrupt import INTERRUPTED
+from birdlab.cli.terminal import DrawnStream, visible
 from birdlab.cli.voice import is_quiet
 from birdlab.durations import in_time
 

@@ -60,6 +60,5 @@ def get_evidence(sweep: StoredSweep) -> BetEvidence:
     arms = [*sweep.record["arms"], *sweep.record["stopped"]]
     # Older records say of a stopped arm only that it was stopped.
     points = {arm["title"]: dict(arm.get("point") or arm.get("delta", {})) for arm in arms}
-    points = {arm["title"]: dict(arm.get("point") or arm.get("delta") or {}) for arm in arms}
     points |= {title: {} for title in sweep.failed}
     return BetEvidence(sweep.all_scores, points, sweep.spec.compared_with, tuple(sweep.stopped))
