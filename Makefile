@@ -16,7 +16,8 @@ REFERENCE_SWEEPS := reference_positives reference_negatives
 # Some machines switch bytecode off; importing torch and mlflow then takes seconds more each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: audit help demo demo-all test slow crash lint docs docs-serve bench browser postgres
+.PHONY: audit help demo demo-all test slow crash campaign soak lint docs docs-serve bench browser
+.PHONY: postgres
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -44,6 +45,12 @@ slow: $(READY) ## campaigns of minutes on real recordings, which `test` leaves o
 
 crash: $(READY) ## kill cells, drivers, workers and servers at many moments
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(CRASHES) -m "crash or slow or not slow" -v
+
+campaign: $(READY) ## bad input: 10,000 broken files and words (N= changes it), with a report
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.badinput --n $(or $(N),10000)
+
+soak: $(READY) ## six sweeps with kills at random moments, compared with a lab left alone
+	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python tests/soak.py
 
 lint: $(READY) ## formatting, lint rules, types
 	$(BIN)/ruff format --check .

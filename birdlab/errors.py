@@ -21,6 +21,15 @@ Every error says what is wrong, where, what was found, what was expected, and wh
 
 from __future__ import annotations
 
+_UNSEEN = {
+    code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"
+}
+"""Control characters as text: what a file holds may move no cursor and set no colour."""
+
+
+_LINE_CHARS = 5_000
+"""A longer line of a message, such as a field of a megabyte, is cut."""
+
 
 class BirdlabError(Exception):
     """What went wrong, in words for the person who typed the command.
@@ -51,10 +60,16 @@ class BirdlabError(Exception):
         ):
             if value is not None:
                 lines.append(f"  {label + ':':<10}{value}")
-        return "\n".join(lines)
+        text = "\n".join(lines).translate(_UNSEEN)
+        return "\n".join(map(_shortened, text.split("\n")))
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), dict(self.__dict__)))
+
+
+def _shortened(line: str) -> str:
+    left_out = len(line) - _LINE_CHARS
+    return line if left_out <= 0 else f"{line[:_LINE_CHARS]}... ({left_out:,} characters more)"
 
 
 def _rebuild(cls: type[BirdlabError], state: dict[str, object]) -> BirdlabError:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from birdlab.cellfiles import CARD
 from birdlab.errors import ResolveError, TrackingError
 from birdlab.lab import Lab
@@ -93,7 +95,10 @@ def is_ledger_line(record: Mapping[str, Any]) -> bool:
 
 
 def spec_of(record: Mapping[str, Any]) -> ExperimentSpec:
-    """The experiment that a record stores; ResolveError for a foreign run, which has none."""
+    """The experiment that a record stores; ResolveError for a foreign run, which has none.
+
+    Also for a record that something changed so that its spec does not hold.
+    """
     if is_foreign(record):
         known = "" if is_ledger_line(record) else " and birdlab.load_oof"
         raise ResolveError(
@@ -101,7 +106,16 @@ def spec_of(record: Mapping[str, Any]) -> ExperimentSpec:
             where=record["name"] or record["spec_id"],
             fix=f"`birdlab runs`, `birdlab show`{known} work with it",
         )
-    return ExperimentSpec.model_validate_json(json.dumps(record["spec"]))
+    try:
+        return ExperimentSpec.model_validate_json(json.dumps(record["spec"]))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise ResolveError(
+            "the spec in the record of a run does not hold",
+            where=f"{record['spec_id']}, field {'.'.join(map(str, fault['loc']))}",
+            got=fault["msg"],
+            fix="take the record from a backup, or move it away and run the spec again",
+        ) from None
 
 
 def name_remarks(records: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,10 @@ class Document:
 def load_yaml(path: Path) -> Document:
     """The mapping in a YAML 1.2 file; SpecError for anything that is not one."""
     try:
-        if path.stat().st_size > MAX_BYTES:
+        at = path.stat()
+        if not stat.S_ISREG(at.st_mode):  # a pipe or /dev/zero would be read without an end
+            raise SpecError("a spec file cannot be read", where=str(path), got="no plain file")
+        if at.st_size > MAX_BYTES:
             raise SpecError("a spec file is larger than 1 MB", where=str(path))
         text = path.read_text(encoding="utf-8")
     except OSError as error:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
@@ -123,13 +124,23 @@ def _check_table(plan: Plan, table: pd.DataFrame, where: str) -> pd.DataFrame:
         )
     if table.duplicated(["recording", "seed"]).any():
         raise DataError("a recording is there twice for one seed", where=where)
-    values = table[codes].to_numpy(np.float64, na_value=np.nan)
+    values = _numbers(table, codes, where)
     if not ((values >= 0) & (values <= 1)).all():
         raise DataError("probabilities are not all from 0 to 1", where=where)
-    counts = table[["fold", "seed"]].to_numpy(np.float64, na_value=np.nan)
+    counts = _numbers(table, ["fold", "seed"], where)
     if not ((counts >= 0) & (counts == np.floor(counts))).all():
         raise DataError("folds and seeds are not all whole numbers from 0", where=where)
     return table
+
+
+def _numbers(table: pd.DataFrame, columns: Sequence[str], where: str) -> npt.NDArray[np.float64]:
+    """Columns as numbers, NaN where a cell is empty; DataError for text."""
+    try:
+        return np.asarray(table[list(columns)].to_numpy(np.float64, na_value=np.nan))
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            "a column holds what is no number", where=where, got=error, expected="numbers"
+        ) from None
 
 
 def _stored(plan: Plan, rows: pd.DataFrame) -> StoredOutputs:

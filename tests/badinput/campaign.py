@@ -1,0 +1,170 @@
+"""The kinds of cases, how a case follows from its seed, and runs of many of them side by side."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from . import audio, specs, stores, tables
+from .sandbox import Ended, Room, run_case
+from .world import REPOSITORY, World
+
+SEED = 10
+Kind = Callable[[Room, World, random.Random, int], list[str]]
+HEAVY = ("spec_text", "spec_value", "spec_base", "spec_set", "record", "words")
+"""Kinds whose commands build networks: they come last, since a fork of torch takes longer."""
+
+KINDS: dict[str, tuple[Kind, int]] = {
+    "spec_text": (specs.spec_text, 18),
+    "spec_value": (specs.spec_value, 18),
+    "spec_base": (specs.spec_base, 5),
+    "spec_set": (specs.spec_set, 5),
+    "lab_text": (specs.lab_text, 8),
+    "table_year": (tables.table_year, 8),
+    "table_demo": (tables.table_demo, 7),
+    "ledger": (tables.ledger, 5),
+    "foreign": (tables.foreign, 2),
+    "audio_build": (audio.audio_build, 7),
+    "audio_predict": (audio.audio_predict, 5),
+    "record": (stores.record, 5),
+    "model": (stores.model, 3),
+    "archive": (stores.archive, 2),
+    "words": (stores.words, 2),
+}
+"""Kinds of cases and how many of a hundred are of each."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A case by kind and number, and how it ended."""
+
+    kind: str
+    number: int
+    ended: Ended
+
+    @property
+    def name(self) -> str:
+        """What `--case` takes."""
+        return f"{self.kind}:{self.number}"
+
+
+def schedule(n: int, seed: int) -> list[tuple[str, int]]:
+    """Kind and number of `n` cases: every kind in its share, in an order that the seed gives."""
+    deck = [kind for kind, (_, share) in KINDS.items() for _ in range(share)]
+    cases: list[str] = []
+    for hand in range(-(-n // len(deck))):
+        dealt = list(deck)
+        random.Random(f"{seed}:deck:{hand}").shuffle(dealt)
+        cases += dealt
+    return [(kind, number) for number, kind in enumerate(cases[:n])]
+
+
+def run_one(kind: str, number: int, seed: int, world: World, folder: Path) -> Outcome:
+    """A case as its kind, number and the seed of its campaign make it.
+
+    One that hangs is run once more, since on a busy machine it may only have waited.
+    """
+    build = KINDS[kind][0]
+
+    def make(room: Room) -> list[str]:
+        return build(room, world, random.Random(f"{seed}:{kind}:{number}"), seed)
+
+    ended = run_case(make, folder)
+    if ended.fault.startswith("hang"):
+        ended = run_case(make, folder)
+    return Outcome(kind, number, ended)
+
+
+def warm_up(seed: int) -> None:
+    """Import what commands need and draw hypothesis' values, once for all forks."""
+    import onnxruntime  # noqa: F401
+    import pandas  # noqa: F401
+    import pyarrow.parquet  # noqa: F401
+    import scipy.stats  # noqa: F401
+    import sklearn.model_selection  # noqa: F401
+    import soundfile  # noqa: F401
+    import soxr  # noqa: F401
+
+    import birdlab.cli.app
+    import birdlab.infer.predict
+    import birdlab.plan
+    import birdlab.record
+    import birdlab.study.report
+
+    from .values import draw_values
+
+    if not birdlab.cli.app.app.registered_commands:
+        birdlab.cli.app._register()
+    draw_values(seed)
+
+
+def work(world: World, n: int, seed: int, part: int, parts: int) -> None:
+    """Run every `parts`-th case and print each outcome as a line of JSON."""
+    warm_up(seed)
+    with tempfile.TemporaryDirectory(prefix="badinput-") as folder:
+        cases = schedule(n, seed)[part::parts]
+        heavy = False
+        for kind, number in sorted(cases, key=lambda case: case[0] in HEAVY):
+            if kind in HEAVY and not heavy:
+                import birdlab.sed.probe  # noqa: F401
+
+                heavy = True
+            outcome = run_one(kind, number, seed, world, Path(folder))
+            print(json.dumps(asdict(outcome)), flush=True)
+
+
+def run_campaign(world: World, n: int, seed: int = SEED, jobs: int = 1) -> Iterator[Outcome]:
+    """The outcomes of `n` cases as they come, from `jobs` processes that fork for each case."""
+    command = [sys.executable, "-m", "tests.badinput", "--world", str(world.root)]
+    command += ["--n", str(n), "--seed", str(seed)]
+    with ExitStack() as stack:
+        workers = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [*command, "--part", f"{part}/{jobs}"],
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    cwd=REPOSITORY,
+                )
+            )
+            for part in range(jobs)
+        ]
+        stack.callback(lambda: [worker.terminate() for worker in workers])
+        yield from _read(workers)
+
+
+def _read(workers: list[subprocess.Popen[str]]) -> Iterator[Outcome]:
+    import select
+
+    open_ones = {worker.stdout.fileno(): worker for worker in workers if worker.stdout}
+    poll = select.poll()
+    for handle in open_ones:
+        poll.register(handle, select.POLLIN | select.POLLHUP)
+    while open_ones:
+        for handle, _ in poll.poll():
+            worker = open_ones[handle]
+            line = worker.stdout.readline()  # type: ignore[union-attr]
+            if line:
+                said = json.loads(line)
+                ended = said["ended"]
+                yield Outcome(
+                    said["kind"], said["number"], Ended(**{**ended, "argv": tuple(ended["argv"])})
+                )
+                continue
+            poll.unregister(handle)
+            del open_ones[handle]
+            if worker.wait():
+                raise RuntimeError("a worker of the campaign failed; see above")
+
+
+def time_left(began: float, done: int, n: int) -> float:
+    """The seconds that the rest takes if it goes on as it went."""
+    return (time.monotonic() - began) / max(1, done) * (n - done)

@@ -1,0 +1,71 @@
+"""Five hundred cases of the bad input campaign; `make campaign` runs ten thousand."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from badinput.campaign import KINDS, SEED, run_campaign, schedule
+from badinput.report import report_lines
+from badinput.sandbox import judge
+from badinput.world import build_world
+
+from birdlab.errors import BirdlabError, DataError, SpecError
+from birdlab.spec.yamlfile import load_yaml
+
+N_CASES = 500
+
+
+def test_bad_input_ends_with_a_message_and_touches_nothing_else(tmp_path: Path) -> None:
+    outcomes = list(run_campaign(build_world(tmp_path / "world"), N_CASES))
+    shutil.rmtree(tmp_path / "world")
+    assert len(outcomes) == N_CASES
+    faults = [outcome for outcome in outcomes if outcome.ended.fault]
+    assert not faults, "\n".join(report_lines(outcomes, SEED))
+    assert {o.ended.code for o in outcomes} == {0, 1, 2}
+
+
+def test_a_campaign_has_every_kind_in_its_share() -> None:
+    assert sum(share for _, share in KINDS.values()) == 100
+    cases = schedule(200, 3)
+    assert {kind: sum(k == kind for k, _ in cases) for kind in KINDS} == {
+        kind: 2 * share for kind, (_, share) in KINDS.items()
+    }
+    assert cases == schedule(300, 3)[:200] != schedule(200, 4)
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "fault"),
+    [
+        (0, "all is well", ""),
+        (1, "error: no\n  fix: this", ""),
+        (2, "Usage: ...", ""),
+        (1, "error: no", "neither where"),
+        (1, "Traceback (most recent call last)\nKeyError: 'a'\n", "traceback: KeyError"),
+        (1, "KeyError: 'a'\n", "type name"),
+        (3, "", "exit code 3"),
+        (-11, "", "SIGSEGV"),
+        (0, "\x1b[2J", "control character"),
+        (0, "x" * 300_000, "output of"),
+    ],
+)
+def test_what_is_a_fault(code: int, said: str, fault: str) -> None:
+    assert fault in judge(code, said)
+    assert bool(judge(code, said)) == bool(fault)
+
+
+def test_a_spec_that_is_no_plain_file_is_not_read() -> None:
+    with pytest.raises(SpecError, match="cannot be read"):
+        load_yaml(Path("/dev/zero"))
+
+
+def test_a_field_of_a_megabyte_is_not_printed_whole() -> None:
+    said = str(DataError("no number", got="x" * 1_000_000, fix="shorten it"))
+    assert len(said) < 6_000 and said.endswith("shorten it")
+    assert "characters more" in said
+
+
+def test_control_characters_of_a_file_reach_no_terminal() -> None:
+    error = BirdlabError("a\x1b[31m", got="b\x00\x9b\r", fix="c\td")
+    assert str(error) == "a\\x1b[31m\n  got:      b\\x00\\x9b\\x0d\n  fix:      c\td"
