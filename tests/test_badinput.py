@@ -5,18 +5,22 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from badinput.campaign import KINDS, SEED, run_campaign, schedule
 from badinput.report import report_lines
 from badinput.sandbox import judge
 from badinput.world import build_world
 
-from birdlab.errors import BirdlabError, DataError, SpecError
+from birdlab.data.audio import decode
+from birdlab.errors import AudioError, BirdlabError, DataError, SpecError
 from birdlab.spec.yamlfile import load_yaml
 
 N_CASES = 500
 
 
+@pytest.mark.slow
 def test_bad_input_ends_with_a_message_and_touches_nothing_else(tmp_path: Path) -> None:
     outcomes = list(run_campaign(build_world(tmp_path / "world"), N_CASES))
     shutil.rmtree(tmp_path / "world")
@@ -58,6 +62,12 @@ def test_what_is_a_fault(code: int, said: str, fault: str) -> None:
 def test_a_spec_that_is_no_plain_file_is_not_read() -> None:
     with pytest.raises(SpecError, match="cannot be read"):
         load_yaml(Path("/dev/zero"))
+
+
+def test_a_rate_that_no_recording_has_is_not_resampled(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "slow.wav", np.full(90_000, 0.1), 7)
+    with pytest.raises(AudioError, match="rate that no recording has"):
+        decode(tmp_path / "slow.wav", 32_000)
 
 
 def test_a_field_of_a_megabyte_is_not_printed_whole() -> None:

@@ -34,6 +34,7 @@ SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
 _BLOCK_FRAMES = 1 << 16
 _HELD_SAMPLES = 1 << 24  # 64 MiB of float32, about 9 minutes; longer files are decoded twice
 _CACHED_SAMPLES = 1 << 14
+_MOST_STRETCH = 256
 _SLACK_FRAMES = {
     "MPEG_LAYER_III": 1152,  # players disagree on the padding frames of an encoder
     "VORBIS": 2048,  # FFmpeg may state an end within the last block that no decoder reaches
@@ -215,6 +216,13 @@ def read_duration_s(path: Path) -> float:
 def _mono_blocks(path: Path, sample_rate_hz: int) -> Iterator[Float32]:
     """Non-empty blocks of the resampled mono wave in order."""
     with open_audio(path) as file:
+        if file.samplerate * _MOST_STRETCH < sample_rate_hz:  # a wrong header would fill the memory
+            raise AudioError(
+                "the recording's header states a rate that no recording has",
+                where=str(path),
+                got=f"{file.samplerate} Hz",
+                expected=f"at least 1/{_MOST_STRETCH} of {sample_rate_hz} Hz",
+            )
         blocks = _whole_file(path, file)
         if file.samplerate != sample_rate_hz:  # a resampler would spread what is not finite
             blocks = _Extent(path).watch(blocks)
