@@ -7,7 +7,7 @@ import json
 import re
 import resource
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import onnxruntime
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from birdlab.data.audio import Waveform, decode
 from birdlab.errors import PredictError, PromotionError
@@ -27,6 +28,7 @@ from birdlab.evaluate.windows import Windowing, cut_windows, iter_windows
 from birdlab.infer.card import WHOLE, MemberCard, ModelCard, read_card
 from birdlab.infer.session import OnnxPredictor, open_predictor
 from birdlab.infer.variants import Variant
+from birdlab.promote import tracing
 from birdlab.promote.compose import compose
 from birdlab.promote.detector import cut_context
 from birdlab.promote.export import (
@@ -121,6 +123,46 @@ def open_session(model: onnx.ModelProto, **options: Any) -> onnxruntime.Inferenc
     return onnxruntime.InferenceSession(
         model.SerializeToString(), chosen, providers=["CPUExecutionProvider"]
     )
+
+
+class Scaled(nn.Module):
+    """A layer whose graph depends on a number that is no parameter."""
+
+    def __init__(self, factor: float, seed: int, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.linear, self.factor, self.function = nn.Linear(4, 3), factor, function
+        nn.init.normal_(self.linear.weight, generator=torch.Generator().manual_seed(seed))
+
+    def forward(self, wave: Tensor) -> Tensor:
+        return self.function(self.factor * self.linear(wave))
+
+
+@pytest.mark.parametrize("function", [torch.tanh, lambda x: x.clamp(0, 1)])
+def test_networks_that_differ_in_weights_share_a_trace_and_no_others(
+    function: Callable[[Tensor], Tensor],
+) -> None:
+    wave = torch.rand(2, 4)
+    for factor, seed in [(2.0, 0), (2.0, 1), (3.0, 1), (2.0, 0)]:
+        module = Scaled(factor, seed, function).eval()
+        session = open_session(tracing.trace(module, wave, "wave", "out"))
+        (got,) = session.run(None, {"wave": wave.numpy()})
+        np.testing.assert_allclose(got, module(wave).detach().numpy(), atol=1e-6)
+
+
+def test_a_graph_is_the_same_whether_its_architecture_was_traced_before(
+    tmp_path: Path,
+) -> None:
+    """Two fold models: the second takes the graph of the first, with its own weights."""
+    folds = [make_member(tmp_path, n, CLASSES) for n in (1, 3)]
+    together = export_parts(folds, CLASSES).members
+    tracing._traced.clear()
+    for one, member in zip(together, folds, strict=True):
+        (alone,) = export_parts([member], CLASSES).members
+        assert alone.model.SerializeToString(deterministic=True) == one.model.SerializeToString(
+            deterministic=True
+        )
+        tracing._traced.clear()
+    assert together[0].model != together[1].model
 
 
 # ---------------------------------------------------------------- what the graph says

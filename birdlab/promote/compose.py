@@ -28,7 +28,8 @@ from birdlab.evaluate.blends import Blend
 from birdlab.evaluate.metrics import HIGHEST_PROB
 from birdlab.infer.card import ModelCard
 from birdlab.promote.detector import graph_blend
-from birdlab.promote.parts import OPSET, Part, Parts, walk_graph
+from birdlab.promote.parts import Part, Parts, walk_graph
+from birdlab.promote.tracing import OPSET
 
 PRODUCER = "birdlab"
 WAVE, WANTED, PROBS = "wave", "wanted", "probs"

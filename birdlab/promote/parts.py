@@ -7,19 +7,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import onnx
-import onnx.inliner
 import torch
 from torch import Tensor, nn
 
-from birdlab.errors import PromotionError
 from birdlab.evaluate.metrics import HIGHEST_PROB
 from birdlab.evaluate.windows import PEAK_EPS, Windowing
 from birdlab.promote.detector import Member, check_windows, find_columns, load_member
+from birdlab.promote.tracing import trace
 from birdlab.sed.exportforms import build_export_form
 from birdlab.sed.model import SEDModel
 from birdlab.spec.base import Spec
-
-OPSET = 18
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,21 +144,7 @@ def _export_form(part: nn.Module) -> nn.Module:
 
 def _export(module: nn.Module, example: Tensor, given: str, gives: str) -> Part:
     """The traced module, any batch size, without what tracing tells of the machine."""
-    program = torch.onnx.export(
-        module,
-        (example,),
-        input_names=[given],
-        output_names=[gives],
-        opset_version=OPSET,
-        dynamo=True,
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        verbose=False,
-    )
-    if program is None:
-        raise PromotionError("torch gave no ONNX program", got=type(module).__name__)
-    model = program.model_proto
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+    model = trace(module, example, given, gives)
     for node in model.graph.node:
         node.name = f"{_module_of(node)}/{node.name}"
     for holder in walk_graph(model.graph):
