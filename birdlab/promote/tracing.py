@@ -18,8 +18,8 @@ from birdlab.errors import PromotionError
 from birdlab.spec.base import Spec
 
 OPSET = 18
-_KEPT = 4
-"""Graphs without weights that are kept: those of one ensemble, and some kilobytes to megabytes."""
+_KEPT = 16
+"""So many graphs are kept, without weights: some hundred kilobytes each."""
 _VALUES = (
     *(bool, int, float, str, bytes, type, Spec, FunctionType, BuiltinFunctionType),
     *(torch.dtype, torch.device),
@@ -36,7 +36,8 @@ def trace(module: nn.Module, example: Tensor, given: str, gives: str) -> onnx.Mo
     """
     key = (given, gives, example.shape, example.dtype, _describe(module))
     if key not in _traced:
-        _traced[key] = _without_weights(_export(module, example, given, gives))
+        program = _export(module, example, given, gives)
+        _traced[key] = _without_weights(program, _tensors(module))
         while len(_traced) > _KEPT:
             _traced.popitem(last=False)
     _traced.move_to_end(key)
@@ -66,16 +67,21 @@ def _export(module: nn.Module, example: Tensor, given: str, gives: str) -> torch
     return program
 
 
-def _without_weights(program: torch.onnx.ONNXProgram) -> torch.onnx.ONNXProgram:
-    """The program with the names and shapes of its weights alone."""
+def _without_weights(
+    program: torch.onnx.ONNXProgram, weights: Mapping[str, Tensor]
+) -> torch.onnx.ONNXProgram:
+    """The program with its weights by name and shape alone; other constants stay."""
     kept = torch.onnx.ONNXProgram(program.model, None)
-    for value in kept.model.graph.initializers.values():
-        value.const_value = None
+    for name, value in kept.model.graph.initializers.items():
+        if name in weights:
+            value.const_value = None
     return kept
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    """Parameters and buffers by name; what has two names is there twice."""
+    parameters = module.named_parameters(remove_duplicate=False)
+    return {**dict(parameters), **dict(module.named_buffers(remove_duplicate=False))}
 
 
 def _describe(module: nn.Module) -> Hashable:

@@ -93,7 +93,16 @@ def render(measured: list[Measured], machine: Machine, wall_s: float) -> str:
     for theme in THEMES:
         if chosen := [m for m in measured if m.row.theme == theme]:
             lines += [f"## {theme}\n", HEAD, *(line_of(m) for m in chosen), ""]
+    if missing := sorted(all_commands() - {m.command.removesuffix(" HEAVY=1") for m in measured}):
+        listed = ", ".join(f"`{command}`" for command in missing)
+        lines.append(f"## Not measured\n\nNeither in this run nor kept of another: {listed}.\n")
     return "\n".join(lines + behind_a_peer(measured) + [METHOD])
+
+
+def all_commands() -> set[str]:
+    """The command of each file of benchmarks."""
+    files = [path for path in HERE.glob("test_*.py") if "benchmark: Any" in path.read_text()]
+    return {command_of(str(path)) for path in files}
 
 
 def line_of(measured: Measured) -> str:
@@ -169,6 +178,8 @@ def main() -> int:
     if asked.heavy:
         print(f"kept in {RESULTS.relative_to(ROOT)}; `make bench` writes the page")
         return status
+    if not rows:
+        return status or 1  # nothing was measured: the page of an earlier run stays
     PAGE.write_text(render(rows + load_kept(), machine, time.perf_counter() - began))
     print(f"{PAGE.relative_to(ROOT)}: {len(rows)} rows of this run")
     return status

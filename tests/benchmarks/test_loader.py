@@ -194,7 +194,13 @@ def test_batches_from_the_store_against_audio_in_memory(benchmark: Any, source: 
     fast = found["ours_clips_per_s"] >= 2000
     note(
         benchmark,
-        Row("Data", "the same, warm store", rates[0], asked="2,000 clips/s on 2 cores", held=fast),
+        Row(
+            "Data",
+            "training batches from a warm store",
+            rates[0],
+            asked="2,000 clips/s on 2 cores",
+            held=fast,
+        ),
     )
     megabytes = [f"{mb:,.0f} MB" for mb in (ours_mb, peer_mb)]
     asked, held = "under 5 % of the peer's", smaller < 0.05

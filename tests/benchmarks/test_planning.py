@@ -45,6 +45,6 @@ def test_planning_2023_against_reading_its_table(benchmark: Any, tmp_path: Path)
         benchmark, plan, read, Row("Data", what, "", "`pandas.read_csv`", why=why)
     )
     seconds = float(benchmark.stats.stats.min)
-    row = Row("Data", "the same, after imports", f"{seconds:.2f} s", asked="under 2 s")
+    row = Row("Data", "plan that table, after imports", f"{seconds:.2f} s", asked="under 2 s")
     note(benchmark, replace(row, held=seconds < 2))
     assert ratio < 40

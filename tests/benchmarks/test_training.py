@@ -59,8 +59,8 @@ def note_loops(benchmark: Any, best: dict[str, tuple[float, float]]) -> None:
     """Rows for the page of benchmarks of what both loops took."""
     what = {
         "clips_per_s": ("clips a second, tf_efficientnet_b0, all of 2023, 2 threads", "clips/s"),
-        "peak_mb": ("peak memory of the same", "MB"),
-        "first_step_s": ("start to the first step of the same", "s"),
+        "peak_mb": ("peak memory of this training", "MB"),
+        "first_step_s": ("start to the first step of this training", "s"),
     }
     for name, (mine, other) in best.items():
         ahead = mine / other if name == "clips_per_s" else other / mine
