@@ -34,7 +34,7 @@ PHASES: dict[str, tuple[Any, str]] = {
     "plan": (birdlab.run, "plan_experiments"),
     "score, with records": (birdlab.campaign, "collect"),
     "records": (birdlab.record, "save_record"),
-    "rank": (birdlab.sweep.driver, "rank_arms"),
+    "rank": (birdlab.sweep.driver, "rank_sweep"),
     "summary page": (birdlab.cli.sweeps, "_keep_summary"),
 }
 """What is timed within the command, each by the function that does it."""
