@@ -185,6 +185,7 @@ def _needed_paths(plan: Plan, cells: list[CellPlan]) -> dict[str, Path]:
     if None in keys:
         raise DataError(
             "audio that the smoke test needs is missing",
+            got="; ".join(plan.missing) or None,
             fix="correct the paths under [data] in birdlab.toml; --dry-run shows what is missing",
         )
     return {key: path for key, path in plan.paths.items() if key in keys}
