@@ -8,24 +8,15 @@ from dash import Dash, Input, Output, dcc, html
 
 from birdlab.errors import PredictError
 from birdlab.study import cvlb_figures as figures
-from birdlab.study import cvlb_tables as words
-from birdlab.study.cvlb import CvLbStudy
-from birdlab.study.cvlb_shake import Shake
-from birdlab.study.cvlb_view import (
-    CvLbChoice,
-    CvLbView,
-    Pair,
-    build_cv_lb_view,
-    choice_of,
-    compare_view_estimators,
-    pair_tables,
-    study_view,
-)
+from birdlab.study.cvlb import CvLbStudy, EstimatorComparison
+from birdlab.study.cvlb_choice import CvLbChoice, Pair, choice_of, pair_tables
+from birdlab.study.cvlb_view import CvLbView, build_cv_lb_view, compare_view_estimators, study_view
 from birdlab.study.figures import label_above
 from birdlab.study.pick_figures import get_pick_info, plot_pick
 from birdlab.study.pick_view import show_picks
 from birdlab.study.pick_words import NEXT_COLUMNS, PICK_COLUMNS, candidates_words
 from birdlab.study.tables import StudyTables
+from dashboards.cv_lb_study import lay_out_estimators, lay_out_sentences, lay_out_study
 from dashboards.parts import (
     Part,
     choice_part,
@@ -90,13 +81,13 @@ def register_callbacks(app: Dash, source: LabSource) -> None:
     )
     def study(state: dict[str, str]) -> tuple[Part, list[Part]]:
         found = _study(source, choice_of(state))
-        return _lay_out_words(found), _lay_out_study(found)
+        return lay_out_sentences(found), lay_out_study(found)
 
     @app.callback(  # type: ignore[untyped-decorator]
         Output("cv-lb-estimators", "children"), Input("cv-lb-state", "data")
     )
     def compare(state: dict[str, str]) -> list[Part]:
-        return _lay_out_estimators(source, choice_of(state))
+        return lay_out_estimators(_compare(source, choice_of(state)))
 
     @app.callback(  # type: ignore[untyped-decorator]
         Output("cv-lb-pick", "children"), Input("cv-lb-state", "data")
@@ -118,8 +109,8 @@ def build_static(source: LabSource) -> str:
         view, content = _view(source, asked), list[Part]()
         if view.figure:
             study = _study(source, view.choice)
-            content = [_lay_out_words(study), *_lay_out(view), *_lay_out_study(study)]
-            content += _lay_out_estimators(source, view.choice)
+            content = [lay_out_sentences(study), *_lay_out(view), *lay_out_study(study)]
+            content += lay_out_estimators(_compare(source, view.choice))
             content += _lay_out_pick(source, view.choice)
         title = f"{asked['lb']} leaderboard, {asked['metric']}" if asked else ""
         sections.append(section_part(title, Shown({}, {}, view.answer, content)))
@@ -134,6 +125,11 @@ def _view(source: LabSource, wanted: State) -> CvLbView:
 def _study(source: LabSource, choice: CvLbChoice) -> CvLbStudy:
     tables = source.tables()
     return study_view(tables, choice, pair=_pair(source, tables))
+
+
+def _compare(source: LabSource, choice: CvLbChoice) -> EstimatorComparison:
+    tables = source.tables()
+    return compare_view_estimators(tables, choice, pair=_pair(source, tables))
 
 
 def _pair(source: LabSource, tables: StudyTables) -> Pair:
@@ -153,122 +149,6 @@ def _lay_out(view: CvLbView) -> list[Part]:
         table_part(view.runs, "cv_lb", title="runs"),
         html.H2("Who moves"),
         figure_part(figures.plot_ranks(view.ranks), "cv-lb-ranks", title="ranks"),
-    ]
-
-
-def _lay_out_words(study: CvLbStudy) -> Part:
-    return html.Ul([html.Li(sentence) for sentence in study.sentences])
-
-
-def _lay_out_study(study: CvLbStudy) -> list[Part]:
-    return [
-        *_lay_out_relation(study),
-        *_lay_out_order(study),
-        *_lay_out_runs(study),
-        *(_lay_out_shake(study.shake) if study.shake else []),
-    ]
-
-
-def _lay_out_relation(study: CvLbStudy) -> list[Part]:
-    rounding = study.rounding
-    rounded = (
-        [
-            f"Leaderboard scores have {rounding.digits} decimals, and {rounding.tied:.1%} of the "
-            f"pairs are tied: rounding alone puts Spearman anywhere from {rounding.low:+.2f} to "
-            f"{rounding.high:+.2f}."
-        ]
-        if rounding.digits is not None and rounding.low == rounding.low
-        else []
-    )
-    return [
-        html.H2("How strong is the relation"),
-        table_part(words.statistics_words(study), "cv_lb_statistics", title="correlations"),
-        html.Ul([html.Li(text) for text in (*rounded, *study.methods)], className="soft"),
-        html.H2("Does it hold at the top"),
-        table_part(words.bands_words(study), "cv_lb_bands", title="bands", data=study.bands),
-        html.H2("Does it hold in parts"),
-        table_part(words.groups_words(study), "cv_lb_groups", title="groups", data=study.groups),
-    ]
-
-
-def _lay_out_order(study: CvLbStudy) -> list[Part]:
-    curve = (
-        [
-            figure_part(
-                figures.plot_resolution(study.curve, study.resolution),
-                "cv-lb-resolution",
-                title="resolution",
-            ),
-            html.P(
-                "Pairs of runs with at least this CV gap: how many the leaderboard orders as CV "
-                "does. Dotted: 80 %. Upright: the smallest gap from which on it is 80 % or more.",
-                className="soft",
-            ),
-        ]
-        if len(study.curve)
-        else []
-    )
-    return [
-        html.H2("Which CV gaps mean something"),
-        *curve,
-        table_part(words.shares_words(study), "cv_lb_gaps", title="gaps", data=study.shares),
-    ]
-
-
-def _lay_out_runs(study: CvLbStudy) -> list[Part]:
-    candidates = words.best_words(study.best)
-    best = (
-        [
-            html.H2("Is the CV-best the leaderboard-best"),
-            table_part(candidates, "cv_lb_best", title="candidates", data=study.best.candidates),
-            html.Ul([html.Li(text) for text in study.best.left_out], className="soft"),
-        ]
-        if len(candidates)
-        else []
-    )
-    influence = table_part(
-        words.influence_words(study), "cv_lb_influence", title="influence", data=study.influence
-    )
-    noise = (
-        [
-            html.H2("How much folds scatter"),
-            table_part(words.noise_words(study), "cv_lb_folds", title="scatter of folds"),
-        ]
-        if len(study.fold_noise)
-        else []
-    )
-    return [*best, html.H2("Which runs carry the relation"), influence, *noise]
-
-
-def _lay_out_shake(shake: Shake) -> list[Part]:
-    return [
-        html.H2("Between public and private"),
-        table_part(words.regrets_words(shake), "cv_lb_regrets", title="regret of choices"),
-        table_part(words.moves_words(shake), "cv_lb_moves", title="moves", data=shake.moves),
-    ]
-
-
-def _lay_out_estimators(source: LabSource, choice: CvLbChoice) -> list[Part]:
-    tables = source.tables()
-    comparison = compare_view_estimators(tables, choice, pair=_pair(source, tables))
-    if len(comparison.table) < 2 or "low" not in comparison.table:
-        return []
-    table = words.estimators_words(comparison)
-    return [
-        html.H2("Which CV estimate predicts the leaderboard"),
-        html.Ul([html.Li(text) for text in comparison.sentences]),
-        figure_part(
-            label_above(figures.plot_estimators(comparison)),
-            "cv-lb-estimator-figure",
-            title="estimators",
-        ),
-        html.P(
-            "Bars: 95 % intervals. Dotted: what the best of as many estimates reaches one time in "
-            "20 when the leaderboard is shuffled.",
-            className="soft",
-        ),
-        table_part(table, "cv_lb_estimators", title="estimators", data=comparison.table),
-        html.Ul([html.Li(text) for text in comparison.left_out], className="soft"),
     ]
 
 

@@ -13,7 +13,8 @@ from flask import Response, request, send_file
 
 from birdlab.errors import AudioError, DataError
 from birdlab.evaluate.outputs import StoredOutputs, load_outputs
-from birdlab.study.listening import HeardFile, Hearing, heard_state, list_heard, load_hearing
+from birdlab.study.heard_files import HeardFile, heard_state, list_heard
+from birdlab.study.listening import Hearing, load_hearing
 from birdlab.study.listening_figures import plot_hearing
 from birdlab.study.listening_view import (
     KIND_NAMES,

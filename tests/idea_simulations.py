@@ -10,7 +10,7 @@ import pandas as pd
 
 from birdlab.study.contrasts import Floats
 from birdlab.study.meta_analysis import random_effects, settle_errors
-from birdlab.study.reopen import fit_spread, foresee
+from birdlab.study.prospects import fit_spread, foresee
 
 SEED = 9
 ERROR, DF = 0.008, 10

@@ -7,14 +7,8 @@ from test_study_tables import build_synthetic
 
 from birdlab.study import cvlb_figures as figures
 from birdlab.study import cvlb_tables as words
-from birdlab.study.cvlb_view import (
-    POOL_WARNING,
-    POOLED,
-    CvLbChoice,
-    build_cv_lb_view,
-    compare_view_estimators,
-    study_view,
-)
+from birdlab.study.cvlb_choice import POOL_WARNING, POOLED, CvLbChoice
+from birdlab.study.cvlb_view import build_cv_lb_view, compare_view_estimators, study_view
 from birdlab.study.tables import StudyTables, cv_columns, pair_cv_lb
 
 

@@ -26,7 +26,8 @@ from birdlab.study.ideas import By, IdeaLedger, build_ideas, find_idea, over_dat
 from birdlab.study.lab_bets import load_bets
 from birdlab.study.lab_ideas import command_over, load_ideas
 from birdlab.study.meta_analysis import between_variance, random_effects
-from birdlab.study.reopen import Spread, foresee, rank_reopening
+from birdlab.study.prospects import Spread, foresee
+from birdlab.study.reopen import rank_reopening
 from birdlab.study.stale import find_stale, hold_against
 from birdlab.study.sweep_records import load_sweep
 from birdlab.tracking.index import sweep_path

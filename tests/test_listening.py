@@ -21,7 +21,8 @@ from birdlab.evaluate.windows import blend
 from birdlab.lab import Lab, open_lab
 from birdlab.recorded import load_records
 from birdlab.study import listening
-from birdlab.study.listening import heard_state, list_heard, load_hearing, rank_species
+from birdlab.study.heard_files import heard_state, list_heard
+from birdlab.study.listening import load_hearing, rank_species
 from birdlab.study.listening_figures import get_hearing_info, plot_hearing
 from birdlab.study.sounds import (
     EMBEDDED_BYTES,

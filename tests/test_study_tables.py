@@ -12,7 +12,8 @@ import pytest
 from birdlab.errors import DataError
 from birdlab.study.ablation_view import build_ablation_view
 from birdlab.study.chosen import MARK
-from birdlab.study.cvlb_view import CvLbChoice, build_cv_lb_view
+from birdlab.study.cvlb_choice import CvLbChoice
+from birdlab.study.cvlb_view import build_cv_lb_view
 from birdlab.study.ledger_row import COLUMNS
 from birdlab.study.submission_kinds import KIND_FIELDS
 from birdlab.study.tables import PAIR_COLUMNS, StudyTables, cv_columns, pair_cv_lb

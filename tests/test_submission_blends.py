@@ -15,17 +15,12 @@ from birdlab.errors import DataError
 from birdlab.evaluate.blends import Blend
 from birdlab.evaluate.score import score_run
 from birdlab.infer.models import PromotedModel
+from birdlab.study.blend_recipes import Recipe
 from birdlab.study.output_likeness import Likeness, list_gains, measure_likeness
 from birdlab.study.pick_rows import add_likeness, list_board
 from birdlab.study.pick_view import build_pick, fit_rows
 from birdlab.study.species import FoldTables
-from birdlab.study.submission_blends import (
-    BlendedTables,
-    Recipe,
-    add_blends,
-    blend_cells,
-    score_blend,
-)
+from birdlab.study.submission_blends import BlendedTables, add_blends, blend_cells, score_blend
 from birdlab.study.tables import StudyTables
 
 RUNS = [f"r{k}" for k in range(7)]

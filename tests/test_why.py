@@ -25,7 +25,8 @@ from birdlab.lab import Lab, open_lab
 from birdlab.plan import plan_experiment
 from birdlab.spec import load_spec
 from birdlab.study import why_report
-from birdlab.study.listening import OF_FILE, HeardFile, Hearing
+from birdlab.study.heard_files import HeardFile
+from birdlab.study.listening import OF_FILE, Hearing
 from birdlab.study.rescoring import build_estimator
 from birdlab.study.run_tables import RunTables
 from birdlab.study.sounds import embed_around

@@ -15,7 +15,8 @@ from birdlab.spec.identity import canonical_json
 from birdlab.study.contrasts import MIN_FOLDS, build_contrasts
 from birdlab.study.idea_identity import name_family, name_idea
 from birdlab.study.splits import count_split_folds
-from birdlab.study.sweep_records import StoredSweep, load_sweep
+from birdlab.study.stored_sweep import StoredSweep
+from birdlab.study.sweep_records import load_sweep
 
 METRIC = "padded_cmap"
 """What sweeps are ranked by: padded cmAP of a fold, averaged over folds."""

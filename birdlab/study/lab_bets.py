@@ -15,7 +15,8 @@ from birdlab.study.bets import (
     outcome_sentences,
     score_bets,
 )
-from birdlab.study.sweep_records import StoredSweep, load_sweep
+from birdlab.study.stored_sweep import StoredSweep
+from birdlab.study.sweep_records import load_sweep
 from birdlab.tracking.index import sweep_path
 
 

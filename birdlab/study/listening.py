@@ -18,13 +18,14 @@ from birdlab.data.windows_truth import window_targets
 from birdlab.errors import DataError, OutputsError
 from birdlab.evaluate.deployed import deployed_probs
 from birdlab.evaluate.outputs import StoredOutputs, load_outputs
-from birdlab.lab import BUILT_IN_DATA, Lab
+from birdlab.lab import BUILT_IN_DATA
 from birdlab.recorded import AS_IS, is_foreign
 from birdlab.runtables import steps_of
 from birdlab.soundscapes import soundscape_truth
 from birdlab.spec.parts import OutputSpec
 from birdlab.spec.postprocess import PostStep
-from birdlab.study.sounds import Kind, SoundFile, Sounds
+from birdlab.study.heard_files import HeardFile
+from birdlab.study.sounds import SoundFile, Sounds
 
 Load = Callable[[Path], StoredOutputs]
 """Reads stored outputs, from memory where it has them."""
@@ -38,20 +39,6 @@ IN_TIME = "labels in time, marked on the windows that hold them"
 OF_FILE = "primary and secondary labels of the whole recording"
 NO_LABELS = "no labels"
 WHOLE = "the whole file"
-
-
-@dataclass(frozen=True)
-class HeardFile:
-    """A file that has stored outputs of a run: its name there, and the folders with them.
-
-    n_lacking: how many models of the run have not heard it and should have, as a score of its
-    soundscapes is under way.
-    """
-
-    name: str
-    kind: Kind
-    folders: tuple[Path, ...]
-    n_lacking: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,45 +66,6 @@ class Hearing:
     known: str
     sound: SoundFile | None
     whole: bool = False
-
-
-def list_heard(lab: Lab, record: Mapping[str, Any], kind: Kind) -> dict[str, HeardFile]:
-    """The files of a kind that a run has stored outputs of, by name, sorted.
-
-    A recording has those of the fold that did not train on it, one for each seed; a soundscape
-    those of every model of the run that heard it. Empty for a run without stored outputs.
-    """
-    folders: dict[str, dict[Path, Path]] = {}
-    for cell in record["cells"]:
-        if not cell.get("cell_id"):
-            continue
-        place, found = lab.cells / cell["cell_id"], list[Path]()
-        if kind == "soundscape":
-            found = sorted(place.glob("soundscapes-*"), key=lambda path: path.stat().st_mtime_ns)
-        elif cell.get("fold") is not None and cell.get("eval_id"):
-            found = [place / f"outputs-{cell['eval_id']}"]
-        for folder in found:  # of two outputs of one model the newer ones count
-            for name in _recordings(folder):
-                folders.setdefault(name, {})[place] = folder
-    n_models = len(record["cells"]) if kind == "soundscape" else 0
-    return {
-        name: HeardFile(name, kind, tuple(found.values()), max(0, n_models - len(found)))
-        for name, found in sorted(folders.items())
-    }
-
-
-def heard_state(lab: Lab, record: Mapping[str, Any]) -> object:
-    """What is equal as long as no outputs came or went in the cells of a run."""
-    places = [lab.cells / str(cell.get("cell_id", "")) for cell in record["cells"]]
-    return [place.stat().st_mtime_ns if place.is_dir() else 0 for place in places]
-
-
-def _recordings(folder: Path) -> list[str]:
-    """The recordings that outputs are of; none where they are not there (whole)."""
-    path = folder / "recordings.parquet"
-    if not path.is_file():
-        return []
-    return [str(name) for name in pd.read_parquet(path, columns=["recording"])["recording"]]
 
 
 def load_hearing(

@@ -10,7 +10,8 @@ import pandas as pd
 
 from birdlab.data.audit.sentences import count
 from birdlab.errors import AudioError, DataError
-from birdlab.study.listening import HeardFile, Hearing, rank_species
+from birdlab.study.heard_files import HeardFile
+from birdlab.study.listening import Hearing, rank_species
 from birdlab.study.listening_figures import HearingInfo, get_hearing_info
 from birdlab.study.run_choice import NO_OUTPUTS, name_runs, pick_run, run_options, runs_with_cells
 from birdlab.study.sounds import Kind, SoundFile

@@ -10,7 +10,8 @@ import pandas as pd
 from birdlab.lab import Lab
 from birdlab.study.effects import METRIC, is_decided, load_effects
 from birdlab.study.shrinkage import MIN_EFFECTS, EffectPrior, fit_effects
-from birdlab.study.sweep_records import StoredSweep, load_sweep
+from birdlab.study.stored_sweep import StoredSweep
+from birdlab.study.sweep_records import load_sweep
 
 
 def load_prior(

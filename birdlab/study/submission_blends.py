@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from birdlab.errors import BirdlabError, DataError
-from birdlab.evaluate.blends import Blend, blend_members
+from birdlab.evaluate.blends import blend_members
 from birdlab.evaluate.evidence import Cell, FoldTable
 from birdlab.evaluate.metrics import clamp_probs
 from birdlab.evaluate.score import score_fold
 from birdlab.infer.models import PromotedModel
+from birdlab.study.blend_recipes import Recipe, list_recipes, word_blend_error
 from birdlab.study.species import FoldTables
 from birdlab.study.tables import COMPARABLE, StudyTables
 from birdlab.study.words import count_words, list_some
@@ -25,27 +24,6 @@ Read = Callable[[str], FoldTables]
 SCORES = ("padded_cmap", "macro_auc")
 MOST_WORK = 1.5e9
 """Probabilities of all members of all blends: about half a minute on one core."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How runs are blended: the way, and a share per run, which sum to 1.
-
-    run: the id of the blend, made of all that decides its predictions; assumed: nothing says how
-    it was blended, so it is taken as the mean of equal shares.
-    """
-
-    name: str
-    members: tuple[str, ...]
-    shares: tuple[float, ...]
-    blend: Blend
-    assumed: bool = field(default=False, compare=False)
-
-    @property
-    def run(self) -> str:
-        told = sorted(zip(self.members, (f"{share:.9f}" for share in self.shares), strict=True))
-        text = json.dumps([str(self.blend), told])
-        return f"blend-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +76,7 @@ def add_blends(
     """
     by_name = {model.name: model for model in models}
     known = {str(row["run"]): row for row in tables.runs.to_dict("records")}
-    recipes, of_row, left_out = _list_recipes(tables.ledger, by_name)
+    recipes, of_row, left_out = list_recipes(tables.ledger, by_name)
     rows: list[dict[str, Any]] = []
     cells: list[dict[Hashable, Any]] = []
     done: dict[str, Recipe] = {}
@@ -110,7 +88,7 @@ def add_blends(
                 raise DataError("too many blends for one command", fix="name those to pick from")
             found = score_blend(recipe, [read(run) for run in recipe.members])
         except BirdlabError as error:
-            left_out.append(_word_error(recipe.name, error))
+            left_out.append(word_blend_error(recipe.name, error))
             continue
         done[recipe.run] = recipe
         rows.append(_build_run(recipe, [known[run] for run in recipe.members], found))
@@ -160,72 +138,6 @@ def blend_cells(recipe: Recipe, members: Sequence[FoldTables]) -> dict[Cell, Fol
             probs = blend_members([part.probs for part in parts], recipe.blend, recipe.shares)
             found[fold, k] = replace(first, probs=clamp_probs(probs))
     return found
-
-
-def _list_recipes(
-    ledger: pd.DataFrame, models: Mapping[str, PromotedModel]
-) -> tuple[list[Recipe], dict[Any, str], list[str]]:
-    """The blends, those of the newest submissions first and each once; the blend of each row of
-    the ledger; and what is left out."""
-    found: dict[str, Recipe] = {}
-    of_row: dict[Any, str] = {}
-    left_out = []
-    several = ledger[ledger["members"].map(len) > 1] if len(ledger) else ledger
-    for place, row in several[::-1].iterrows():
-        try:
-            recipe = _read_row(row, models)
-        except BirdlabError as error:
-            left_out.append(_word_error(str(row["name"]), error))
-            continue
-        of_row[place] = recipe.run
-        found.setdefault(recipe.run, recipe)
-    for model in models.values():
-        if len(model.runs) > 1:
-            try:
-                recipe = read_card(model)
-            except BirdlabError as error:
-                left_out.append(_word_error(model.name, error))
-                continue
-            found.setdefault(recipe.run, recipe)
-    return list(found.values()), of_row, left_out
-
-
-def _read_row(row: pd.Series, models: Mapping[str, PromotedModel]) -> Recipe:
-    """How the submission of a row of the ledger was blended."""
-    members, bundle = tuple(map(str, row["members"])), str(row["bundle"] or "")
-    if not bundle:
-        shares = (1 / len(members),) * len(members)
-        return Recipe(str(row["name"]), members, shares, Blend(), assumed=True)
-    if bundle not in models:
-        raise DataError(
-            "its promoted model is not in this lab, so the shares of its members are not known",
-            got=bundle,
-            fix="enter it again without --bundle to take equal shares",
-        )
-    recipe = read_card(models[bundle])
-    if set(recipe.members) != set(members):
-        raise DataError("its promoted model is made of other runs", got=bundle)
-    return replace(recipe, name=str(row["name"]))
-
-
-def read_card(model: PromotedModel) -> Recipe:
-    """How a promoted model blends its runs; DataError where its card does not say."""
-    said, n = model.card.get("blending"), len(model.runs)
-    try:
-        if not isinstance(said, Mapping):
-            raise TypeError("there is no blending in it")
-        shares = [1.0] * n if said["shares"] is None else [float(w) for w in said["shares"]]
-        if len(shares) != n or min(shares) < 0 or not 0 < sum(shares) < float("inf"):
-            raise ValueError(f"shares {shares} of {n} runs")
-        blend = Blend(said["kind"], float(said["power"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            "the card of a promoted model does not say how its runs are blended",
-            where=model.name,
-            got=str(error),
-            fix="promote its runs again",
-        ) from None
-    return Recipe(model.name, model.runs, tuple(w / sum(shares) for w in shares), blend)
 
 
 def _check_members(recipe: Recipe, known: Mapping[str, Mapping[str, Any]]) -> float:
@@ -298,9 +210,3 @@ def _word_done(recipes: Iterable[Recipe]) -> tuple[str, ...]:
             f"since no promoted model is named that says more: {list_some(assumed)}."
         )
     return tuple(words)
-
-
-def _word_error(name: str, error: BirdlabError) -> str:
-    got = f": {error.got}" if error.got is not None else ""
-    fix = f" ({error.fix})" if error.fix else ""
-    return f"{name}, a blend: {error.what}{got}{fix}."

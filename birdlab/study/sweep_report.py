@@ -33,13 +33,13 @@ from birdlab.study.race_rounds import Rounds
 from birdlab.study.ranking import Ranking
 from birdlab.study.recipe_words import recipe_lines
 from birdlab.study.report import other_intervals, ranking_words
+from birdlab.study.stored_sweep import StoredSweep
 from birdlab.study.sweep_figures import (
     plot_importance,
     plot_interaction,
     plot_responses,
     plot_rounds,
 )
-from birdlab.study.sweep_records import StoredSweep
 from birdlab.study.sweeping import Response
 
 FOREST = f"Difference of each arm to the base. {RANKING_LEGEND}"

@@ -9,7 +9,7 @@ import pandas as pd
 
 from birdlab.study.arms import word_ranking
 from birdlab.study.race_rounds import Rounds
-from birdlab.study.sweep_records import StoredSweep
+from birdlab.study.stored_sweep import StoredSweep
 from birdlab.study.sweeping import Parallel, Response, get_parallel
 
 

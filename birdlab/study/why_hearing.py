@@ -12,7 +12,8 @@ import numpy as np
 from birdlab.errors import OutputsError
 from birdlab.evaluate.outputs import load_outputs
 from birdlab.lab import Lab
-from birdlab.study.listening import HeardFile, Hearing, Load, list_heard, load_hearing
+from birdlab.study.heard_files import HeardFile, list_heard
+from birdlab.study.listening import Hearing, Load, load_hearing
 from birdlab.study.sounds import SoundFile, Sounds
 from birdlab.study.why import Why
 
