@@ -21,7 +21,7 @@ PLACES = {
 
 def fields_text() -> str:
     """Every dotted field of birdlab's own models and kinds, sorted, one a line."""
-    from birdlab.spec.kinds import kinds
+    from birdlab.spec.kinds import built_in_kinds
     from birdlab.spec.reference import EXPERIMENT
 
     found = set[str]()
@@ -31,8 +31,7 @@ def fields_text() -> str:
         elif title.split(".")[0] in found and "NAME" not in title:
             found |= {f"{title}.{name}" for name in cls.model_fields}
     for place, family in PLACES.items():
-        for name, kind in kinds(family).items():
-            if kind.cls.__module__.startswith("birdlab."):
-                own = f"{place}.{name}" if place == "augment" else place
-                found |= {own, *(f"{own}.{field}" for field in kind.cls.model_fields)}
+        for name, kind in built_in_kinds(family).items():
+            own = f"{place}.{name}" if place == "augment" else place
+            found |= {own, *(f"{own}.{field}" for field in kind.cls.model_fields)}
     return "\n".join(sorted(found)) + "\n"

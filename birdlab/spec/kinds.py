@@ -155,6 +155,12 @@ def kinds(family: str) -> dict[str, Kind]:
     return {name: kind for (fam, name), kind in sorted(_KINDS.items()) if fam == family}
 
 
+def built_in_kinds(family: str) -> dict[str, Kind]:
+    """The kinds of one family that birdlab itself brings, whatever else is loaded."""
+    own = kinds(family).items()
+    return {name: kind for name, kind in own if kind.cls.__module__.startswith("birdlab.")}
+
+
 def kinds_in(value: object) -> Iterator[Kind]:
     """Every kind used anywhere inside a spec."""
     if isinstance(value, Spec):

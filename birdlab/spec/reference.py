@@ -12,7 +12,7 @@ from birdlab.spec.competition import PROFILES, CompetitionSpec
 from birdlab.spec.data import DataSpec
 from birdlab.spec.ensemble import EnsembleSpec
 from birdlab.spec.experiment import ExperimentSpec
-from birdlab.spec.kinds import FAMILIES, kinds
+from birdlab.spec.kinds import FAMILIES, built_in_kinds
 from birdlab.spec.meanings import OWN, class_meaning, meaning_of
 from birdlab.spec.model import ModelSpec
 from birdlab.spec.parts import CellsSpec, EvaluateSpec, OutputSpec, StageSpec
@@ -129,7 +129,10 @@ def lab_page(sections: Sequence[Section]) -> str:
         *(_section(title, cls, 2) for title, cls in shown),
         "## source\n\nA data set of `[data]`: a path alone, or a table with the fields of one of "
         "these kinds. Without `kind` it is `auto`.\n\n",
-        *(_section(f"source: {name}", kind.cls, 3) for name, kind in _built_in("source")),
+        *(
+            _section(f"source: {name}", kind.cls, 3)
+            for name, kind in built_in_kinds("source").items()
+        ),
     ]
     return "".join(parts).rstrip() + "\n"
 
@@ -147,7 +150,7 @@ def _links(titles: Iterable[str]) -> str:
 
 
 def _kind_links(family: str) -> str:
-    return ", ".join(_to(f"{family}: {name}", name) for name, _ in _built_in(family))
+    return ", ".join(_to(f"{family}: {name}", name) for name in built_in_kinds(family))
 
 
 def _to(title: str, shown: str = "") -> str:
@@ -155,13 +158,11 @@ def _to(title: str, shown: str = "") -> str:
     return f"[{shown or title}](#{anchor})"
 
 
-def _built_in(family: str) -> list[tuple[str, Any]]:
-    return [(name, kind) for name, kind in kinds(family).items() if kind.source_hash is None]
-
-
 def _family(family: str) -> str:
     head = f"## {family}\n\nGoes into {PLACES[family]}.\n\n"
-    return head + "".join(_section(f"{family}: {n}", kind.cls, 3) for n, kind in _built_in(family))
+    return head + "".join(
+        _section(f"{family}: {n}", kind.cls, 3) for n, kind in built_in_kinds(family).items()
+    )
 
 
 def _section(title: str, cls: type[Spec], level: int) -> str:
@@ -177,7 +178,7 @@ def _section(title: str, cls: type[Spec], level: int) -> str:
 
 def _row(cls: type[Spec], name: str) -> str:
     meaning, info = meaning_of(cls, name), cls.model_fields[name]
-    builder = SchemaBuilder()
+    builder = SchemaBuilder(built_in_kinds)
     schema = builder.field(cls, name)
     default = "required" if info.is_required() else _default(schema)
     main = " (a plain value means it)" if name == getattr(cls, "main_field", None) else ""

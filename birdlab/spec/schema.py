@@ -16,7 +16,7 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from birdlab.spec.base import Also, Spec
 from birdlab.spec.competition import CompetitionSpec
-from birdlab.spec.kinds import KindOf, kinds
+from birdlab.spec.kinds import Kind, KindOf, kinds
 from birdlab.spec.meanings import OWN, class_meaning, meaning_of
 from birdlab.spec.named import NamedList
 from birdlab.spec.parts import StageSpec
@@ -39,9 +39,13 @@ ALTERNATIVES = {
 
 
 class SchemaBuilder:
-    """Makes schemas of models that share their definitions (`defs`, by name)."""
+    """Makes schemas of models that share their definitions (`defs`, by name).
 
-    def __init__(self) -> None:
+    known: the kinds of a family by name; all that are registered unless said otherwise.
+    """
+
+    def __init__(self, known: Callable[[str], dict[str, Kind]] = kinds) -> None:
+        self._kinds = known
         self.defs: dict[str, Schema] = {}
 
     def model(self, cls: type[Spec], *, part: bool = False) -> Schema:
@@ -73,7 +77,7 @@ class SchemaBuilder:
         """What a field takes that holds a kind: its name, or a mapping with `kind`."""
         names: Schema = {"type": "string"}
         if not mark.text:
-            names["enum"] = list(kinds(mark.family))
+            names["enum"] = list(self._kinds(mark.family))
         return {"anyOf": [names, self.any_kind(mark.family, part=part, default=mark.default)]}
 
     def any_kind(self, family: str, *, part: bool = False, default: str | None = None) -> Schema:
@@ -83,12 +87,12 @@ class SchemaBuilder:
 
     def _any_kind(self, family: str, part: bool, default: str | None) -> Schema:
         said, unsaid = [], []
-        for kind in kinds(family).values():
+        for kind in self._kinds(family).values():
             one = self.model(kind.cls, part=part)
             said.append(_when("kind", kind.name, one))
             if part or kind.name == default:
                 unsaid.append(one)
-        known: Schema = {"kind": {"enum": list(kinds(family))}}
+        known: Schema = {"kind": {"enum": list(self._kinds(family))}}
         return {
             "type": "object",
             "if": {"required": ["kind"]},
@@ -110,7 +114,7 @@ class SchemaBuilder:
     def _item(self, mark: NamedList) -> Schema:
         named: Schema = {"type": "string"}
         if mark.family is not None:
-            named |= {"enum": list(kinds(mark.family))}
+            named |= {"enum": list(self._kinds(mark.family))}
         long: Schema = {
             "type": "object",
             "anyOf": [{"required": ["kind"]}, {"required": ["name"]}],
@@ -125,10 +129,10 @@ class SchemaBuilder:
                 "then": self.any_kind(mark.family),
                 "else": {
                     "required": ["name"],
-                    "properties": {"name": {"enum": list(kinds(mark.family))}},
+                    "properties": {"name": {"enum": list(self._kinds(mark.family))}},
                     "allOf": [
                         _when("name", kind.name, self.model(kind.cls))
-                        for kind in kinds(mark.family).values()
+                        for kind in self._kinds(mark.family).values()
                     ],
                 },
             }
@@ -153,7 +157,7 @@ class SchemaBuilder:
         assert mark.family is not None
         other = self.any_kind(mark.family, part=part)
         known = {}
-        for kind in kinds(mark.family).values():
+        for kind in self._kinds(mark.family).values():
             main = getattr(kind.cls, "main_field", None)
             short = [self.field(kind.cls, main, part=part)] if main else []
             own = {
