@@ -73,10 +73,11 @@ def value_table(ranking: Ranking, costs: ArmCosts) -> CostValues:
     """
     told = {str(row["arm"]): row for row in costs.table.to_dict("records")}
     base = told.get(ranking.base, UNKNOWN)
+    longer = _extra_hours(costs.models, ranking.base)
     rows = []
     for arm in ranking.table.to_dict("records"):
         own = told.get(str(arm["arm"]), UNKNOWN)
-        hours = _extra_hours(costs.models, ranking.base, str(arm["arm"]))
+        hours = longer.get(str(arm["arm"]), Extra())
         cpu_ms = _extra_cpu(base, own)
         rows.append(
             {
@@ -116,14 +117,21 @@ class Extra:
         return not np.isnan(self.mean) and self.mean != 0 and not self.low <= 0 <= self.high
 
 
-def _extra_hours(models: pd.DataFrame, base: str, arm: str) -> Extra:
-    """How many hours longer a model of the arm takes, over the folds and seeds that both have."""
-    one, other = (models[models["arm"] == name] for name in (base, arm))
-    both = one.merge(other, on=["fold", "seed"], suffixes=("_a", "_b"))
-    alike = (both["device_a"] == both["device_b"]) & (both["device_a"] != "")
-    if arm == base or both.empty or not alike.all():
-        return Extra()
-    found = (both["hours_b"] - both["hours_a"]).to_numpy(float)
+def _extra_hours(models: pd.DataFrame, base: str) -> dict[str, Extra]:
+    """How many hours longer a model of each arm takes, over the folds and seeds that both have.
+
+    An arm without such pairs, or with one on another device, is not in it.
+    """
+    both = models[models["arm"] != base].merge(
+        models[models["arm"] == base], on=["fold", "seed"], suffixes=("", "_base")
+    )
+    both["alike"] = (both["device"] == both["device_base"]) & (both["device"] != "")
+    both["longer"] = both["hours"].astype(float) - both["hours_base"].astype(float)
+    pairs = both.groupby("arm", sort=False)[["longer", "alike"]]
+    return {str(arm): _interval(of["longer"].to_numpy()) for arm, of in pairs if of["alike"].all()}
+
+
+def _interval(found: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Extra:
     mean, n = float(found.mean()), len(found)
     if n < MIN_MODELS or np.isnan(mean):
         return Extra(mean)

@@ -68,7 +68,9 @@ def more_seeds(
     """
 
     def count(fold_arm: float) -> str:
-        return _count_seeds(c, judged, smallest_effect, fold_arm)
+        rest = float(c.residual_sd**2 - fold_arm)
+        pairs, reach = (c.n_folds, float(c.n_seeds), c.df), (judged.critical, judged.narrow)
+        return _count_seeds(float(c.delta), fold_arm, rest, pairs, reach, smallest_effect)
 
     fold_arm, shown = _fold_arm_variance(c, noise)
     if np.isnan(fold_arm):
@@ -79,16 +81,29 @@ def more_seeds(
     return words
 
 
-def _count_seeds(c: Contrast, judged: Judgement, smallest_effect: float, fold_arm: float) -> str:
-    first = int(c.n_seeds) + 1
+@lru_cache(maxsize=8192)  # a sweep that ends is ranked for the screen, its costs and its report
+def _count_seeds(
+    delta: float,
+    fold_arm: float,
+    rest: float,
+    pairs: tuple[int, float, int],
+    reach: tuple[float, float],
+    smallest_effect: float,
+) -> str:
+    """In words, the seeds more at which POWER of studies decide.
+
+    fold_arm, rest: the variances of a fold mean that seeds leave and shrink; pairs: folds, seeds
+    and degrees of freedom; reach: `critical` and `narrow` of the Judgement.
+    """
+    (n_folds, n_seeds, df), (critical, narrow) = pairs, reach
+    first = int(n_seeds) + 1
     seeds = np.arange(first, MOST_SEEDS + first)
-    rest = c.residual_sd**2 - fold_arm
-    variance = fold_arm + rest * c.n_seeds / np.r_[seeds, np.inf]
-    se = np.sqrt(2 * variance / c.n_folds)
-    chance = chance_to_decide(c.delta, se, c.df, judged.critical, judged.narrow, smallest_effect)
+    variance = fold_arm + rest * n_seeds / np.r_[seeds, np.inf]
+    se = np.sqrt(2 * variance / n_folds)
+    chance = chance_to_decide(delta, se, df, critical, narrow, smallest_effect)
     enough = np.flatnonzero(chance[:-1] >= POWER)
     if len(enough):
-        n = math.ceil(seeds[enough[0]] - c.n_seeds)
+        n = math.ceil(seeds[enough[0]] - n_seeds)
         return f"{n} more seed{'s' if n > 1 else ''}"
     return f"over {MOST_SEEDS} more seeds" if chance[-1] >= POWER else MORE_FOLDS
 

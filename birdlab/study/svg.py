@@ -16,7 +16,15 @@ from typing import Any
 import plotly.graph_objects as go
 
 from birdlab.errors import DataError
-from birdlab.study.svg_marks import box_svg, line_svg, marker_svg, path_svg, shade, text_svg
+from birdlab.study.svg_marks import (
+    Marker,
+    box_svg,
+    line_svg,
+    marker_svg,
+    path_svg,
+    shade,
+    text_svg,
+)
 from birdlab.study.svg_scales import Scale, build_scale
 
 WIDE, NARROW = 760, 380
@@ -158,11 +166,11 @@ def _trace(trace: Any, f: Frame) -> Iterator[str]:
         yield path_svg(points, trace.line)
     yield from _errors(trace, f)
     if "markers" in mode and not ("lines" in mode and len(points) > MOST_MARKS):
-        texts = _listed(trace.text, len(points))
+        texts, xs, ys = _listed(trace.text, len(points)), trace.x, trace.y
+        marker, line = Marker.of(trace.marker), trace.line.color  # plotly answers slowly, so once
         for i, (x, y) in enumerate(points):
             if math.isfinite(x) and math.isfinite(y):
-                said = _said(texts[i], trace.x[i], trace.y[i])
-                yield marker_svg(trace.marker, i, x, y, said, trace.line.color)
+                yield marker_svg(marker, i, x, y, _said(texts[i], xs[i], ys[i]), line)
                 if "text" in mode:
                     yield text_svg(x, y - 10, html.unescape(str(texts[i] or "")), "middle")
 
@@ -173,13 +181,14 @@ def _errors(trace: Any, f: Frame) -> Iterator[str]:
         if error.array is None:
             continue
         lows = error.arrayminus if error.arrayminus is not None else error.array
+        colour, width = error.color or AXIS, error.thickness or 1.5
         for x, y, up, down in zip(trace.x, trace.y, error.array, lows, strict=True):
             if not up and not down:
                 continue
             ends = (f.x.at(x - down), f.y.at(y), f.x.at(x + up), f.y.at(y))
             if side == "y":
                 ends = (f.x.at(x), f.y.at(y - down), f.x.at(x), f.y.at(y + up))
-            yield line_svg(*ends, error.color or AXIS, width=error.thickness or 1.5)
+            yield line_svg(*ends, colour, width=width)
 
 
 def _bars(trace: Any, points: Sequence[tuple[float, float]], f: Frame) -> Iterator[str]:
@@ -230,7 +239,7 @@ def _legend_item(trace: Any, x: float, y: float) -> str:
     mode = trace.mode or "lines+markers"
     sign = path_svg([(x, y - 4), (x + 16, y - 4)], trace.line) if "lines" in mode else ""
     if "markers" in mode:
-        sign += marker_svg(trace.marker, 0, x + 8, y - 4, "", trace.line.color)
+        sign += marker_svg(Marker.of(trace.marker), 0, x + 8, y - 4, "", trace.line.color)
     return sign + text_svg(x + 20, y, html.unescape(trace.name), "start")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 OUTLINES = {
@@ -17,13 +18,27 @@ STROKES = {"x": "M-1 -1L1 1M-1 1L1 -1", "cross": "M0 -1.2L0 1.2M-1.2 0L1.2 0"}
 DEFAULT, GREY = "#2E86C9", "#888888"
 
 
-def marker_svg(marker: Any, i: int, x: float, y: float, said: str, line: Any = None) -> str:
+@dataclass(frozen=True)
+class Marker:
+    """How the marks of a trace look: one value for all of them, or a list with one for each."""
+
+    size: Any
+    symbol: Any
+    color: Any
+    opacity: Any
+
+    @classmethod
+    def of(cls, marker: Any) -> Marker:
+        """As plotly's `marker` of a trace says."""
+        return cls(marker.size, marker.symbol, marker.color, marker.opacity)
+
+
+def marker_svg(marker: Marker, i: int, x: float, y: float, said: str, line: Any = None) -> str:
     """Marker i of a trace at a place (px), with what is said when a pointer rests on it.
 
     Without a colour of its own it takes that of the `line`.
     """
-    size = marker.size
-    radius = float(_item(size, i) if size is not None else 6) / 2
+    radius = float(_item(marker.size, i) if marker.size is not None else 6) / 2
     symbol = str(_item(marker.symbol, i) or "circle")
     colour = html.escape(shade(marker.color or line, i))
     name = symbol.removesuffix("-open")

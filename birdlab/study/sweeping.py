@@ -77,7 +77,8 @@ def get_responses(
     known. Lines where arms differ in one setting alone, at most MOST_LINES of them; else all arms
     as points.
     """
-    arms = {arm: point for arm, point in points.items() if arm in set(scores["arm"])}
+    scored = set(scores["arm"])
+    arms = {arm: point for arm, point in points.items() if arm in scored}
     entries = dict.fromkeys(key for point in arms.values() for key in point)
     found = [_response(scores, arms, entry, (log or {}).get(entry)) for entry in entries]
     return [response for response in found if response is not None]
