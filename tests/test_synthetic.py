@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from browsing import complaints, wait
 from commandline import print_of
 from conftest import TINY_DEMO, MakeLab
 from pydantic import ValidationError
@@ -21,6 +22,7 @@ from birdlab.cli.plans import describe_plan
 from birdlab.cli.show import _difference
 from birdlab.cli.summaries import summarise_run
 from birdlab.data.activity import find_active
+from birdlab.data.audio import Waveform
 from birdlab.data.classes import ClassList
 from birdlab.data.demo.rendering import FRAME_S, render_plan
 from birdlab.data.demo.world import build_world
@@ -50,6 +52,7 @@ from birdlab.spec.synthetic import SyntheticSpec
 from birdlab.study.ablation_view import build_ablation_view
 from birdlab.study.cvlb_view import compare_validators
 from birdlab.study.rescoring import build_estimator, rescore_run
+from birdlab.study.synthetic_report import ShownSoundscape, synthetic_report_html
 from birdlab.study.tables import pair_cv_lb
 from birdlab.synthetic import TRUTH, is_usable, load_synthetic, open_synthetic
 from birdlab.tracking.evidence import load_evidence
@@ -490,6 +493,21 @@ def test_soundscapes_are_written_with_their_truth(
     assert "src='synthetic-000.flac'" in page and str(table["label"][0]) in page
     with pytest.raises(SpecError, match="no synthetic soundscapes"):
         print_of(lab, "data", "synthetic", str(lab.root / "tiny.yaml"))
+
+
+def test_the_page_plays_the_files_beside_it(browser: Any, tmp_path: Path) -> None:
+    import soundfile
+
+    noise = np.random.default_rng(0).integers(-9_000, 9_000, 32_000).astype(np.int16)
+    soundfile.write(tmp_path / "a.flac", noise, 32_000, subtype="PCM_16")
+    truth = pd.DataFrame({"start_s": [0.2], "end_s": [0.7], "label": ["amerob"]})
+    shown = ShownSoundscape("a.flac", Waveform(noise, 1.0, 32_000), truth)
+    (tmp_path / "index.html").write_text(synthetic_report_html("tiny", 0, [shown]))
+    browser.get((tmp_path / "index.html").as_uri())
+    browser.execute_script("document.querySelector('audio').load()")
+    browser.execute_script("document.querySelector('audio').preload = 'auto'")
+    assert wait(browser, "document.querySelector('audio').duration") == pytest.approx(1, abs=0.05)
+    assert complaints(browser) == []
 
 
 def test_runs_are_shown_with_their_synthetic_scores(heard: tuple[Lab, RunResult, Plan]) -> None:

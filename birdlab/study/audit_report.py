@@ -13,7 +13,7 @@ from birdlab.data.audit.sentences import percent
 from birdlab.data.audit.support import CAP_RULE
 from birdlab.study import audit_figures, audit_file_figures
 from birdlab.study.audit_summary import content_sentence, fold_table, overlap_table, size_sentence
-from birdlab.study.report import escape, figure_html, list_html, page_html, table_html
+from birdlab.study.report import escape, figure_html, list_html, page_html, section_html, table_html
 
 MOST_ROWS = 200
 HEADS = {
@@ -57,14 +57,14 @@ def audit_report_html(audit: Audit, name: str, about: Sequence[str] = ()) -> str
     parts = [
         f"<p class='answer'>{escape(first)}</p>",
         list_html([size_sentence(audit), *about]),
-        _section("Findings", _findings_html(audit.findings)),
-        _section("Leaks between training and validation", _leaks_html(audit)),
-        _section("Folds and classes", _support_html(audit)),
-        _section("Recordists", _recordists_html(audit)),
-        _section("Files", _files_html(audit)),
-        _section("Lengths", _lengths_html(audit)),
-        _section("Labels that are no class", _cut_table(audit.support.secondary)),
-        _section("Waterfall of the cleaning rules", _cut_table(audit.waterfall)),
+        section_html("Findings", _findings_html(audit.findings)),
+        section_html("Leaks between training and validation", _leaks_html(audit)),
+        section_html("Folds and classes", _support_html(audit)),
+        section_html("Recordists", _recordists_html(audit)),
+        section_html("Files", _files_html(audit)),
+        section_html("Lengths", _lengths_html(audit)),
+        section_html("Labels that are no class", _cut_table(audit.support.secondary)),
+        section_html("Waterfall of the cleaning rules", _cut_table(audit.waterfall)),
     ]
     return page_html(f"Audit of {name}", parts)
 
@@ -219,7 +219,3 @@ def _cut_table(table: pd.DataFrame) -> str:
     more = f"The first {MOST_ROWS} of {len(table):,}." if len(table) > MOST_ROWS else ""
     shown = table.head(MOST_ROWS).rename(columns=HEADS)
     return table_html(shown) + (f"<p class='soft'>{more}</p>" if more else "")
-
-
-def _section(title: str, inside: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{inside}</section>"

@@ -15,7 +15,7 @@ from plotly.subplots import make_subplots
 from birdlab.clipshow import READ, ClipShow, Look, ShownClip
 from birdlab.study.augment_numbers import label_words, list_numbers, summarise_steps
 from birdlab.study.figures import BLUE, finish_figure
-from birdlab.study.report import escape, figure_html, list_html, page_html, table_html
+from birdlab.study.report import escape, figure_html, list_html, page_html, section_html, table_html
 
 N_POINTS = 400
 """Points of a drawn waveform: each shows the lowest and highest of the samples it stands for."""
@@ -102,7 +102,7 @@ def augment_report_html(show: ClipShow, name: str) -> str:
     parts = [
         CARDS,
         f"<p class='answer'>{escape(f'{name}: {show.title}, as training meets them.')}</p>",
-        _section("What each step does", table_html(summarise_steps(numbers))),
+        section_html("What each step does", table_html(summarise_steps(numbers))),
         list_html(
             [
                 "Level and peak are over full scale; the centroid is the mean frequency, weighed "
@@ -130,7 +130,7 @@ def _clip_html(i: int, clip: ShownClip, show: ClipShow) -> str:
     quiet = [look.step for n, look in enumerate(clip.looks) if n not in shown]
     left = f"<p class='soft'>Left alone by {escape(', '.join(quiet))}.</p>" if quiet else ""
     before, after = (label_words(clip.looks[n].labels) or "none" for n in (0, -1))
-    return _section(
+    return section_html(
         f"Clip {i + 1}: {clip.recording}",
         f"<p>Labels before: <strong>{escape(before)}</strong>; after: "
         f"<strong>{escape(after)}</strong></p><div class='cards'>{cards}</div>{left}",
@@ -156,7 +156,3 @@ def _card_html(clip: ShownClip, n: int, show: ClipShow, *, is_last: bool) -> str
     words = "".join(f"<p class='soft'>{escape(line)}</p>" for line in lines if line)
     figure = figure_html(plot_look(get_look_info(look, show)))
     return f"<div class='card'><h3>{escape(title)}</h3>{figure}{sound}{words}</div>"
-
-
-def _section(title: str, inside: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{inside}</section>"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from birdlab.study.document import Commands, Document, Drawing, Listing, Part, Table, Words
-from birdlab.study.report import escape, figure_html, list_html, page_html, table_html
+from birdlab.study.report import escape, figure_html, list_html, page_html, section_html, table_html
 from birdlab.study.svg import NARROW, WIDE, draw_svg
 
 
@@ -13,7 +13,7 @@ def document_html(document: Document) -> str:
     parts += [f"<p class='answer'>{escape(document.answer)}</p>"] if document.answer else []
     for section in document.sections:
         inside = "".join(_part(part) for part in section.parts)
-        parts.append(f"<section><h2>{escape(section.title)}</h2>{inside}</section>")
+        parts.append(section_html(section.title, inside))
     return page_html(document.title, parts)
 
 

@@ -12,7 +12,7 @@ from birdlab.data.store import WaveStore
 from birdlab.study.png import png_uri
 from birdlab.study.pseudo_examples import Example, choose_examples
 from birdlab.study.pseudo_labels import LabelSets
-from birdlab.study.report import escape, list_html, page_html, table_html
+from birdlab.study.report import escape, list_html, page_html, section_html, table_html
 from birdlab.study.sounds import embed_part
 from birdlab.study.spectrogram import PLAIN, draw_spectrogram
 
@@ -42,14 +42,14 @@ def pseudo_report_html(
     parts = [
         STYLE,
         list_html(sentences),
-        _section("Species", table_html(table_words(labels))),
+        section_html("Species", table_html(table_words(labels))),
         f"<p class='soft'>{escape(PLAIN)} Sounds are brought to one level. The probability is the "
         "mean over teachers.</p>",
     ]
     for code in species:
         cards = [_card(example, waves) for example in choose_examples(labels, code, n_examples)]
         inside = f"<div class='cards'>{''.join(cards)}</div>" if cards else "<p>No window.</p>"
-        parts.append(_section(code, inside))
+        parts.append(section_html(code, inside))
     return page_html(title, parts)
 
 
@@ -104,7 +104,3 @@ def _samples_of(example: Example, waves: WaveStore) -> tuple[int, int]:
     length = waves.n_samples(example.key)
     start, stop = (round(s * waves.sample_rate_hz) for s in (example.start_s, example.end_s))
     return min(max(0, start), max(0, length - 1)), min(length, stop)
-
-
-def _section(title: str, inside: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{inside}</section>"

@@ -21,6 +21,8 @@ POLICY = (
     "media-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'\">"
 )
 """A page loads nothing and sends nothing, whatever a name in it may hold."""
+BESIDE_POLICY = POLICY.replace("media-src data:", "media-src 'self' data:")
+"""That of a page which plays sound files that lie beside it."""
 PAGE_JS = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
 """What the buttons of a page do that save its tables and figures."""
 
@@ -85,12 +87,12 @@ def _intervals(table: pd.DataFrame, low: str, high: str) -> list[str]:
     ]
 
 
-def page_html(title: str, parts: Sequence[str]) -> str:
+def page_html(title: str, parts: Sequence[str], *, policy: str = POLICY) -> str:
     """A whole page around parts of HTML, with its style and plotly.js inside; the title is text."""
     script = plotly.offline.get_plotlyjs() if any("plotly-graph-div" in p for p in parts) else ""
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-        f"{POLICY}<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        f"{policy}<meta name='viewport' content='width=device-width, initial-scale=1'>"
         f"<link rel='icon' href='data:,'><title>{escape(title)}</title><style>{PAGE_CSS}</style>"
         + (f"<script>{script}</script>" if script else "")
         + f"</head><body><main><h1>{escape(title)}</h1>{''.join(parts)}</main></body></html>"
@@ -136,6 +138,12 @@ def is_long(text: str) -> bool:
 
 def _cell_html(text: str) -> str:
     return f"<td class='long'>{escape(text)}</td>" if is_long(text) else f"<td>{escape(text)}</td>"
+
+
+def section_html(title: str, inside: str, name: str = "") -> str:
+    """A section of a page under its title, which is text; `name` is its class."""
+    mark = f" class='{name}'" if name else ""
+    return f"<section{mark}><h2>{escape(title)}</h2>{inside}</section>"
 
 
 def escape(value: object) -> str:

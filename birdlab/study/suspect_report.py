@@ -10,7 +10,7 @@ import pandas as pd
 from birdlab.errors import BirdlabError
 from birdlab.study.png import png_uri
 from birdlab.study.pseudo_report import STYLE
-from birdlab.study.report import escape, list_html, page_html, table_html
+from birdlab.study.report import escape, list_html, page_html, section_html, table_html
 from birdlab.study.sounds import Sounds, embed_sound
 from birdlab.study.spectrogram import PLAIN, see_sound
 from birdlab.study.suspects import Suspects
@@ -30,7 +30,7 @@ def suspects_html(
     if cards:
         parts.append(f"<p class='soft'>{escape(PLAIN)} Longer sounds are cut at 20 s.</p>")
         parts.append(f"<div class='cards'>{''.join(cards)}</div>")
-        parts.append(f"<section><h2>All</h2>{table_html(suspect_table(suspects))}</section>")
+        parts.append(section_html("All", table_html(suspect_table(suspects))))
     return page_html(title, parts)
 
 

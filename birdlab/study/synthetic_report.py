@@ -12,7 +12,14 @@ from plotly.subplots import make_subplots
 from birdlab.data.audio import Waveform
 from birdlab.study.figures import BLUE, finish_figure
 from birdlab.study.listening_figures import add_spectrogram
-from birdlab.study.report import escape, figure_html, list_html, page_html
+from birdlab.study.report import (
+    BESIDE_POLICY,
+    escape,
+    figure_html,
+    list_html,
+    page_html,
+    section_html,
+)
 from birdlab.study.spectrogram import PLAIN, Spectrogram, draw_spectrogram
 from birdlab.study.words import count_words
 
@@ -68,6 +75,5 @@ def synthetic_report_html(name: str, fold: int, shown: Sequence[ShownSoundscape]
     for one in shown:
         figure = plot_truth(draw_spectrogram(one.wave), one.truth, one.wave.duration_s)
         sound = f"<audio controls preload='none' src='{escape(one.file)}'></audio>"
-        title = f"<h2>{escape(one.file)}</h2>"
-        parts.append(f"<section>{title}{sound}{figure_html(figure)}</section>")
-    return page_html(f"Synthetic soundscapes of {name}", parts)
+        parts.append(section_html(one.file, sound + figure_html(figure)))
+    return page_html(f"Synthetic soundscapes of {name}", parts, policy=BESIDE_POLICY)

@@ -9,7 +9,7 @@ from typing import Any
 from birdlab.study.document import Drawing
 from birdlab.study.document_html import drawing_html
 from birdlab.study.listening_figures import TICKS_HZ
-from birdlab.study.report import escape, list_html, page_html, table_html
+from birdlab.study.report import escape, list_html, page_html, section_html, table_html
 from birdlab.study.sounds import Sounds
 from birdlab.study.spectrogram import PLAIN, Spectrogram
 from birdlab.study.svg_scales import linear_ticks
@@ -98,11 +98,13 @@ def why_html(
     ]
     if len(why.species):
         parts += [
-            _section("What each species adds", drawing_html(Drawing("species", figure, caption))),
+            section_html(
+                "What each species adds", drawing_html(Drawing("species", figure, caption))
+            ),
             table_html(species_words(why)),
         ]
     parts += [
-        _section("The recordings that move most", table_html(recordings_words(why))),
+        section_html("The recordings that move most", table_html(recordings_words(why))),
         f"<p class='soft'>{escape(MOVES_LEGEND.partition('. ')[0])}.</p>",
         f"<p class='soft'>{escape(PLAIN)} Below it: {_key(why)}. {escape(LINES_LEGEND)} A click on "
         "image or lines plays from there.</p>",
@@ -114,7 +116,7 @@ def why_html(
         parts.append(text)
     commands = "".join(f"{escape(command)}\n" for command in next_commands)
     if commands:
-        parts.append(_section("Next", f"<pre class='scroll'>{commands}</pre>"))
+        parts.append(section_html("Next", f"<pre class='scroll'>{commands}</pre>"))
     return page_html(f"Why {why.arm} differs from {why.base}", [*parts, SCRIPT])
 
 
@@ -125,7 +127,7 @@ def _recording_html(
     title = f"{row['recording']} moves {row['influence']:+.4f}"
     if isinstance(one, str):
         inside = f"<p>{escape(one)}</p>{list_html(recording_sentences(row, None, why))}"
-        return _section(title, inside, "recording")
+        return section_html(title, inside, "recording")
     held = embed_heard(one, sounds)
     if held.audio and held.n_bytes > room:
         held = replace(held, audio="", said=LEFT_OUT)
@@ -139,7 +141,7 @@ def _recording_html(
     )
     said = f"<p class='soft'>{escape(held.said)}</p>" if held.said else ""
     words = list_html(recording_sentences(row, one, why))
-    return _section(title, _heard_html(one, held, why) + player + said + words, "recording")
+    return section_html(title, _heard_html(one, held, why) + player + said + words, "recording")
 
 
 def _heard_html(one: HeardTwice, held: Embedded, why: Why) -> str:
@@ -224,8 +226,3 @@ def _clock(begin_s: float, end_s: float) -> str:
                 yield f"<span style='left:{at:.2f}%'>{second:g} s</span>"
 
     return "".join(places())
-
-
-def _section(title: str, inside: str, name: str = "") -> str:
-    mark = f" class='{name}'" if name else ""
-    return f"<section{mark}><h2>{escape(title)}</h2>{inside}</section>"
