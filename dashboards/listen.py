@@ -121,7 +121,7 @@ def build_static(source: LabSource) -> str:
         for file in dict.fromkeys([*files[:1], *files[-1:]]):
             wanted = ListenChoice(first.choice.run, kind, "", file)
             view = build_listening_view(source.tables(), listener, wanted)
-            shown = _shown(view, _embedded_part(view))
+            shown = _shown(view, embedded_part(_sound(view), view.audio))
             parts.append(section_part(file, shown))
         if not files:
             parts.append(section_part(KIND_NAMES[kind], _shown(first, [])))
@@ -132,7 +132,7 @@ def _show(listener: Listener, wanted: State) -> Shown:
     choice = ListenChoice(wanted["run"], wanted["kind"], wanted["text"], wanted["file"])
     view = build_listening_view(listener.source.tables(), listener, choice)
     cut = [html.P(view.cut, className="soft")] if view.cut else []
-    return _shown(view, [*cut, *_player_part(view)])
+    return _shown(view, [*cut, *player_part(_sound(view), view.audio)])
 
 
 def _shown(view: ListeningView, player: list[Part]) -> Shown:
@@ -161,19 +161,21 @@ def _lay_out(view: ListeningView, player: list[Part]) -> list[Part]:
     ]
 
 
-def _player_part(view: ListeningView) -> list[Part]:
-    """A player of the file itself, which the server sends."""
-    sound = view.hearing.sound if view.hearing is not None else None
-    if sound is None or view.audio:
-        return [html.P(view.audio, className="soft")] if view.audio else []
+def _sound(view: ListeningView) -> SoundFile | None:
+    return None if view.hearing is None else view.hearing.sound
+
+
+def player_part(sound: SoundFile | None, lacking: str) -> list[Part]:
+    """A player of a file, which the server sends; why there is none, where that is said."""
+    if sound is None or lacking:
+        return [html.P(lacking, className="soft")] if lacking else []
     return [audio_part(sound_address(sound), sound.file)]
 
 
-def _embedded_part(view: ListeningView) -> list[Part]:
+def embedded_part(sound: SoundFile | None, lacking: str) -> list[Part]:
     """A player that needs no server: the sound is in the page, the start of a long one."""
-    sound = view.hearing.sound if view.hearing is not None else None
-    if sound is None or view.audio:
-        return [html.P(view.audio, className="soft")] if view.audio else []
+    if sound is None or lacking:
+        return [html.P(lacking, className="soft")] if lacking else []
     try:
         address, seconds = embed_sound(sound.path)
     except AudioError as error:

@@ -96,6 +96,11 @@ def follow_url(
             "options": {name: shown.options[name] for name in drop_downs},
         }
 
+    _complete_address(app, page)
+
+
+def _complete_address(app: Dash, page: str) -> None:
+    """Register what writes the state of a page that was opened into its address."""
     app.clientside_callback(
         COMPLETE_ADDRESS,
         Output(f"{page}-opened", "clear_data"),

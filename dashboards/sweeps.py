@@ -9,7 +9,7 @@ from birdlab.study.other_effects import load_judged_sweep
 from birdlab.study.sweep_figures import (
     plot_importance,
     plot_parallel,
-    plot_responses,
+    plot_response,
     plot_rounds,
 )
 from birdlab.study.sweep_view import SweepView, build_sweep_view
@@ -90,7 +90,7 @@ def _lay_out(view: SweepView, name: str) -> list[Part]:
 def _lay_out_responses(view: SweepView) -> list[Part]:
     parts: list[Part] = []
     for response in view.responses:
-        figure = plot_responses(response, metric=METRIC)
+        figure = plot_response(response, metric=METRIC)
         said = SPREAD if response.is_line else f"{SPREAD} {MIXED}"
         parts += [
             html.H2(f"Response to {response.setting}"),

@@ -9,11 +9,11 @@ from typing import Any
 
 from dash import Dash, Input, Output, html, no_update
 
-from birdlab.errors import AudioError, OutputsError, ResolveError
+from birdlab.errors import OutputsError, ResolveError
 from birdlab.recorded import list_networks
 from birdlab.study.run_choice import list_judges
 from birdlab.study.run_tables import RunTables
-from birdlab.study.sounds import SoundFile, embed_sound
+from birdlab.study.sounds import SoundFile
 from birdlab.study.spectrogram import Spectrogram
 from birdlab.study.splits import count_split_folds
 from birdlab.study.why import Why, explain
@@ -29,8 +29,8 @@ from birdlab.study.why_figures import (
 from birdlab.study.why_hearing import HeardTwice, hear_row, of_seeds
 from birdlab.study.why_view import WhyChoice, WhyView, build_why_view
 from birdlab.study.why_words import recordings_words, species_words
-from dashboards.listen import Listener, sound_address
-from dashboards.parts import Part, audio_part, choice_part, figure_part, page_part, table_part
+from dashboards.listen import Listener, embedded_part, player_part
+from dashboards.parts import Part, choice_part, figure_part, page_part, table_part
 from dashboards.source import LabSource
 from dashboards.state import Options, Shown, State, follow_url, section_part
 from dashboards.static import html_of
@@ -135,7 +135,7 @@ def build_static(source: LabSource) -> str:
     parts = [section_part(which, _shown(view, _about(view.why)))]
     for recording in view.recordings[:STATIC_RECORDINGS]:
         one = _view(explainer, WhyChoice(view.choice.base, view.choice.run, recording))
-        parts.append(html.Section(_recording_part(one, _embedded_part(one))))
+        parts.append(html.Section(_recording_part(one, embedded_part(_sound(one), one.audio))))
     return html_of(parts)
 
 
@@ -143,7 +143,8 @@ def _show(explainer: Explainer, wanted: State) -> Shown:
     view = _view(explainer, WhyChoice(wanted["base"], wanted["run"], wanted["recording"]))
     if view.why is None:
         return _shown(view, [])
-    return _shown(view, [*_about(view.why), *_recording_part(view, _player_part(view))])
+    player = player_part(_sound(view), view.audio)
+    return _shown(view, [*_about(view.why), *_recording_part(view, player)])
 
 
 def _view(explainer: Explainer, wanted: WhyChoice) -> WhyView:
@@ -198,19 +199,5 @@ def _recording_part(view: WhyView, player: list[Part]) -> list[Part]:
     ]
 
 
-def _player_part(view: WhyView) -> list[Part]:
-    if view.audio or view.heard is None or view.heard.sound is None:
-        return [html.P(view.audio, className="soft")] if view.audio else []
-    return [audio_part(sound_address(view.heard.sound), view.heard.sound.file)]
-
-
-def _embedded_part(view: WhyView) -> list[Part]:
-    """A player that needs no server: the sound is in the page, the start of a long one."""
-    if view.audio or view.heard is None or view.heard.sound is None:
-        return [html.P(view.audio, className="soft")] if view.audio else []
-    try:
-        address, seconds = embed_sound(view.heard.sound.path)
-    except AudioError as error:
-        return [html.P(f"Nothing to play: {error.what}.", className="soft")]
-    held = html.P(f"{seconds:.0f} s of the sound are in this page.", className="soft")
-    return [audio_part(address, view.heard.sound.file), held]
+def _sound(view: WhyView) -> SoundFile | None:
+    return None if view.heard is None else view.heard.sound

@@ -12,8 +12,9 @@ import numpy.typing as npt
 from scipy import special, stats
 
 from birdlab.evaluate.score import FoldTable
-from birdlab.study.judging import Method, decide, judge_means, on_new_data
-from birdlab.study.noise import NoiseFloor, Spread, detectable_delta
+from birdlab.study.contrasts import MIN_FOLDS, Contrast, build_block
+from birdlab.study.judging import Judgement, Method, decide, judge, on_new_data
+from birdlab.study.noise import NoiseFloor, Spread, detectable_delta, paired_se
 from birdlab.study.racing import look_at, look_level
 from birdlab.study.recordings import weigh_recordists
 
@@ -41,6 +42,33 @@ def draw_scores(
     own = _noise(rng, fold_arm_sd, (n, arms, n_folds, 1), correlation)
     noise = _noise(rng, seed_sd, (n, arms, n_folds, n_seeds), correlation)
     return folds + own + noise + np.asarray(effects)[:, None, None]
+
+
+def judge_means(
+    means: Floats, *, base: int = 0, alpha: float = 0.05, method: Method = "holm"
+) -> list[tuple[Contrast, Judgement]]:
+    """Every other arm of [arms, folds] against `base`: what `rank_arms` does to a full table.
+
+    Empty under 3 folds.
+    """
+    names = [str(row) for row in range(len(means))]
+    block = build_block(means, names, names[base])
+    tested = [block.contrast(name) for name in names if name != names[base]]
+    if means.shape[1] < MIN_FOLDS:
+        return []
+    judged = judge(tested, alpha, method, len(means))
+    return [(c, judged[c.arm]) for c in tested]
+
+
+def chance_to_find(
+    noise: NoiseFloor, delta: float, n_folds: int, n_seeds: int, n_arms: int, alpha: float = 0.05
+) -> float:
+    """The probability that a study finds a true difference of `delta`; see detectable_delta."""
+    if n_folds < MIN_FOLDS:
+        return 0.0
+    df = n_arms * (n_folds - 1)
+    critical = float(special.stdtrit(df, 1 - alpha / (2 * n_arms)))
+    return 1 - float(special.nctdtr(df, abs(delta) / paired_se(noise, n_folds, n_seeds), critical))
 
 
 def _noise(

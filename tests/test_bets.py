@@ -28,7 +28,7 @@ from birdlab.study.bet_evidence import weigh_claims
 from birdlab.study.bet_file import bets_path, load_placed, place_bets
 from birdlab.study.bets import EVERYTHING, BetEvidence, PlacedBet, judge_bets, score_bets
 from birdlab.study.calibration import calibrate
-from birdlab.study.contrasts import build_contrast
+from birdlab.study.contrasts import build_contrasts
 from birdlab.study.lab_bets import judge_sweep, load_bets
 from birdlab.study.sweep_records import load_sweep as read_sweep
 from birdlab.sweep.driver import run_sweep
@@ -156,7 +156,7 @@ def test_the_margin_of_a_difference_is_the_difference_with_its_error() -> None:
     cells = cells_of(scores_of({"base": 0.7, "a": 0.7045}, sd=0.03, n_folds=200))
     claim = build_claim(bet(arm="a", better_by=0.004), POINTS, "base")
     assert claim is not None
-    c = build_contrast(cells, "a", "base")
+    c = build_contrasts(cells, ["a"], "base")["a"]
     ((seen, error),) = weigh_claims([claim], cells, control="base")
     assert seen == pytest.approx(c.delta - 0.004, abs=0.1 * c.se)
     assert error == pytest.approx(c.se, rel=0.05)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from conftest import MakeLab
 from scipy import stats
-from simulations import assumed_noise, detectable_table, draw_scores
+from simulations import assumed_noise, chance_to_find, detectable_table, draw_scores
 
 from birdlab.cli import app as entry
 from birdlab.cli.noise import describe_noise
@@ -23,7 +23,6 @@ from birdlab.spec import load_spec
 from birdlab.study.noise import (
     NoiseFloor,
     Spread,
-    chance_to_find,
     detectable_delta,
     estimate_fold_arm,
     estimate_noise,

@@ -15,7 +15,7 @@ from simulations import cells_used, draw_scores, race_rounds, uncorrected_rate
 from birdlab.record import RunNote, RunResult
 from birdlab.run import run_experiments
 from birdlab.spec import load_spec
-from birdlab.study.contrasts import build_contrast
+from birdlab.study.contrasts import build_contrasts
 from birdlab.study.racing import SeedRace, look_at, look_level, saved_cells
 from birdlab.tasks import InProcess
 
@@ -103,7 +103,7 @@ def test_a_look_is_the_one_sided_test_of_the_final_verdict() -> None:
     looks = look_at(scores.mean(axis=-1), 0)
     cells = table_of(scores, 2).pivot(index="run", columns=["fold", "seed"], values="score")
     for arm, look in looks.items():
-        verdict = build_contrast(cells, arm, 0)
+        verdict = build_contrasts(cells, [arm], 0)[arm]
         p = stats.t.cdf(verdict.delta / verdict.se, verdict.df)
         assert (look.delta, look.p, look.df) == pytest.approx((verdict.delta, p, 8))
     pair = look_at(scores[:2].mean(axis=-1), 0)[1]

@@ -37,7 +37,7 @@ from birdlab.study.svg_scales import build_scale, linear_ticks, log_ticks
 from birdlab.study.sweep_figures import (
     plot_importance,
     plot_parallel,
-    plot_responses,
+    plot_response,
     plot_rounds,
 )
 from birdlab.study.sweep_report import SweepReportInfo, build_sweep_document
@@ -167,7 +167,7 @@ def test_a_response_is_a_line_per_other_setting() -> None:
     assert row[["mean", "low", "high"]].tolist() == pytest.approx(
         [folds.mean(), folds.min(), folds.max()]
     )
-    figure = plot_responses(response, metric="padded cmAP")
+    figure = plot_response(response, metric="padded cmAP")
     assert figure.layout.xaxis.type == "log" and len(figure.data) == 3
     assert sum(len(trace.x) for trace in figure.data[1:]) == 6
 
@@ -182,7 +182,7 @@ def test_arms_that_differ_in_more_are_points_and_texts_are_no_response() -> None
     found = get_responses(scores, points)
     assert [r.setting for r in found] == ["lr", "p"] and not any(r.is_line for r in found)
     assert (
-        len(found[0].table) == 20 and plot_responses(found[0], metric="m").data[1].mode == "markers"
+        len(found[0].table) == 20 and plot_response(found[0], metric="m").data[1].mode == "markers"
     )
     assert get_responses(scores, {arm: {"on": True, "x": 1} for arm in points}) == []
 

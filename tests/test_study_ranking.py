@@ -11,16 +11,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from simulations import assumed_noise, draw_scores, found_share, inside_shares, judge_studies
+from simulations import (
+    assumed_noise,
+    draw_scores,
+    found_share,
+    inside_shares,
+    judge_means,
+    judge_studies,
+)
 
 from birdlab.errors import DataError
 from birdlab.study.contrasts import (
     Contrast,
     _most_apart,
-    build_contrast,
+    build_contrasts,
     residual,
 )
-from birdlab.study.judging import Judgement, judge_holm, judge_means, on_new_data
+from birdlab.study.judging import Judgement, judge_holm, on_new_data
 from birdlab.study.manytests import dunnett_critical, dunnett_tail, range_tail, tukey_critical
 from birdlab.study.noise import NoiseFloor, Spread, paired_se
 from birdlab.study.noise import detectable_delta as foretold_delta
@@ -489,7 +496,7 @@ def test_seeds_and_recipe_by_fold_are_told_apart_in_a_table() -> None:
         cells = frame.pivot(index="arm", columns=["fold", "seed"], values="score")
         paired = scores - scores.mean(axis=0)
         rest = paired - paired.mean(axis=2, keepdims=True)
-        c = build_contrast(cells, "1", "0")
+        c = build_contrasts(cells, ["1"], "0")["1"]
         assert c.repeat_sd == pytest.approx(np.sqrt((rest**2).sum() / (11 * 5 * 2)))
         assert c.n_seeds == 3
         table = rank_arms(frame, base="0", smallest_effect=0.001).table

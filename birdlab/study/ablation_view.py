@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from birdlab.study.figures import RankingInfo, get_ranking_info
 from birdlab.study.interactions import Interaction
 from birdlab.study.noise import NoiseFloor
 from birdlab.study.ranking import Ranking, rank_arms
+from birdlab.study.run_choice import pick_known
 from birdlab.study.shrinkage import EffectPrior
 from birdlab.study.sweep_records import GONE
 from birdlab.study.tables import StudyTables
@@ -105,7 +106,7 @@ def build_ablation_view(
     sweeps = list_sweeps(tables.runs)
     columns = [m for m in METRICS if m in tables.cells.columns]
     metrics = [m for m in columns if tables.cells[m].notna().any()]
-    sweep, metric = _pick(sweep, sweeps), _pick(metric, metrics)
+    sweep, metric = pick_known(sweep, sweeps), pick_known(metric, metrics)
     view = AblationView(sweep, metric, {"sweep": sweeps, "metric": metrics}, NOTHING)
     if not sweep or not metric:
         return view
@@ -231,7 +232,3 @@ def _interactions(record: Mapping[str, Any], n_folds: int) -> tuple[Interaction,
         )
         for found in record.get("interactions", ())
     )
-
-
-def _pick(wanted: str, options: Sequence[str]) -> str:
-    return wanted if wanted in options else options[0] if options else ""

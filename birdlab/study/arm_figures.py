@@ -9,8 +9,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from birdlab.study.arm_view import Curve
-from birdlab.study.figures import BLUE, GREEN, GREY, ORANGE, finish_figure, label_rows
-from birdlab.study.run_figures import COLOURS, SYMBOLS
+from birdlab.study.figures import BLUE, COLOURS, GREEN, GREY, ORANGE, finish_figure, label_rows
+from birdlab.study.run_figures import SYMBOLS
 
 WIDTH = 0.6
 """The part of a fold's place on the axis that its seeds take."""

@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from birdlab.data.audit.files import LONG_S, SHORT_S, Files
-from birdlab.study.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, finish_figure
+from birdlab.study.figures import BLUE, COLOURS, GREY, ORANGE, PURPLE, finish_figure
 
 VERDICT_STYLE = {
     "": (BLUE, "circle"),
@@ -18,7 +18,6 @@ VERDICT_STYLE = {
     "silent": (PURPLE, "diamond"),
     "all zero": (GREY, "square"),
 }
-COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", "#E69F00")
 TICKS = (0.1, 0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600, 1800, 3600)
 SLOTS = 15
 N_BINS = 48

@@ -30,6 +30,7 @@ LEVEL = 0.05
 """The chance that a claim on one difference is called true though it is false, or the reverse."""
 
 Side = Literal["true", "false", "open"]
+_TINY = float(np.finfo(float).tiny)
 
 
 @dataclass(frozen=True)
@@ -158,9 +159,6 @@ def _decide_place(claim: Claim, pairs: _Pairs) -> Decision:
     if some_lead(claim.against, claim.arms):
         return Decision("false", "")
     return Decision("open", pairs.why("open", claim))
-
-
-_TINY = float(np.finfo(float).tiny)
 
 
 def _region(kind: str, amount: float) -> tuple[float, float]:

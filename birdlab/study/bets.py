@@ -28,6 +28,8 @@ COLUMNS = (
 )
 EVERYTHING = "*"
 """As a known arm: all results of the sweep were there."""
+OUTCOMES = {"true": "came true", "false": "did not come true", "open": "open"}
+"""In words."""
 
 
 @dataclass(frozen=True)
@@ -178,9 +180,6 @@ def _counts(placed: PlacedBet, claim: Claim | None) -> str:
     if EVERYTHING in placed.known or (titles and titles <= placed.known):
         return "placed after the result"
     return "yes"
-
-
-OUTCOMES = {"true": "came true", "false": "did not come true", "open": "open"}
 
 
 def outcome_sentences(table: pd.DataFrame) -> tuple[str, ...]:

@@ -20,6 +20,11 @@ MIN_HISTORY = 4
 
 
 def check_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """The candidates with every column that a model uses, what is not known filled in.
+
+    Raises DataError for scores that are no numbers, a run that comes twice, under 5 public scores,
+    or public scores that are all equal.
+    """
     filled = pd.DataFrame(
         {
             "run": table["run"].astype(str).to_numpy(),

@@ -21,7 +21,7 @@ from scipy import special
 
 from birdlab.study.contrasts import Floats
 
-LEAST = 3.841458820694124
+CHI2_95 = 3.841458820694124
 """The 95 % point of chi-square with 1 degree of freedom."""
 BINS = (0.5, 0.7, 0.9, 1.0)
 """Bets are put together by how sure they are, each bin without its lower end."""
@@ -72,7 +72,7 @@ def calibrate(sure: Floats, margins: Floats, errors: Floats) -> Calibration:
     places = special.ndtri(sure) + _SHIFTS[:, None]
     likely = _log_likelihood(places, margins, errors)
     rates = special.ndtr(places).mean(axis=1)
-    inside = rates[2 * (likely.max() - likely) <= LEAST]
+    inside = rates[2 * (likely.max() - likely) <= CHI2_95]
     best = float(rates[int(np.argmax(likely))])
     return Calibration(len(sure), float(sure.mean()), best, float(inside[0]), float(inside[-1]))
 

@@ -56,11 +56,6 @@ def fold_means(cells: pd.DataFrame) -> pd.DataFrame:
     return cells.T.groupby(level="fold").mean().T
 
 
-def build_contrast(cells: pd.DataFrame, arm: str, base: str) -> Contrast:
-    """The paired difference, with the residual of all arms that have the same cells."""
-    return build_contrasts(cells, [arm], base)[arm]
-
-
 def build_contrasts(cells: pd.DataFrame, arms: Sequence[str], base: str) -> dict[str, Contrast]:
     """The contrast of each arm with the base; arms that have the same cells share a block."""
     there = dict(zip(cells.index, cells.notna().to_numpy(), strict=True))

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from birdlab.study.ledger import score_columns
+from birdlab.study.run_choice import pick_known
 from birdlab.study.submission_kinds import pick_submissions
 from birdlab.study.tables import StudyTables, checkpoint_rules, cv_columns, pair_cv_lb
 from birdlab.study.words import count_words, list_some
@@ -102,7 +103,7 @@ def settle_choice(
 ) -> tuple[CvLbChoice, dict[str, list[str]]]:
     """The choice that can be had, and the options of each control."""
     metrics = [str(name) for name in tables.ledger["metric"].value_counts().index]
-    metric = _pick(wanted.metric, metrics)
+    metric = pick_known(wanted.metric, metrics)
     lbs = score_columns(tables.ledger[tables.ledger["metric"] == metric])
     cvs = cv_columns(tables.runs)
     likely = wanted.cv if wanted.cv in cvs else f"cv/{metric}"
@@ -125,7 +126,7 @@ def settle_choice(
         name: value if (value := getattr(wanted, name)) in options[name] else ""
         for name in ("pool", *FILTERS, "band", "colour")
     }
-    lb, cv = _pick(wanted.lb, lbs), _pick(likely, cvs)
+    lb, cv = pick_known(wanted.lb, lbs), pick_known(likely, cvs)
     choice = CvLbChoice(lb=lb, metric=metric, cv=cv, runs=wanted.runs.strip(), **asked)
     if not (lb and cv):
         return choice, options
@@ -151,10 +152,6 @@ def _filter_pairs(
         return pairs, []
     gone = len(pairs) - len(inside)
     return inside, [f"{gone} of {len(pairs)} runs by the filter. {CUT_WARNING}"]
-
-
-def _pick(wanted: str, options: list[str]) -> str:
-    return wanted if wanted in options else options[0] if options else ""
 
 
 def choice_of(values: dict[str, str]) -> CvLbChoice:

@@ -14,6 +14,7 @@ from birdlab.study.cvlb_estimators import EstimatorComparison
 from birdlab.study.cvlb_order import RIGHT_SHARE, Resolution
 from birdlab.study.figures import (
     BLUE,
+    COLOURS,
     GREEN,
     GREY,
     ORANGE,
@@ -21,7 +22,7 @@ from birdlab.study.figures import (
     finish_figure,
     label_rows,
 )
-from birdlab.study.run_figures import COLOURS, SYMBOLS
+from birdlab.study.run_figures import SYMBOLS
 
 OTHERS = "others"
 MOST_RANKED = 30

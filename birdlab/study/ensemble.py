@@ -29,10 +29,10 @@ MIN_RANKED = 3
 class Members:
     """Runs on the recordings that all of them have out-of-fold outputs of, and the first's classes.
 
-    names: of the runs; fold: [R] of each recording, rising; targets:
-    [R, C]; probs: [M, R, C] float32, the mean over the seeds of a run, 0 for classes that it does
-    not know; left_out: what is not compared, and whose labels are others, in words; known: [M, C],
-    which classes a member knows.
+    names: of the runs; fold: [R] of each recording, rising; targets: [R, C]; probs: [M, R, C]
+    float32, the mean over the seeds of a run, 0 for classes that it does not know; left_out: what
+    is not compared, and whose labels are others, in words; known: [M, C], which classes a member
+    knows.
     """
 
     names: tuple[str, ...]
@@ -54,9 +54,9 @@ def align_members(runs: Mapping[str, FoldTables]) -> Members:
     """The runs, by name, on what they share with the first, each as the mean over its seeds.
 
     The labels and classes are those of the first; a run that lacks some of them gives 0 there and
-    `known` says so. A run that shares no recording or no class is left out, and
-    so is one that was split otherwise, since a fold of the ensemble would mix several of its
-    models; `left_out` says so. Raises OutputsError for no run.
+    `known` says so. A run that shares no recording or no class is left out, and so is one that was
+    split otherwise, since a fold of the ensemble would mix several of its models; `left_out` says
+    so. Raises OutputsError for no run.
     """
     if not runs:
         raise OutputsError("an ensemble needs members")

@@ -127,7 +127,7 @@ def find_card(lab: Lab, runs: Sequence[str]) -> dict[str, Any] | None:
             card = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             continue  # no promoted model: promotion writes cards whole
-        if set(card.get("spec_ids", ())) == set(runs):
+        if isinstance(card, dict) and set(card.get("spec_ids", ())) == set(runs):
             cards.append(card)
     return max(cards, key=lambda card: str(card.get("promoted_at", "")), default=None)
 

@@ -39,9 +39,9 @@ class EnsembleQuestion:
     """What is asked of an ensemble.
 
     shares: given weights, one a run; fit: whether weights are fitted; greedy: whether members are
-    chosen, within `minutes` of the
-    competition on `cores`, or `budget_ms` a window on one; again: a member may be chosen twice.
-    weights: which models speak for a run, all of its folds or one that was trained on all data.
+    chosen, within `minutes` of the competition on `cores`, or `budget_ms` a window on one; again: a
+    member may be chosen twice. weights: which models speak for a run, all of its folds or one that
+    was trained on all data.
     """
 
     blend: Blend

@@ -17,6 +17,8 @@ import plotly.graph_objects as go
 from birdlab.study.ranking import Ranking
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#2E86C9", "#D55E00", "#009E73", "#CC79A7", "#888888"
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", "#E69F00")
+"""For things that are told apart and mean nothing by their colour."""
 VERDICT_STYLE = {
     "better": (GREEN, "triangle-up"),
     "worse": (ORANGE, "triangle-down"),

@@ -34,6 +34,12 @@ SAYS_STYLE = {
     "no difference that matters": (BLUE, "circle"),
     "not enough evidence": (PURPLE, "diamond"),
 }
+FOREST_STYLE = {
+    "verdict": (BLUE, "circle", "a verdict"),
+    "left out": (GREY, "x", "does not count"),
+    "mean": (GREEN, "diamond", "the mean"),
+    "new base": (PURPLE, "square", "on a new base"),
+}
 
 
 @dataclass(frozen=True)
@@ -66,14 +72,6 @@ def get_forest_info(ledger: IdeaLedger, idea: str) -> ForestInfo:
         low += [row["low"], row["predict_low"]]
         high += [row["high"], row["predict_high"]]
     return ForestInfo(labels, effects, low, high, kinds)
-
-
-FOREST_STYLE = {
-    "verdict": (BLUE, "circle", "a verdict"),
-    "left out": (GREY, "x", "does not count"),
-    "mean": (GREEN, "diamond", "the mean"),
-    "new base": (PURPLE, "square", "on a new base"),
-}
 
 
 def plot_forest(info: ForestInfo) -> go.Figure:

@@ -11,6 +11,7 @@ from birdlab.study.words import count_words
 
 FLOORS_APART = 0.05
 """Floors further apart than this make differences of padded cmAP unlike in size."""
+_OPEN = "not enough evidence"
 
 
 def idea_sentence(row: Mapping[str, Any], own: pd.DataFrame) -> str:
@@ -36,9 +37,6 @@ def _answer(row: Mapping[str, Any]) -> str:
     why = " The interval holds gains and losses that matter." if says == _OPEN else ""
     alone = " All on one data set: nothing is said of others." if row["n_data"] == 1 else ""
     return f"{says[0].upper()}{says[1:]}: {found}; {ahead}; {spread}.{why}{alone}"
-
-
-_OPEN = "not enough evidence"
 
 
 def _left_out(own: pd.DataFrame) -> list[str]:

@@ -26,6 +26,8 @@ IDEA_COLUMNS = (
     *("tau_high", "i2", "q", "p", "predict_low", "predict_high", "mean_share", "note", "newest"),
 )
 """Those of IdeaLedger.ideas, in order."""
+TURNED = {"better": "worse", "worse": "better"}
+"""What a verdict is in the other direction; the others stay."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,9 +142,6 @@ def _describe(name: str, own: pd.DataFrame, by: By) -> dict[str, Any]:
     row["says"] = _says(row, float(own["smallest_effect"].min()))
     row["note"] = idea_sentence(row, own)
     return row
-
-
-TURNED = {"better": "worse", "worse": "better"}
 
 
 def _in_shares(bases: pd.DataFrame) -> dict[str, float]:

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from scipy import special
 
-from birdlab.study.contrasts import EXACT, MIN_FOLDS, Contrast, Floats, build_block
+from birdlab.study.contrasts import EXACT, MIN_FOLDS, Contrast
 from birdlab.study.manytests import (
     dunnett_critical,
     dunnett_tail,
@@ -56,22 +56,6 @@ def judge(
     if method == "tukey":
         return judge_tukey(tested, alpha, n_arms)
     return judge_dunnett(tested, alpha) if method == "dunnett" else judge_holm(tested, alpha)
-
-
-def judge_means(
-    means: Floats, *, base: int = 0, alpha: float = 0.05, method: Method = "holm"
-) -> list[tuple[Contrast, Judgement]]:
-    """Every other arm of [arms, folds] against `base`: what `rank_arms` does to a full table.
-
-    Empty under 3 folds.
-    """
-    names = [str(row) for row in range(len(means))]
-    block = build_block(means, names, names[base])
-    tested = [block.contrast(name) for name in names if name != names[base]]
-    if means.shape[1] < MIN_FOLDS:
-        return []
-    judged = judge(tested, alpha, method, len(means))
-    return [(c, judged[c.arm]) for c in tested]
 
 
 def decide(c: Contrast, judged: Judgement | None, smallest_effect: float, alpha: float) -> str:

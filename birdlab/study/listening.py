@@ -78,14 +78,16 @@ def load_hearing(
     output = AS_IS if is_foreign(record) else OutputSpec.model_validate(record["spec"]["output"])
     steps = steps_of(record)
     parts = [_windows_of(load(folder), file.name, output, steps) for folder in file.folders]
-    end_s, codes = parts[0][0], parts[0][2]
-    if any(part[2] != codes or not np.array_equal(part[0], end_s) for part in parts):
+    end_s, codes = parts[0].end_s, parts[0].codes
+    if any(part.codes != codes or not np.array_equal(part.end_s, end_s) for part in parts):
         raise OutputsError("the models of a run cut a file in different ways", where=file.name)
-    probs = np.asarray(np.mean([part[1] for part in parts], axis=0, dtype=np.float64), np.float32)
+    probs = np.asarray(
+        np.mean([part.probs for part in parts], axis=0, dtype=np.float64), np.float32
+    )
     own = end_s[0] if len(end_s) == 1 else float(end_s[1] - end_s[0])
     name, first_s = _split_part(file.name)
     sound = _find(sounds, record, file, name)
-    primary, secondary = parts[0][3], parts[0][4]
+    primary, secondary = parts[0].primary, parts[0].secondary
     truth: npt.NDArray[np.bool_] | None = None
     spans: tuple[Span, ...] = ()
     known = NO_LABELS
@@ -116,10 +118,21 @@ def load_hearing(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Windows:
+    """What one model says of one file, probs [W, C], windows in time; and the labels of it."""
+
+    end_s: npt.NDArray[np.float64]
+    probs: npt.NDArray[np.float32]
+    codes: tuple[str, ...]
+    primary: str
+    secondary: tuple[str, ...]
+
+
 def _windows_of(
     stored: StoredOutputs, name: str, output: OutputSpec, steps: Sequence[PostStep]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32], tuple[str, ...], str, tuple[str, ...]]:
-    """end_s, probabilities, codes and the labels of one file, rows in time."""
+) -> _Windows:
+    """What one model says of one file."""
     w = stored.windows
     place = w.recordings.index(name)
     chosen = np.flatnonzero(w.recording_index == place)
@@ -134,7 +147,7 @@ def _windows_of(
     )
     rows = deployed_probs(StoredOutputs(alone, stored.labels.iloc[[place]]), output, steps)
     label = stored.labels.iloc[place]
-    return (
+    return _Windows(
         rows.end_s,
         rows.probs,
         w.codes,

@@ -13,7 +13,7 @@ from birdlab.errors import AudioError, DataError
 from birdlab.study.heard_files import HeardFile
 from birdlab.study.listening import Hearing, rank_species
 from birdlab.study.listening_figures import HearingInfo, get_hearing_info
-from birdlab.study.run_choice import NO_OUTPUTS, name_runs, pick_run, run_options, runs_with_cells
+from birdlab.study.run_choice import NO_OUTPUTS, name_runs, pick_known, run_options, runs_with_cells
 from birdlab.study.sounds import Kind, SoundFile
 from birdlab.study.species import FoldTables, pool_folds
 from birdlab.study.spectrogram import PLAIN, Spectrogram
@@ -91,7 +91,7 @@ def build_listening_view(
     """
     runs = runs_with_cells(tables)
     names = name_runs(runs)
-    run = pick_run(wanted.run, list(names))
+    run = pick_known(wanted.run, list(names))
     view = ListeningView(
         replace(wanted, run=run, file=""), run_options(runs, names), [], NO_OUTPUTS
     )

@@ -171,22 +171,6 @@ def detectable_delta(
     return float(special.nctdtrinc(df, 1 - power, critical)) * paired_se(noise, n_folds, n_seeds)
 
 
-def chance_to_find(
-    noise: NoiseFloor,
-    delta: float,
-    n_folds: int,
-    n_seeds: int,
-    n_arms: int,
-    *,
-    alpha: float = 0.05,
-) -> float:
-    """The probability that a study finds a true difference of `delta`; see detectable_delta."""
-    if n_folds < MIN_FOLDS:
-        return 0.0
-    df, critical = _test(n_folds, n_arms, alpha)
-    return 1 - float(special.nctdtr(df, abs(delta) / paired_se(noise, n_folds, n_seeds), critical))
-
-
 def _test(n_folds: int, n_arms: int, alpha: float) -> tuple[int, float]:
     """Degrees of freedom and critical t of an arm, as in the verdicts."""
     df = n_arms * (n_folds - 1)

@@ -31,6 +31,19 @@ from birdlab.study.verdict_words import p_text as p_text
 from birdlab.study.winner import Winner, Worth, weigh_arms
 
 NAN = float("nan")
+COLUMNS = (
+    *("arm", "mean", "sd", "n_folds", "n_seeds", "delta", "low", "high", "p", "verdict"),
+    *("noise_share", "low90", "high90", "own_low", "own_high", "own_p", "nb_low", "nb_high"),
+    *("more_seeds", "noise_multiples", "expected", "expected_low", "expected_high"),
+)
+"""Those of Ranking.table, in order."""
+_BASE_ROW: dict[str, object] = {
+    **dict.fromkeys(COLUMNS[6:], NAN),
+    "delta": 0.0,
+    "verdict": "base",
+    "noise_share": "",
+    "more_seeds": "",
+}
 
 
 @dataclass(frozen=True)
@@ -109,17 +122,14 @@ def rank_arms(
     rows = [{**described[chosen], **_BASE_ROW}]
     for arm, c in contrasts.items():
         said = judged.get(arm)
-        verdict = decide(c, said, smallest_effect, alpha)
-        seeds = ""
-        if said is not None and verdict == "undecided":
-            seeds = more_seeds(c, said, smallest_effect, noise)
-        more = {
-            **_worth_of(arm, worth),
-            "verdict": verdict,
-            "more_seeds": seeds,
-            "noise_multiples": _multiples(c, noise),
-        }
-        rows.append({**described[arm], **_compared(c, said, own.get(arm), n_split), **more})
+        rows.append(
+            {
+                **described[arm],
+                **_compared(c, said, own.get(arm), n_split),
+                **_decided(c, said, smallest_effect, alpha, noise),
+                **_worth_of(arm, worth),
+            }
+        )
     table = pd.DataFrame(rows)[list(COLUMNS)]
     table = table.sort_values("delta", ascending=False, kind="stable").reset_index(drop=True)
     residual_sd, detectable = _detectable(tested, alpha, method, len(cells))
@@ -130,22 +140,6 @@ def rank_arms(
     return Ranking(
         chosen, table, residual_sd, detectable, words, method, noise, worth.prior, worth.winner
     )
-
-
-COLUMNS = (
-    *("arm", "mean", "sd", "n_folds", "n_seeds", "delta", "low", "high", "p", "verdict"),
-    *("noise_share", "low90", "high90", "own_low", "own_high", "own_p", "nb_low", "nb_high"),
-    *("more_seeds", "noise_multiples", "expected", "expected_low", "expected_high"),
-)
-"""Those of Ranking.table, in order."""
-
-_BASE_ROW: dict[str, object] = {
-    **dict.fromkeys(COLUMNS[6:], NAN),
-    "delta": 0.0,
-    "verdict": "base",
-    "noise_share": "",
-    "more_seeds": "",
-}
 
 
 def _compared(
@@ -159,6 +153,25 @@ def _compared(
         said[f"own_{name}"] = NAN if own is None else getattr(own, name)
     said["nb_low"], said["nb_high"] = on_new_data(c, n_split)
     return said
+
+
+def _decided(
+    c: Contrast,
+    judged: Judgement | None,
+    smallest_effect: float,
+    alpha: float,
+    noise: NoiseFloor | None,
+) -> dict[str, object]:
+    """The verdict on an arm, what an undecided one lacks, and its difference in noise floors."""
+    verdict = decide(c, judged, smallest_effect, alpha)
+    seeds = ""
+    if judged is not None and verdict == "undecided":
+        seeds = more_seeds(c, judged, smallest_effect, noise)
+    return {
+        "verdict": verdict,
+        "more_seeds": seeds,
+        "noise_multiples": _multiples(c, noise),
+    }
 
 
 def _worth_of(arm: str, worth: Worth) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from birdlab.study.ideas import IdeaLedger
+from birdlab.study.ideas import TURNED, IdeaLedger
 from birdlab.study.meta_analysis import between_variance, settle_errors
 from birdlab.study.prospects import MIN_IDEAS, Floats, Spread, fit_spread, foresee
 from birdlab.study.words import count_words
@@ -22,6 +22,7 @@ REOPEN_COLUMNS = (
     *("observed_se", "n_bases", "last_verdict", "n_changed", "changed_since", "cells", "hours"),
     *("worth_per_hour", "command"),
 )
+Bases = Mapping[str, pd.DataFrame]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +86,6 @@ def _closest(compared: pd.DataFrame, ledger: IdeaLedger) -> pd.Series:
         ["here", "decided_at", "n_changed"], ascending=[True, True, False], kind="stable"
     )
     return order.iloc[-1]
-
-
-Bases = Mapping[str, pd.DataFrame]
 
 
 def _arrays(bases: Bases) -> tuple[list[Floats], list[Floats]]:
@@ -154,8 +152,7 @@ def _row(
 
 
 def _directed(verdict: str, direction: int) -> str:
-    turned = {"better": "worse", "worse": "better"}
-    return verdict if direction > 0 else turned.get(verdict, verdict)
+    return verdict if direction > 0 else TURNED.get(verdict, verdict)
 
 
 def _say(

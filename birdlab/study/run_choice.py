@@ -55,8 +55,8 @@ def alike(runs: pd.DataFrame, run: str) -> pd.DataFrame:
     return runs[same]
 
 
-def pick_run(wanted: str, known: Sequence[str]) -> str:
-    """The run that is wanted, else the first; "" where there is none."""
+def pick_known(wanted: str, known: Sequence[str]) -> str:
+    """What is wanted where it is known, else the first that is; "" where there is none."""
     return wanted if wanted in known else known[0] if known else ""
 
 
@@ -65,4 +65,4 @@ def newest_peer(runs: pd.DataFrame, run: str) -> str:
     "" where there is none."""
     peers = alike(runs, run)
     bases = peers[peers["delta"] == NO_CHANGE]
-    return pick_run("", list((bases if len(bases) else peers)["run"]))
+    return pick_known("", list((bases if len(bases) else peers)["run"]))

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 import pandas as pd
 import plotly.graph_objects as go
 
-from birdlab.study.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, finish_figure
+from birdlab.study.figures import BLUE, COLOURS, GREY, finish_figure
 
-COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", "#E69F00")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
 
 

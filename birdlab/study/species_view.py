@@ -14,7 +14,7 @@ from birdlab.study.run_choice import (
     NO_OUTPUTS,
     name_runs,
     newest_peer,
-    pick_run,
+    pick_known,
     run_options,
     runs_with_cells,
 )
@@ -74,7 +74,7 @@ def build_species_view(
     """
     runs = runs_with_cells(tables)
     names = name_runs(runs)
-    run = pick_run(run, list(names))
+    run = pick_known(run, list(names))
     other = _pick_other(runs, run, other)
     view = SpeciesView(run, other, run_options(runs, names), NO_OUTPUTS)
     if not run:

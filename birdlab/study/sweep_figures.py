@@ -11,10 +11,9 @@ import plotly.graph_objects as go
 
 from birdlab.study.figures import (
     BLUE,
-    GREEN,
+    COLOURS,
     GREY,
     ORANGE,
-    PURPLE,
     finish_figure,
     label_rows,
 )
@@ -22,7 +21,6 @@ from birdlab.study.interactions import Interaction
 from birdlab.study.race_rounds import Rounds
 from birdlab.study.sweeping import Parallel, Response
 
-COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", "#E69F00")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross")
 BEST_SHARE, LEAST_BEST = 0.1, 3
 """How many arms stand out among all: this share, and at least so many."""
@@ -34,7 +32,7 @@ STATES = {
 }
 
 
-def plot_responses(response: Response, *, metric: str) -> go.Figure:
+def plot_response(response: Response, *, metric: str) -> go.Figure:
     """The mean over the setting with its lowest and highest fold; every cell as a small point."""
     figure = go.Figure()
     cells = response.cells

@@ -37,7 +37,7 @@ from birdlab.study.stored_sweep import StoredSweep
 from birdlab.study.sweep_figures import (
     plot_importance,
     plot_interaction,
-    plot_responses,
+    plot_response,
     plot_rounds,
 )
 from birdlab.study.sweeping import Response
@@ -54,10 +54,9 @@ class SweepReportInfo:
     state. `responses`: the score over each number that arms set. `interactions`: of the entries of
     a grid. `cost`: what arms cost beside what they gain. `race`: the rule, what it saved and which
     arms it stopped; `rounds`: what each arm ran of it. `importance`: the share of each searched
-    entry, and `search` the sentence on it. `chosen`: on
-    scores whose weights were picked by them. `evidence`: rows, classes, floor. `environment`:
-    where it ran, on what data. `left_out`: arms that do not hold over another base than the file's.
-    `code` and `commands`: how to repeat it.
+    entry, and `search` the sentence on it. `chosen`: on scores whose weights were picked by them.
+    `evidence`: rows, classes, floor. `environment`: where it ran, on what data. `left_out`: arms
+    that do not hold over another base than the file's. `code` and `commands`: how to repeat it.
     """
 
     name: str
@@ -193,7 +192,7 @@ def _figures(info: SweepReportInfo) -> list[Section | None]:
         said = f"{info.metric} over {response.setting}. Bars: lowest to highest fold."
         if not response.is_line:
             said += " The arms differ in other settings as well."
-        figure = plot_responses(response, metric=info.metric)
+        figure = plot_response(response, metric=info.metric)
         drawn.append(Drawing(f"response-{file_name(response.setting)}", figure, said))
     return [build_section("Figures", *drawn)]
 

@@ -12,6 +12,8 @@ from birdlab.study.race_rounds import Rounds
 from birdlab.study.stored_sweep import StoredSweep
 from birdlab.study.sweeping import Parallel, Response, get_parallel
 
+GAINS = ("gain", "expected gain")
+
 
 @dataclass(frozen=True, eq=False)
 class SweepView:
@@ -118,9 +120,6 @@ def _table(sweep: StoredSweep) -> pd.DataFrame:
         )
     table = pd.DataFrame(rows)
     return table.sort_values("mean", ascending=False, kind="stable", na_position="last")
-
-
-GAINS = ("gain", "expected gain")
 
 
 def _gains(sweep: StoredSweep) -> dict[str, dict[str, float]]:

@@ -11,7 +11,7 @@ from birdlab.study.run_choice import (
     NO_OUTPUTS,
     name_runs,
     newest_peer,
-    pick_run,
+    pick_known,
     run_options,
     runs_with_cells,
 )
@@ -96,9 +96,9 @@ def build_why_view(
     known = [run for run in names if run != wanted.base]
     likely = [run for run in known if peers[run]]
     first = [run for run in likely if run in champions]
-    run = wanted.run if wanted.run in known else pick_run("", [*first, *likely, *known])
+    run = wanted.run if wanted.run in known else pick_known("", [*first, *likely, *known])
     others = [other for other in names if other != run]
-    base = wanted.base if wanted.base in others else pick_run(peers[run], others)
+    base = wanted.base if wanted.base in others else pick_known(peers[run], others)
     choice = WhyChoice(base, run)
     view = WhyView(choice, options, "")
     pair = (base, names[base]), (run, names[run])
@@ -107,7 +107,7 @@ def build_why_view(
     except (DataError, OutputsError) as error:
         return replace(view, answer=f"{names[run]} and {names[base]} do not compare: {error.what}.")
     rows = {str(row["recording"]): row for row in why.recordings.to_dict("records")}
-    chosen = pick_run(wanted.recording, list(rows))
+    chosen = pick_known(wanted.recording, list(rows))
     view = replace(
         view,
         choice=replace(choice, recording=chosen),
