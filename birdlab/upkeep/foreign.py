@@ -83,6 +83,13 @@ def same_folds(plan: Plan, record: Mapping[str, Any]) -> bool:
 
 
 def _read(path: Path) -> pd.DataFrame:
+    if path.exists() and not path.is_file():  # a pipe would be waited for without an end
+        raise DataError(
+            "the table of predictions cannot be read",
+            where=str(path),
+            got="no plain file",
+            expected="a Parquet or CSV file",
+        )
     try:
         if path.suffix == ".csv":
             return pd.read_csv(path, dtype={"recording": str})

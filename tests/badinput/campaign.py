@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import gc
+import importlib
 import json
+import pkgutil
 import random
 import subprocess
 import sys
@@ -19,8 +23,6 @@ from .world import REPOSITORY, World
 
 SEED = 10
 Kind = Callable[[Room, World, random.Random, int], list[str]]
-HEAVY = ("spec_text", "spec_value", "spec_base", "spec_set", "record", "words")
-"""Kinds whose commands build networks: they come last, since a fork of torch takes longer."""
 
 KINDS: dict[str, tuple[Kind, int]] = {
     "spec_text": (specs.spec_text, 18),
@@ -84,39 +86,39 @@ def run_one(kind: str, number: int, seed: int, world: World, folder: Path) -> Ou
 
 
 def warm_up(seed: int) -> None:
-    """Import what commands need and draw hypothesis' values, once for all forks."""
+    """Import what commands need and draw hypothesis' values, once for all forks.
+
+    The tree of commands is built once too: that takes longer than most cases.
+    """
     import onnxruntime  # noqa: F401
-    import pandas  # noqa: F401
     import pyarrow.parquet  # noqa: F401
     import scipy.stats  # noqa: F401
     import sklearn.model_selection  # noqa: F401
     import soundfile  # noqa: F401
     import soxr  # noqa: F401
+    import typer.main
 
-    import birdlab.cli.app
-    import birdlab.infer.predict
-    import birdlab.plan
-    import birdlab.record
-    import birdlab.study.report
+    import birdlab
+    import birdlab.cli.app as cli
 
     from .values import draw_values
 
-    if not birdlab.cli.app.app.registered_commands:
-        birdlab.cli.app._register()
+    for module in pkgutil.walk_packages(birdlab.__path__, "birdlab."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    if not cli.app.registered_commands:
+        cli._register()
+    typer.main.get_command = functools.cache(typer.main.get_command)
+    typer.main.get_command(cli.app)
     draw_values(seed)
+    gc.freeze()  # a collection in a fork would copy every page that it looks at
 
 
 def work(world: World, n: int, seed: int, part: int, parts: int) -> None:
     """Run every `parts`-th case and print each outcome as a line of JSON."""
     warm_up(seed)
     with tempfile.TemporaryDirectory(prefix="badinput-") as folder:
-        cases = schedule(n, seed)[part::parts]
-        heavy = False
-        for kind, number in sorted(cases, key=lambda case: case[0] in HEAVY):
-            if kind in HEAVY and not heavy:
-                import birdlab.sed.probe  # noqa: F401
-
-                heavy = True
+        for kind, number in schedule(n, seed)[part::parts]:
             outcome = run_one(kind, number, seed, world, Path(folder))
             print(json.dumps(asdict(outcome)), flush=True)
 
