@@ -11,7 +11,6 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from birdlab.spec.base import Also, Spec
@@ -20,17 +19,10 @@ from birdlab.spec.kinds import Kind, KindOf, kinds
 from birdlab.spec.meanings import OWN, class_meaning, meaning_of
 from birdlab.spec.named import NamedList
 from birdlab.spec.parts import StageSpec
-
-Schema = dict[str, Any]
+from birdlab.spec.schema_limits import Schema, limited
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
-LIMITS: dict[type, str] = {
-    Ge: "minimum",
-    Gt: "exclusiveMinimum",
-    Le: "maximum",
-    Lt: "exclusiveMaximum",
-}
 ALTERNATIVES = {
     "Length": ("epochs", "steps", "clips"),
     "TeacherSpec": ("stage", "run", "model"),
@@ -71,7 +63,7 @@ class SchemaBuilder:
                 return _beside(self.kind(mark, part=part), marks)
             if isinstance(mark, NamedList):
                 return _beside(self.named_list(mark, part=part), marks)
-        return _beside(_limited(self._type(annotation, part), marks), marks)
+        return _beside(limited(self._type(annotation, part), marks), marks)
 
     def kind(self, mark: KindOf, *, part: bool = False) -> Schema:
         """What a field takes that holds a kind: its name, or a mapping with `kind`."""
@@ -276,43 +268,3 @@ def _beside(schema: Schema, marks: Iterable[Any]) -> Schema:
     """A schema, or one of the short forms that a mark names."""
     also = [mark.schema for mark in marks if isinstance(mark, Also)]
     return {"anyOf": [schema, *also]} if also else schema
-
-
-def _limited(schema: Schema, marks: Iterable[Any]) -> Schema:
-    """A schema within the limits of the marks, which hold for those of its forms they fit."""
-    limits = _limits(marks)
-    if not limits:
-        return schema
-    if "anyOf" in schema:
-        return {**schema, "anyOf": [_with_limits(one, limits) for one in schema["anyOf"]]}
-    return _with_limits(schema, limits)
-
-
-def _limits(marks: Iterable[Any]) -> Schema:
-    limits: Schema = {}
-    for mark in marks:
-        for kind, key in LIMITS.items():
-            if isinstance(mark, kind):
-                limits[key] = getattr(mark, kind.__name__.lower())
-        if isinstance(mark, MinLen):
-            limits["min"] = mark.min_length
-        if isinstance(mark, MaxLen):
-            limits["max"] = mark.max_length
-        if isinstance(getattr(mark, "pattern", None), str):
-            limits["pattern"] = mark.pattern
-    return limits
-
-
-def _with_limits(schema: Schema, limits: Schema) -> Schema:
-    kind = schema.get("type")
-    if kind in ("integer", "number"):
-        fits = {key: value for key, value in limits.items() if key in LIMITS.values()}
-    elif kind == "string":
-        fits = {f"{k}Length": v for k, v in limits.items() if k in ("min", "max")}
-        fits |= {k: v for k, v in limits.items() if k == "pattern"}
-    elif kind in ("array", "object"):
-        end = "Items" if kind == "array" else "Properties"
-        fits = {f"{k}{end}": v for k, v in limits.items() if k in ("min", "max")}
-    else:
-        return schema
-    return {**schema, **fits}

@@ -11,7 +11,8 @@ from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.kinds import KindOf, kinds
 from birdlab.spec.named import NamedList
 from birdlab.spec.postprocess import PostChain
-from birdlab.spec.schema import DRAFT, Schema, SchemaBuilder
+from birdlab.spec.schema import DRAFT, SchemaBuilder
+from birdlab.spec.schema_limits import Schema
 from birdlab.spec.space import WHEN
 from birdlab.spec.sweep import FORMS, SweepSpec
 
