@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from birdlab.plan import Plan
 from birdlab.record import RunNote, RunResult, collect
 from birdlab.scoring import score_cells
 from birdlab.tasks import RETRIED, Event, Executor, build_task, failure
+from birdlab.timing import LOGGER, timed
 
 TRIES = 3
 
@@ -153,7 +155,8 @@ class Campaign:
             }
             if not missing:
                 break
-            self._execute(missing)
+            with timed(f"train, validate and score (cells: {len(missing)})"):
+                self._execute(missing)
         for place in self._open():
             wrong = [c for c in self.plans[place].cells if c.cell_id in self.failed]
             if wrong:
@@ -167,9 +170,14 @@ class Campaign:
             for cell in self.plans[place].cells:
                 users.setdefault(cell.cell_id, []).append(place)
 
+        begun: dict[str, float] = {}
+
         def told(event: Event) -> None:
             self.emit(event)
+            begun.setdefault(event.cell_id, time.perf_counter())
             if event.kind == "done":
+                took_s = time.perf_counter() - begun[event.cell_id]
+                LOGGER.info("cell %s, from its first event on: %.2f s", event.cell_id, took_s)
                 self._settle_complete(users.get(event.cell_id, ()))
 
         def wanted(cell_id: str) -> bool:
@@ -212,9 +220,10 @@ class Campaign:
         """Score a run and tell the sinks; outputs that cannot be read cost it alone."""
         plan, note = self.plans[place], self.notes[place]
         try:
-            result = collect(
-                plan, self.lab, note, self.untrained, seeds=seeds, stopped_at=stopped_at
-            )
+            with timed(f"score {note.title or plan.spec_id}"):
+                result = collect(
+                    plan, self.lab, note, self.untrained, seeds=seeds, stopped_at=stopped_at
+                )
         except BirdlabError as error:
             self._fail(place, error)
             return

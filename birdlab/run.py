@@ -24,6 +24,7 @@ from birdlab.rounds import Pair, run_rounds
 from birdlab.softlabels import hear_soundscapes
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.tasks import Event, Executor, InProcess, wanted
+from birdlab.timing import timed
 
 __all__ = ["Race", "Sink", "build_store", "refuse_missing", "run_experiment", "run_experiments"]
 
@@ -83,9 +84,11 @@ def run_experiments(
     whole, then run as it stands after each round, see `birdlab.rounds`; the drop of weights waits
     for the last. SpecError for rounds in a race.
     """
-    plans = plan_experiments([spec for spec, _ in specs], lab, progress=progress)
+    with timed(f"plan (experiments: {len(specs)})"):
+        plans = plan_experiments([spec for spec, _ in specs], lab, progress=progress)
     planned(plans)
-    plans = [make_ready(plan, lab, progress) for plan in plans]
+    with timed("make audio and teachers ready"):
+        plans = [make_ready(plan, lab, progress) for plan in plans]
     if all(spec.rounds is None for spec, _ in specs):
         notes = [note for _, note in specs]
         return Campaign(plans, notes, lab, executor, sinks, emit, wanted).run(race)

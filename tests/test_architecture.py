@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 ROOMS = (
-    ("errors", ("birdlab.errors",)),
+    ("errors", ("birdlab.errors", "birdlab.timing")),
     ("spec", ("birdlab.spec",)),
     ("lab", ("birdlab.lab",)),
     ("data", ("birdlab.data",)),
@@ -90,6 +90,7 @@ ORDER = {room: place for place, (room, _) in enumerate(ROOMS)}
 ALLOWED = {
     "infer": (
         "birdlab.errors",
+        "birdlab.timing",
         "birdlab.data.audio",
         "birdlab.evaluate.blends",
         "birdlab.evaluate.metrics",

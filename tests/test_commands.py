@@ -100,6 +100,20 @@ def test_verbose_shows_the_traceback_of_an_error(
     assert "Traceback" not in err, "the next command is not verbose"
 
 
+def test_verbose_says_where_the_time_goes(
+    lab: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = ["--no-mlflow", "--set", "train.batch=7", "--set", "cells.folds=[0]"]
+    code, out, err = run_main(capsys, monkeypatch, "-v", "run", "tiny.yaml", *change)
+    times = re.findall(r"^\[ *[\d.]+ s\] (.+): ([\d.]+) s$", err, re.MULTILINE)
+    took_s = {what.split()[0]: float(seconds) for what, seconds in times}
+    assert code == 0 and "[" not in out
+    assert list(took_s) == ["load", "plan", "make", "cell", "score", "train,"]
+    assert took_s["cell"] <= took_s["train,"]
+    _, _, err = run_main(capsys, monkeypatch, "run", "tiny.yaml", *change)
+    assert "plan (" not in err, "the next command is not verbose"
+
+
 # ---------------------------------------------------------------- JSON
 
 

@@ -24,6 +24,7 @@ from birdlab.cli.common import (
 from birdlab.cli.driving import as_command, detached, driving, own_arguments
 from birdlab.cli.voice import print_json
 from birdlab.errors import SpecError
+from birdlab.timing import timed
 
 if TYPE_CHECKING:
     from birdlab.lab import Lab
@@ -71,8 +72,9 @@ def sweep(
     from birdlab.spec.sweep import load_sweep
     from birdlab.sweep.rebase import refuse_other_base
 
-    lab = open_lab()
-    loaded = load_sweep(spec, grid_values(grid or []), base=base, name=name)
+    with timed("load the lab and the sweep"):
+        lab = open_lab()
+        loaded = load_sweep(spec, grid_values(grid or []), base=base, name=name)
     refuse_other_base(lab, loaded)
     place = Place(jobs, scheduler, slurm, insecure)
     if dry_run:
@@ -118,7 +120,8 @@ def _run(
             wanted=command.driver.wanted,
             planned=announce(lab, place),
         )
-        _keep_summary(lab, loaded, result)
+        with timed("write the summary of the sweep"):
+            _keep_summary(lab, loaded, result)
         for sink in sinks:
             sink.summarise(loaded.spec.name)
         command.end(in_a_line(result), failed=bool(result.failed))

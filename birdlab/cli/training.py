@@ -25,6 +25,7 @@ from birdlab.cli.common import (
 )
 from birdlab.cli.driving import detached, driver_name, driving
 from birdlab.cli.voice import print_json
+from birdlab.timing import timed
 
 if TYPE_CHECKING:
     from birdlab.lab import Lab
@@ -62,8 +63,9 @@ def run(
     from birdlab.lab import open_lab
     from birdlab.spec.experiment import load_spec, parse_overrides
 
-    lab = open_lab()
-    experiment = load_spec(spec, set_ or [])
+    with timed("load the lab and the experiment"):
+        lab = open_lab()
+        experiment = load_spec(spec, set_ or [])
     if not experiment.name:
         experiment = experiment.model_copy(update={"name": spec.stem})
     if dry_run:

@@ -19,8 +19,7 @@ from typing import Any
 import typer
 
 from birdlab.errors import BirdlabError
-
-LOGGER = logging.getLogger("birdlab")
+from birdlab.timing import LOGGER
 
 
 class _Lines(logging.Handler):

@@ -32,6 +32,7 @@ from birdlab.infer.store import WorkStore
 from birdlab.infer.submission import Sample, check_columns, read_sample
 from birdlab.infer.summary import PredictSummary, summarise, summarise_nothing
 from birdlab.infer.tuning import arrange_engine, count_cores
+from birdlab.timing import timed
 
 OnTrouble = Literal["fail", "prior", "zeros"]
 
@@ -101,7 +102,8 @@ def predict_to_file(request: PredictRequest, *, stream: TextIO | None = None) ->
     files = find(request.soundscapes)
     with ExitStack() as opened:
         model = ModelChoice(request.model, request.variant, request.force)
-        engine = Engine(model, *_arrangement(request))
+        with timed("load the model"):
+            engine = Engine(model, *_arrangement(request))
         opened.callback(engine.close)
         card = engine.predictor.card
         steps = read_steps(card) if request.post is None else request.post
@@ -114,27 +116,31 @@ def predict_to_file(request: PredictRequest, *, stream: TextIO | None = None) ->
             if not files:
                 copy_sample(sample, request.output)
                 return summarise_nothing(request.output, sample, engine.predictor.settings)
-        plan = _plan(request, files, card, sample)
-        store = _open_store(request, engine, plan)
+        with timed("plan the windows"):
+            plan = _plan(request, files, card, sample)
+            store = _open_store(request, engine, plan)
         opened.callback(store.close)
         if store.resumed:
             progress.say(store.resumed)
         job = Job(plan, request.output, card, store, steps,
                   _filler(request.missing), _filler(request.on_bad_file))  # fmt: skip
         write_s = job.publish(job.whole_members())
-        engine = arrange_engine(engine, plan.course, store, plan.n_windows, progress.say)
+        with timed("choose sessions and threads"):
+            engine = arrange_engine(engine, plan.course, store, plan.n_windows, progress.say)
         opened.callback(engine.close)
         progress.counted = "windows" if card.windows_per_pass == 1 else "passes"
         n_before = count_heard(store, min(store.members[m].n_rows for m in order_members(card)))
         ends: list[MemberEnd] = []
-        if request.deadline_s is None:
-            _hear_together(job, engine, progress)
-        else:
-            timer = Timer(request.deadline_s, began, writes=4 if request.windows else 2)
-            timer.hold_back(write_s)
-            ends = Race(plan, engine, store, card, timer, progress).run(job.publish)
-        warnings = _publish_end(job)
-        windows_file = _write_windows(request, job, warnings)
+        with timed("hear the soundscapes"):
+            if request.deadline_s is None:
+                _hear_together(job, engine, progress)
+            else:
+                timer = Timer(request.deadline_s, began, writes=4 if request.windows else 2)
+                timer.hold_back(write_s)
+                ends = Race(plan, engine, store, card, timer, progress).run(job.publish)
+        with timed("post-process and write"):
+            warnings = _publish_end(job)
+            windows_file = _write_windows(request, job, warnings)
         summary = summarise(job, engine, ends, windows_file, warnings)
         if not request.keep:
             store.remove()

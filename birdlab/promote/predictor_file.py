@@ -11,6 +11,7 @@ PREDICTOR_FILE = "predictor.pyz"
 BESIDE = (
     "__init__",
     "errors",
+    "timing",
     "data.__init__",
     "data.audio",
     "evaluate.__init__",

@@ -52,6 +52,7 @@ from birdlab.promote.trial import (
 )
 from birdlab.study.ensemble_gates import Gate
 from birdlab.study.words import count_words
+from birdlab.timing import timed
 
 Say = Callable[[str], None]
 Judged = Callable[[Sequence[Gate]], None]
@@ -119,7 +120,8 @@ def promote_runs(
     trained on all data trains none. The file lies in the lab's models folder, so prediction needs
     neither MLflow nor the cells. Raises PromotionError, and what training raises.
     """
-    case = open_case(lab, records, request)
+    with timed("plan the runs"):
+        case = open_case(lab, records, request)
     if request.register:
         check_tracked(case)
     for sentence in (*case.told, *case.chain.told):
@@ -132,21 +134,25 @@ def promote_runs(
         graph, tried = _try_folds(case, folder, windows, training.step, progress)
         if request.weights != "folds":
             progress("asking the fold models about unlabelled sound")
-            heard = hear_folds(case, graph)
+            with timed("ask the fold models"):
+                heard = hear_folds(case, graph)
             early = replace(tried, agreements=lacking_agreements(heard))
             _refuse_early(case, stored, early, judged)
-            graph = _export_deployed(case, fulls, folder, training, progress)
+            with timed("train, export what is deployed"):
+                graph = _export_deployed(case, fulls, folder, training, progress)
             graph = note_times(graph, tried.costs)
             if request.weights == "averaged":
                 progress("scoring soundscapes with the means of weights")
                 tried = replace(tried, soups=score_soups(case, graph.members, graph.places))
             progress("checking the file against torch and the fold models")
-            reports = (*tried.parity, prove(case, graph, windows))
-            tried = replace(tried, parity=reports, agreements=agree_models(heard, graph))
+            with timed("check what is deployed"):
+                reports = (*tried.parity, prove(case, graph, windows))
+                tried = replace(tried, parity=reports, agreements=agree_models(heard, graph))
         gates = _list_gates(case, stored, tried)
         judged(gates)
         refuse(gates, request)
-        return _deploy(case, graph, gates, tried, fulls, progress)
+        with timed("register and move the alias"):
+            return _deploy(case, graph, gates, tried, fulls, progress)
 
 
 def _try_folds(
@@ -155,17 +161,22 @@ def _try_folds(
     """The fold models as one file, proven against torch and against what validation stored."""
     models = fold_members(case)
     progress(f"exporting {count_words(sum(map(len, models.values())), 'fold model')}")
-    graph = export_graph(case, models, folder / "folds" / MODEL_FILE, lineage(case, {}))
+    with timed("export the fold models"):
+        graph = export_graph(case, models, folder / "folds" / MODEL_FILE, lineage(case, {}))
     progress("checking the file against torch")
-    report = prove(case, graph, windows)
+    with timed("check the file against torch"):
+        report = prove(case, graph, windows)
     progress("scoring held-out recordings with the file")
-    found = reproduce(case, graph, step)
+    with timed("score held-out recordings"):
+        found = reproduce(case, graph, step)
     progress("measuring what a submission takes")
-    costs = measure(case, graph)
+    with timed("measure a submission"):
+        costs = measure(case, graph)
     graph = note_times(graph, costs)
     for name in case.request.variants:
         progress(f"judging {name} by out-of-fold scores")
-    variants = judge_variants(case, graph, windows, step)
+    with timed(f"make and judge {len(case.request.variants)} variants"):
+        variants = judge_variants(case, graph, windows, step)
     return graph, Tried((report,), found, costs, variants=variants)
 
 

@@ -15,6 +15,7 @@ from birdlab.lab import Lab
 from birdlab.plan import Plan
 from birdlab.processes import own_process
 from birdlab.record import RunNote, RunResult
+from birdlab.timing import timed
 from birdlab.tracking import summaries
 from birdlab.tracking.client import open_client
 from birdlab.tracking.links import (
@@ -105,7 +106,8 @@ class MlflowSink:
                 self.tell(f"writing {n_left} runs to MLflow; waiting {wait_s:.0f} s at most")
             said.append(True)
 
-        left = self.outbox.close(wait_s, waiting)
+        with timed("wait for MLflow"):
+            left = self.outbox.close(wait_s, waiting)
         if left:
             self.tell(not_logged(self.outbox, left))
         return left
@@ -124,7 +126,8 @@ class MlflowSink:
 
     def _write(self, item: Item) -> None:
         kind, name = item
-        if kind == "run":
-            self.writer.write(name)
-        elif summaries.is_due(self.lab, name):
-            summaries.write_summary(self.lab, self.writer.client, name)
+        with timed(f"log {kind} {name} to MLflow, in the background"):
+            if kind == "run":
+                self.writer.write(name)
+            elif summaries.is_due(self.lab, name):
+                summaries.write_summary(self.lab, self.writer.client, name)

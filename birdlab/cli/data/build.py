@@ -14,6 +14,7 @@ import typer
 from birdlab.cli.common import JsonOption, SetOption
 from birdlab.cli.interrupt import INTERRUPTED
 from birdlab.cli.voice import print_json, print_note
+from birdlab.timing import timed
 
 if TYPE_CHECKING:
     from birdlab.cli.progress import CellProgress
@@ -66,7 +67,8 @@ def build(
     from birdlab.lab import open_lab
     from birdlab.spec.experiment import load_spec
 
-    lab, experiment, work = open_lab(), load_spec(spec, set_ or []), Work()
+    with timed("load the lab and the experiment"):
+        lab, experiment, work = open_lab(), load_spec(spec, set_ or []), Work()
     with CellProgress() as shown:
         try:
             plan = _plan_and_decode(experiment, lab, jobs or lab.jobs, retry, work, shown)
@@ -103,7 +105,8 @@ def _plan_and_decode(
 
     data = spec.data.model_copy(update={"on_bad_file": "skip"})
     lenient = spec.model_copy(update={"data": data})
-    plan = plan_experiment(lenient, lab, strict=False, progress=shown.step)
+    with timed("plan the experiment"):
+        plan = plan_experiment(lenient, lab, strict=False, progress=shown.step)
     waves = open_waves(lab, plan.sample_rate_hz)
     if retry:
         forget_files(waves.root, waves.missing(plan.paths))
@@ -126,12 +129,13 @@ def _decode(plan: Plan, waves: WaveStore, jobs: int, work: Work, shown: CellProg
             )
 
     lacking, began = waves.missing(plan.paths), time.perf_counter()
-    waves.build(
-        list(plan.paths.items()),
-        jobs=jobs,
-        progress=lambda done, total: shown.step("decoding audio", done, total),
-        announce=announce,
-    )
+    with timed("decode audio"):
+        waves.build(
+            list(plan.paths.items()),
+            jobs=jobs,
+            progress=lambda done, total: shown.step("decoding audio", done, total),
+            announce=announce,
+        )
     work.seconds += time.perf_counter() - began
     work.audio_s += _duration_s(waves, lacking)
 
