@@ -262,7 +262,9 @@ def test_gc_asks_before_it_frees(make_lab: MakeLab, cli: Any) -> None:
 # ---------------------------------------------------------------- export and import
 
 
-def test_runs_move_to_another_lab_and_score_the_same(make_lab: MakeLab, cli: Any) -> None:
+def test_runs_move_to_another_lab_and_score_the_same(
+    make_lab: MakeLab, cli: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ours, theirs = make_lab(trained=True), make_lab()
     append_row(
         ours.ledger,
@@ -277,6 +279,10 @@ def test_runs_move_to_another_lab_and_score_the_same(make_lab: MakeLab, cli: Any
     assert cli(ours, "export", "tiny", "-o", "x.tar").code == 0
     archive = ours.root / "x.tar"
     assert "there already" in cli(ours, "export", "tiny", "-o", "x.tar").err
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
+        said = cli(ours, "export", "tiny", "-o", "y.tar").err
+    assert "does not fit on the disk" in said and not (ours.root / "y.tar").exists()
     taken = cli(theirs, "import", str(archive))
     assert taken.code == 0, taken.err
     assert "1 runs, 2 cells and 1 leaderboard scores are new" in taken.out

@@ -7,8 +7,9 @@ import io
 import json
 import os
 import re
+import shutil
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -42,10 +43,11 @@ def write_archive(
 ) -> Manifest:
     """Write files under their names into a tar at `path`, whole or not at all.
 
-    Raises LabError when `path` exists already or cannot be written.
+    Raises LabError when `path` exists already, cannot be written, or would not fit on the disk.
     """
     if path.exists():
         raise LabError("the archive is there already", where=str(path), fix="choose another name")
+    _refuse_full_disk(path, files.values())
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         said: dict[str, dict[str, Any]] = {
@@ -65,6 +67,23 @@ def write_archive(
     finally:
         part.unlink(missing_ok=True)
     return manifest
+
+
+def _refuse_full_disk(path: Path, files: Iterable[Path]) -> None:
+    """Raise LabError where the disk of an archive has less room than its files need."""
+    try:
+        needed = sum(file.stat().st_size for file in files)
+        free = shutil.disk_usage(path.parent).free
+    except OSError as error:
+        raise LabError("the archive cannot be written", where=str(path), got=error) from None
+    if needed > free:
+        raise LabError(
+            "the archive does not fit on the disk",
+            where=str(path),
+            got=f"{free / 1e9:.2f} GB free",
+            expected=f"{needed / 1e9:.2f} GB",
+            fix="write it elsewhere, or leave weights out: --no-weights",
+        )
 
 
 def unpack_archive(path: Path, folder: Path, max_gb: float = MAX_GB) -> Manifest:
