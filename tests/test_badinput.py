@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from badinput.campaign import KINDS, SEED, run_campaign, schedule
+from badinput.campaign import KINDS, QUICK, SEED, run_campaign, schedule
 from badinput.report import report_lines
 from badinput.sandbox import judge
 from badinput.world import build_world
 
 from birdlab.data.audio import decode
-from birdlab.errors import AudioError, BirdlabError, DataError, SpecError
+from birdlab.errors import AudioError, BirdlabError, DataError, LedgerError, SpecError
 from birdlab.spec.yamlfile import load_yaml
+from birdlab.study.ledger_csv import read_csv_table
+from birdlab.upkeep.foreign import read_predictions
 
 N_CASES = 500
 
 
 @pytest.mark.slow
 def test_bad_input_ends_with_a_message_and_touches_nothing_else(tmp_path: Path) -> None:
-    outcomes = list(run_campaign(build_world(tmp_path / "world"), N_CASES))
+    outcomes = list(run_campaign(build_world(tmp_path / "world"), N_CASES, quick=True))
     shutil.rmtree(tmp_path / "world")
     assert len(outcomes) == N_CASES
     faults = [outcome for outcome in outcomes if outcome.ended.fault]
@@ -37,6 +40,19 @@ def test_a_campaign_has_every_kind_in_its_share() -> None:
         kind: 2 * share for kind, (_, share) in KINDS.items()
     }
     assert cases == schedule(300, 3)[:200] != schedule(200, 4)
+    assert QUICK.keys() == KINDS.keys() and sum(QUICK.values()) == 100
+    assert min(QUICK.values()) * N_CASES // 100 >= 15
+
+
+def test_a_ledger_that_is_no_plain_file_is_not_read() -> None:
+    with pytest.raises(LedgerError, match="cannot be read"):
+        read_csv_table(Path("/dev/zero"), "submissions")
+
+
+def test_a_table_of_predictions_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "oof.csv")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_predictions(tmp_path / "oof.csv")
 
 
 @pytest.mark.parametrize(

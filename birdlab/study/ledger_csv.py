@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import re
+import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,9 @@ JOINER = " + "
 """Stands between texts of several columns, and between the names of several runs."""
 _MOST_TOLD = 10
 _CORRECT = "correct these lines, or take them out, and import the file again"
+
+_MOST_BYTES = 50_000_000
+"""Nobody submits that often: a larger file is no ledger, and would fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,16 @@ def read_csv_table(path: Path, what: str) -> CsvTable:
     or names a column twice.
     """
     try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_BYTES:
+            is_file = stat.S_ISREG(found.st_mode)
+            raise LedgerError(
+                f"the {what} cannot be read",
+                where=str(path),
+                got=f"{found.st_size / 1e6:.0f} MB" if is_file else "no plain file",
+                expected=f"a file of at most {_MOST_BYTES / 1e6:.0f} MB",
+                fix="name the CSV file with a line for each submission",
+            )
         text = path.read_text(encoding="utf-8-sig")
         first = text.partition("\n")[0]
         separator = "," if "," in first else ";" if ";" in first else "\t"

@@ -51,7 +51,7 @@ def import_foreign(
     looked into.
     Raises DataError for a table that does not fit.
     """
-    table = _check_table(plan, _read(oof), str(oof))
+    table = _check_table(plan, read_predictions(oof), str(oof))
     content = hashlib.sha256(oof.read_bytes()).hexdigest()
     run = digest({"foreign": content, "name": name, "like": like}, SPEC_ID_CHARS)
     cells, tables = [], {}
@@ -82,7 +82,8 @@ def same_folds(plan: Plan, record: Mapping[str, Any]) -> bool:
     return all(cell["eval_id"] in known for cell in record["cells"])
 
 
-def _read(path: Path) -> pd.DataFrame:
+def read_predictions(path: Path) -> pd.DataFrame:
+    """The table of a CSV or Parquet file. Raises DataError where there is none."""
     if path.exists() and not path.is_file():  # a pipe would be waited for without an end
         raise DataError(
             "the table of predictions cannot be read",

@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from .campaign import SEED, run_campaign, run_one, time_left, warm_up, work
+from .campaign import SEED, run_campaign, run_one, schedule, time_left, warm_up, work
 from .report import report_lines
 from .world import World, build_world
 
@@ -21,6 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m tests.badinput", description=__doc__)
     parser.add_argument("--n", type=int, default=10_000, help="how many cases")
     parser.add_argument("--seed", type=int, default=SEED, help="the seed of the campaign")
+    parser.add_argument("--quick", action="store_true", help="the shares of `make test`")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--case", help="run this one only and print what it says: KIND:NUMBER")
     parser.add_argument("--world", type=Path, help="a folder of an earlier campaign to copy from")
@@ -29,7 +30,8 @@ def main() -> int:
     args = parser.parse_args()
     if args.part:
         part, parts = map(int, args.part.split("/"))
-        work(World(args.world), args.n, args.seed, part, parts)
+        cases = schedule(args.n, args.seed, args.quick)[part::parts]
+        work(World(args.world), cases, args.seed)
         return 0
     with tempfile.TemporaryDirectory(prefix="badinput-") as folder:
         root = args.world or Path(folder) / "world"
@@ -50,7 +52,7 @@ def _again(world: World, args: argparse.Namespace, folder: Path) -> int:
 def _campaign(world: World, args: argparse.Namespace) -> int:
     began = shown = time.monotonic()
     outcomes = []
-    for outcome in run_campaign(world, args.n, args.seed, args.jobs):
+    for outcome in run_campaign(world, args.n, args.seed, args.jobs, args.quick):
         outcomes.append(outcome)
         if outcome.ended.fault:
             print(f"fault: --case {outcome.name}: {outcome.ended.fault}", flush=True)

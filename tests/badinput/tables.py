@@ -41,7 +41,7 @@ def _spoil_csv(content: str, rng: random.Random) -> bytes:
         elif change == 4:
             for line in rows[rng.choice((0, 1)) :]:
                 line[column : column + 1] = rng.choice(([], [rng.choice(_CELLS)]))
-        elif change == 5:
+        elif change == 5 and column < len(rows[0]):
             rows[0][column] = rng.choice(
                 (rows[0][rng.randrange(len(rows[0]))], "Unnamed: 0", odd_text(rng))
             )
