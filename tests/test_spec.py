@@ -132,6 +132,7 @@ def test_a_number_with_exponent_is_a_number_and_no_is_text() -> None:
         ("a:\n  ? {a: {b: 1}}\n", "not valid YAML"),
         ("a: \x07\n", "not valid YAML"),
         ("a: " + "[" * 50 + "]" * 50 + "\n", "nested too deeply"),
+        ("a: " + "[" * 20_000, "nested too deeply"),  # a tree of it would take half a minute
         ("a: " + "[" * 600 + "]" * 600 + "\n", ""),
         ("base: &b {x: 1}\na:\n  <<: *b\n", "merge keys"),
     ],

@@ -16,6 +16,7 @@ from ruamel.yaml.comments import (
     TaggedScalar,
 )
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 
 from birdlab.errors import SpecError
 from birdlab.spec.named import item_name
@@ -77,6 +78,7 @@ def load_yaml(path: Path) -> Document:
 def parse_yaml(text: str, origin: str) -> Document:
     """The mapping in YAML 1.2 `text`; `origin` names it in errors."""
     try:
+        _refuse_depth(text, origin)
         tree = YAML(typ="rt").load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -93,6 +95,26 @@ def parse_yaml(text: str, origin: str) -> Document:
     return document
 
 
+def _refuse_depth(text: str, origin: str) -> None:
+    """Raise for brackets in brackets, of which building a tree takes seconds for thousands."""
+    depth = 0
+    for event in YAML(typ="rt").parse(text):
+        if isinstance(event, CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            raise _too_much(origin)
+
+
+def _too_much(origin: str) -> SpecError:
+    return SpecError(
+        "a file is nested too deeply or holds too much",
+        where=origin,
+        expected=f"at most {MAX_DEPTH} levels and {MAX_NODES:,} values, aliases counted",
+    )
+
+
 def parse_value(text: str) -> Any:
     """The YAML value in `text`, as typed after `--set a.b=`: 1e-3 is a number, no is text."""
     return parse_yaml("value: " + text, f"--set {text}").data["value"]
@@ -107,11 +129,7 @@ class _Reader:
     def read(self, node: Any, dotted: str, depth: int) -> Any:
         self.nodes += 1
         if depth > MAX_DEPTH or self.nodes > MAX_NODES:
-            raise SpecError(
-                "a file is nested too deeply or holds too much",
-                where=self.origin,
-                expected=f"at most {MAX_DEPTH} levels and {MAX_NODES:,} values, aliases counted",
-            )
+            raise _too_much(self.origin)
         if isinstance(node, CommentedMap | CommentedSeq):
             self._refuse_extras(node, dotted)
         if isinstance(node, CommentedMap):
