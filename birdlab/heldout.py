@@ -180,7 +180,11 @@ def _outputs(
     hashes = hash_files(paths, lab.waves / "hashes.sqlite")
     if None in hashes:
         gone = [p.name for p, h in zip(paths, hashes, strict=True) if h is None]
-        raise DataError("soundscapes are missing", got=", ".join(gone[:5]))
+        raise DataError(
+            "soundscapes are missing",
+            got=", ".join(gone[:5]),
+            fix="put the files back into the folder of the data set",
+        )
     windowing = build_windowing(plan.spec, plan.sample_rate_hz)
     which = soundscapes_id(hashes, windowing, plan.data.classes, plan.spec.evaluate.hop_s)
     folder = lab.cells / cell.cell_id / f"soundscapes-{which}"

@@ -198,7 +198,11 @@ class Lab:
             )
         path = (self.root / self.file.weights[name]).resolve()
         if not path.is_file():
-            raise LabError(f"the weights {name!r} are not there", where=str(path))
+            raise LabError(
+                f"the weights {name!r} are not there",
+                where=str(path),
+                fix="put the file there, or correct its path under [weights] in birdlab.toml",
+            )
         return path
 
     def load_extensions(self) -> None:
@@ -247,7 +251,12 @@ def _load_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise LabError("the lab file cannot be read", where=str(path), got=str(error)) from None
+        raise LabError(
+            "the lab file cannot be read",
+            where=str(path),
+            got=str(error),
+            expected="a TOML file in UTF-8",
+        ) from None
 
 
 def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

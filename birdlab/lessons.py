@@ -204,5 +204,9 @@ def _columns(name: str, heard: Sequence[Heard], classes: Sequence[str]) -> npt.N
     """The output of each class, -1 for one that the teachers do not know; DataError for none."""
     codes = heard[0].codes
     if any(h.codes != codes for h in heard):
-        raise DataError("the cells that teach differ in their classes", where="distill.teacher")
+        raise DataError(
+            "the cells that teach differ in their classes",
+            where="distill.teacher",
+            fix="teach with the cells of one run",
+        )
     return columns_of(name, codes, classes)

@@ -62,7 +62,12 @@ def init_lab(folder: Path) -> list[Path]:
                 path.write_text(text, encoding="utf-8")
                 made.append(path)
     except OSError as error:
-        raise LabError("a lab cannot be made here", where=str(folder), got=error.strerror) from None
+        raise LabError(
+            "a lab cannot be made here",
+            where=str(folder),
+            got=error.strerror,
+            fix="name a folder where you may write",
+        ) from None
     return made
 
 

@@ -47,7 +47,10 @@ def write_schemas(lab: Lab) -> list[Path]:
                 written.append(path)
         except OSError as error:
             raise LabError(
-                "a schema cannot be written", where=str(path), got=error.strerror
+                "a schema cannot be written",
+                where=str(path),
+                got=error.strerror,
+                fix="make the folder of the lab writable",
             ) from None
     return written
 

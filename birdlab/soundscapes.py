@@ -196,7 +196,10 @@ def soundscape_truth(
     lost = [row_id for row_id in heard_ids if row_id not in labels.index]
     if lost:
         raise DataError(
-            f"{len(lost)} windows have no labels", got=", ".join(lost[:3]), where=str(data.root)
+            f"{len(lost)} windows have no labels",
+            got=", ".join(lost[:3]),
+            where=str(data.root),
+            expected="a row per window, named <file stem>_<end second>",
         )
     labels = labels.loc[heard_ids]
     strange = {code: int((labels[code] > 0).sum()) for code in classes.unknown(labels.columns)}

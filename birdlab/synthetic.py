@@ -120,6 +120,7 @@ def _require_rows(
             "the backgrounds of synthetic soundscapes have no recording that can be used",
             where="evaluate.synthetic.backgrounds",
             got=", ".join(spec.backgrounds),
+            fix="name data sets with background noise, or leave evaluate.synthetic out",
         )
 
 

@@ -141,6 +141,7 @@ class OnnxTeacher:
                 f"the teacher {self.name} cannot hear a window",
                 where=str(self.path),
                 got=str(error).splitlines()[0],
+                fix="check the window and the sample rate that it has under [teachers]",
             ) from None
         values: Floats = np.concatenate(got)
         return values
@@ -297,5 +298,10 @@ def _check(teacher: OnnxTeacher, inputs: list[list[Any]], shapes: Mapping[str, l
 def _file(lab: Lab, name: str, where: str) -> Path:
     path = (lab.root / name).resolve()
     if not path.is_file():
-        raise LabError("a file of a teacher is not there", where=where, got=str(path))
+        raise LabError(
+            "a file of a teacher is not there",
+            where=where,
+            got=str(path),
+            fix="put it there, or correct its path under [teachers] in birdlab.toml",
+        )
     return path

@@ -148,7 +148,12 @@ def export_static(source: LabSource, out_dir: Path) -> list[Path]:
         index = out_dir / "index.html"
         index.write_text(site_index_html(site), encoding="utf-8")
     except OSError as error:
-        raise LabError("the export cannot be written", where=str(out_dir), got=error) from None
+        raise LabError(
+            "the export cannot be written",
+            where=str(out_dir),
+            got=error,
+            fix="name a folder where you may write",
+        ) from None
     return [*written, index]
 
 

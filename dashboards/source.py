@@ -196,7 +196,11 @@ class LabSource:
     def of_run(self, kind: str, run: str, read: Callable[[], T]) -> T:
         """What `read` returns, kept while the record of the run stays as it is."""
         if run not in set(self.tables().runs["run"]):
-            raise ResolveError("there is no such run in this lab", got=run)
+            raise ResolveError(
+                "there is no such run in this lab",
+                got=run,
+                fix="birdlab runs lists those that there are",
+            )
         return self.keep(kind, run, _stamp(self.lab.runs / f"{run}.json"), read)
 
     def keep(self, kind: str, key: object, state: object, read: Callable[[], T]) -> T:

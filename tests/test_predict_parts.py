@@ -256,7 +256,7 @@ ALLOWED = {
 }  # fmt: skip
 ALLOWED_BIRDLAB = {
     "data", "data.audio", "errors", "evaluate", "evaluate.blends", "evaluate.metrics",
-    "evaluate.passes", "evaluate.postprocess", "evaluate.poststeps", "evaluate.windows",
+    "evaluate.passes", "evaluate.postprocess", "evaluate.poststeps", "evaluate.windows", "timing",
 }  # fmt: skip
 
 

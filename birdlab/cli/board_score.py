@@ -104,7 +104,9 @@ def _ledger_columns(scores: Sequence[HeldOutScore]) -> dict[str, float]:
         column = column if column[0].isalpha() else f"at_{column}"
         if column in columns:
             raise LedgerError(
-                "two data sets would share a column of the ledger", got=f"{s.name}: {column}"
+                "two data sets would share a column of the ledger",
+                got=f"{s.name}: {column}",
+                fix="rename one of them in birdlab.toml: their names differ in case or signs only",
             )
         columns[column] = s.score
     return columns

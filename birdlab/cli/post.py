@@ -146,7 +146,12 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise LabError("a file cannot be written", where=str(path), got=error.strerror) from None
+        raise LabError(
+            "a file cannot be written",
+            where=str(path),
+            got=error.strerror,
+            fix="name a file in a folder where you may write",
+        ) from None
 
 
 def _chain(typed: list[str], file: Path | None) -> tuple[PostStep, ...]:

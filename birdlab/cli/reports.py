@@ -98,5 +98,10 @@ def write_report(document: Document, path: Path) -> list[Path]:
             file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(file, text)
     except OSError as error:
-        raise LabError("the report cannot be written", where=str(path), got=error) from None
+        raise LabError(
+            "the report cannot be written",
+            where=str(path),
+            got=error,
+            fix="name a file in a folder where you may write",
+        ) from None
     return list(texts)

@@ -88,7 +88,11 @@ def _chosen(
     else:
         found = [r for r in load_records(lab) if everything or sweep in r["sweeps"]]
         if not found:
-            raise ResolveError("no run fits", got=sweep or "the lab has none")
+            raise ResolveError(
+                "no run fits",
+                got=sweep or "the lab has none",
+                fix="birdlab runs lists the runs and their sweeps",
+            )
     return list({record["spec_id"]: record for record in found}.values()), bool(runs)
 
 

@@ -112,7 +112,12 @@ def _write(path: Path, text: str) -> None:
     try:
         write_whole(path, text)
     except OSError as error:
-        raise LabError("the file cannot be written", where=str(path), got=error) from None
+        raise LabError(
+            "the file cannot be written",
+            where=str(path),
+            got=error,
+            fix="name a file in a folder where you may write",
+        ) from None
 
 
 def _page(lab: Lab, records: Mapping[str, Mapping[str, Any]], found: Suspects, sweep: str) -> str:

@@ -172,7 +172,12 @@ def _write_page(
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, text)
     except OSError as error:
-        raise LabError("the page cannot be written", where=str(path), got=error) from None
+        raise LabError(
+            "the page cannot be written",
+            where=str(path),
+            got=error,
+            fix="name a file in a folder where you may write",
+        ) from None
 
 
 def _write_tables(found: Why, folder: Path) -> list[Path]:
@@ -186,7 +191,12 @@ def _write_tables(found: Why, folder: Path) -> list[Path]:
             path.write_text(csv_text(table), encoding="utf-8")
             written.append(path)
     except OSError as error:
-        raise LabError("the tables cannot be written", where=str(folder), got=error) from None
+        raise LabError(
+            "the tables cannot be written",
+            where=str(folder),
+            got=error,
+            fix="name a folder where you may write",
+        ) from None
     return written
 
 

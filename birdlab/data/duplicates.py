@@ -68,7 +68,11 @@ def near_pairs(
         )
     every = [*prints, *(others or ())]
     if len(every) >= 1 << _PLACE_BITS:
-        raise DataError("too many recordings to compare at once", got=len(every))
+        raise DataError(
+            "too many recordings to compare at once",
+            got=len(every),
+            expected=f"fewer than {1 << _PLACE_BITS}",
+        )
     n_firsts = len(prints) if others is not None else None
     window = int((overlap_s - SPAN_S) / STEP_S)  # one less than fit: a copy starts in between
     rows = []

@@ -40,7 +40,10 @@ def assign_folds(table: pd.DataFrame, kind: str, n_folds: int, seed: int) -> pd.
     labels = table["primary_label"].to_numpy(str)
     groups = _recordists(table) if kind == "stratified_group" else np.arange(len(table))
     if (labels == "").any():
-        raise DataError(f"{(labels == '').sum()} rows have no primary_label to stratify by")
+        raise DataError(
+            f"{(labels == '').sum()} rows have no primary_label to stratify by",
+            fix="give each of them a primary_label",
+        )
     n_groups = len(np.unique(groups))
     if not 2 <= n_folds <= n_groups:
         raise DataError(

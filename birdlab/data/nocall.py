@@ -91,4 +91,8 @@ def busy_windows(quiet: Iterable[str], soundscapes: pd.DataFrame, window_s: floa
 def _check_once(names: Sequence[str]) -> None:
     repeated = sorted(pd.Series(names)[pd.Series(names).duplicated()].unique())
     if repeated:
-        raise DataError("soundscapes are listed twice", got=", ".join(repeated[:5]))
+        raise DataError(
+            "soundscapes are listed twice",
+            got=", ".join(repeated[:5]),
+            expected="each soundscape once",
+        )

@@ -107,7 +107,12 @@ def lab_file(lab_root: Path, name: str, where: str) -> Path:
             expected="a file below the folder of birdlab.toml",
         )
     if not path.is_file():
-        raise DataError("a file is not there", where=where, got=str(path))
+        raise DataError(
+            "a file is not there",
+            where=where,
+            got=str(path),
+            fix="put it there, or correct the name",
+        )
     return path
 
 

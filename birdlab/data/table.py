@@ -178,7 +178,10 @@ def _scored(
     """The rows whose species still has a base row, and the classes."""
     left = set(table.loc[table["role"] == "base", "primary_label"])
     if not left:
-        raise DataError(f"cleaning leaves no recording of the base {base.name}")
+        raise DataError(
+            f"cleaning leaves no recording of the base {base.name}",
+            fix="take rules out of data.clean: birdlab data table says what each drops",
+        )
     if left < set(base.recordings["primary_label"]):
         codes = ClassList(tuple(code for code in codes if code in left))
     rows = table[table["primary_label"].isin(codes.codes)]

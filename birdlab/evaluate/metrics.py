@@ -94,6 +94,7 @@ class ClassRanks:
             raise OutputsError(
                 "no class has 5 positives, so cmap_min5 is undefined",
                 got=f"at most {int(self.n_positives.max())} positives in a class",
+                fix="score more recordings, or leave cmap_min5 out",
             )
         return float(self.average_precision(0)[frequent].mean())
 

@@ -59,7 +59,11 @@ def check_steps(steps: Sequence[Mapping[str, Any]], codes: Sequence[str] | None 
     With `codes` also for a species that is none of them.
     """
     if isinstance(steps, str | Mapping) or not isinstance(steps, Sequence):
-        raise SpecError("post-processing steps are not a list", got=repr(steps)[:80])
+        raise SpecError(
+            "post-processing steps are not a list",
+            got=repr(steps)[:80],
+            expected="a list like [{kind: smooth, ...}]",
+        )
     for number, step in enumerate(steps, 1):
         where = f"post-processing step {number}"
         kind = step.get("kind") if isinstance(step, Mapping) else None
@@ -243,9 +247,19 @@ def _check_fields(
             )
     chosen = step.get("species", ())
     if not isinstance(chosen, list | tuple) or not all(isinstance(c, str) for c in chosen):
-        raise SpecError("species is not a list of codes", where=where, got=repr(chosen)[:80])
+        raise SpecError(
+            "species is not a list of codes",
+            where=where,
+            got=repr(chosen)[:80],
+            expected="codes of the classes, each once",
+        )
     if len(set(chosen)) < len(chosen):
-        raise SpecError("species names a code twice", where=where, got=repr(chosen)[:80])
+        raise SpecError(
+            "species names a code twice",
+            where=where,
+            got=repr(chosen)[:80],
+            expected="codes of the classes, each once",
+        )
     strange = [code for code in chosen if codes is not None and code not in codes]
     if strange:
         raise SpecError(

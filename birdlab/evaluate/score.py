@@ -138,7 +138,11 @@ def score_evidence(evidence: Evidence) -> dict[str, float]:
     tables, folds, seeds = evidence.tables, evidence.folds, evidence.seeds
     missing = [(f, s) for f in folds for s in seeds if (f, s) not in tables]
     if missing:
-        raise OutputsError("a run lacks cells, so it has no score", got=f"(fold, seed) {missing}")
+        raise OutputsError(
+            "a run lacks cells, so it has no score",
+            got=f"(fold, seed) {missing}",
+            fix="run its spec again: only the cells that it lacks are trained",
+        )
     scores = {key: score_fold(table) for key, table in tables.items()}
     out: dict[str, float] = {}
     for name in _AVERAGED:

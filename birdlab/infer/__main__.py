@@ -157,7 +157,11 @@ def _find_model(options: argparse.Namespace, bundle: Path | None) -> tuple[Path,
         raise PredictError("say which model: --model model.onnx")
     said = _read_json(bundle / BUNDLE_FILE)
     if not isinstance(said, dict) or not isinstance(said.get("variant"), str):
-        raise PredictError("the bundle does not say its variant", where=str(bundle / BUNDLE_FILE))
+        raise PredictError(
+            "the bundle does not say its variant",
+            where=str(bundle / BUNDLE_FILE),
+            expected="the bundle.json that `birdlab bundle` wrote, unchanged",
+        )
     return bundle / MODEL_FILE, options.variant or said["variant"]
 
 
@@ -176,7 +180,9 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise PredictError("a file cannot be read", where=str(path), got=error) from None
+        raise PredictError(
+            "a file cannot be read", where=str(path), got=error, expected="a JSON file"
+        ) from None
 
 
 if __name__ == "__main__":

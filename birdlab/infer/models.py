@@ -24,7 +24,12 @@ def load_aliases(models: Path) -> dict[str, str]:
     try:
         aliases = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise PredictError("the aliases cannot be read", where=str(path), got=error) from None
+        raise PredictError(
+            "the aliases cannot be read",
+            where=str(path),
+            got=error,
+            expected="the aliases.json that `birdlab promote` wrote",
+        ) from None
     if not isinstance(aliases, dict) or not all(
         isinstance(model, str) and _PLAIN.fullmatch(model) for model in aliases.values()
     ):

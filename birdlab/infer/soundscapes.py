@@ -91,7 +91,11 @@ def predict_soundscapes(
 
     answers = [predictor(waves) for waves in batch_windows(windows(), batch)]
     if not answers:
-        raise PredictError("no soundscape can be decoded", got=next(iter(reasons.values())))
+        raise PredictError(
+            "no soundscape can be decoded",
+            got=next(iter(reasons.values())),
+            fix="give audio files that libsndfile or ffmpeg reads",
+        )
     decoded = [n for n in n_windows if n is not None]
     heard = np.concatenate(answers)[find_windows(decoded, windowing.windows_per_pass)]
     usual = usual_count(decoded)

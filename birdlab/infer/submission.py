@@ -38,7 +38,10 @@ def read_sample(path: Path) -> Sample:
         sample = pd.read_csv(path, dtype={"row_id": str}, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise PredictError(
-            "the sample submission cannot be read", where=str(path), got=error
+            "the sample submission cannot be read",
+            where=str(path),
+            got=error,
+            expected="a CSV with row_id and a column per class",
         ) from None
     if len(sample) and not isinstance(sample.index, pd.RangeIndex):  # pandas takes it for an index
         raise PredictError(
@@ -58,7 +61,12 @@ def read_sample(path: Path) -> Sample:
     repeated = sample["row_id"][sample["row_id"].duplicated()]
     if len(repeated):
         got = repeated.iloc[0]
-        raise PredictError("a row id of the sample comes twice", where=str(path), got=got)
+        raise PredictError(
+            "a row id of the sample comes twice",
+            where=str(path),
+            got=got,
+            expected="each row_id once",
+        )
     columns = tuple(str(column) for column in sample.columns if column != "row_id")
     return Sample(path, tuple(sample["row_id"]), columns)
 
@@ -96,7 +104,11 @@ def write_submission(
         )
     ids = table["row_id"]
     if ids.duplicated().any():
-        raise PredictError("a row id comes twice", got=ids[ids.duplicated()].iloc[0])
+        raise PredictError(
+            "a row id comes twice",
+            got=ids[ids.duplicated()].iloc[0],
+            fix="give soundscapes with different file names",
+        )
     if sample_submission is not None:
         sample = read_sample(sample_submission)
         check_columns(columns, sample)

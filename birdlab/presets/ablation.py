@@ -131,6 +131,7 @@ def write_ablation(
             "too little is left of this ablation for the base",
             where=str(base),
             got="; ".join(f"{arm}: {why}" for arm, why in left_out.items()),
+            fix="give a base that the arms can change, or what they lack",
         )
     head = [
         f"# {preset.title}",

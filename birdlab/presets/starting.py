@@ -99,7 +99,12 @@ def save_new(path: Path, text: str) -> None:
         with check_new(path).open("x", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        raise LabError("a file cannot be written", where=str(path), got=error.strerror) from None
+        raise LabError(
+            "a file cannot be written",
+            where=str(path),
+            got=error.strerror,
+            fix="name a file in a folder where you may write",
+        ) from None
 
 
 def path_from(folder: Path, file: Path) -> str:

@@ -82,7 +82,10 @@ def move_alias(
             _settle(lab, tell)
             if isinstance(error, OSError):
                 raise PromotionError(
-                    "the alias cannot be moved", where=str(lab.models), got=error
+                    "the alias cannot be moved",
+                    where=str(lab.models),
+                    got=error,
+                    fix="mend what `got` says and type the command again",
                 ) from None
             raise
     return move

@@ -76,6 +76,7 @@ def join_machines(machines: Sequence[Machine]) -> Machine:
                 f"{m['members'][0]['name']} {k} x {window_s:g} s"
                 for m, (window_s, k) in zip(machines, heard, strict=True)
             ),
+            fix="join runs of one window length and one number of windows a pass",
         )
     mels = {m["frontend"]: m["crowding"] * m["mel_ms_per_window"] for m in machines}
     members = [

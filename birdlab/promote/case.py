@@ -84,10 +84,12 @@ def open_case(lab: Lab, records: Sequence[Record], request: PromotionRequest) ->
         raise PromotionError("there is no run to promote", fix="birdlab promote RUN")
     ids = [str(record["spec_id"]) for record in records]
     if len(set(ids)) < len(ids):
-        raise PromotionError("a run is named twice", got=", ".join(ids))
+        raise PromotionError("a run is named twice", got=", ".join(ids), expected="each run once")
     if isinstance(request.shares, tuple) and len(request.shares) != len(records):
         raise PromotionError(
-            "give one share per run", got=f"{len(request.shares)} for {len(records)}"
+            "give one share per run",
+            got=f"{len(request.shares)} for {len(records)}",
+            expected="as many shares as runs",
         )
     names = [str(record["name"]) for record in records]
     called = [n if n and names.count(n) == 1 else i for n, i in zip(names, ids, strict=True)]

@@ -106,6 +106,7 @@ def blend_runs(
         raise PromotionError(
             "the runs were split otherwise, so they have no common out-of-fold predictions",
             got="; ".join((*shared.left_out, *shared.crossed)),
+            fix="compare runs that have the same data, folds and seed of folds",
         )
     weights = None if shares is None else [share / sum(shares) for share in shares]
     tables = list(shared.tables.values())

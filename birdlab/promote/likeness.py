@@ -52,7 +52,11 @@ def load_windows(path: Path) -> pd.DataFrame:
             expected="the .windows.parquet beside a CSV of `birdlab predict`",
         ) from None
     if "row_id" not in table:
-        raise PredictError("the table has no row_id", where=str(path))
+        raise PredictError(
+            "the table has no row_id",
+            where=str(path),
+            expected="the .windows.parquet beside a CSV of `birdlab predict`",
+        )
     return table
 
 

@@ -76,7 +76,9 @@ def mean_of(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
                 total += state[name]
         last = state
     if count == 0:
-        raise CellError("there are no checkpoints to average")
+        raise CellError(
+            "there are no checkpoints to average", fix="train for more epochs, or average fewer"
+        )
     return {
         name: (sums[name] / count).to(t.dtype) if name in sums else t.clone()
         for name, t in last.items()
@@ -114,7 +116,10 @@ def recompute_norms(model: nn.Module, mels: Iterable[Tensor]) -> None:
         for module, training in modes:
             module.training = training
     if seen == 0:
-        raise CellError("there are no clips to make the batch-norm statistics of averaged weights")
+        raise CellError(
+            "there are no clips to make the batch-norm statistics of averaged weights",
+            fix="give the fold at least one recording to train on",
+        )
 
 
 def _renewed_norms(model: nn.Module) -> list[_BatchNorm]:

@@ -40,4 +40,5 @@ def probe_model(
             "the network cannot be built, or cannot hear a clip of the length asked for",
             where="model",
             got=f"{type(error).__name__}: {error}",
+            fix="take another model.backbone, or a longer train.window_s",
         ) from error

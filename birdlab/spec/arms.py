@@ -148,7 +148,9 @@ def _grid(sweep: Sweep) -> Iterator[Planned]:
         points = [q for p, found in there for q in [p.take(key, o) for o in found] or [p]]
     for key, title in unused:
         raise SpecError(
-            f"the condition of {title!r} holds at no point", where=sweep.place(f"grid.{key}")
+            f"the condition of {title!r} holds at no point",
+            where=sweep.place(f"grid.{key}"),
+            fix="correct `when`, or leave the option out",
         )
     for p in points:
         title = ", ".join(p.titles) or BASE

@@ -177,7 +177,9 @@ def build_claim(
     else:
         arms = _find(bet.arm, points)
     if set(arms) & set(base):
-        raise SpecError("a bet compares an arm with itself", got=bet.words)
+        raise SpecError(
+            "a bet compares an arm with itself", got=bet.words, expected="two different arms"
+        )
     return Claim(kind, arms, base, float(getattr(bet, kind)))
 
 

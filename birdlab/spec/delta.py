@@ -115,6 +115,7 @@ def _set(raw: dict[str, Any], dotted: str, value: Any) -> None:
                 f"{dotted} leads through a value that has no fields",
                 where=".".join(parts[:depth]),
                 got=node,
+                expected="a dotted name of a field, such as train.optimizer.lr",
             )
 
 

@@ -218,19 +218,26 @@ def _load_over(path: Path, above: tuple[Path, ...]) -> Document:
         path = path.resolve()
     except (OSError, ValueError, RuntimeError) as error:
         raise SpecError(
-            "a path cannot be that of a spec file", got=f"{path!s:.80}: {error}"
+            "a path cannot be that of a spec file",
+            got=f"{path!s:.80}: {error}",
+            expected="the path of a YAML file",
         ) from None
     if path in above:
         raise SpecError(
             "spec files stand on each other in a circle",
             where=" -> ".join(p.name for p in (*above, path)),
+            fix="take `base` out of one of them",
         )
     document = load_yaml(path)
     base = document.data.pop("base", None)
     if base is None:
         return document
     if not isinstance(base, str):
-        raise SpecError("`base` is not the path of a spec file", where=document.place("base"))
+        raise SpecError(
+            "`base` is not the path of a spec file",
+            where=document.place("base"),
+            expected="the path of a YAML file, relative to this one",
+        )
     below = _load_over(path.parent / base, (*above, path))
     return Document(merge(below.data, document.data), {**below.places, **document.places})
 

@@ -262,7 +262,11 @@ def load_extension(path: Path) -> str:
     name = f"birdlab_extension_{path.stem}"
     module_spec = importlib.util.spec_from_file_location(name, path)
     if module_spec is None or module_spec.loader is None:
-        raise SpecError("an extension is not a Python file", where=str(path))
+        raise SpecError(
+            "an extension is not a Python file",
+            where=str(path),
+            expected="a file that ends with .py",
+        )
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[name] = module
     with _attributed_to(source_hash):
@@ -275,6 +279,7 @@ def load_extension(path: Path) -> str:
                 "an extension failed while it was imported",
                 where=str(path),
                 got=f"{type(error).__name__}: {error}",
+                fix="correct the file, or take it out of `extensions` in birdlab.toml",
             ) from error
     _loaded[path] = source_hash
     return source_hash

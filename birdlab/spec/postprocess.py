@@ -176,7 +176,12 @@ def read_chain(path: Path) -> PostChain:
     try:
         listed = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise SpecError("a file of steps cannot be read", where=str(path), got=error) from None
+        raise SpecError(
+            "a file of steps cannot be read",
+            where=str(path),
+            got=error,
+            expected="a YAML or JSON list of steps",
+        ) from None
     return chain_of(listed, str(path))
 
 
@@ -220,7 +225,12 @@ def _parse_step(text: str) -> dict[str, Any]:
         main = getattr(known.cls, "main_field", None) if known else None
         field = field.strip() or main or part
         if field in fields:
-            raise SpecError("a step names a field twice", where=f"--step {text}", got=field)
+            raise SpecError(
+                "a step names a field twice",
+                where=f"--step {text}",
+                got=field,
+                expected="each field once",
+            )
         fields[field] = parse_yaml(f"value: {value}", f"--step {text}").data["value"]
     return {"kind": kind, **({"name": name} if name else {}), **fields}
 

@@ -59,9 +59,16 @@ def load_yaml(path: Path) -> Document:
     try:
         at = path.stat()
         if not stat.S_ISREG(at.st_mode):  # a pipe or /dev/zero would be read without an end
-            raise SpecError("a spec file cannot be read", where=str(path), got="no plain file")
+            raise SpecError(
+                "a spec file cannot be read",
+                where=str(path),
+                got="no plain file",
+                expected="a YAML file",
+            )
         if at.st_size > MAX_BYTES:
-            raise SpecError("a spec file is larger than 1 MB", where=str(path))
+            raise SpecError(
+                "a spec file is larger than 1 MB", where=str(path), expected="1 MB or less"
+            )
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SpecError(
@@ -71,7 +78,9 @@ def load_yaml(path: Path) -> Document:
             fix="check the path; `ls experiments/` lists the ones of this lab",
         ) from None
     except UnicodeDecodeError as error:
-        raise SpecError("a spec file is not UTF-8 text", where=str(path), got=error) from None
+        raise SpecError(
+            "a spec file is not UTF-8 text", where=str(path), got=error, fix="save it as UTF-8"
+        ) from None
     return parse_yaml(text, str(path))
 
 
@@ -83,9 +92,19 @@ def parse_yaml(text: str, origin: str) -> Document:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f"{origin}:{mark.line + 1}" if mark else origin
-        raise SpecError("a file is not valid YAML", where=line, got=error.problem) from None
+        raise SpecError(
+            "a file is not valid YAML",
+            where=line,
+            got=error.problem,
+            fix="correct the line that is named",
+        ) from None
     except (YAMLError, *_PARSER_FAULTS) as error:
-        raise SpecError("a file is not valid YAML", where=origin, got=str(error)) from None
+        raise SpecError(
+            "a file is not valid YAML",
+            where=origin,
+            got=str(error),
+            fix="correct the line that is named",
+        ) from None
     if tree is None:
         tree = CommentedMap()
     if not isinstance(tree, CommentedMap):

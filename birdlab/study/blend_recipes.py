@@ -79,7 +79,11 @@ def _read_row(row: pd.Series, models: Mapping[str, PromotedModel]) -> Recipe:
         )
     recipe = read_card(models[bundle])
     if set(recipe.members) != set(members):
-        raise DataError("its promoted model is made of other runs", got=bundle)
+        raise DataError(
+            "its promoted model is made of other runs",
+            got=bundle,
+            fix="enter it again with the bundle that was submitted, or without --bundle",
+        )
     return replace(recipe, name=str(row["name"]))
 
 

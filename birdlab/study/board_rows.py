@@ -41,7 +41,9 @@ def check_rows(table: pd.DataFrame) -> pd.DataFrame:
         raise DataError("CV and public scores must be finite numbers", got="one that is not")
     if filled["run"].duplicated().any():
         twice = sorted(set(filled.loc[filled["run"].duplicated(), "run"]))
-        raise DataError("a candidate comes twice", got=", ".join(twice))
+        raise DataError(
+            "a candidate comes twice", got=", ".join(twice), expected="each candidate once"
+        )
     scored = filled["public"].dropna()
     if len(scored) < MIN_SCORED:
         raise DataError(
@@ -52,7 +54,9 @@ def check_rows(table: pd.DataFrame) -> pd.DataFrame:
         )
     if np.ptp(scored) == 0:
         raise DataError(
-            "not enough evidence: all public scores are equal", got=f"{scored.iloc[0]:g}"
+            "not enough evidence: all public scores are equal",
+            got=f"{scored.iloc[0]:g}",
+            fix="enter submissions of runs that differ more: birdlab lb add RUN --public 0.84",
         )
     return filled
 

@@ -99,7 +99,7 @@ def parse_mapping(given: Sequence[str]) -> dict[str, tuple[str, ...]]:
     for given_name, columns in pairs:
         name = _SHORT.get(given_name, given_name)
         if name in mapping:
-            raise LedgerError("a field is mapped twice", got=name)
+            raise LedgerError("a field is mapped twice", got=name, expected="each field once")
         if name not in FIELDS and not _SCORE.fullmatch(name):
             known = [*FIELDS, "cv/SCORE", "lb/COLUMN"]
             raise LedgerError(
@@ -142,7 +142,11 @@ def read_foreign_ledger(
             problems.append(f"line {number}: {error}")
     refuse_lines(path, problems)
     if not lines:
-        raise LedgerError("the ledger has no lines", where=str(path))
+        raise LedgerError(
+            "the ledger has no lines",
+            where=str(path),
+            expected="a row of names, then a row per submission",
+        )
     return ForeignLedger(path, metric, tuple(lines), tuple(_remarks(lines, metric)))
 
 

@@ -175,7 +175,12 @@ def _read_rows(path: Path) -> tuple[list[Row], bool]:
     except FileNotFoundError:
         return [], True
     except (OSError, UnicodeDecodeError) as error:
-        raise LedgerError("the ledger cannot be read", where=str(path), got=error) from None
+        raise LedgerError(
+            "the ledger cannot be read",
+            where=str(path),
+            got=error,
+            expected="a file in UTF-8 that you may read",
+        ) from None
     complete = text == "" or text.endswith("\n")
     lines = text.split("\n")
     rows: dict[str, Row] = {}
@@ -185,7 +190,10 @@ def _read_rows(path: Path) -> tuple[list[Row], bool]:
         row = _parse_line(line, f"{path}:{number}", torn=not complete and number == len(lines))
         if rows.setdefault(row["id"], row) != row:
             raise LedgerError(
-                "two different ledger rows have one id", where=f"{path}:{number}", got=row["id"]
+                "two different ledger rows have one id",
+                where=f"{path}:{number}",
+                got=row["id"],
+                fix="keep the right one of the two lines",
             )
     return list(rows.values()), complete
 
@@ -218,7 +226,12 @@ def _append_bytes(path: Path, data: bytes) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     except OSError as error:
-        raise LedgerError("the ledger cannot be written", where=str(path), got=error) from None
+        raise LedgerError(
+            "the ledger cannot be written",
+            where=str(path),
+            got=error,
+            fix="make the file and its folder writable, and see that the disk has room",
+        ) from None
     try:
         size = os.fstat(descriptor).st_size
         try:
@@ -242,7 +255,12 @@ def _locked(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except (OSError, Timeout) as error:
-        raise LedgerError("the ledger cannot be locked", where=str(path), got=error) from None
+        raise LedgerError(
+            "the ledger cannot be locked",
+            where=str(path),
+            got=error,
+            fix="make the folder of the ledger writable",
+        ) from None
     try:
         yield
     finally:

@@ -59,7 +59,12 @@ def read_csv_table(path: Path, what: str) -> CsvTable:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
         rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except (OSError, csv.Error) as error:
-        raise LedgerError(f"the {what} cannot be read", where=str(path), got=error) from None
+        raise LedgerError(
+            f"the {what} cannot be read",
+            where=str(path),
+            got=error,
+            expected="a CSV in UTF-8 with a row of names",
+        ) from None
     except UnicodeDecodeError as error:
         raise LedgerError(
             f"the {what} cannot be read",
@@ -70,12 +75,20 @@ def read_csv_table(path: Path, what: str) -> CsvTable:
         ) from None
     rows = [(number, row) for number, row in rows if any(row)]
     if not rows:
-        raise LedgerError(f"the {what} cannot be read", where=str(path), got="an empty file")
+        raise LedgerError(
+            f"the {what} cannot be read",
+            where=str(path),
+            got="an empty file",
+            expected="a CSV in UTF-8 with a row of names",
+        )
     columns = rows[0][1]
     twice = sorted({name for name in columns if columns.count(name) > 1})
     if twice:
         raise LedgerError(
-            f"the {what} name a column twice", where=f"{path}:1", got=", ".join(twice)
+            f"the {what} name a column twice",
+            where=f"{path}:1",
+            got=", ".join(twice),
+            expected="each column once",
         )
     fitting = [row for row in rows[1:] if len(row[1]) == len(columns)]
     problems = [

@@ -75,14 +75,23 @@ def check_row(row: Mapping[str, object], where: str) -> Row:
     if other:
         checked["other"] = other
     if checked["public"] is None and checked["private"] is None and not other:
-        raise LedgerError("a ledger row needs at least one score", where=where)
+        raise LedgerError(
+            "a ledger row needs at least one score",
+            where=where,
+            fix="give --public 0.84, or --private",
+        )
     return {key: checked[key] for key in (*COLUMNS[1:], "other") if key in checked}
 
 
 def _check_truth(value: object, where: str) -> bool:
     if value is None or isinstance(value, bool):
         return bool(value)
-    raise LedgerError("selected is neither true nor false", where=where, got=repr(value))
+    raise LedgerError(
+        "selected is neither true nor false",
+        where=where,
+        got=repr(value),
+        expected="true, false, or nothing",
+    )
 
 
 def _check_members(value: object, run: str, where: str) -> list[str]:
@@ -94,17 +103,27 @@ def _check_members(value: object, run: str, where: str) -> list[str]:
             "members are not a list of runs", where=where, got=repr(value), expected=f"['{run}']"
         )
     if len(set(members)) < len(members):
-        raise LedgerError("a member is named twice", where=where, got=", ".join(members))
+        raise LedgerError(
+            "a member is named twice",
+            where=where,
+            got=", ".join(members),
+            expected="each member once",
+        )
     return list(members)
 
 
 def _check_text(row: Mapping[str, object], key: str, where: str) -> str:
     value = row.get(key)
     if value is not None and not isinstance(value, str):
-        raise LedgerError(f"{key} is not text", where=where, got=repr(value))
+        raise LedgerError(f"{key} is not text", where=where, got=repr(value), expected="text")
     text = (value or "").strip()
     if not text.isprintable() and text.encode(errors="replace").decode() != text:
-        raise LedgerError(f"{key} holds bytes that are no text", where=where, got=ascii(text))
+        raise LedgerError(
+            f"{key} holds bytes that are no text",
+            where=where,
+            got=ascii(text),
+            expected="text in UTF-8",
+        )
     return text
 
 
@@ -122,7 +141,12 @@ def check_score(value: object, name: str, where: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise LedgerError(f"the {name} score is not a number", where=where, got=repr(value))
+        raise LedgerError(
+            f"the {name} score is not a number",
+            where=where,
+            got=repr(value),
+            expected="a finite number",
+        )
     if math.isnan(value) or not 0 <= value <= 1:
         raise LedgerError(
             f"the {name} score is outside [0, 1]",
@@ -138,7 +162,12 @@ def _check_other(value: object, where: str) -> dict[str, float]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise LedgerError("other is not a set of named scores", where=where, got=repr(value))
+        raise LedgerError(
+            "other is not a set of named scores",
+            where=where,
+            got=repr(value),
+            expected="names and numbers",
+        )
     checked: dict[str, float] = {}
     for name, score in value.items():
         if not re.fullmatch(r"[a-z][a-z0-9_]*", str(name)) or name in (*COLUMNS, *_APART):

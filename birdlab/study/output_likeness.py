@@ -49,10 +49,18 @@ def measure_likeness(runs: Sequence[str], read: Callable[[str], FoldTables]) -> 
     for run in runs:
         tables = read(run)
         if not tables:
-            raise DataError("a run has no stored held-out outputs", got=run)
+            raise DataError(
+                "a run has no stored held-out outputs",
+                got=run,
+                fix="run its spec again: what is missing is made",
+            )
         rows = _name_rows(tables)
         if known is not None and rows != known:
-            raise DataError("a run was scored on other recordings, classes or labels", got=run)
+            raise DataError(
+                "a run was scored on other recordings, classes or labels",
+                got=run,
+                fix="name runs of the same data and folds",
+            )
         known = rows
         gains.append(list_gains(tables))
     return compare_gains(tuple(runs), np.stack(gains))

@@ -89,6 +89,7 @@ def list_board(
         raise DataError(
             f"a run has no {cv} that compares with those of submitted runs",
             got=list_some(unknown),
+            fix="name runs of the same data and folds as those submitted",
         )
     elsewhere = rows["public"].isna() & rows["run"].isin(_submitted_runs(tables, seen, metric))
     if elsewhere.any() and not runs:

@@ -55,7 +55,12 @@ def read_windows(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise DataError("windows cannot be read", where=str(path), got=error) from None
+        raise DataError(
+            "windows cannot be read",
+            where=str(path),
+            got=error,
+            expected="the NAME.windows.parquet that `birdlab predict` writes beside its CSV",
+        ) from None
     if not _holds_windows(table):
         raise DataError(
             "a table does not hold the probabilities of windows",

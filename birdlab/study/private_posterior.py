@@ -137,5 +137,9 @@ def _places(model: BoardModel, candidates: Sequence[str] | None) -> Ints:
         return np.arange(len(places))
     unknown = [run for run in candidates if run not in places]
     if unknown:
-        raise DataError("a candidate is not among the runs of the model", got=", ".join(unknown))
+        raise DataError(
+            "a candidate is not among the runs of the model",
+            got=", ".join(unknown),
+            expected="runs that have a CV score that compares",
+        )
     return np.array([places[run] for run in candidates], dtype=np.int64)

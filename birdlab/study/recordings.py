@@ -110,7 +110,11 @@ def check_pairs(pairs: Pairs) -> None:
                     fix="take the rows and classes that both have, in one order",
                 )
         if not np.array_equal(base.targets, arm.targets):
-            raise DataError("two runs were scored on other labels", where=f"fold {fold}")
+            raise DataError(
+                "two runs were scored on other labels",
+                where=f"fold {fold}",
+                fix="compare runs of the same data",
+            )
 
 
 @dataclass(frozen=True, eq=False)

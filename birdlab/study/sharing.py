@@ -82,7 +82,11 @@ def share_tables(runs: Sequence[RunTables]) -> Shared:
     homes = {run.name: run.homes() for run in runs}
     kept, codes, recordings, left_out = _overlap(runs, homes)
     if len(kept) < 2:
-        raise DataError("the runs have nothing in common to be compared on", got=" ".join(left_out))
+        raise DataError(
+            "the runs have nothing in common to be compared on",
+            got=" ".join(left_out),
+            fix="compare runs that share recordings, classes and folds",
+        )
     seeds = _shared_seeds(kept)
     left_out += _left_out(kept, homes, codes, recordings, seeds)
     others, recordings, moved = _other_splits(kept, homes, recordings)

@@ -114,11 +114,19 @@ class Sounds:
         if kind in ("recording", "soundscape"):
             found = self.find(file, "recording" if kind == "recording" else "soundscape", [dataset])
         if found is None:
-            raise DataError("there is no such sound", got=f"{dataset}: {file}")
+            raise DataError(
+                "there is no such sound",
+                got=f"{dataset}: {file}",
+                expected="a file that the table of the data set names",
+            )
         folder = str(found.path).removesuffix(file)
         refuse_leaving([file], Path(folder))
         if not found.path.is_file():
-            raise AudioError("the audio file is not there", where=f"{dataset}: {file}")
+            raise AudioError(
+                "the audio file is not there",
+                where=f"{dataset}: {file}",
+                fix="put it back into the folder of the data set",
+            )
         return found
 
 
@@ -166,7 +174,12 @@ def embed_sound(path: Path) -> tuple[str, float]:
     n = min(len(wave.samples), round(EMBEDDED_S * RATE_HZ))
     data = _encode(wave, n, "OGG", "VORBIS")
     if len(data) > EMBEDDED_BYTES:
-        raise AudioError("the sound is too large for a page", where=path.name, got=len(data))
+        raise AudioError(
+            "the sound is too large for a page",
+            where=path.name,
+            got=len(data),
+            expected=f"{EMBEDDED_BYTES} bytes or fewer",
+        )
     return _uri("audio/ogg", data), n / RATE_HZ
 
 

@@ -38,13 +38,20 @@ def mean_seeds(tables: FoldTables) -> dict[tuple[int, int], FoldTable]:
     Raises OutputsError for no table, and where the seeds of a fold heard other recordings.
     """
     if not tables:
-        raise OutputsError("a run lacks cells, so there is nothing to study")
+        raise OutputsError(
+            "a run lacks cells, so there is nothing to study",
+            fix="run its spec again: only the cells that it lacks are trained",
+        )
     found = {}
     for fold in sorted({fold for fold, _ in tables}):
         seeds = [table for (f, _), table in sorted(tables.items()) if f == fold]
         first = seeds[0]
         if any(s.recordings != first.recordings or s.codes != first.codes for s in seeds):
-            raise OutputsError("the seeds of a fold heard other recordings", where=f"fold {fold}")
+            raise OutputsError(
+                "the seeds of a fold heard other recordings",
+                where=f"fold {fold}",
+                fix="train the seeds on the same data: run the spec again",
+            )
         mean = np.mean([s.probs for s in seeds], axis=0, dtype=np.float64)
         found[fold, 0] = replace(first, probs=np.asarray(mean, np.float32))
     return found
@@ -58,7 +65,10 @@ def pool_folds(tables: FoldTables) -> FoldTable:
     """
     folds = list(mean_seeds(tables).values())
     if any(fold.codes != folds[0].codes for fold in folds):
-        raise OutputsError("the folds of a run have other classes")
+        raise OutputsError(
+            "the folds of a run have other classes",
+            fix="train the folds on the same data: run the spec again",
+        )
     return FoldTable(
         tuple(name for fold in folds for name in fold.recordings),
         folds[0].codes,

@@ -144,7 +144,11 @@ def _check_members(recipe: Recipe, known: Mapping[str, Mapping[str, Any]]) -> fl
     """The number of probabilities of all members; DataError for members that do not compare."""
     gone = [run for run in recipe.members if run not in known]
     if gone:
-        raise DataError("a member is not among the runs of the lab", got=", ".join(gone))
+        raise DataError(
+            "a member is not among the runs of the lab",
+            got=", ".join(gone),
+            fix="import its run: birdlab import ARCHIVE",
+        )
     own = [known[run] for run in recipe.members]
     for column in COMPARABLE:
         values = {str(row[column]) for row in own}

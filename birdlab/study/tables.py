@@ -83,7 +83,11 @@ def pair_cv_lb(
     """
     for name, table, kind in ((lb, tables.ledger, "leaderboard"), (cv, tables.runs, "CV")):
         if name not in table.columns or (kind == "leaderboard" and name in NO_SCORES):
-            raise DataError(f"there is no {kind} column of this name", got=name)
+            raise DataError(
+                f"there is no {kind} column of this name",
+                got=name,
+                fix="birdlab lb list shows leaderboard columns, birdlab runs --json those of CV",
+            )
     scored = pick_submissions(tables.ledger, checkpoint_rules(tables.runs), lb, metric, like)
     left_out = list(scored.left_out)
     picked = scored.picked.set_index("run")

@@ -66,7 +66,10 @@ class DaskExecutor:
             )
         except (OSError, TimeoutError, ValueError) as error:
             raise LabError(
-                "no Dask scheduler answers", where=self.address, got=str(error)
+                "no Dask scheduler answers",
+                where=self.address,
+                got=str(error),
+                fix="start one (docs/cluster.md), or correct --scheduler",
             ) from None
         self._client.subscribe_topic(self._topic, lambda event: self._inbox.put(event[1]))
         self._seen_at = time.monotonic()
@@ -237,4 +240,9 @@ class DaskExecutor:
                 raise self._gone(error) from None
 
     def _gone(self, error: Exception) -> LabError:
-        return LabError("the Dask scheduler is gone", where=self.address, got=str(error))
+        return LabError(
+            "the Dask scheduler is gone",
+            where=self.address,
+            got=str(error),
+            fix="start it again and type the command again: finished cells are kept",
+        )

@@ -109,7 +109,10 @@ def _take(worker: Any, task: CellTask, cells_per_gpu: int) -> tuple[_Pool, Slot,
         warm = [s for s, place in pool.places.items() if place.child.threads == task.threads]
         slot = pool.free.take(task.threads, warm)
         if slot is None:
-            raise LabError("a Dask worker was given more cells than it has room for")
+            raise LabError(
+                "a Dask worker was given more cells than it has room for",
+                fix="start workers with the resources that docs/cluster.md names",
+            )
         place = pool.place(slot, task.threads)
         pool.at_work[task.cell_id] = place.child
         return pool, slot, place

@@ -44,4 +44,9 @@ def start_detached(lab: Lab, name: str, arguments: Sequence[str]) -> tuple[int, 
         return process.pid, log
     process.kill()
     said = log.read_bytes()[before:].decode(errors="replace")
-    raise LabError(f"{name} did not start", where=str(log), got="\n".join(said.splitlines()[-20:]))
+    raise LabError(
+        f"{name} did not start",
+        where=str(log),
+        got="\n".join(said.splitlines()[-20:]),
+        fix="mend what the log says; without --detach it is shown here",
+    )

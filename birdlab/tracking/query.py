@@ -166,6 +166,7 @@ def _in_order(value: Any, condition: Condition, compare: Callable[[Any, Any], An
     raise ResolveError(
         f"{condition.column} and the value it is compared to are not both numbers",
         got=f"{value!r} {condition.sign} {condition.value}",
+        expected="a number on both sides of < and >",
     )
 
 

@@ -63,7 +63,12 @@ def write_archive(
                     _add(tar, name, handle, said[name]["size"])
         part.replace(path)
     except OSError as error:
-        raise LabError("the archive cannot be written", where=str(path), got=error) from None
+        raise LabError(
+            "the archive cannot be written",
+            where=str(path),
+            got=error,
+            fix="name a file in a folder where you may write, with room for it",
+        ) from None
     finally:
         part.unlink(missing_ok=True)
     return manifest
@@ -75,7 +80,12 @@ def _refuse_full_disk(path: Path, files: Iterable[Path]) -> None:
         needed = sum(file.stat().st_size for file in files)
         free = shutil.disk_usage(path.parent).free
     except OSError as error:
-        raise LabError("the archive cannot be written", where=str(path), got=error) from None
+        raise LabError(
+            "the archive cannot be written",
+            where=str(path),
+            got=error,
+            fix="name a file in a folder where you may write, with room for it",
+        ) from None
     if needed > free:
         raise LabError(
             "the archive does not fit on the disk",

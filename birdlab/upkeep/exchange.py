@@ -137,7 +137,12 @@ def _check_content(lab: Lab, staging: Path, manifest: Manifest, path: Path) -> N
     """LabError unless ids are those of the content, and no run lacks a cell."""
 
     def refuse(why: str) -> LabError:
-        return LabError("the archive is not taken", where=str(path), got=why)
+        return LabError(
+            "the archive is not taken",
+            where=str(path),
+            got=why,
+            fix="have it exported again: it is not as an export made it",
+        )
 
     cells = {p.parent.name for p in staging.glob(f"cells/*/{CARD}")}
     for cell_id in {name.split("/")[1] for name in manifest.files if name.startswith("cells/")}:

@@ -131,13 +131,23 @@ def _check_table(plan: Plan, table: pd.DataFrame, where: str) -> pd.DataFrame:
             expected=f"names such as {plan.rows.names[0]}",
         )
     if table.duplicated(["recording", "seed"]).any():
-        raise DataError("a recording is there twice for one seed", where=where)
+        raise DataError(
+            "a recording is there twice for one seed",
+            where=where,
+            expected="each recording once per seed",
+        )
     values = _numbers(table, codes, where)
     if not ((values >= 0) & (values <= 1)).all():
-        raise DataError("probabilities are not all from 0 to 1", where=where)
+        raise DataError(
+            "probabilities are not all from 0 to 1", where=where, expected="numbers from 0 to 1"
+        )
     counts = _numbers(table, ["fold", "seed"], where)
     if not ((counts >= 0) & (counts == np.floor(counts))).all():
-        raise DataError("folds and seeds are not all whole numbers from 0", where=where)
+        raise DataError(
+            "folds and seeds are not all whole numbers from 0",
+            where=where,
+            expected="whole numbers from 0",
+        )
     return table
 
 

@@ -40,7 +40,11 @@ def list_clips(source: BackgroundSource, place: Place) -> list[NoiseClip]:
     place.check_names(rows["filename"].tolist(), place.root, findings)
     rows = rows[~rows["filename"].isin(place.refused.keys())]
     if rows.empty:
-        raise DataError("a table of background noise has no usable row", where=str(path))
+        raise DataError(
+            "a table of background noise has no usable row",
+            where=str(path),
+            expected="a row whose file is in the folder, with end_s after start_s",
+        )
     rows = rows.sort_values(["filename", "start_s"], na_position="first")
     return [
         NoiseClip(place.root / name, start_s, end_s)

@@ -83,7 +83,10 @@ def _renamed(dataset: Dataset, known: Mapping[str, str]) -> Dataset:
     ]
     dropped = (primary == "") & (rows["primary_label"] != "")
     if len(rows) and dropped.all():
-        raise DataError(f"the label map of {dataset.name} leaves no recording")
+        raise DataError(
+            f"the label map of {dataset.name} leaves no recording",
+            fix="map at least one of its labels to a code of the competition",
+        )
     findings = Findings(dataset.root)
     findings.note("row whose label maps to nothing: dropped", rows["recording"][dropped])
     mapped = rows.assign(

@@ -73,7 +73,7 @@ def label_folders(files: pd.Series, labels: pd.Series, folder: Path) -> pd.Serie
 def refuse_no_rows(rows: pd.DataFrame, table: Path) -> None:
     """DataError when a table of recordings has no row."""
     if rows.empty:
-        raise DataError("the table has no rows", where=str(table))
+        raise DataError("the table has no rows", where=str(table), expected="one row per recording")
 
 
 def no_recordings() -> pd.DataFrame:

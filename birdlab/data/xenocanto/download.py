@@ -106,7 +106,11 @@ def download(
         with FileLock(out / ".lock", timeout=0):
             return _download(web, selection, out, limit, on_file)
     except Timeout:
-        raise DataError("another command is downloading to the folder", where=str(out)) from None
+        raise DataError(
+            "another command is downloading to the folder",
+            where=str(out),
+            fix="wait until it ends, or name another --out",
+        ) from None
     except OSError as error:
         raise DataError(
             "a file cannot be written",

@@ -68,7 +68,9 @@ def load_species(path: Path) -> SpeciesList:
         findings.add(what, examples)
     findings.raise_if_any()
     if not names:
-        raise DataError("the species file names no species", where=str(path))
+        raise DataError(
+            "the species file names no species", where=str(path), expected="one species a row"
+        )
     return SpeciesList(tuple(names.values()), labels)
 
 
