@@ -355,6 +355,19 @@ def test_numbers_in_sentences() -> None:
     assert name_some("abc") == "a, b, c" and name_some("abcd", most=2) == "a, b and 2 more"
 
 
+def test_a_file_that_is_skipped_already_needs_no_setting() -> None:
+    rows = rows_of([("Ann", "a", "1", 0, ""), ("Bo", "a", "2", 1, "")])
+    signals = pd.DataFrame(
+        {"content": ["", "s"], "reason": ["bad", ""], "peak": 1.0}
+        | dict.fromkeys(["clipped_share", "silent_share", "duration_s"], 0.0),
+        index=["/woods/0", "/woods/1"],
+    )
+    for skips, words in ((False, "or set data"), (True, "until then data")):
+        findings = audit_table(table_of(rows), signals=signals, skips_bad=skips).findings
+        (fix,) = findings[findings["finding"].str.contains("cannot be read")]["fix"]
+        assert f"{words}.on_bad_file: skip" in fix
+
+
 def test_findings_say_what_to_do_and_come_in_order() -> None:
     lines = [("Ann", "a", "1", 0, "x"), ("Ann", "a", "2", 1, "y"), ("Bo", "b", "3", 0, "z")]
     rows = pd.concat(

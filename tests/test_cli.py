@@ -173,6 +173,17 @@ def test_wrong_usage_exits_with_2(cli: Cli, args: list[str]) -> None:
     assert "Usage:" in answer.err
 
 
+@pytest.mark.parametrize("command", [["promote"], ["compare"], ["lb", "add"]])
+def test_a_mistyped_option_is_no_run(cli: Cli, command: list[str]) -> None:
+    answer = cli(*command, "-1", "--jsno")
+    assert answer.code == 2
+    assert "No such option: --jsno" in answer.err
+    after = cli(*command, "--", "--jsno", "-x")
+    assert "No such option" not in after.err
+    newest = cli(*command, "-1", "-2")  # numbers are runs; this lab has none
+    assert "No such option" not in newest.err
+
+
 def test_a_broken_lab_file_is_named(cli: Cli, lab: Lab) -> None:
     (lab.root / "birdlab.toml").write_text("jobs = [")
     answer = cli("runs")
@@ -366,6 +377,7 @@ def test_scores_are_added_listed_refused_twice_and_withdrawn(cli: Cli, lab: Lab)
     assert row["metric"] == "padded_cmap"
     assert row["id"] in added.out
     assert "first" in cli("lb", "list").out
+    assert "no row of the ledger has the metric" not in added.err
 
     again = cli("lb", "add", "-1", "--public", "0.8", "--private", "0.7", "--note", "first")
     assert again.code == 1
@@ -381,6 +393,11 @@ def test_scores_are_added_listed_refused_twice_and_withdrawn(cli: Cli, lab: Lab)
     assert cli("lb", "remove", row["id"]).code == 0
     assert json.loads(cli("lb", "list", "--json").out) == []
     assert lab.ledger.read_text().count("\n") == 2, "the ledger is only appended to"
+
+    typo = ("lb", "add", "-1", "--metric", "macro_acu", "--public")
+    first, second = cli(*typo, "0.61"), cli(*typo, "0.62")
+    assert "no row of the ledger has the metric 'macro_acu'" in first.err
+    assert "no row of the ledger has the metric" not in second.err
 
 
 def test_a_run_is_scored_on_its_soundscapes_once(cli: Cli, lab: Lab) -> None:

@@ -17,13 +17,14 @@ from birdlab.cli.board_pick import next_, pick
 from birdlab.cli.board_score import enter_row, entered_words, score
 from birdlab.cli.board_validators import validators
 from birdlab.cli.common import JsonOption, copy_to_mlflow, load_result_spec
-from birdlab.cli.voice import print_json
+from birdlab.cli.voice import print_json, print_note
 from birdlab.errors import LedgerError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from birdlab.infer.models import PromotedModel
+    from birdlab.lab import Lab
 
 board = typer.Typer(
     help="Leaderboard scores: add, score, list, select, remove, import, validators, pick, next.",
@@ -97,11 +98,34 @@ def add(
         **said,
         **({"date": date} if date else {}),
     }
+    doubt = _doubt_of_metric(lab, metric)
     stored = enter_row(lab, row)
+    if doubt:
+        print_note(doubt)
     if json_:
         print_json(stored)
     else:
         typer.echo(entered_words(stored))
+
+
+def _doubt_of_metric(lab: Lab, metric: str) -> str:
+    """A note on a metric that neither birdlab nor the ledger knows; empty for all others.
+
+    Any name may be right, but scores are compared within a metric: a slip of the pen sets the
+    submission apart from all others.
+    """
+    from typing import get_args
+
+    from birdlab.spec.competition import Metric
+    from birdlab.study.ledger import load_ledger
+
+    known = {*get_args(Metric), *load_ledger(lab.ledger)["metric"]}
+    if not metric or metric in known:
+        return ""
+    return (
+        f"note: no row of the ledger has the metric {metric!r} yet, and it is compared with no "
+        f"other; known are {', '.join(sorted(known))}. Not meant? birdlab lb remove ROW"
+    )
 
 
 def _check_members(members: list[str], promoted: PromotedModel | None) -> None:

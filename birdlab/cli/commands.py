@@ -6,9 +6,11 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
+from typer._click.exceptions import NoSuchOption
 from typer._click.shell_completion import CompletionItem
 from typer._completion_classes import BashComplete
 from typer.core import TyperCommand, TyperGroup
@@ -85,6 +87,24 @@ class LabCommand(TyperCommand):
             if offers is not None:
                 param.shell_complete = _completer(offers)  # type: ignore[assignment, method-assign]
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """What is left of the words; NoSuchOption for an option that a run would be named after.
+
+        Commands that take `-1` for the newest run let unknown options pass as arguments: all
+        but numbers, and what follows `--`, are options that are not there.
+        """
+        given = list(args)
+        left = super().parse_args(ctx, args)
+        if ctx.ignore_unknown_options and not ctx.resilient_parsing:
+            after = given[given.index("--") :] if "--" in given else []
+            for word in _argument_words(ctx, self.params):
+                if re.match(r"-(?!\d+$).", word) and word not in after:
+                    name = word.partition("=")[0]
+                    options = [o for p in self.params for o in p.opts if o.startswith("--")]
+                    near = get_close_matches(name, options)
+                    raise NoSuchOption(name, possibilities=near, ctx=ctx)
+        return left
+
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         """Write what the command does, without the example."""
         formatter.write_paragraph()
@@ -97,6 +117,13 @@ class LabCommand(TyperCommand):
         if example:
             with formatter.section(EXAMPLE.rstrip(":")):
                 formatter.write(f"  {example}\n")
+
+
+def _argument_words(ctx: Any, params: list[Any]) -> list[str]:
+    """The words that were taken for arguments."""
+    values = [ctx.params.get(p.name) for p in params if p.param_type_name == "argument"]
+    lists = [v if isinstance(v, list | tuple) else [v] for v in values]
+    return [str(word) for words in lists for word in words if word is not None]
 
 
 def _completer(offers: Callable[[str], list[str]]) -> Callable[[Any, str], list[CompletionItem]]:

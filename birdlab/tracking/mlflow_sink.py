@@ -103,7 +103,8 @@ class MlflowSink:
 
         def waiting(n_left: int) -> None:
             if not said:
-                self.tell(f"writing {n_left} runs to MLflow; waiting {wait_s:.0f} s at most")
+                runs = "run" if n_left == 1 else "runs"
+                self.tell(f"writing {n_left} {runs} to MLflow; waiting {wait_s:.0f} s at most")
             said.append(True)
 
         with timed("wait for MLflow"):

@@ -130,6 +130,7 @@ def _audit(spec: ExperimentSpec, lab: Lab, audio: bool, step: Step) -> tuple[Pla
         plan.data,
         tables=_entered(plan, lab, step),
         sample_rate_hz=plan.sample_rate_hz,
+        skips_bad=plan.spec.data.on_bad_file == "skip",
         **known,
     )
 

@@ -49,13 +49,14 @@ def audit_table(
     signals: pd.DataFrame | None = None,
     file_keys: Mapping[str, str] | None = None,
     sample_rate_hz: int = 32_000,
+    skips_bad: bool = False,
 ) -> Audit:
     """The audit of a table.
 
     `tables`: the data sets as loaded, by name; else counts are looked at after cleaning.
     `headers` and `signals`: facts of the files, with their paths as text for index (see Facts).
     `file_keys`: path to hash of the file: files of equal bytes are equal audio, also where no
-    samples are known.
+    samples are known. `skips_bad`: the experiment leaves out files that cannot be read.
     """
     known: dict[str, Mapping[str, str]] = {}
     if file_keys:
@@ -80,7 +81,7 @@ def audit_table(
         leaks,
         support,
         files,
-        describe_findings(leaks, support, files, sample_rate_hz),
+        describe_findings(leaks, support, files, sample_rate_hz, skips_bad=skips_bad),
     )
 
 

@@ -16,15 +16,20 @@ from birdlab.data.audit.files import (
 from birdlab.data.audit.sentences import NOTE, WARNING, Finding, count, name_some, percent
 
 
-def find_unreadable(files: Files) -> Iterator[Finding]:
-    """What could not be read, is not there, or was not looked at."""
+def find_unreadable(files: Files, *, skips_bad: bool) -> Iterator[Finding]:
+    """What could not be read, is not there, or was not looked at.
+
+    skips_bad: `data.on_bad_file: skip` is set already.
+    """
     if len(files.bad):
         reasons = files.bad["reason"].value_counts()
         told = "; ".join(f"{reason} ({n})" for reason, n in list(reasons.items())[:4])
         yield Finding(
             WARNING,
             f"{count(len(files.bad), 'file')} cannot be read: {told}.",
-            "replace them, or set data.on_bad_file: skip",
+            "replace them; until then data.on_bad_file: skip leaves them out"
+            if skips_bad
+            else "replace them, or set data.on_bad_file: skip",
         )
     if 0 < len(files.absent) < files.n_files:
         yield Finding(

@@ -38,13 +38,13 @@ _KEYS = {
 
 
 def describe_findings(
-    leaks: Leaks, support: Support, files: Files, sample_rate_hz: int
+    leaks: Leaks, support: Support, files: Files, sample_rate_hz: int, *, skips_bad: bool
 ) -> pd.DataFrame:
     """severity, finding, fix of all findings: leaks, then warnings, then notes."""
     found = [
         *_halves(leaks),
         *_overlaps(leaks),
-        *find_unreadable(files),
+        *find_unreadable(files, skips_bad=skips_bad),
         *_caps(support),
         *_missing_species(support),
         *find_lifeless(files),
