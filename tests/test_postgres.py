@@ -84,7 +84,7 @@ def birdlab(lab: Lab, *words: str) -> str:
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    assert done.returncode == 0 and "error" not in done.stderr, done.stdout + done.stderr
     return done.stdout
 
 

@@ -465,7 +465,10 @@ def test_a_file_labels_too_and_ours_only_what_it_did_not_hear(
     SafeTeachers().refuse_model(replace(ours, heard=(abroad.rows,)), pupil)
 
 
-@pytest.mark.parametrize("teacher", ["base", {"run": "tiny"}])
+@pytest.mark.parametrize(
+    "teacher",
+    [pytest.param("base", marks=pytest.mark.slow), pytest.param({"run": "tiny"}, id="run")],
+)
 def test_a_smoke_test_labels_some_soundscapes(
     make_lab: MakeLab, hours: Path, teacher: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -157,7 +157,7 @@ def branch_quality(points: Sequence[Point]) -> list[float | None]:
     return [None if point["train.batch"] == 6 else score(point) for point in points]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", pytest.param("gp", marks=pytest.mark.slow), "random"])
 def test_a_kill_after_any_line_of_the_journal_changes_nothing(tmp_path: Path, sampler: str) -> None:
     """Also within a batch, where some points were asked and some not, none of them told."""
     spec = OptunaSpec(space=BRANCHES, trials=9, batch=3, sampler=sampler)  # type: ignore[arg-type]

@@ -133,7 +133,6 @@ def main() -> None:
 
     Wrong usage exits with 2, Ctrl-C with 130.
     """
-    speak_normally()
     try:
         _register()
         app(prog_name="birdlab")
@@ -146,6 +145,8 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    finally:
+        speak_normally()  # -q and -v are this call's: another may follow in the process
 
 
 def start() -> None:
