@@ -20,7 +20,7 @@ is printed with a traceback but bugs. For example:
 
 ```
 error: the lab knows no data set 'birds'
-  where:    /home/me/lab/birdlab.toml
+  where:    birdlab.toml of the lab
   expected: one of demo, demo-soundscapes
   fix:      add it under [data]: birds = "path/to/folder"
 ```

@@ -63,15 +63,19 @@ def write_archive(
                     _add(tar, name, handle, said[name]["size"])
         part.replace(path)
     except OSError as error:
-        raise LabError(
-            "the archive cannot be written",
-            where=str(path),
-            got=error,
-            fix="name a file in a folder where you may write, with room for it",
-        ) from None
+        raise _unwritable(path, error) from None
     finally:
         part.unlink(missing_ok=True)
     return manifest
+
+
+def _unwritable(path: Path, error: OSError) -> LabError:
+    return LabError(
+        "the archive cannot be written",
+        where=str(path),
+        got=error,
+        fix="name a file in a folder where you may write, with room for it",
+    )
 
 
 def _refuse_full_disk(path: Path, files: Iterable[Path]) -> None:
@@ -80,12 +84,7 @@ def _refuse_full_disk(path: Path, files: Iterable[Path]) -> None:
         needed = sum(file.stat().st_size for file in files)
         free = shutil.disk_usage(path.parent).free
     except OSError as error:
-        raise LabError(
-            "the archive cannot be written",
-            where=str(path),
-            got=error,
-            fix="name a file in a folder where you may write, with room for it",
-        ) from None
+        raise _unwritable(path, error) from None
     if needed > free:
         raise LabError(
             "the archive does not fit on the disk",
