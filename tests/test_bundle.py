@@ -31,7 +31,7 @@ from birdlab.promote.bundle import Bundle, BundleRequest, write_bundle
 from birdlab.promote.kaggle import KaggleNames, slug_of
 from birdlab.promote.notebook import NotebookPlan, notebook_text
 from birdlab.promote.predictor_file import BESIDE, write_predictor
-from birdlab.promote.wheels import PACKAGES, download_wheels, name_requirements
+from birdlab.promote.wheels import PACKAGES, download_wheels, expect_bytes, name_requirements
 from birdlab.spec.competition import PROFILES
 
 DETAILS = {"competition": "demo", "licence": "CC BY-NC 4.0 `of` <b>some\nand CC BY-ND of others"}
@@ -328,7 +328,10 @@ def test_a_variant_travels_alone_and_is_run(model: Path, competition: Path, tmp_
     )
     with pytest.raises(PredictError, match="did not pass its gate"):
         write_bundle(folder.parent, request)
-    bundle = write_bundle(folder.parent, replace(request, force=True))
+    told: list[str] = []
+    bundle = write_bundle(folder.parent, replace(request, force=True), told.append)
+    size = sum(path.stat().st_size for path in folder.glob("model.int8.onnx*"))
+    assert told[1].startswith(f"{size / 1e6:.1f} MB to write, ") and told[1].endswith("GB free")
     assert (
         bundle.has_placeholder
         and "INSERT_USERNAME/" in (bundle.folder / "dataset-metadata.json").read_text()
@@ -416,6 +419,13 @@ def test_wheels_that_cannot_be_had_are_an_error_with_the_command(
     told = str(caught.value)
     assert "soxr" in told and "pip download" in told and "--wheels-from wheels" in told
     assert "--platform manylinux_2_28_x86_64" in told and "manylinux2014_x86_64" in told
+
+
+def test_wheels_of_a_folder_are_counted_and_others_are_guessed(tmp_path: Path) -> None:
+    for name in ("a.whl", "b.whl", "c.zip"):
+        (tmp_path / name).write_bytes(bytes(10))
+    assert expect_bytes("onnxruntime", tmp_path) == 20
+    assert expect_bytes("openvino", None) > expect_bytes("onnxruntime", None) > 0
 
 
 def test_openvino_is_named_where_it_is_needed() -> None:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -28,7 +29,7 @@ import birdlab
 from birdlab.cellfiles import WEIGHTS
 from birdlab.celljob import job_folder, save_job
 from birdlab.cli import app as entry
-from birdlab.errors import BirdlabError, DataError
+from birdlab.errors import BirdlabError, DataError, LedgerError
 from birdlab.lab import Lab, open_lab, write_whole
 from birdlab.plan import plan_experiment
 from birdlab.recorded import link_path, load_json, record_paths
@@ -276,13 +277,22 @@ def test_runs_move_to_another_lab_and_score_the_same(
             "other": {"abroad": 0.25},
         },
     )
-    assert cli(ours, "export", "tiny", "-o", "x.tar").code == 0
+    written = cli(ours, "export", "tiny", "-o", "x.tar")
     archive = ours.root / "x.tar"
+    assert written.code == 0 and re.match(
+        r"writing x.tar: [\d.]+ MB, [\d.]+ .B free\n", written.err
+    )
+    assert cli(ours, "-q", "export", "tiny", "-o", "quiet.tar").err == ""
     assert "there already" in cli(ours, "export", "tiny", "-o", "x.tar").err
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
         said = cli(ours, "export", "tiny", "-o", "y.tar").err
+        refused = cli(theirs, "import", str(archive)).err
     assert "does not fit on the disk" in said and not (ours.root / "y.tar").exists()
+    assert (
+        "does not fit on the disk" in refused and "unpacking" in refused and "10 B free" in refused
+    )
+    assert not record_paths(theirs) and not list(theirs.stores.glob(".import*"))
     taken = cli(theirs, "import", str(archive))
     assert taken.code == 0, taken.err
     assert "1 runs, 2 cells and 1 leaderboard scores are new" in taken.out
@@ -464,6 +474,17 @@ def test_an_archive_that_was_cut_off_leaves_nothing(make_lab: MakeLab, tmp_path:
         with pytest.raises(BirdlabError):
             import_runs(lab, tmp_path / "cut.tar")
         assert snapshot(lab) == {}
+
+
+def test_an_import_is_undone_where_the_ledger_takes_no_rows(
+    make_lab: MakeLab, tmp_path: Path
+) -> None:
+    ours, theirs = make_lab(trained=True), Lab(tmp_path / "lab")
+    export_runs(ours, [load_json(p) for p in record_paths(ours)], tmp_path / "x.tar")
+    write_whole(theirs.ledger, "no row\n")
+    with pytest.raises(LedgerError):
+        import_runs(theirs, tmp_path / "x.tar")
+    assert not record_paths(theirs) and not list(theirs.cells.glob("[!.]*"))
 
 
 # ---------------------------------------------------------------- foreign runs

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from birdlab.cli.common import JsonOption
-from birdlab.cli.voice import print_json
+from birdlab.cli.voice import print_json, print_note
 from birdlab.errors import SpecError
 
 if TYPE_CHECKING:
     from birdlab.lab import Lab
+    from birdlab.upkeep.archive import Room
 
 
 def register(app: typer.Typer) -> None:
@@ -56,7 +57,13 @@ def export(
         told = load_sweep_record(lab, name)
         named += [load_record(lab, arm["spec_id"]) for arm in (*told["arms"], *told["stopped"])]
     records = {r["spec_id"]: r for r in named}
-    manifest = export_runs(lab, list(records.values()), output, weights=weights)
+    manifest = export_runs(
+        lab,
+        list(records.values()),
+        output,
+        weights=weights,
+        announce=lambda room: _tell_room(f"writing {output}", room),
+    )
     cells = {name.split("/")[1] for name in manifest.files if name.startswith("cells/")}
     sweeps = [Path(name).stem for name in manifest.files if name.startswith("sweeps/")]
     if json_:
@@ -108,7 +115,12 @@ def _take_archive(lab: Lab, archive: Path, max_gb: float, json_: bool) -> None:
     from birdlab.cli.progress import print_lines
     from birdlab.upkeep.exchange import import_runs
 
-    done = import_runs(lab, archive, max_gb=max_gb)
+    done = import_runs(
+        lab,
+        archive,
+        max_gb=max_gb,
+        announce=lambda room: _tell_room(f"unpacking {archive}", room),
+    )
     if json_:
         print_json(done)
         return
@@ -127,6 +139,12 @@ def _take_archive(lab: Lab, archive: Path, max_gb: float, json_: bool) -> None:
         for name in done.sweeps.other
     ]
     print_lines("\n".join(lines))
+
+
+def _tell_room(what: str, room: Room) -> None:
+    from birdlab.cli.gc import in_bytes
+
+    print_note(f"{what}: {in_bytes(room.needed_bytes)}, {in_bytes(room.free_bytes)} free")
 
 
 def _take_foreign(

@@ -13,7 +13,7 @@ from birdlab.errors import PromotionError
 from birdlab.infer.__main__ import BUNDLE_FILE, MODEL_FILE
 from birdlab.infer.card import ModelCard
 from birdlab.infer.checksums import SUMS_FILE, checksums_text
-from birdlab.infer.models import find_model
+from birdlab.infer.models import find_model, weights_beside
 from birdlab.infer.session import open_predictor
 from birdlab.infer.variants import VARIANTS_FILE, Variant, choose_variant, variants_text
 from birdlab.lab import Lab
@@ -30,7 +30,7 @@ from birdlab.promote.kaggle import (
 from birdlab.promote.notebook import NOTEBOOK_FILE, NotebookPlan, notebook_text
 from birdlab.promote.predictor_file import PREDICTOR_FILE, write_predictor
 from birdlab.promote.readme import readme_text
-from birdlab.promote.wheels import download_wheels, name_requirements
+from birdlab.promote.wheels import download_wheels, expect_bytes, name_requirements
 from birdlab.recorded import load_record, spec_of
 from birdlab.spec.competition import PROFILES, CompetitionSpec
 
@@ -132,6 +132,7 @@ def _write_files(
     with tempfile.TemporaryDirectory(prefix=".bundle-", dir=target.parent) as temporary:
         folder = Path(temporary) / "bundle"
         folder.mkdir()
+        tell(_tell_size(request, model, variant, folder))
         _copy_model(model, variant, folder)
         write_predictor(folder / PREDICTOR_FILE)
         if request.wheels:
@@ -149,6 +150,15 @@ def _write_files(
         folder.replace(target)
     size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     return Bundle(target, names, len(files) + 1, len(wheels), size, minutes)
+
+
+def _tell_size(request: BundleRequest, model: Path, variant: Variant, folder: Path) -> str:
+    """In words how much is about to be written, and how much the disk has left."""
+    file = model.parent / variant.file
+    needed = sum(path.stat().st_size for path in (file, weights_beside(file)) if path.is_file())
+    needed += expect_bytes(variant.engine, request.wheels_from) if request.wheels else 0
+    about, free = "about " if request.wheels else "", shutil.disk_usage(folder).free
+    return f"{about}{needed / 1e6:,.1f} MB to write, {free / 1e9:,.1f} GB free"
 
 
 def _fetch_wheels(folder: Path, request: BundleRequest, variant: Variant) -> list[Path]:
@@ -173,7 +183,7 @@ def _copy_model(model: Path, variant: Variant, folder: Path) -> None:
     file = MODEL_FILE if variant.name == "fp32" else variant.file
     source = model.parent / variant.file
     shutil.copyfile(source, folder / file)
-    data = source.with_name(f"{source.name}.data")
+    data = weights_beside(source)
     if data.is_file():
         shutil.copyfile(data, folder / data.name)
     listed = variants_text({} if variant.name == "fp32" else {variant.name: variant})

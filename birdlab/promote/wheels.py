@@ -15,6 +15,8 @@ from birdlab.infer.checksums import file_sha256
 
 PACKAGES = ("numpy", "pandas", "soundfile", "soxr", "onnxruntime")
 """What birdlab.infer imports; pip adds what these need themselves."""
+EXPECTED_BYTES = {"onnxruntime": 60_000_000, "openvino": 119_000_000}
+"""What all wheels of an engine took for Linux on x86-64 in November 2026 (`birdlab bundle`)."""
 REQUIREMENTS = "requirements.txt"
 _PYTHON = re.compile(r"3\.(1[1-9])")
 _MANYLINUX = re.compile(r"manylinux_2_(\d{1,3})_([a-z0-9_]+)")
@@ -27,6 +29,13 @@ def name_requirements(engine: str) -> list[str]:
     """The packages at the versions that are installed here: those that parity was shown with."""
     packages = [*PACKAGES, *(["openvino"] if engine == "openvino" else [])]
     return [f"{package}=={version(package)}" for package in packages]
+
+
+def expect_bytes(engine: str, source: Path | None) -> int:
+    """About how many bytes the wheels take: those of a folder, else what they took before."""
+    if source is None:
+        return EXPECTED_BYTES[engine]
+    return sum(wheel.stat().st_size for wheel in source.glob("*.whl"))
 
 
 def download_wheels(

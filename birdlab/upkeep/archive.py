@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import io
 import json
 import os
 import re
 import shutil
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from birdlab.errors import LabError
+from birdlab.infer.checksums import file_sha256
 
 FORMAT = 1
 MANIFEST = "birdlab-export.json"
 MAX_GB = 100.0
 """What an archive may hold unless the caller allows more."""
 _MAX_MANIFEST = 64 << 20
+_MAKE_ROOM = "make room: birdlab gc; or have it exported without weights: --no-weights"
 _PLAIN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _NAMES = re.compile(
     rf"sweeps/{_PLAIN}\.json|bets/{_PLAIN}\.jsonl|"
@@ -38,20 +40,41 @@ class Manifest:
     ledger: tuple[Mapping[str, Any], ...] = field(default=())
 
 
+@dataclass(frozen=True)
+class Room:
+    """What is about to be written and what the disk has left, in bytes."""
+
+    needed_bytes: int
+    free_bytes: int
+
+
+Announce = Callable[[Room], None]
+"""Is told the room before the first byte is written."""
+
+
 def write_archive(
-    path: Path, files: Mapping[str, Path], runs: Sequence[str], ledger: Sequence[Mapping[str, Any]]
+    path: Path,
+    files: Mapping[str, Path],
+    runs: Sequence[str],
+    ledger: Sequence[Mapping[str, Any]],
+    announce: Announce | None = None,
 ) -> Manifest:
-    """Write files under their names into a tar at `path`, whole or not at all.
+    """What the tar at `path` holds: files under their names, written whole or not at all.
 
     Raises LabError when `path` exists already, cannot be written, or would not fit on the disk.
     """
     if path.exists():
         raise LabError("the archive is there already", where=str(path), fix="choose another name")
-    _refuse_full_disk(path, files.values())
+    try:
+        needed = sum(file.stat().st_size for file in files.values())
+        room = Room(needed, shutil.disk_usage(path.parent).free)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    _check_room(room, path, announce, "write it elsewhere, or leave weights out: --no-weights")
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         said: dict[str, dict[str, Any]] = {
-            name: {"size": file.stat().st_size, "sha256": _sha256(file)}
+            name: {"size": file.stat().st_size, "sha256": file_sha256(file)}
             for name, file in files.items()
         }
         manifest = Manifest(tuple(runs), said, tuple(ledger))
@@ -78,35 +101,37 @@ def _unwritable(path: Path, error: OSError) -> LabError:
     )
 
 
-def _refuse_full_disk(path: Path, files: Iterable[Path]) -> None:
-    """Raise LabError where the disk of an archive has less room than its files need."""
-    try:
-        needed = sum(file.stat().st_size for file in files)
-        free = shutil.disk_usage(path.parent).free
-    except OSError as error:
-        raise _unwritable(path, error) from None
-    if needed > free:
+def _check_room(room: Room, path: Path, announce: Announce | None, fix: str) -> None:
+    """Tell the room for an archive; LabError where less is free than is needed."""
+    if announce is not None:
+        announce(room)
+    if room.needed_bytes > room.free_bytes:
         raise LabError(
             "the archive does not fit on the disk",
             where=str(path),
-            got=f"{free / 1e9:.2f} GB free",
-            expected=f"{needed / 1e9:.2f} GB",
-            fix="write it elsewhere, or leave weights out: --no-weights",
+            got=f"{room.free_bytes / 1e9:.2f} GB free",
+            expected=f"{room.needed_bytes / 1e9:.2f} GB",
+            fix=fix,
         )
 
 
-def unpack_archive(path: Path, folder: Path, max_gb: float = MAX_GB) -> Manifest:
-    """Unpack an archive into an empty folder and check every file; what it holds.
+def unpack_archive(
+    path: Path, folder: Path, max_gb: float = MAX_GB, announce: Announce | None = None
+) -> Manifest:
+    """What an archive holds, unpacked into an empty folder and every file of it checked.
 
     Only plain files under names that an export makes are taken: no links, devices, folders of
     their own, absolute paths or `..`, nothing compressed or sparse, no name twice, at most
-    `max_gb` in all, each with the size and SHA-256 that the manifest states. Raises LabError.
+    `max_gb` in all, each with the size and SHA-256 that the manifest states. Raises LabError, also
+    where the disk has no room for as many bytes as the archive has.
     """
     with _opened(path) as tar:
         first = tar.next()
         if first is None or first.name != MANIFEST or first.size > _MAX_MANIFEST:
             raise _refused(path, "it does not begin with its list of contents")
         manifest = _read_manifest(tar, first, path)
+        room = Room(path.stat().st_size, shutil.disk_usage(folder).free)
+        _check_room(room, path, announce, _MAKE_ROOM)
         seen: set[str] = set()
         budget = int(max_gb * 1e9)
         for member in iter(tar.next, None):
@@ -116,7 +141,7 @@ def unpack_archive(path: Path, folder: Path, max_gb: float = MAX_GB) -> Manifest
             if budget < 0:
                 raise _refused(path, f"it holds more than {max_gb:g} GB", "--max-gb allows more")
             tar.extract(member, folder, filter="data")
-            if _sha256(folder / member.name) != manifest.files[member.name].get("sha256"):
+            if file_sha256(folder / member.name) != manifest.files[member.name].get("sha256"):
                 raise _refused(path, f"{member.name} is not what its list says")
     lacking = sorted(set(manifest.files) - seen)
     if lacking:
@@ -155,6 +180,8 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
         with tarfile.open(path, "r:") as tar:
             yield tar
     except (OSError, tarfile.TarError, EOFError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _refused(path, str(error), _MAKE_ROOM) from None
         raise _refused(path, str(error)) from None
 
 
@@ -166,8 +193,3 @@ def _add(tar: tarfile.TarFile, name: str, handle: Any, size: int) -> None:
     info = tarfile.TarInfo(name)
     info.size, info.mode = size, 0o644
     tar.addfile(info, handle)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

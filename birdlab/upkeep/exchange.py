@@ -21,7 +21,13 @@ from birdlab.runtables import tables_folder
 from birdlab.spec.identity import CELL_ID_CHARS, SPEC_ID_CHARS, digest
 from birdlab.study.ledger import append_rows, load_ledger
 from birdlab.study.ledger_row import COLUMNS, check_row
-from birdlab.upkeep.archive import MAX_GB, Manifest, unpack_archive, write_archive
+from birdlab.upkeep.archive import (
+    MAX_GB,
+    Announce,
+    Manifest,
+    unpack_archive,
+    write_archive,
+)
 from birdlab.upkeep.sweep_exchange import (
     TakenSweeps,
     find_unsound_sweep,
@@ -52,13 +58,19 @@ class Imported:
 
 
 def export_runs(
-    lab: Lab, records: Sequence[Mapping[str, Any]], path: Path, *, weights: bool = True
+    lab: Lab,
+    records: Sequence[Mapping[str, Any]],
+    path: Path,
+    *,
+    weights: bool = True,
+    announce: Announce | None = None,
 ) -> Manifest:
-    """Write runs with all their cells and ledger rows into an archive; what it holds.
+    """What the written archive holds: runs with all their cells and ledger rows.
 
     Cells are those that are scored and all they start from; `weights=False` leaves weights out,
     so that the runs can be scored and compared but not promoted. Sweeps of which every arm goes
-    along go too, with their bets. Raises LabError for a cell that is not in the lab.
+    along go too, with their bets. `announce` gets the size before anything is written. Raises
+    LabError for a cell that is not in the lab; else as `write_archive`.
     """
     files: dict[str, Path] = {}
     for record in records:
@@ -72,11 +84,14 @@ def export_runs(
             files[f"runs/{record['spec_id']}/{table.name}"] = table
         files[f"runs/{record['spec_id']}.json"] = lab.runs / f"{record['spec_id']}.json"
     runs = [record["spec_id"] for record in records]
-    return write_archive(path, files | sweep_files(lab, runs), runs, _ledger_rows(lab, runs))
+    files |= sweep_files(lab, runs)
+    return write_archive(path, files, runs, _ledger_rows(lab, runs), announce)
 
 
-def import_runs(lab: Lab, path: Path, *, max_gb: float = MAX_GB) -> Imported:
-    """Take the runs of an archive into the lab, whole or not at all; nothing is overwritten.
+def import_runs(
+    lab: Lab, path: Path, *, max_gb: float = MAX_GB, announce: Announce | None = None
+) -> Imported:
+    """What became of the runs of an archive: taken whole or not at all, nothing overwritten.
 
     A run or cell that the lab has stays; what such a cell lacks (weights, other outputs) is
     added when the files that both have are equal, else it is listed in `odd_cells` and left
@@ -87,18 +102,18 @@ def import_runs(lab: Lab, path: Path, *, max_gb: float = MAX_GB) -> Imported:
     staging.mkdir(parents=True)
     placed: list[Path] = []
     try:
-        manifest = unpack_archive(path, staging, max_gb)
+        manifest = unpack_archive(path, staging, max_gb, announce)
         _check_content(lab, staging, manifest, path)
         done = Imported()
         try:
             _take_cells(lab, staging, manifest, done, placed)
             _take_runs(lab, staging, manifest, done, placed)
             done.sweeps = take_sweeps(lab, staging, placed)
+            done.ledger_rows = _take_ledger(lab, manifest)
         except BaseException:
             for made in reversed(placed):
                 shutil.rmtree(made) if made.is_dir() else made.unlink(missing_ok=True)
             raise
-        done.ledger_rows = _take_ledger(lab, manifest)
         return done
     finally:
         shutil.rmtree(staging, ignore_errors=True)
