@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 ROOMS = (
-    ("errors", ("birdlab.errors", "birdlab.timing")),
+    ("errors", ("birdlab.errors", "birdlab.timing", "birdlab.words")),
     ("spec", ("birdlab.spec",)),
     ("lab", ("birdlab.lab",)),
     ("data", ("birdlab.data",)),

@@ -22,7 +22,7 @@ from birdlab.cli import app as entry
 from birdlab.data.audit.audit import Audit, audit_table
 from birdlab.data.audit.files import find_files, summarise_lengths
 from birdlab.data.audit.overlaps import AUTHOR_SPECIES, CONTENT, RECORDING_ID, TRAINING, find_leaks
-from birdlab.data.audit.sentences import name_some, percent, percents
+from birdlab.data.audit.sentences import percent, percents
 from birdlab.data.audit.support import count_classes, find_caps, find_support
 from birdlab.data.audit.trace import DROPPED, KEPT, trace_rows
 from birdlab.data.classes import ClassList
@@ -38,6 +38,7 @@ from birdlab.study import audit_figures
 from birdlab.study.audit_report import audit_report_html
 from birdlab.study.audit_summary import audit_lines
 from birdlab.study.report import page_html
+from birdlab.words import list_some
 
 TABLE_2023 = Path(__file__).parents[2] / "shared" / "data" / "birdclef2023_train_metadata.csv"
 
@@ -352,7 +353,7 @@ def test_numbers_in_sentences() -> None:
         "",
     ]
     assert percents(0.1, 0.2) == "10.0 % to 20.0 %" and percents(1.0, 1.0) == "100.0 %"
-    assert name_some("abc") == "a, b, c" and name_some("abcd", most=2) == "a, b and 2 more"
+    assert list_some("abc") == "a, b, c" and list_some("abcd", most=2) == "a, b and 2 more"
 
 
 def test_a_file_that_is_skipped_already_needs_no_setting() -> None:

@@ -263,7 +263,7 @@ def test_pages_of_2000_runs_are_built_in_time() -> None:
     began = time.perf_counter()
     text = overview.build_static(source)
     assert time.perf_counter() - began < 3
-    assert "Best of 2000 runs" in text and text.count("<tr>") < 300
+    assert "Best of 2,000 runs" in text and text.count("<tr>") < 300
 
 
 # ---------------------------------------------------------------- a sweep

@@ -167,7 +167,7 @@ def _print_json(
 def _print_table(table: pd.DataFrame, columns: tuple[str, ...], sentences: list[str]) -> None:
     from birdlab.cli.progress import print_lines
     from birdlab.study.pick_words import candidates_words
-    from birdlab.study.words import cut_text
+    from birdlab.words import cut_text
 
     names = table["name"].map(lambda name: cut_text(name, NAME_WIDTH))
     words = candidates_words(table.assign(name=names), columns)

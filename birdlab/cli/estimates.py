@@ -24,9 +24,9 @@ def announce_runs(lab: Lab, place: Place) -> Callable[[Sequence[Plan]], None]:
 
     def tell(plans: Sequence[Plan]) -> None:
         from birdlab.cell import find_lacking, is_trained
-        from birdlab.study.words import count_words
         from birdlab.sweep.dryrun import slots_for
         from birdlab.sweep.estimate import estimate_plans, load_cards
+        from birdlab.words import count_words
 
         cells = {cell.cell_id: cell for plan in plans for cell in plan.cells}
         lacking = [c for c in find_lacking(lab, list(cells.values())) if not is_trained(lab, c)]

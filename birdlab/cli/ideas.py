@@ -10,7 +10,7 @@ import typer
 
 from birdlab.cli.common import JsonOption
 from birdlab.cli.voice import print_json
-from birdlab.study.words import cut_text
+from birdlab.words import cut_text
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -171,7 +171,7 @@ def _write_submission(
     """What was written, in words."""
     from birdlab.infer.submission import write_submission
     from birdlab.study.post_sources import apply_chain, read_windows
-    from birdlab.study.words import count_words
+    from birdlab.words import count_words
 
     table = apply_chain(read_windows(Path(source)), chain)
     with _writing(path):

@@ -250,7 +250,7 @@ def _show(gates: Sequence[Gate], say: Callable[[str], None]) -> None:
 
 
 def _summary(p: Promotion, request: PromotionRequest) -> str:
-    from birdlab.study.words import count_words
+    from birdlab.words import count_words
 
     cases = p.parity.by_case
     worst = max(cases, key=lambda case: cases[case])

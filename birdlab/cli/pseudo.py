@@ -139,7 +139,7 @@ def sentences_of(stage: StageSpec, labels: LabelSets) -> list[str]:
     """What there is to say of the labels of a stage, beside the table of species."""
     from birdlab.durations import in_time
     from birdlab.spec.teaching import text_of
-    from birdlab.study.words import count_words
+    from birdlab.words import count_words
 
     spec, n = labels.spec, len(labels)
     passed = sum(labels.passing) / len(labels.passing)

@@ -114,8 +114,8 @@ def _rescored(
 
     from birdlab.errors import BirdlabError
     from birdlab.study.rescoring import VALIDATORS, rescore_run
-    from birdlab.study.words import list_some
     from birdlab.tracking.evidence import load_evidence
+    from birdlab.words import list_some
 
     on = "" if validator in VALIDATORS else validator
     new = estimator.kind in ("new_recordists", "new_sites")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def describe_rounds(spec: ExperimentSpec) -> list[str]:
     """What a run with `rounds` does, for `--dry-run`; nothing for one without."""
     from birdlab.rounds import cut_rounds
-    from birdlab.study.words import count_words
+    from birdlab.words import count_words
 
     if spec.rounds is None:
         return []

@@ -17,9 +17,9 @@ from birdlab.spec.parts import FRESH, StageSpec
 from birdlab.spec.recipe import TrainSpec
 from birdlab.spec.teaching import DistillSpec, PseudoSpec, TeacherSpec, text_of
 from birdlab.stages import fresh_weights
-from birdlab.study.words import count_words
 from birdlab.synthetic import is_usable
 from birdlab.unlabelled import join_sets
+from birdlab.words import count_words
 
 SHOWN = 12
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from birdlab.cli.rounds_words import summarise_rounds
-from birdlab.study.words import count_words
+from birdlab.words import count_words
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -136,7 +136,7 @@ def _page(lab: Lab, records: Mapping[str, Mapping[str, Any]], found: Suspects, s
 def _lines(found: Suspects, n_all: int) -> list[str]:
     """The sentences and the table, the first rows of it."""
     from birdlab.study.suspect_report import suspect_table
-    from birdlab.study.words import count_words
+    from birdlab.words import count_words
 
     lines = list(found.sentences)
     if found.table.empty:

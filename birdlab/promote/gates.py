@@ -21,8 +21,8 @@ from birdlab.promote.variant_report import VariantReport
 from birdlab.study.ensemble_gates import Gate, State, folds_gate, leaderboard_gate
 from birdlab.study.ledger import load_ledger
 from birdlab.study.tables import StudyTables
-from birdlab.study.words import count_words
 from birdlab.tracking.index import load_cells, load_runs
+from birdlab.words import count_words
 
 Record = Mapping[str, Any]
 

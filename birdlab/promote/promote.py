@@ -51,8 +51,8 @@ from birdlab.promote.trial import (
     windows_of,
 )
 from birdlab.study.ensemble_gates import Gate
-from birdlab.study.words import count_words
 from birdlab.timing import timed
+from birdlab.words import count_words
 
 Say = Callable[[str], None]
 Judged = Callable[[Sequence[Gate]], None]

@@ -12,8 +12,8 @@ import pandas as pd
 
 from birdlab.durations import in_time
 from birdlab.lab import Lab
-from birdlab.study.words import count_words
 from birdlab.tracking.drivers import LOST_S, DriverNote, load_drivers
+from birdlab.words import count_words
 
 ENDED = 50
 """How many ended drivers are listed."""

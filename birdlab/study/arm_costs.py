@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from birdlab.infer.budget import Workload
-from birdlab.study.words import count_words, list_some
+from birdlab.words import count_words, list_some
 
 if TYPE_CHECKING:
     from birdlab.costs import ModelCosts

@@ -16,7 +16,7 @@ from birdlab.study.interactions import Interaction, sweep_interactions
 from birdlab.study.noise import NoiseFloor
 from birdlab.study.ranking import Ranking, rank_arms
 from birdlab.study.shrinkage import EffectPrior
-from birdlab.study.words import count_words, list_some
+from birdlab.words import count_words, list_some
 
 HEARD = (SOUNDSCAPES, SYNTHETIC)
 """Begin the names of scores over windows of soundscapes."""

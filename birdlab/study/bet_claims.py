@@ -24,7 +24,7 @@ from birdlab.study.contrasts import (
     build_contrasts,
     fold_means,
 )
-from birdlab.study.words import list_some
+from birdlab.words import list_some
 
 LEVEL = 0.05
 """The chance that a claim on one difference is called true though it is false, or the reverse."""

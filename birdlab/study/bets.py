@@ -18,7 +18,7 @@ from birdlab.spec.bets import BetSpec, Claim, build_claim
 from birdlab.study.bet_claims import Decision, decide_claim
 from birdlab.study.bet_evidence import weigh_claims
 from birdlab.study.calibration import Calibration, bin_by_sureness, calibrate
-from birdlab.study.words import count_words
+from birdlab.words import count_words
 
 MIN_DECIDED = 10
 """From fewer decided bets nobody's sureness is judged."""

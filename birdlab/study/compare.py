@@ -20,7 +20,7 @@ from birdlab.study.run_tables import RunTables
 from birdlab.study.sharing import Shared, share_tables
 from birdlab.study.shrinkage import EffectPrior
 from birdlab.study.species_differences import compare_species
-from birdlab.study.words import count_words
+from birdlab.words import count_words
 
 HEADLINE = PaddedCmap(name="padded_cmap")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from birdlab.study.cvlb_resamples import Floats, Ints, known_names, number_of_draws
-from birdlab.study.words import count_words
+from birdlab.words import count_words
 
 CANDIDATE = 0.01
 NOISE = ("fold_sd", "paired_sd", "paired_low", "paired_high")

@@ -12,7 +12,7 @@ from birdlab.study.ledger import score_columns
 from birdlab.study.run_choice import pick_known
 from birdlab.study.submission_kinds import pick_submissions
 from birdlab.study.tables import StudyTables, checkpoint_rules, cv_columns, pair_cv_lb
-from birdlab.study.words import count_words, list_some
+from birdlab.words import count_words, list_some
 
 SEARCHED = ("run", "name", "project", "delta")
 FILTERS = ("split", "family", "checkpoint")

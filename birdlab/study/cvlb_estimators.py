@@ -18,7 +18,7 @@ from birdlab.study.cvlb_resamples import (
     percentiles,
     spearman,
 )
-from birdlab.study.words import count_words, list_some
+from birdlab.words import count_words, list_some
 
 COLUMNS = (
     *("estimator", "n_runs", "spearman", "low", "high", "boot_low", "boot_high", "kendall"),

@@ -13,7 +13,7 @@ from birdlab.study.cvlb_correlations import Correlation
 from birdlab.study.cvlb_order import CLAIMED_GAPS, RIGHT_SHARE, Resolution
 from birdlab.study.cvlb_resamples import MIN_LINEAGES
 from birdlab.study.cvlb_shake import Shake
-from birdlab.study.words import count_words
+from birdlab.words import count_words
 
 SAFE = 0.7
 NO_GAP = 0.00005

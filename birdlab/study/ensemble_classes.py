@@ -8,10 +8,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from birdlab.data.audit.sentences import count
 from birdlab.evaluate.evidence import FoldTable
 from birdlab.study.species import FoldTables
-from birdlab.study.words import list_some
+from birdlab.words import count_words, list_some
 
 
 def add_classes(runs: Mapping[str, FoldTables]) -> dict[str, FoldTables]:
@@ -56,7 +55,7 @@ def class_notes(
 ) -> tuple[str, ...]:
     """What is to be known of members that lack classes, in words; known: [M, C]."""
     return tuple(
-        f"{name} does not know {count(int((~own).sum()), 'class', 'classes')} "
+        f"{name} does not know {count_words(int((~own).sum()), 'class', 'classes')} "
         f"({list_some(np.asarray(codes)[~own])}): there the others are blended, and alone it "
         "scores as a constant."
         for name, own in zip(names, known, strict=True)

@@ -12,7 +12,6 @@ from typing import Any, Literal
 import pandas as pd
 
 from birdlab.costs import costs_of
-from birdlab.data.audit.sentences import count
 from birdlab.errors import DataError
 from birdlab.lab import Lab
 from birdlab.recorded import is_foreign
@@ -22,6 +21,7 @@ from birdlab.study.cvlb_resamples import lineage_numbers
 from birdlab.study.ledger import score_columns
 from birdlab.study.ranking import Ranking
 from birdlab.study.tables import StudyTables, pair_cv_lb
+from birdlab.words import count_words
 
 State = Literal["met", "not met", "no evidence", "notice"]
 Record = Mapping[str, Any]
@@ -147,7 +147,7 @@ def folds_gate(records: Mapping[str, Record]) -> Gate:
     return Gate(
         "all folds are finished",
         "not met" if lacking else "met",
-        "; ".join(told) or f"{len(records)} of {count(len(records), 'run')}",
+        "; ".join(told) or f"{len(records)} of {count_words(len(records), 'run')}",
         "all folds",
         commands,
     )
@@ -185,7 +185,7 @@ def leaderboard_gate(tables: StudyTables, record: Record) -> Gate:
     except DataError:
         return Gate(name, "notice", "no CV score", wanted, ask)
     if len(pairs) < MIN_RUNS:
-        found = count(len(pairs), "run")
+        found = count_words(len(pairs), "run")
         return Gate(name, "notice", found, wanted, ask)
     rho = correlate_scores("spearman", *scores_of(pairs), lineage_numbers(pairs))
     if math.isnan(rho.value):

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from birdlab.data.audit.sentences import count
 from birdlab.errors import DataError
 from birdlab.evaluate.blends import Blend
 from birdlab.lab import Lab
@@ -29,6 +28,7 @@ from birdlab.study.ensemble_gates import count_windows, table_costs
 from birdlab.study.greedy import GreedyChoice, select_greedy
 from birdlab.study.ranking import Ranking
 from birdlab.study.species import FoldTables
+from birdlab.words import count_words
 
 GIVEN = "given weights"
 Record = Mapping[str, Any]
@@ -109,8 +109,9 @@ class EnsembleSummary:
         """How the ensemble of all, with equal weights, does."""
         m = self.members
         over = (
-            f"over {len(m.recordings):,} recordings and {count(len(m.codes), 'class', 'classes')} "
-            f"in {count(len(np.unique(m.fold)), 'fold')}"
+            f"over {len(m.recordings):,} recordings and "
+            f"{count_words(len(m.codes), 'class', 'classes')} in "
+            f"{count_words(len(np.unique(m.fold)), 'fold')}"
         )
         if self.verdict is None:
             return f"{m.names[0]} alone scores {self.weighed['alone'].iloc[0]:.4f} {over}."

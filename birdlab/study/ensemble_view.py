@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from birdlab.data.audit.sentences import count
 from birdlab.lab import Lab
 from birdlab.study.ensemble import (
     Members,
@@ -27,6 +26,7 @@ from birdlab.study.ranking import Ranking
 from birdlab.study.run_choice import NO_OUTPUTS, alike, name_runs, run_options, runs_with_cells
 from birdlab.study.species import FoldTables
 from birdlab.study.tables import StudyTables
+from birdlab.words import count_words
 
 MOST_MEMBERS, FIRST_MEMBERS = 10, 3
 
@@ -118,7 +118,7 @@ def _first(runs: pd.DataFrame) -> list[str]:
 
 def _answer(members: Members, weighed: pd.DataFrame, verdict: Ranking | None) -> str:
     n_folds = len(np.unique(members.fold))
-    evidence = f"over {len(members.recordings):,} recordings in {count(n_folds, 'fold')}"
+    evidence = f"over {len(members.recordings):,} recordings in {count_words(n_folds, 'fold')}"
     if verdict is None:
         alone = weighed["alone"].iloc[0]
         return (

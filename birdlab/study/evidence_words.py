@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from birdlab.durations import in_time
-from birdlab.study.words import count_words
+from birdlab.words import count_words
 
 Record = Mapping[str, Any]
 

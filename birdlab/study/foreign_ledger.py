@@ -25,8 +25,8 @@ from birdlab.study.ledger_csv import (
     refuse_lines,
 )
 from birdlab.study.ledger_row import WEIGHTS
-from birdlab.study.words import count_words
 from birdlab.tracking.attributes import ATTRIBUTES, family_of
+from birdlab.words import count_words
 
 ROW_TEXTS = ("note", "weights", "postprocessing", "precision", "bundle")
 FIELDS = ("name", "folds", *ATTRIBUTES, "public", "private", "date", *ROW_TEXTS, "selected")

@@ -14,7 +14,7 @@ from birdlab.evaluate.blends import Blend
 from birdlab.study.blending_scores import BlendScorer, Metric
 from birdlab.study.blending_search import HIGHER
 from birdlab.study.ensemble import Members, rank_folds
-from birdlab.study.words import list_some
+from birdlab.words import list_some
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from birdlab.study.words import count_words
+from birdlab.words import count_words
 
 FLOORS_APART = 0.05
 """Floors further apart than this make differences of padded cmAP unlike in size."""

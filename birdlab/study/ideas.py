@@ -12,7 +12,7 @@ from birdlab.errors import ResolveError
 from birdlab.study.idea_bases import join_bases, mark_verdicts
 from birdlab.study.idea_words import idea_sentence, ledger_sentences
 from birdlab.study.meta_analysis import RandomEffects, random_effects, settle_errors
-from birdlab.study.words import cut_text
+from birdlab.words import cut_text
 
 By = Literal["idea", "family"]
 Says = Literal["helps", "hurts", "no difference that matters", "not enough evidence"]

@@ -21,8 +21,8 @@ from birdlab.study.stale import (
     hold_against,
     load_specs,
 )
-from birdlab.study.words import count_words
 from birdlab.tracking.drivers import load_driver
+from birdlab.words import count_words
 
 ANY_FILE = "BASE.yaml"
 """Stands in commands for the file of today's base, where it is not known."""

@@ -8,7 +8,6 @@ from typing import Protocol
 
 import pandas as pd
 
-from birdlab.data.audit.sentences import count
 from birdlab.errors import AudioError, DataError
 from birdlab.study.heard_files import HeardFile
 from birdlab.study.listening import Hearing, rank_species
@@ -18,6 +17,7 @@ from birdlab.study.sounds import Kind, SoundFile
 from birdlab.study.species import FoldTables, pool_folds
 from birdlab.study.spectrogram import PLAIN, Spectrogram
 from birdlab.study.tables import StudyTables
+from birdlab.words import count_words
 
 KINDS: tuple[Kind, ...] = ("recording", "soundscape")
 KIND_NAMES = {"recording": "validation recordings", "soundscape": "soundscapes"}
@@ -109,7 +109,7 @@ def build_listening_view(
     choice = replace(choice, file=wanted.file if wanted.file in found else next(iter(found), ""))
     view = replace(view, choice=choice, files=files)
     if not choice.file:
-        return replace(view, answer=f"None of {count(len(heard), 'file')} contains {text!r}.")
+        return replace(view, answer=f"None of {count_words(len(heard), 'file')} contains {text!r}.")
     if choice.file not in found[:MOST_FILES]:
         files.append({"label": labels[choice.file], "value": choice.file})
     if len(found) > MOST_FILES:
@@ -186,7 +186,7 @@ def _lacks_audio(reader: Reader, hearing: Hearing) -> str:
 
 def _models(hearing: Hearing) -> str:
     if hearing.file.kind == "recording":
-        seeds = count(hearing.n_models, "model")
+        seeds = count_words(hearing.n_models, "model")
         return f"{seeds} of the fold that did not train on this recording"
     lacking = hearing.file.n_lacking
     all_of = f" of {hearing.n_models + lacking}" if lacking else ""

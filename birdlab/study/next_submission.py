@@ -8,7 +8,7 @@ import pandas as pd
 
 from birdlab.study.pick import CENTRAL_80, expect_best, expect_higher
 from birdlab.study.private_posterior import Posterior
-from birdlab.study.words import count_words, list_some, name_apart
+from birdlab.words import count_words, list_some, name_apart
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -16,7 +16,7 @@ from scipy import special
 
 from birdlab.errors import DataError
 from birdlab.study.contrasts import MIN_FOLDS, POWER, Floats
-from birdlab.study.words import count_words
+from birdlab.words import count_words
 
 LEVEL = 0.95
 

@@ -12,7 +12,7 @@ from birdlab.lab import Lab
 from birdlab.recorded import load_json
 from birdlab.study.activity import Activity, when_words
 from birdlab.study.tables import COMPARABLE, FLOORS, StudyTables, cv_columns
-from birdlab.study.words import count_words
+from birdlab.words import count_words
 
 SCORE = "cv/padded_cmap"
 """What is shown where any run has it; else another CV score that runs have."""

@@ -11,7 +11,7 @@ from scipy import special
 
 from birdlab.errors import DataError
 from birdlab.study.private_posterior import Posterior
-from birdlab.study.words import list_some, name_apart
+from birdlab.words import list_some, name_apart
 
 Floats = npt.NDArray[np.float64]
 N_DRAWS = 4000

@@ -22,7 +22,7 @@ from birdlab.study.tables import (
     group_numbers,
     pair_cv_lb,
 )
-from birdlab.study.words import count_words, list_some
+from birdlab.words import count_words, list_some
 
 COLUMNS = (
     *("run", "name", "cv", "public", "private", "row"),

@@ -29,8 +29,8 @@ from birdlab.soundscapes import list_validators, soundscape_truth
 from birdlab.spec.parts import OutputSpec
 from birdlab.spec.postprocess import PostStep
 from birdlab.study.postprocessing import LabelledWindows
-from birdlab.study.words import count_words, list_some
 from birdlab.tracking.evidence import iter_heard, load_recordists
+from birdlab.words import count_words, list_some
 
 FIXED = ("row_id", "file", "end_s")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from birdlab.study.post_choice import NONE
 from birdlab.study.postprocessing import PostScores
 from birdlab.study.recordings import MIN_RECORDISTS
-from birdlab.study.words import count_words
+from birdlab.words import count_words
 
 MANY_ALIKE = 0.5
 """A choice that fewer halves than this agree on is not settled."""

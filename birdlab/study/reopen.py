@@ -12,7 +12,7 @@ import pandas as pd
 from birdlab.study.ideas import TURNED, IdeaLedger
 from birdlab.study.meta_analysis import between_variance, settle_errors
 from birdlab.study.prospects import MIN_IDEAS, Floats, Spread, fit_spread, foresee
-from birdlab.study.words import count_words
+from birdlab.words import count_words
 
 MIN_DF = 4
 """So many differences between bases make an estimate of their spread for one idea or family."""

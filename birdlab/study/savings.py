@@ -11,7 +11,7 @@ import pandas as pd
 
 from birdlab.durations import in_time
 from birdlab.study.arm_costs import CellCost, device_kind, hours_by_kind, needed_cells
-from birdlab.study.words import count_words
+from birdlab.words import count_words
 
 NAN = float("nan")
 

@@ -9,7 +9,7 @@ from birdlab.errors import DataError
 from birdlab.evaluate.evidence import Cell, FoldTable
 from birdlab.study.run_tables import Cut, RunTables, group_by
 from birdlab.study.splits import moved_recordings
-from birdlab.study.words import count_words, list_some
+from birdlab.words import count_words, list_some
 
 Pair = tuple[FoldTable, FoldTable]
 Pieces = Mapping[tuple[int, int], Mapping[int, Pair]]

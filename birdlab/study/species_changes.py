@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from birdlab.data.audit.sentences import count, name_some
 from birdlab.study.arm_view import FOUND_Q, N_DRAWS
 from birdlab.study.recordings import MIN_RECORDISTS
 from birdlab.study.run_tables import RunTables
 from birdlab.study.sharing import share_tables
 from birdlab.study.species import FoldTables
 from birdlab.study.species_differences import compare_species
+from birdlab.words import count_words, list_some
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +64,8 @@ def _found(name: str, other: str, table: pd.DataFrame) -> str:
     better, worse = sure[sure["delta"] > 0], sure[sure["delta"] < 0]
     few = len(table) - len(tested)
     untold = (
-        f" {count(few, 'species', 'species')} of fewer than {MIN_RECORDISTS} recordists cannot be "
-        "judged."
+        f" {count_words(few, 'species', 'species')} of fewer than {MIN_RECORDISTS} recordists "
+        "cannot be judged."
         if few
         else ""
     )
@@ -75,11 +75,11 @@ def _found(name: str, other: str, table: pd.DataFrame) -> str:
             f"{len(tested)} that can be judged none has q below {FOUND_Q:g}.{untold}"
         )
     told = [
-        f"{name_some(part['code'])} {word}"
+        f"{list_some(part['code'])} {word}"
         for part, word in ((better, "better"), (worse[::-1], "worse"))
         if len(part)
     ]
     return (
         f"{name} knows {' and '.join(told)} than {other} does (q below {FOUND_Q:g}; "
-        f"{count(len(tested), 'species', 'species')} can be judged).{untold}"
+        f"{count_words(len(tested), 'species', 'species')} can be judged).{untold}"
     )

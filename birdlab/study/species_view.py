@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from birdlab.data.audit.sentences import count, percent
+from birdlab.data.audit.sentences import percent
 from birdlab.errors import DataError
 from birdlab.study.run_choice import (
     NO_OUTPUTS,
@@ -29,6 +29,7 @@ from birdlab.study.species import (
 from birdlab.study.species_changes import SpeciesChanges, find_changes
 from birdlab.study.species_differences import differences_words
 from birdlab.study.tables import StudyTables
+from birdlab.words import count_words
 
 MOST_PAIRS = 2000
 """Of many species nearly all pairs occur; a file of the most frequent ones is enough."""
@@ -129,7 +130,7 @@ def _answer(name: str, known: pd.DataFrame, pairs: pd.DataFrame) -> str:
     least, most = known.iloc[0], known.iloc[-1]
     told = (
         f"{name} knows {least['code']} least: {percent(least['above'])} of the way from a constant "
-        f"to a perfect predictor over {count(int(least['support']), 'recording')}, and "
+        f"to a perfect predictor over {count_words(int(least['support']), 'recording')}, and "
         f"{most['code']} best ({percent(most['above'])} of {int(most['support'])})."
     )
     if pairs.empty:
@@ -137,7 +138,7 @@ def _answer(name: str, known: pd.DataFrame, pairs: pd.DataFrame) -> str:
     first = pairs.iloc[0]
     return (
         f"{told} Most often {first['species']} is taken for {first['other']}: in "
-        f"{first['mistaken']} of {count(int(first['recordings']), 'recording')}."
+        f"{first['mistaken']} of {count_words(int(first['recordings']), 'recording')}."
     )
 
 

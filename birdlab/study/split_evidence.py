@@ -11,7 +11,7 @@ from birdlab.study.compare import Comparison
 from birdlab.study.contrasts import MIN_FOLDS
 from birdlab.study.delta_split import DeltaSplit
 from birdlab.study.recordings import MIN_RECORDISTS, RecordingInterval
-from birdlab.study.words import count_words
+from birdlab.words import count_words
 
 SHOWN = ("better", "worse")
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from birdlab.study.contrasts import EXACT
 from birdlab.study.split_chance import Chance
-from birdlab.study.words import count_words, list_some
+from birdlab.words import count_words, list_some
 
 ONE_SIDED = 0.25
 """Up to this part of the difference, what goes the other way may be left unsaid."""

@@ -14,8 +14,8 @@ from birdlab.lab import Lab
 from birdlab.recorded import is_foreign, load_record, load_records
 from birdlab.spec.changes import list_changes
 from birdlab.spec.field_changes import OFF, Change
-from birdlab.study.words import cut_text
 from birdlab.tracking.resolve import resolve_run
+from birdlab.words import cut_text
 
 Dump = Mapping[str, Any]
 LONG = 40

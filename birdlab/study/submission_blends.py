@@ -18,7 +18,7 @@ from birdlab.infer.models import PromotedModel
 from birdlab.study.blend_recipes import Recipe, list_recipes, word_blend_error
 from birdlab.study.species import FoldTables
 from birdlab.study.tables import COMPARABLE, StudyTables
-from birdlab.study.words import count_words, list_some
+from birdlab.words import count_words, list_some
 
 Read = Callable[[str], FoldTables]
 SCORES = ("padded_cmap", "macro_auc")

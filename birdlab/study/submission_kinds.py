@@ -10,7 +10,7 @@ import pandas as pd
 from birdlab.errors import DataError
 from birdlab.spec.kinds import nearest
 from birdlab.study.ledger import sort_by_date
-from birdlab.study.words import count_words, list_some
+from birdlab.words import count_words, list_some
 
 KIND_FIELDS = ("weights", "checkpoint", "postprocessing", "precision")
 _WEIGHTS = {"": "weights not said", "folds": "fold models", "full": "models of all data"}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from birdlab.study.words import count_words, list_some
+from birdlab.words import count_words, list_some
 
 NO_PROOF = (
     "A hard recording and a wrong label look alike to models: listen before you exclude one. "

@@ -21,7 +21,7 @@ from birdlab.study.report import (
     section_html,
 )
 from birdlab.study.spectrogram import PLAIN, Spectrogram, draw_spectrogram
-from birdlab.study.words import count_words
+from birdlab.words import count_words
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,8 @@ from birdlab.errors import DataError
 from birdlab.study.chosen import chosen_of
 from birdlab.study.ledger_row import COLUMNS
 from birdlab.study.submission_kinds import pick_submissions
-from birdlab.study.words import count_words, list_some
 from birdlab.tracking.attributes import ATTRIBUTES
+from birdlab.words import count_words, list_some
 
 COMPARABLE = ("rows_hash", "classes_hash", "n_folds")
 PAIR_COLUMNS = (

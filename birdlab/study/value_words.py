@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from birdlab.durations import in_time
-from birdlab.study.words import list_some
+from birdlab.words import list_some
 
 
 def value_sentences(table: pd.DataFrame, base: str) -> list[str]:

@@ -17,7 +17,7 @@ from birdlab.study.run_tables import RunTables
 from birdlab.study.split_evidence import weigh_evidence
 from birdlab.study.suspect_evidence import Networks
 from birdlab.study.suspects import Suspects, find_suspects
-from birdlab.study.words import count_words, list_some
+from birdlab.words import count_words, list_some
 
 N_RECORDINGS = 20
 

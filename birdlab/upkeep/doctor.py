@@ -18,7 +18,6 @@ from birdlab.heardstore import heard_folders
 from birdlab.lab import Lab, hide_password
 from birdlab.recorded import load_json, load_link, record_paths
 from birdlab.study.ledger import load_rows
-from birdlab.study.words import count_words, list_some
 from birdlab.tracking.drivers import load_drivers
 from birdlab.tracking.schema import database_level, known_levels
 from birdlab.upkeep.environment import (
@@ -30,6 +29,7 @@ from birdlab.upkeep.environment import (
 )
 from birdlab.upkeep.finding import Finding
 from birdlab.upkeep.garbage import find_garbage, is_locked, size_of
+from birdlab.words import count_words, list_some
 
 N_SAMPLED = 20
 """How many cells are opened: spread over all, by id."""

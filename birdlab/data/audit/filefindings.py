@@ -13,7 +13,8 @@ from birdlab.data.audit.files import (
     SILENT_SHARE,
     Files,
 )
-from birdlab.data.audit.sentences import NOTE, WARNING, Finding, count, name_some, percent
+from birdlab.data.audit.sentences import NOTE, WARNING, Finding, percent
+from birdlab.words import count_words, list_some
 
 
 def find_unreadable(files: Files, *, skips_bad: bool) -> Iterator[Finding]:
@@ -26,7 +27,7 @@ def find_unreadable(files: Files, *, skips_bad: bool) -> Iterator[Finding]:
         told = "; ".join(f"{reason} ({n})" for reason, n in list(reasons.items())[:4])
         yield Finding(
             WARNING,
-            f"{count(len(files.bad), 'file')} cannot be read: {told}.",
+            f"{count_words(len(files.bad), 'file')} cannot be read: {told}.",
             "replace them; until then data.on_bad_file: skip leaves them out"
             if skips_bad
             else "replace them, or set data.on_bad_file: skip",
@@ -34,8 +35,8 @@ def find_unreadable(files: Files, *, skips_bad: bool) -> Iterator[Finding]:
     if 0 < len(files.absent) < files.n_files:
         yield Finding(
             WARNING,
-            f"{len(files.absent):,} of {count(files.n_files, 'file')} are not there: "
-            f"{name_some(files.absent['dataset'] + '/' + files.absent['recording'], most=3)}.",
+            f"{len(files.absent):,} of {count_words(files.n_files, 'file')} are not there: "
+            f"{list_some(files.absent['dataset'] + '/' + files.absent['recording'], most=3)}.",
             "fetch them, or exclude them",
         )
     elif len(files.absent):
@@ -46,8 +47,8 @@ def find_unreadable(files: Files, *, skips_bad: bool) -> Iterator[Finding]:
     if n_unheard > 0:
         yield Finding(
             NOTE,
-            f"Clipping, silence and equal samples are not known of {count(n_unheard, 'file')}: not "
-            "in the waveform store.",
+            "Clipping, silence and equal samples are not known of "
+            f"{count_words(n_unheard, 'file')}: not in the waveform store.",
             "birdlab data build SPEC",
         )
 
@@ -65,7 +66,7 @@ def find_lifeless(files: Files) -> Iterator[Finding]:
             names = hit["dataset"] + "/" + hit["recording"]
             fix = "exclude them, or trim" if severity == WARNING else ""
             yield Finding(
-                severity, f"{words}: {count(len(hit), 'file')} ({name_some(names)}).", fix
+                severity, f"{words}: {count_words(len(hit), 'file')} ({list_some(names)}).", fix
             )
 
 
@@ -76,7 +77,7 @@ def find_wrong_durations(files: Files) -> Iterator[Finding]:
         yield Finding(
             WARNING,
             f"The stated duration differs from the file by more than {OFF_S:g} s and "
-            f"{100 * OFF_SHARE:g} % in {count(len(files.off), 'row')}; the worst says "
+            f"{100 * OFF_SHARE:g} % in {count_words(len(files.off), 'row')}; the worst says "
             f"{worst['stated_s']:.1f} s where the file has {worst['header_s']:.1f} s "
             f"({worst['recording']}).",
             "rules on duration read the table first: correct it, or drop the column",
@@ -104,7 +105,7 @@ def find_low_rates(files: Files, sample_rate_hz: int) -> Iterator[Finding]:
         rates = ", ".join(f"{int(rate):,} Hz" for rate in sorted(set(low["sample_rate_hz"])))
         yield Finding(
             NOTE,
-            f"{count(int(low['n_files'].sum()), 'file')} made at less than {sample_rate_hz:,} Hz "
-            f"({rates}): they hold nothing above half their rate.",
+            f"{count_words(int(low['n_files'].sum()), 'file')} made at less than "
+            f"{sample_rate_hz:,} Hz ({rates}): they hold nothing above half their rate.",
             "{sample_rate: N} in data.clean drops those below N Hz",
         )

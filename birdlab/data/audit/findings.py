@@ -15,17 +15,9 @@ from birdlab.data.audit.filefindings import (
 )
 from birdlab.data.audit.files import Files
 from birdlab.data.audit.overlaps import AUTHOR_SPECIES, CONTENT, RECORDING_ID, TRAINING, Leaks
-from birdlab.data.audit.sentences import (
-    LEAK,
-    NOTE,
-    WARNING,
-    Finding,
-    count,
-    name_some,
-    percent,
-    percents,
-)
+from birdlab.data.audit.sentences import LEAK, NOTE, WARNING, Finding, percent, percents
 from birdlab.data.audit.support import DOMINATED_ROWS, DOMINATED_SHARE, Support
+from birdlab.words import count_words, list_some
 
 SEVERITIES = (LEAK, WARNING, NOTE)
 COLUMNS = ("severity", "finding", "fix")
@@ -63,8 +55,8 @@ def _halves(leaks: Leaks) -> Iterator[Finding]:
         species = sorted(set(leaks.halves["primary_label"]))
         yield Finding(
             LEAK,
-            f"{count(len(species), 'species', 'species')} validated on one half of a recording "
-            f"whose other half is trained on: {name_some(species)}.",
+            f"{count_words(len(species), 'species', 'species')} validated on one half of a "
+            f"recording whose other half is trained on: {list_some(species)}.",
             "these rows are scored apart; do not read their score as skill",
         )
 
@@ -79,7 +71,9 @@ def _overlaps(leaks: Leaks) -> Iterator[Finding]:
         elif len(lines) and not lines["n_shared"].sum():
             known = ""
             if by == RECORDING_ID:
-                known = f" ({leaks.n_with_id:,} of {count(leaks.n_rows, 'row')} have a known id)"
+                known = (
+                    f" ({leaks.n_with_id:,} of {count_words(leaks.n_rows, 'row')} have a known id)"
+                )
             yield Finding(
                 NOTE, f"No validation row shares {_KEYS[by][0]} with a training row{known}."
             )
@@ -104,7 +98,7 @@ def _overlap_inside(by: str, lines: pd.DataFrame, leaks: Leaks) -> Finding:
             "recordist within one fold",
         )
     pairs = leaks.pairs[(leaks.pairs["by"] == by) & leaks.pairs["source"].isin(lines["source"])]
-    named = name_some((f"{p.recording} = {p.other}" for p in pairs.itertuples()), most=2)
+    named = list_some((f"{p.recording} = {p.other}" for p in pairs.itertuples()), most=2)
     return Finding(
         LEAK,
         f"{text[:-1]}: {named}." if named else text,
@@ -131,9 +125,10 @@ def _caps(support: Support) -> Iterator[Finding]:
         why = "more than any other" if cap["largest"] else "a round number"
         yield Finding(
             WARNING,
-            f"{count(cap['n_species'], 'species', 'species')} of {cap['dataset']} have exactly "
-            f"{cap['n_rows']:,} rows, {why} ({name_some(cap['species'])}; {cap['expected']:.2g} "
-            "species expected): a download or an export was probably cut there.",
+            f"{count_words(cap['n_species'], 'species', 'species')} of {cap['dataset']} have "
+            f"exactly {cap['n_rows']:,} rows, {why} ({list_some(cap['species'])}; "
+            f"{cap['expected']:.2g} species expected): a download or an export was probably cut "
+            "there.",
             "fetch the rest: birdlab data xenocanto reads every page",
         )
 
@@ -148,7 +143,8 @@ def _missing_species(support: Support) -> Iterator[Finding]:
     if never:
         yield Finding(
             WARNING,
-            f"{count(len(never), 'class', 'classes')} without any recording: {name_some(never)}.",
+            f"{count_words(len(never), 'class', 'classes')} without any recording: "
+            f"{list_some(never)}.",
             "add recordings, or expect nothing of them",
         )
     unseen = table[(table["n_train"] == 0) & ~table["species"].isin(never)]
@@ -157,7 +153,7 @@ def _missing_species(support: Support) -> Iterator[Finding]:
         yield Finding(
             WARNING,
             f"{', '.join(map(str, per_fold))} species are validated without a training row "
-            f"(folds {_fold_names(support)}): {name_some(sorted(set(unseen['species'])))}.",
+            f"(folds {_fold_names(support)}): {list_some(sorted(set(unseen['species'])))}.",
             "data.folds.rare: train puts the rarest in every training fold",
         )
     if support.folds["missing_validation"].max() > len(never):
@@ -178,8 +174,8 @@ def _recordists(support: Support) -> Iterator[Finding]:
         unknown = support.unknown_author_share
         yield Finding(
             NOTE,
-            f"The largest of {count(len(support.recordists), 'recordist')}, {top['author']}, made "
-            f"{percent(top['share'])} of the rows"
+            f"The largest of {count_words(len(support.recordists), 'recordist')}, {top['author']}, "
+            f"made {percent(top['share'])} of the rows"
             + (f"; {percent(unknown)} have no author." if unknown else "."),
         )
     else:
@@ -190,16 +186,18 @@ def _recordists(support: Support) -> Iterator[Finding]:
         shown = (f"{s.species} ({percent(s.share)} {s.largest})" for s in hit.itertuples())
         yield Finding(
             WARNING,
-            f"{count(len(hit), 'species', 'species')} of {DOMINATED_ROWS} rows or more have more "
-            f"than {100 * DOMINATED_SHARE:g} % from one recordist: {name_some(shown, most=3)}.",
+            f"{count_words(len(hit), 'species', 'species')} of {DOMINATED_ROWS} rows or more have "
+            f"more than {100 * DOMINATED_SHARE:g} % from one recordist: "
+            f"{list_some(shown, most=3)}.",
             "a model may learn the recordist there; look at these classes with grouped folds",
         )
     if len(support.spellings):
-        written = name_some(support.spellings["written"], most=2)
+        written = list_some(support.spellings["written"], most=2)
         yield Finding(
             NOTE,
-            f"{count(len(support.spellings), 'recordist')} written in several ways: {written}. "
-            "Overlaps compare names as written; grouped folds ignore case and outer spaces.",
+            f"{count_words(len(support.spellings), 'recordist')} written in several ways: "
+            f"{written}. Overlaps compare names as written; grouped folds ignore case and outer "
+            "spaces.",
         )
 
 
@@ -208,7 +206,7 @@ def _labels(support: Support) -> Iterator[Finding]:
         told = (f"{s.label} ({s.n})" for s in support.secondary.itertuples())
         yield Finding(
             NOTE,
-            f"{count(len(support.secondary), 'secondary label')} of no class, in "
-            f"{count(int(support.secondary['n'].sum()), 'place')}: {name_some(told)}.",
+            f"{count_words(len(support.secondary), 'secondary label')} of no class, in "
+            f"{count_words(int(support.secondary['n'].sum()), 'place')}: {list_some(told)}.",
             "map them with `synonyms` in birdlab.toml where they are another name of a class",
         )

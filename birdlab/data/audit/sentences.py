@@ -1,8 +1,7 @@
-"""A finding, and how numbers and names stand in its sentence."""
+"""A finding, and how shares stand in its sentence."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 LEAK, WARNING, NOTE = "leak", "warning", "note"
@@ -27,15 +26,3 @@ def percents(low: float, high: float) -> str:
     """A range of shares as text: `1.0 % to 2.0 %`, or one of them where they read the same."""
     texts = dict.fromkeys((percent(low), percent(high)))
     return " to ".join(texts)
-
-
-def count(n: int, noun: str, plural: str = "") -> str:
-    """`1 row`, `1,234 rows`."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {plural or noun + 's'}"
-
-
-def name_some(names: Iterable[object], most: int = 5) -> str:
-    """The first names and how many more there are."""
-    texts = [str(name) for name in names]
-    more = f" and {len(texts) - most:,} more" if len(texts) > most else ""
-    return ", ".join(texts[:most]) + more

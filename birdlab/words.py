@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 
 
-def count_words(n: int, noun: str) -> str:
-    """`1 run`, `2 runs`: a number with its noun, which takes an s."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+def count_words(n: int, noun: str, plural: str = "") -> str:
+    """`1 run`, `1,234 runs`: a number with its noun, which takes an s or is `plural`."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {plural or noun + 's'}"
 
 
 def name_apart(names: Iterable[object], ids: Iterable[object]) -> list[str]:
@@ -25,7 +25,7 @@ def list_some(names: Iterable[object], most: int = 5) -> str:
     """The first names, separated by commas, and how many more there are."""
     listed = [str(name) for name in names]
     shown = ", ".join(listed[:most])
-    return shown if len(listed) <= most else f"{shown} and {len(listed) - most} more"
+    return shown if len(listed) <= most else f"{shown} and {len(listed) - most:,} more"
 
 
 def cut_text(text: object, most: int) -> str:
