@@ -17,7 +17,8 @@ from birdlab.cellplan import CellPlan
 from birdlab.datasets import Progress, silent
 from birdlab.errors import DataError
 from birdlab.evaluate.windows import Floats, Windowing
-from birdlab.hearing import Heard, Target, Teacher, columns_of, hear, name_of
+from birdlab.heardrecording import Target, Teacher
+from birdlab.hearing import Heard, columns_of, hear, name_of
 from birdlab.lab import Lab
 from birdlab.network import load_model, pick_device, weights_path
 from birdlab.plan import Plan

@@ -16,7 +16,8 @@ from birdlab.data.classes import ClassList
 from birdlab.data.sources.labelmaps import load_map
 from birdlab.errors import BirdlabError, DataError, LabError, PredictError
 from birdlab.evaluate.windows import Floats, Windowing
-from birdlab.hearing import Heard, Target, columns_of, hear, logit, middle_of
+from birdlab.heardrecording import Target, logit, middle_of
+from birdlab.hearing import Heard, columns_of, hear
 from birdlab.infer.card import read_card
 from birdlab.infer.checksums import file_sha256
 from birdlab.infer.external import external_locations

@@ -11,8 +11,9 @@ import pytest
 import soundfile
 import soxr
 
-from birdlab.data import audio
-from birdlab.data.audio import decode, read_duration_s, to_float
+from birdlab.data import audio, audiofile
+from birdlab.data.audio import decode, to_float
+from birdlab.data.audiofile import read_duration_s
 from birdlab.errors import AudioError
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "realbirds"
@@ -97,7 +98,7 @@ def test_numbers_do_not_depend_on_blocks_or_on_a_second_pass(
 ) -> None:
     path = write(tmp_path / f"a.{kind}", noise(9_000, channels=2), 24_000, kind)
     wanted = decode(path)
-    monkeypatch.setattr(audio, "_BLOCK_FRAMES", block_frames)
+    monkeypatch.setattr(audiofile, "_BLOCK_FRAMES", block_frames)
     for held in (1 << 24, 100):
         monkeypatch.setattr(audio, "_HELD_SAMPLES", held)
         got = decode(path)

@@ -25,9 +25,10 @@ from birdlab.celljob import save_job
 from birdlab.cli.plans import describe_plan
 from birdlab.data.store import WaveStore
 from birdlab.errors import DataError, LabError, SpecError
-from birdlab.evaluate.windows import peak_normalise
+from birdlab.evaluate.windows import Floats, peak_normalise
+from birdlab.heardrecording import Target, logit
 from birdlab.heardstore import heard_folders
-from birdlab.hearing import Floats, Target, grid_starts, hear, logit
+from birdlab.hearing import grid_starts, hear
 from birdlab.infer.card import ModelCard
 from birdlab.lab import Lab, LabFile, open_lab
 from birdlab.lessons import CellTeacher, hear_lessons, load_lessons

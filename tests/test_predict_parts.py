@@ -255,8 +255,9 @@ ALLOWED = {
     "typing_extensions", "cython_runtime", "pytz", "tzdata",
 }  # fmt: skip
 ALLOWED_BIRDLAB = {
-    "data", "data.audio", "errors", "evaluate", "evaluate.blends", "evaluate.metrics",
-    "evaluate.passes", "evaluate.postprocess", "evaluate.poststeps", "evaluate.windows", "timing",
+    "data", "data.audio", "data.audiofile", "errors", "evaluate", "evaluate.blends",
+    "evaluate.metrics", "evaluate.passes", "evaluate.postprocess", "evaluate.poststeps",
+    "evaluate.windows", "timing",
 }  # fmt: skip
 
 

@@ -29,12 +29,13 @@ from birdlab.data.xenocanto import download as downloads
 from birdlab.data.xenocanto.addresses import origin_of, shown_address
 from birdlab.data.xenocanto.client import ask_recordings, load_key
 from birdlab.data.xenocanto.download import Outcome, download
+from birdlab.data.xenocanto.failures import FetchError
 from birdlab.data.xenocanto.ledger import LEDGER_COLUMNS, RECORDING_COLUMNS, load_finished
 from birdlab.data.xenocanto.plan import DownloadPlan, plan_download
 from birdlab.data.xenocanto.recording import read_length_s, read_recording
 from birdlab.data.xenocanto.selection import Filters
 from birdlab.data.xenocanto.species import is_label, load_species, snake_label
-from birdlab.data.xenocanto.web import API_URL, ATTEMPTS, FetchError, Web
+from birdlab.data.xenocanto.web import API_URL, ATTEMPTS, Web
 from birdlab.errors import BirdlabError, DataError, SpecError
 
 REPOSITORY = Path(__file__).parents[1]

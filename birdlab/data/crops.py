@@ -13,16 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from birdlab.data.audio import (
-    Float32,
-    Int16,
-    bad_audio,
-    decode,
-    open_audio,
-    read_mono,
-    resample,
-    to_int16,
-)
+from birdlab.data.audio import Int16, decode, resample, to_int16
+from birdlab.data.audiofile import Float32, bad_audio, open_audio, read_mono
 
 _MARGIN_SAMPLES = 512
 """At the lower of the two rates; soxr HQ rings for under 128 (measured from 8 to 384 kHz)."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import soundfile
 
-from birdlab.data.audio import read_duration_s
+from birdlab.data.audiofile import read_duration_s
 from birdlab.data.hashes import stamp_file
 from birdlab.errors import AudioError
 

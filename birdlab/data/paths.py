@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from birdlab.data.audio import SUFFIXES
+from birdlab.data.audiofile import SUFFIXES
 from birdlab.errors import DataError
 
 OUTSIDE = "a link out of the folder"

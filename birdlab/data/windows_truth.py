@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from birdlab.data.audio import read_duration_s
+from birdlab.data.audiofile import read_duration_s
 from birdlab.data.classes import ClassList
 from birdlab.errors import DataError
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from birdlab.data.audio import SUFFIXES, WaveStream, open_audio, open_stream
+from birdlab.data.audio import WaveStream, open_stream
+from birdlab.data.audiofile import SUFFIXES, open_audio
 from birdlab.errors import AudioError, PredictError
 from birdlab.evaluate.windows import Windowing, count_windows, stream_windows
 

@@ -14,6 +14,7 @@ BESIDE = (
     "timing",
     "data.__init__",
     "data.audio",
+    "data.audiofile",
     "evaluate.__init__",
     "evaluate.blends",
     "evaluate.metrics",

@@ -15,7 +15,8 @@ import numpy.typing as npt
 import pandas as pd
 import soundfile
 
-from birdlab.data.audio import Waveform, decode, open_audio, read_duration_s, to_float
+from birdlab.data.audio import Waveform, decode, to_float
+from birdlab.data.audiofile import open_audio, read_duration_s
 from birdlab.data.catalog import Dataset
 from birdlab.data.paths import refuse_leaving
 from birdlab.data.sources import load_source

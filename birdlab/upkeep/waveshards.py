@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from birdlab.data.audio import SUFFIXES
+from birdlab.data.audiofile import SUFFIXES
 from birdlab.data.hashes import hash_files
 from birdlab.data.index import content_key
 from birdlab.data.shards import list_shards, load_rows, samples_path

@@ -11,8 +11,9 @@ from typing import Any
 import requests
 import tenacity
 
+from birdlab.data.xenocanto.failures import FetchError
 from birdlab.data.xenocanto.recording import Recording, read_recording
-from birdlab.data.xenocanto.web import CHUNK_BYTES, FetchError, Web
+from birdlab.data.xenocanto.web import CHUNK_BYTES, Web
 from birdlab.errors import DataError
 
 KEY_VARIABLE = "XENO_CANTO_KEY"

@@ -13,6 +13,7 @@ from pathlib import Path
 import requests
 from filelock import FileLock, Timeout
 
+from birdlab.data.xenocanto.failures import FetchError
 from birdlab.data.xenocanto.ledger import (
     AUDIO,
     Finished,
@@ -24,7 +25,7 @@ from birdlab.data.xenocanto.ledger import (
     save_skipped,
 )
 from birdlab.data.xenocanto.selection import Selection, Skip, Wanted
-from birdlab.data.xenocanto.web import CHUNK_BYTES, FetchError, Web
+from birdlab.data.xenocanto.web import CHUNK_BYTES, Web
 from birdlab.errors import DataError
 
 MAX_FILE_BYTES = 500_000_000

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from birdlab.data.audio import SUFFIXES
+from birdlab.data.audiofile import SUFFIXES
 from birdlab.data.xenocanto.recording import RATINGS
 from birdlab.data.xenocanto.selection import Skip, Wanted
 from birdlab.data.xenocanto.species import is_label

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from birdlab.data.audio import SUFFIXES
+from birdlab.data.audiofile import SUFFIXES
 
 RATINGS = {"A": 5, "B": 4, "C": 3, "D": 2, "E": 1}
 """Quality as a number, as the metadata of competitions gives it."""

@@ -6,13 +6,9 @@ every text, and no exception of the libraries below, which would quote the addre
 
 from __future__ import annotations
 
-import json
 import logging
-import re
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import TypeVar
 from urllib.parse import quote, quote_plus
@@ -28,6 +24,13 @@ from birdlab.data.xenocanto.addresses import (
     origin_of,
     shown_address,
 )
+from birdlab.data.xenocanto.failures import (
+    TIMEOUT_S,
+    FetchError,
+    describe,
+    message_of,
+    retry_after_s,
+)
 from birdlab.errors import DataError
 
 API_URL = f"https://{XENO_CANTO}/api/3/recordings"
@@ -36,29 +39,14 @@ INTERVAL_S = 1.0
 MAX_WAIT_S = 600.0
 """A server that asks for a longer pause ends the command instead."""
 ATTEMPTS = 6
-TIMEOUT_S = 60.0
 CHUNK_BYTES = 1 << 16
 
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MAX_REDIRECTS = 5
-_MESSAGE_BYTES = 4096
 _LOGGERS = ("urllib3.connectionpool", "urllib3.util.retry")
 
 T = TypeVar("T")
 OnWait = Callable[[str, float], None]
-
-
-class FetchError(DataError):
-    """A request that did not succeed.
-
-    `transient`: the same request may succeed later. `stops`: no other request will fare better
-    now. `status` is that of the answer, 0 without one; `wait_s` the pause the server asks for.
-    """
-
-    transient = False
-    stops = False
-    status = 0
-    wait_s = 0.0
 
 
 class Web:
@@ -169,7 +157,7 @@ class Web:
                     raise self._refusal(response, url)
                 return read(response)
         except requests.RequestException as error:
-            words, transient = _describe(error)
+            words, transient = describe(error)
         # Raised outside of the handler, so that the library's exception is not even its context.
         raise self.failure(words, url, transient=transient)
 
@@ -199,14 +187,14 @@ class Web:
 
     def _refusal(self, response: requests.Response, url: str) -> FetchError:
         status = response.status_code
-        wait_s = _retry_after_s(response.headers.get("Retry-After", ""))
+        wait_s = retry_after_s(response.headers.get("Retry-After", ""))
         transient, stops = status in _TRANSIENT, False
         what, fix = f"the server answered {status}", None
         if transient and wait_s > MAX_WAIT_S:
             transient, stops = False, True
             what += f" and asks to wait {wait_s / 60:.0f} min"
             fix = "run the same command again after that time"
-        said = self._scrub(_message_of(response)) or None
+        said = self._scrub(message_of(response)) or None
         error = self.failure(what, url, got=said, fix=fix, transient=transient)
         error.status, error.stops, error.wait_s = status, stops, wait_s
         return error
@@ -241,42 +229,3 @@ def _failure_of(state: tenacity.RetryCallState) -> FetchError:
     if not isinstance(error, FetchError):
         raise TypeError(f"only a FetchError is tried again, not {error!r}")
     return error
-
-
-def _describe(error: requests.RequestException) -> tuple[str, bool]:
-    """An exception in words without its text, which may hold the key; whether it may pass."""
-    if isinstance(error, requests.exceptions.SSLError):
-        return "the certificate of the server is not accepted", False
-    if isinstance(error, requests.Timeout):
-        return f"the server did not answer within {TIMEOUT_S:.0f} s", True
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the answer broke off", True
-    if isinstance(error, requests.ConnectionError):
-        return "there is no connection to the server", True
-    return f"the request cannot be made ({type(error).__name__})", False
-
-
-def _retry_after_s(text: str) -> float:
-    """Seconds that a Retry-After header asks for, given as seconds or as a date; 0 without."""
-    text = text.strip()
-    if re.fullmatch(r"[0-9]{1,9}", text):
-        return float(text)
-    try:
-        date = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
-        return 0.0
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=UTC)
-    return max(0.0, (date - datetime.now(UTC)).total_seconds())
-
-
-def _message_of(response: requests.Response) -> str:
-    """What the API says about a request that it refuses, on one line; "" when nothing."""
-    try:
-        answer = json.loads(next(response.iter_content(_MESSAGE_BYTES), b""))
-    except (ValueError, RecursionError, requests.RequestException):
-        return ""
-    message = answer.get("message") if isinstance(answer, dict) else None
-    if not isinstance(message, str):
-        return ""
-    return "".join(c if c.isprintable() else " " for c in message)[:200]
