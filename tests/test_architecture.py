@@ -95,10 +95,12 @@ ALLOWED = {
         "birdlab.data.audio",
         "birdlab.data.audiofile",
         "birdlab.evaluate.blends",
-        "birdlab.evaluate.metrics",
         "birdlab.evaluate.passes",
+        "birdlab.evaluate.pooling",
         "birdlab.evaluate.postprocess",
         "birdlab.evaluate.poststeps",
+        "birdlab.evaluate.probabilities",
+        "birdlab.evaluate.stepchecks",
         "birdlab.evaluate.windows",
     ),
     "dashboards": (

@@ -256,8 +256,8 @@ ALLOWED = {
 }  # fmt: skip
 ALLOWED_BIRDLAB = {
     "data", "data.audio", "data.audiofile", "errors", "evaluate", "evaluate.blends",
-    "evaluate.metrics", "evaluate.passes", "evaluate.postprocess", "evaluate.poststeps",
-    "evaluate.windows", "timing",
+    "evaluate.passes", "evaluate.pooling", "evaluate.postprocess", "evaluate.poststeps",
+    "evaluate.probabilities", "evaluate.stepchecks", "evaluate.windows", "timing",
 }  # fmt: skip
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from birdlab.evaluate.outputs import StoredOutputs
+from birdlab.evaluate.pooling import Floats, blend
 from birdlab.evaluate.postprocess import finish_rows, grid_rows
 from birdlab.evaluate.predictor import WindowOutputs
 from birdlab.evaluate.steps import applicable_mappings
-from birdlab.evaluate.windows import Floats, blend
 from birdlab.spec.parts import OutputSpec
 from birdlab.spec.postprocess import PostStep
 

@@ -9,21 +9,16 @@ raises OutputsError and names the column.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from birdlab.errors import OutputsError
+from birdlab.evaluate.probabilities import HIGHEST_PROB as HIGHEST_PROB
+from birdlab.evaluate.probabilities import check_probs, check_tables, check_targets
+from birdlab.evaluate.probabilities import clamp_probs as clamp_probs
 
 Floats = npt.NDArray[np.float64]
-
-HIGHEST_PROB = np.nextafter(np.float32(1), np.float32(0))
-"""The largest float32 below 1: what a saturated score becomes."""
-
-ROUNDING = 1e-6
-"""How far a blend of float32 probabilities may leave [0, 1] by rounding alone."""
-
 
 MIN_POSITIVES = 5
 """How many positives a class needs to count in cmap_min5."""
@@ -105,7 +100,7 @@ class ClassRanks:
 
 def rank_positives(targets: npt.ArrayLike, probs: npt.ArrayLike) -> ClassRanks:
     """The ranks of the positives of each class, which several scores then share."""
-    truth, scores = _check_tables(targets, probs)
+    truth, scores = check_tables(targets, probs)
     n_positives = truth.sum(axis=0).astype(np.int64)
     counts: tuple[list[npt.NDArray[np.int64]], ...] = ([], [], [], [])
     ascending = np.sort(np.ascontiguousarray(scores.T), axis=1)
@@ -153,7 +148,7 @@ def constant_floor(targets: npt.ArrayLike, n_pad: int = 5) -> float:
     In closed form, one tie of N rows below the padding: (n_pad + n·(n_pad+n)/(n_pad+N))/(n_pad+n)
     for a class with n positives.
     """
-    truth = _check_targets(targets)
+    truth = check_targets(targets)
     _check_padding(n_pad)
     if n_pad == 0:
         return padded_cmap(truth, np.zeros(truth.shape), 0)
@@ -186,7 +181,7 @@ def top1_accuracy(primary_index: npt.ArrayLike, probs: npt.ArrayLike) -> float:
     `primary_index` [N] holds the column of each row's primary label. A primary class tied for the
     highest with k−1 others counts 1/k, so a constant predictor scores 1/C.
     """
-    scores = _check_probs(probs)
+    scores = check_probs(probs)
     primary = np.asarray(primary_index)
     if primary.shape != (len(scores),) or not np.issubdtype(primary.dtype, np.integer):
         raise OutputsError(
@@ -206,76 +201,6 @@ def top1_accuracy(primary_index: npt.ArrayLike, probs: npt.ArrayLike) -> float:
     highest = scores == scores.max(axis=1, keepdims=True)
     hits = highest[np.arange(len(scores)), primary]
     return float((hits / highest.sum(axis=1)).mean())
-
-
-def clamp_probs(probs: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    """The same scores as float32 in [0, 1): 1.0 becomes the largest float32 below 1.
-
-    A float32 sigmoid reaches 1.0 at logit 17. Any shape. NaN, or a value outside [0, 1] by more
-    than rounding, is not a probability and raises OutputsError.
-    """
-    scores = np.asarray(probs)
-    fits = (scores >= -ROUNDING) & (scores <= 1 + ROUNDING)
-    if not fits.all():
-        place = tuple(int(i) for i in np.argwhere(~fits)[0])
-        raise OutputsError(
-            "a score is not a probability",
-            where=f"column {place[-1]} (index {place})" if place else None,
-            got=float(scores[place]),
-            expected="0 to 1",
-            fix="apply the sigmoid before storing; look for NaN in the training curve",
-        )
-    return np.clip(scores.astype(np.float32), np.float32(0), HIGHEST_PROB)
-
-
-def _check_tables(
-    targets: npt.ArrayLike, probs: npt.ArrayLike
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[Any]]:
-    truth, scores = _check_targets(targets), _check_probs(probs)
-    if truth.shape != scores.shape:
-        raise OutputsError(
-            "targets and scores differ in shape", got=scores.shape, expected=str(truth.shape)
-        )
-    return truth, scores
-
-
-def _check_targets(targets: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    table = _check_shape(np.asarray(targets), "targets")
-    wrong = (table != 0) & (table != 1)
-    if wrong.any():
-        row, column = (int(i) for i in np.argwhere(wrong)[0])
-        raise OutputsError(
-            "a target is neither 0 nor 1",
-            where=f"column {column}, row {row}",
-            got=table[row, column],
-            fix="score against hard labels; soft labels are for training",
-        )
-    return table.astype(np.bool_)
-
-
-def _check_probs(probs: npt.ArrayLike) -> npt.NDArray[Any]:
-    table = _check_shape(np.asarray(probs), "scores")
-    wrong = ~((table >= 0) & (table < 1))
-    if wrong.any():
-        row, column = (int(i) for i in np.argwhere(wrong)[0])
-        raise OutputsError(
-            "a score lies outside [0, 1)",
-            where=f"column {column}, row {row}",
-            got=table[row, column],
-            expected="0 <= score < 1: at 1.0 it would tie with the padding rows",
-            fix="store scores through clamp_probs",
-        )
-    return table
-
-
-def _check_shape(table: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
-    if table.ndim != 2 or 0 in table.shape or table.dtype.kind not in "biuf":
-        raise OutputsError(
-            f"{name} are not a table of numbers",
-            got=f"{table.dtype} of shape {table.shape}",
-            expected="numbers [rows, classes], at least one of each",
-        )
-    return table
 
 
 def _check_padding(n_pad: int) -> None:

@@ -20,7 +20,7 @@ from birdlab.evaluate.metrics import (
     top1_accuracy,
 )
 from birdlab.evaluate.outputs import StoredOutputs
-from birdlab.evaluate.windows import pool_recordings
+from birdlab.evaluate.pooling import pool_recordings
 from birdlab.spec.estimators import N_PAD
 from birdlab.spec.parts import EvaluateSpec, OutputSpec
 from birdlab.spec.postprocess import PostStep

@@ -1,4 +1,4 @@
-"""Windows: how a recording is cut for the predictor and how its outputs are put together.
+"""Windows: how a recording is cut for the predictor, and when each of them ends.
 
 Validation, prediction and the parity check use these functions and no others, so that the
 number scored is the number deployed. No torch.
@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from birdlab.data.audio import Waveform, to_float
 from birdlab.errors import OutputsError
-from birdlab.evaluate.metrics import HIGHEST_PROB
 from birdlab.evaluate.passes import list_passes
+from birdlab.evaluate.pooling import blend as blend
+from birdlab.evaluate.pooling import pool_recordings as pool_recordings
 
 Floats = npt.NDArray[np.float32]
 Normalise = Literal["crop", "recording"]
@@ -242,37 +243,3 @@ def end_seconds(
     ends = [round(window_s + i * hop, 6) for i in range(n_windows)]
     whole = [int(end) for end in ends]
     return whole if whole == ends else ends
-
-
-def pool_recordings(window_probs: npt.ArrayLike, recording_index: npt.ArrayLike) -> Floats:
-    """Per recording and class the maximum over its windows: [R, C] float32.
-
-    `window_probs: [W, C]`; `recording_index: [W]` int, the row of each window's recording,
-    0..R-1 in any order. Raises OutputsError when a recording has no window.
-    """
-    probs = np.asarray(window_probs, dtype=np.float32)
-    index = np.asarray(recording_index, dtype=np.int64)
-    if probs.ndim != 2 or index.shape != probs.shape[:1] or not len(index) or index.min() < 0:
-        raise OutputsError(
-            "window outputs and their recordings do not fit",
-            got=f"probs {probs.shape}, index {index.shape}",
-            expected="[W, C] and [W] of rows >= 0, W >= 1",
-        )
-    order = np.argsort(index, kind="stable")
-    rows, starts = np.unique(index[order], return_index=True)
-    if len(rows) != rows[-1] + 1:
-        missing = int(np.setdiff1d(np.arange(rows[-1]), rows)[0])
-        raise OutputsError("a recording has no window", where=f"recording {missing}")
-    return np.asarray(np.maximum.reduceat(probs[order], starts, axis=0), dtype=np.float32)
-
-
-def blend(probs: npt.ArrayLike, max_probs: npt.ArrayLike, clip: float, time_max: float) -> Floats:
-    """The deployed probability clip · P + time_max · M: float32, 0 ≤ p < 1.
-
-    `probs` are clip probabilities P, `max_probs` time maxima M, of equal shape; `clip` and
-    `time_max` their weights. Clamped to the largest float32 below 1, since a score of 1 would
-    tie with the padding of the padded cmAP.
-    """
-    mixed = np.float32(clip) * np.asarray(probs, dtype=np.float32)
-    mixed = mixed + np.float32(time_max) * np.asarray(max_probs, dtype=np.float32)
-    return np.asarray(np.clip(mixed, np.float32(0), HIGHEST_PROB), dtype=np.float32)

@@ -16,9 +16,9 @@ import pandas as pd
 
 from birdlab.errors import PredictError
 from birdlab.evaluate.blends import blend_members
-from birdlab.evaluate.metrics import HIGHEST_PROB
 from birdlab.evaluate.passes import find_windows
 from birdlab.evaluate.postprocess import finish_rows
+from birdlab.evaluate.probabilities import HIGHEST_PROB
 from birdlab.evaluate.windows import end_seconds
 from birdlab.infer.card import ModelCard
 from birdlab.infer.passes import Course

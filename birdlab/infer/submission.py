@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from birdlab.errors import PredictError
-from birdlab.evaluate.metrics import HIGHEST_PROB
+from birdlab.evaluate.probabilities import HIGHEST_PROB
 from birdlab.infer.decimals import format_rows
 
 Floats = npt.NDArray[np.float32]

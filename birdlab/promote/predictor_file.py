@@ -17,10 +17,12 @@ BESIDE = (
     "data.audiofile",
     "evaluate.__init__",
     "evaluate.blends",
-    "evaluate.metrics",
     "evaluate.passes",
+    "evaluate.pooling",
     "evaluate.postprocess",
     "evaluate.poststeps",
+    "evaluate.probabilities",
+    "evaluate.stepchecks",
     "evaluate.windows",
 )
 """The modules of birdlab that birdlab.infer may import."""

@@ -33,7 +33,7 @@ def compute_loss(
         raise SpecError(
             f"the loss {getattr(spec, 'kind', type(spec).__name__)!r} has no weights",
             where="train.loss",
-            fix=f"make {type(spec).__name__} a subclass of birdlab.spec.recipe.LossSpec",
+            fix=f"make {type(spec).__name__} a subclass of birdlab.spec.losses.LossSpec",
         )
     loss_of = function_of(spec)
     if spec.label_smoothing > 0 and not loss_of.__dict__.get("smooths", False):

@@ -31,7 +31,7 @@ def build_optimizer(spec: Spec, model: nn.Module) -> torch.optim.Optimizer:
         raise SpecError(
             f"the optimiser {getattr(spec, 'kind', type(spec).__name__)!r} has no learning rates",
             where="train.optimizer",
-            fix=f"make {type(spec).__name__} a subclass of birdlab.spec.recipe.OptimizerSpec",
+            fix=f"make {type(spec).__name__} a subclass of birdlab.spec.optimizers.OptimizerSpec",
         )
     if spec.backbone_lr is None:
         groups = [_group("all", list(model.parameters()), spec.lr)]

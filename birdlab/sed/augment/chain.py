@@ -15,7 +15,7 @@ from birdlab.spec.augmentations import AugmentationSpec
 from birdlab.spec.kinds import function_of
 
 if TYPE_CHECKING:
-    from birdlab.sed.loader import ClipSource
+    from birdlab.sed.clipsource import ClipSource
 
 
 def fetch_all(

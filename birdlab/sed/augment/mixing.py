@@ -15,7 +15,7 @@ from birdlab.spec.augmentations import Cutmix, Mixup, OrMixup
 from birdlab.spec.kinds import implements
 
 if TYPE_CHECKING:
-    from birdlab.sed.loader import ClipSource
+    from birdlab.sed.clipsource import ClipSource
 
 Numbers = npt.NDArray[np.float64]
 

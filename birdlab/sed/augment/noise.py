@@ -15,7 +15,7 @@ from birdlab.spec.augmentations import Background, ColouredNoise
 from birdlab.spec.kinds import implements
 
 if TYPE_CHECKING:
-    from birdlab.sed.loader import ClipSource
+    from birdlab.sed.clipsource import ClipSource
 
 LOWEST_HZ = 20.0
 """Pink and brown noise end here: below it would lie most of their power, and no sound."""
