@@ -88,7 +88,7 @@ def test_help_comes_at_once() -> None:
             check=True,
         )
         seconds.append(time.perf_counter() - began)
-    assert "Commands:" in done.stdout
+    assert "Train:\n  run " in done.stdout
     assert min(seconds) < 1.0, "half a second on an idle machine"
 
 
@@ -163,6 +163,13 @@ def test_errors_are_sentences_without_a_traceback(cli: Cli, args: list[str], par
     assert "Traceback" not in answer.out + answer.err
 
 
+def test_a_sweep_file_is_told_from_an_experiment(cli: Cli, lab: Lab) -> None:
+    (lab.root / "rates.yaml").write_text("base: tiny.yaml\ngrid: {train.optimizer.lr: [1, 2]}\n")
+    answer = cli("run", "rates.yaml")
+    assert (answer.code, answer.out) == (1, "")
+    assert "rates.yaml:2" in answer.err and "birdlab sweep rates.yaml" in answer.err
+
+
 @pytest.mark.parametrize(
     "args",
     [["rum"], ["run"], ["run", "x.yaml", "--jobs", "0"], ["lb", "add", "-1", "--public", "x"]],
@@ -182,6 +189,26 @@ def test_a_mistyped_option_is_no_run(cli: Cli, command: list[str]) -> None:
     assert "No such option" not in after.err
     newest = cli(*command, "-1", "-2")  # numbers are runs; this lab has none
     assert "No such option" not in newest.err
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (["show", "-1", "--sjon"], "--sjon (Possible options: --json)"),
+        (["show", "-v", "-1", "--sjon=x"], "--sjon (Possible options: --json)"),
+        (["export", "-1", "--ouput", "x.tar"], "--ouput (Possible options: --output)"),
+    ],
+)
+def test_a_mistyped_option_is_no_word_too_many(cli: Cli, args: list[str], named: str) -> None:
+    answer = cli(*args)
+    assert answer.code == 2
+    assert f"No such option: {named}" in answer.err
+
+
+@pytest.mark.parametrize("args", [["-1", "-2"], ["-1", "--", "--sjon"], ["-vq", "-1", "b"]])
+def test_a_word_too_many_stays_one(cli: Cli, args: list[str]) -> None:
+    assert "Got unexpected extra argument" in cli("show", *args).err
+    assert "Missing argument 'RUN'" in cli("diff", "-q", "-1").err
 
 
 def test_a_broken_lab_file_is_named(cli: Cli, lab: Lab) -> None:

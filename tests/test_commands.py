@@ -184,6 +184,7 @@ ANYWHERE = [
     ["bets"],
     ["ideas"],
     ["lb", "list"],
+    ["models"],
     ["models", "list"],
 ]
 """Commands that have something to say of an empty lab, too."""
@@ -349,10 +350,11 @@ def test_a_pipe_gets_no_control_codes_and_a_terminal_gets_bars(make_lab: MakeLab
     words = [sys.executable, "-m", "birdlab.cli.app", "run", "tiny.yaml", "--no-mlflow"]
     words += ["--set", "cells.folds=[0]", "--jobs", "1"]
 
-    def on_terminal(**more: str) -> str:
+    def on_terminal(batch: int, **more: str) -> str:
+        change = ["--set", f"train.batch={batch}"]
         leader, follower = pty.openpty()
         with subprocess.Popen(
-            words, cwd=lab.root, env=environment(lab.root, TERM="xterm", **more),
+            [*words, *change], cwd=lab.root, env=environment(lab.root, **more),
             stdin=follower, stdout=follower, stderr=follower,
         ) as process:  # fmt: skip
             os.close(follower)
@@ -366,11 +368,13 @@ def test_a_pipe_gets_no_control_codes_and_a_terminal_gets_bars(make_lab: MakeLab
         os.close(leader)
         return said.decode()
 
-    bars = on_terminal()
+    bars = on_terminal(4, TERM="xterm")
     assert "\x1b[" in bars and "training, 1 of 1 cells" in bars
-    assert "\x1b" not in on_terminal(NO_COLOR="1", CI="1")
+    for batch, dull in ((5, {"TERM": "xterm", "NO_COLOR": "1"}), (6, {"TERM": "dumb"})):
+        said = on_terminal(batch, **dull)
+        assert "\x1b" not in said and "epoch 2/2" in said
     env = environment(lab.root, TERM="xterm", FORCE_COLOR="1")
-    words[-1:] = ["1", "--set", "train.batch=5"]
+    words += ["--set", "train.batch=7"]
     piped = subprocess.run(words, cwd=lab.root, env=env, capture_output=True, text=True, check=True)
     assert "\x1b" not in piped.stdout + piped.stderr and "\r" not in piped.stdout + piped.stderr
-    assert "epoch 2/2" in piped.stderr and "epoch 2/2" not in piped.stdout
+    assert "epoch 4/4" in piped.stderr and "epoch 4/4" not in piped.stdout

@@ -11,6 +11,7 @@ from documents import DOCUMENTS, ROOT, anchors, targets, text_of
 from typer.testing import CliRunner
 
 from birdlab.cli import app as cli
+from birdlab.cli.purposes import PURPOSES
 from birdlab.data.demo import DemoSettings
 from birdlab.data.demo.world import split_sizes
 from birdlab.evaluate.steps import load_steps
@@ -39,6 +40,18 @@ def test_every_command_is_on_the_map(commands: dict[str, object]) -> None:
     section = text_of("README.md").split("## Commands")[1].split("\n## ")[0]
     shown = set(re.findall(r"`birdlab ([a-z]+)", section))
     assert shown == {name for name in commands if name != "cell"}
+
+
+def test_the_map_and_the_help_have_the_same_purposes(commands: dict[str, object]) -> None:
+    section = text_of("README.md").split("## Commands")[1].split("\n## ")[0]
+    tables = re.split(r"^\| (\w+) \| \|$", section, flags=re.MULTILINE)[1:]
+    on_map = {
+        title: {n for row in re.findall(r"^\| (`.+?) \| ", table, re.MULTILINE)
+                for n in re.findall(r"`birdlab ([a-z]+)", row)}
+        for title, table in zip(tables[::2], tables[1::2], strict=True)
+    }  # fmt: skip
+    assert on_map == {title: set(names) - {"cell"} for title, names in PURPOSES.items()}
+    assert sorted(commands) == sorted(name for names in PURPOSES.values() for name in names)
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

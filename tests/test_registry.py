@@ -324,6 +324,8 @@ def test_models_are_listed_shown_and_put_under_aliases(lab: Lab, cli: Any) -> No
     assert [(m["name"], m["aliases"], m["score"]) for m in data] == [
         (NAMES[0], [], 0.5), (NAMES[1], [], 0.6), (NAMES[2], ["champion"], 0.7)
     ]  # fmt: skip
+    card = json.loads(cli(lab, "models", "show", "@champion", "--json").out)
+    assert (card["aliases"], card["history"][-1]["alias"]) == (["champion"], "champion")
     shown = cli(lab, "models", "show", "@champion").out
     for said in ("padded_cmap", "members", "silence", "1.0e-07", "history", NAMES[0]):
         assert said in shown, said
@@ -335,6 +337,8 @@ def test_models_are_listed_shown_and_put_under_aliases(lab: Lab, cli: Any) -> No
     assert f"@champion names {NAMES[0]}, whose file is gone" in cli(lab, "models").out
     wrong = cli(lab, "models", "alias", "cccc", "9lives")
     assert wrong.code == 1 and "this is no alias" in wrong.err
+    first = cli(lab, "models", "alias", NAMES[1], "silver")
+    assert first.code == 0 and "undo" not in first.out, "there is nothing to go back to"
     assert cli(lab, "models", "rollback", "--alias", "silver").code == 1
 
 

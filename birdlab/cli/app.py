@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from birdlab.cli.commands import LabGroup, QuietOption, VerboseOption, dress
+from birdlab.cli.commands import Program, QuietOption, VerboseOption, dress
 from birdlab.cli.terminal import visible_output
 from birdlab.cli.voice import print_error, print_note, speak_normally
 from birdlab.errors import BirdlabError
@@ -28,7 +28,7 @@ Ctrl-C. docs/reference/commands.md tells more."""
 
 app = typer.Typer(
     name="birdlab",
-    cls=LabGroup,
+    cls=Program,
     epilog=EXIT_CODES,
     help="Experiments and ablations for bird-sound detection: run, sweep, study, promote, predict.",
     no_args_is_help=True,
@@ -105,24 +105,13 @@ def _register() -> None:
         why,
     )
 
-    doing = (
-        labs,
-        new,
-        schema,
-        data,
-        training,
-        sweeps,
-        cell,
-        drivers,
-        extend,
-        rerun,
-        noise,
-        augment,
+    modules = (
+        *(labs, new, schema, data, training, sweeps, cell, drivers, extend, rerun, noise, augment),
+        *(runs, show, compare, rescore, pseudo, ensemble, post, board, report, studies),
+        *(value, why, suspects, bets, ideas, mlflow),
+        *(promote, models, verify, budget, bundle, predict, gc, exchange, doctor),
     )
-    looking = (runs, show, compare, rescore, pseudo, ensemble, post, board, report, studies)
-    learning = (value, why, suspects, bets, ideas)
-    deploying = (promote, models, verify, budget, bundle, predict)
-    for module in (*doing, *looking, *learning, mlflow, *deploying, gc, exchange, doctor):
+    for module in modules:
         module.register(app)
     dress(app)
 

@@ -11,6 +11,7 @@ from birdlab.cli.board_options import (
     CheckpointOption,
     PostprocessingOption,
     PrecisionOption,
+    doubt_of_metric,
     submission_fields,
 )
 from birdlab.cli.board_pick import next_, pick
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from birdlab.infer.models import PromotedModel
-    from birdlab.lab import Lab
 
 board = typer.Typer(
     help="Leaderboard scores: add, score, list, select, remove, import, validators, pick, next.",
@@ -98,34 +98,13 @@ def add(
         **said,
         **({"date": date} if date else {}),
     }
-    doubt = _doubt_of_metric(lab, metric)
+    doubt = doubt_of_metric(lab, metric)
     stored = enter_row(lab, row)
-    if doubt:
-        print_note(doubt)
+    print_note(doubt)
     if json_:
         print_json(stored)
     else:
         typer.echo(entered_words(stored))
-
-
-def _doubt_of_metric(lab: Lab, metric: str) -> str:
-    """A note on a metric that neither birdlab nor the ledger knows; empty for all others.
-
-    Any name may be right, but scores are compared within a metric: a slip of the pen sets the
-    submission apart from all others.
-    """
-    from typing import get_args
-
-    from birdlab.spec.competition import Metric
-    from birdlab.study.ledger import load_ledger
-
-    known = {*get_args(Metric), *load_ledger(lab.ledger)["metric"]}
-    if not metric or metric in known:
-        return ""
-    return (
-        f"note: no row of the ledger has the metric {metric!r} yet, and it is compared with no "
-        f"other; known are {', '.join(sorted(known))}. Not meant? birdlab lb remove ROW"
-    )
 
 
 def _check_members(members: list[str], promoted: PromotedModel | None) -> None:

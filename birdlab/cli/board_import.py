@@ -11,10 +11,11 @@ from birdlab.cli.board_options import (
     CheckpointOption,
     PostprocessingOption,
     PrecisionOption,
+    doubt_of_metric,
     submission_fields,
 )
 from birdlab.cli.common import JsonOption
-from birdlab.cli.voice import print_json
+from birdlab.cli.voice import print_json, print_note
 
 if TYPE_CHECKING:
     from birdlab.lab import Lab
@@ -62,10 +63,12 @@ def import_(
     if weights is None:
         weights = "" if map_ else "folds"
     said = submission_fields(weights, checkpoint, postprocessing, precision)
+    doubt = doubt_of_metric(lab, metric)  # asked now: the import makes the metric a known one
     if map_:
         _take_ledger(lab, file, metric, map_, competition, said, replace, json_)
     else:
         _take_submissions(lab, file, metric, said, json_)
+    print_note(doubt)
 
 
 def _take_submissions(lab: Lab, file: Path, metric: str, said: dict[str, str], json_: bool) -> None:

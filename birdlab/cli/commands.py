@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
-from typer._click.exceptions import NoSuchOption
+from typer._click.exceptions import NoSuchOption, UsageError
 from typer._click.shell_completion import CompletionItem
 from typer._completion_classes import BashComplete
 from typer.core import TyperCommand, TyperGroup
 
 from birdlab.cli.completion import offers_for
+from birdlab.cli.purposes import PURPOSES
 from birdlab.cli.voice import be_quiet, be_verbose
 
 EXAMPLE = "Example:"
@@ -93,17 +94,32 @@ class LabCommand(TyperCommand):
         Commands that take `-1` for the newest run let unknown options pass as arguments: all
         but numbers, and what follows `--`, are options that are not there.
         """
-        given = list(args)
-        left = super().parse_args(ctx, args)
-        if ctx.ignore_unknown_options and not ctx.resilient_parsing:
-            after = given[given.index("--") :] if "--" in given else []
-            for word in _argument_words(ctx, self.params):
-                if re.match(r"-(?!\d+$).", word) and word not in after:
-                    name = word.partition("=")[0]
-                    options = [o for p in self.params for o in p.opts if o.startswith("--")]
-                    near = get_close_matches(name, options)
-                    raise NoSuchOption(name, possibilities=near, ctx=ctx)
+        given = args[: args.index("--")] if "--" in args else list(args)
+        checked = ctx.ignore_unknown_options and not ctx.resilient_parsing
+        try:
+            left = super().parse_args(ctx, args)
+        except UsageError:
+            if checked:  # a word too many, or one that is missing, for an option that is mistyped
+                self._refuse_unknown(ctx, _words_alone(given, self.params))
+            raise
+        if checked:
+            words = _argument_words(ctx, self.params)
+            self._refuse_unknown(ctx, [word for word in words if word in given])
         return left
+
+    def _refuse_unknown(self, ctx: Any, words: list[str]) -> None:
+        """NoSuchOption for the first word that is like an option and none of this command."""
+        for word in words:
+            if re.match(r"-(?!\d+$).", word):
+                name = word.partition("=")[0]
+                options = [o for p in self.params for o in p.opts if o.startswith("--")]
+                near = get_close_matches(name, options)
+                raise NoSuchOption(name, possibilities=near, ctx=ctx)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The words of the usage line after the command's own."""
+        arguments = [p for p in self.params if p.param_type_name == "argument"]
+        return [*filter(None, [self.options_metavar]), *map(argument_usage, arguments)]
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         """Write what the command does, without the example."""
@@ -119,6 +135,37 @@ class LabCommand(TyperCommand):
                 formatter.write(f"  {example}\n")
 
 
+def argument_usage(argument: Any) -> str:
+    """How an argument stands in a usage line: in brackets where it may be left out."""
+    name = argument_name(argument)
+    return name if argument.required or name.startswith("[") else f"[{name}]"
+
+
+def argument_name(argument: Any) -> str:
+    """What an argument is called, with points where it may come several times."""
+    name = argument.metavar or argument.name.upper()
+    several = argument.nargs == -1 and "..." not in name
+    return f"{name}..." if several else name
+
+
+def _words_alone(given: list[str], params: list[Any]) -> list[str]:
+    """The words that are neither an option of the command nor the value of one."""
+    takes_value = {
+        name: not param.is_flag
+        for param in params
+        if param.param_type_name == "option"
+        for name in (*param.opts, *param.secondary_opts)
+    }
+    alone, is_value = [], False
+    for word in given:
+        name = word.partition("=")[0]
+        known = name in takes_value or (word[1:2] != "-" and word[:2] in takes_value)
+        if not (is_value or known):
+            alone.append(word)
+        is_value = not is_value and takes_value.get(word, False)
+    return alone
+
+
 def _argument_words(ctx: Any, params: list[Any]) -> list[str]:
     """The words that were taken for arguments."""
     values = [ctx.params.get(p.name) for p in params if p.param_type_name == "argument"]
@@ -131,7 +178,7 @@ def _completer(offers: Callable[[str], list[str]]) -> Callable[[Any, str], list[
 
 
 class LabGroup(TyperGroup):
-    """A noun or the whole program: its commands with the whole first sentence of each."""
+    """A noun: its commands with the whole first sentence of each."""
 
     def _main_shell_completion(
         self, ctx_args: Any, prog_name: str, complete_var: str | None = None
@@ -145,13 +192,30 @@ class LabGroup(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write a line or two for each command."""
+        self._write_section(formatter, "Commands", self.list_commands(ctx))
+
+    def _write_section(self, formatter: Any, title: str, names: Sequence[str]) -> None:
+        width = max(map(len, self.commands))  # so that texts of all sections begin in one column
         rows = [
-            (name, first_sentence(self.commands[name].help or ""))
-            for name in self.list_commands(ctx)
+            (f"{name:<{width}}", first_sentence(self.commands[name].help or ""))
+            for name in names
             if not self.commands[name].hidden
         ]
-        with formatter.section("Commands"):
+        with formatter.section(title):
             formatter.write_dl(rows)
+
+
+class Program(LabGroup):
+    """The whole program: its commands by what they are for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names of all commands, those for one purpose together."""
+        return [name for names in PURPOSES.values() for name in names]
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each purpose, a line or two for each command."""
+        for title, names in PURPOSES.items():
+            self._write_section(formatter, title, names)
 
 
 def first_sentence(text: str) -> str:

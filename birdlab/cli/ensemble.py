@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from birdlab.cli.common import JsonOption
-from birdlab.cli.voice import print_json
+from birdlab.cli.voice import print_json, print_note
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -137,7 +137,7 @@ def _measure(
         cores=asked.cores,
         models={name: len(r["cells"]) if folds else 1 for name, r in records.items()},
         machine=machine,
-        progress=lambda text: typer.echo(f"{text} ...", err=True),
+        progress=lambda text: print_note(f"{text} ..."),
     )
 
 

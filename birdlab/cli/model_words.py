@@ -166,13 +166,14 @@ def _classes(n: int) -> str:
 def move_words(move: AliasMove) -> list[str]:
     """What was moved, and what is next."""
     here = f" and in MLflow ({move.version})" if move.version else ""
-    undo = f"birdlab models rollback --alias {move.alias}" if move.kind == "set" else None
+    undo = f"birdlab models rollback --alias {move.alias}"
     if move.kind == "rollback":
         undo = f"birdlab models alias {move.before} {move.alias}"
+    can_undo = move.before not in ("", move.model)
     return [
         f"{_move(move)}, in the lab{here}",
         f"next: birdlab predict SOUNDSCAPES -o submission.csv --model @{move.alias}",
-        f"undo: {undo}",
+        *([f"undo: {undo}"] if can_undo else []),
     ]
 
 

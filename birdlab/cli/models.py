@@ -35,9 +35,12 @@ def register(app: typer.Typer) -> None:
 
 
 @models.callback()
-def _list_unless_told(context: typer.Context) -> None:
+def _list_unless_told(context: typer.Context, json_: JsonOption = False) -> None:
     if context.invoked_subcommand is None:
-        list_()
+        list_(json_)
+    elif json_:
+        word = context.invoked_subcommand
+        raise typer.BadParameter(f"it comes last: birdlab models {word} --json")
 
 
 @models.command("list")
@@ -77,11 +80,11 @@ def show(model: ModelArgument = "@champion", json_: JsonOption = False) -> None:
 
     lab = open_lab(extensions=False)
     found = find_promoted(lab.models, model)
-    if json_:
-        print_json(dict(found.card))
-        return
     moves = [m for m in load_history(lab) if found.name in (m.model, m.before)]
     line = describe_model(lab, found)
+    if json_:
+        print_json({**found.card, "aliases": line.aliases, "file": found.path, "history": moves})
+        return
     print_lines(
         "\n".join(show_words(found, line, table_members(found), table_parity(found), moves))
     )

@@ -87,7 +87,9 @@ def promote(
 ) -> None:
     """Make runs one ONNX file: gates, models on all data, parity, registry, and the alias last.
 
-    Every gate is listed with what brings the evidence it lacks; one that is not met refuses.
+    Every gate is listed with what brings the evidence it lacks; one that is not met refuses, with
+    exit code 1. --dry-run ends with 0 whatever the gates say: scripts read `state` in its --json.
+
     Example: birdlab promote lr:best --dry-run
     """
     from birdlab.lab import open_lab

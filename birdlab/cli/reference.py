@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from birdlab.cli.commands import first_sentence, split_example
+from birdlab.cli.commands import argument_name, argument_usage, first_sentence, split_example
 
 SAYS_NO = {
     "data audit": "with `--strict`, leaks were found",
@@ -16,7 +16,7 @@ SAYS_NO = {
     "data xenocanto": "a file could not be fetched",
     "doctor": "something is bad",
     "mlflow sync": "MLflow refused something",
-    "promote": "a gate is not met",
+    "promote": "a gate is not met; never with `--dry-run`, which only lists the gates",
     "stop": "it still saves its cells when the wait is over",
     "sweep": "an arm has no score; with `--dry-run`, an arm does not hold",
     "verify": "a score or a window does not come back",
@@ -90,10 +90,11 @@ def list_commands() -> Iterator[tuple[str, Any]]:
     """Every command by its words, those of a noun together, in the order of the help."""
 
     def walk(words: str, command: Any) -> Iterator[tuple[str, Any]]:
-        for name, inner in getattr(command, "commands", {}).items():
-            yield from walk(f"{words} {name}".strip(), inner)
         if not hasattr(command, "commands"):
             yield words, command
+            return
+        for name in command.list_commands(None):
+            yield from walk(f"{words} {name}".strip(), command.commands[name])
 
     yield from walk("", _root())
 
@@ -115,7 +116,12 @@ def _section(name: str, command: Any) -> str:
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     options = [p for p in command.params if p.param_type_name == "option" and _is_own(p)]
     lines = [f"{'###' if ' ' in name else '##'} birdlab {name}", "", said, ""]
-    lines += ["```", " ".join(["birdlab", name, "[OPTIONS]", *map(_usage, arguments)]), "```", ""]
+    lines += [
+        "```",
+        " ".join(["birdlab", name, "[OPTIONS]", *map(argument_usage, arguments)]),
+        "```",
+        "",
+    ]
     if arguments:
         lines += ["| argument | |", "|---|---|", *map(_argument_row, arguments), ""]
     if options:
@@ -125,19 +131,8 @@ def _section(name: str, command: Any) -> str:
     return "\n".join([*lines, f"Example: `{example}`", ""])
 
 
-def _usage(argument: Any) -> str:
-    name = _argument_name(argument)
-    return name if argument.required or name.startswith("[") else f"[{name}]"
-
-
-def _argument_name(argument: Any) -> str:
-    name = argument.metavar or argument.name.upper()
-    several = argument.nargs == -1 and "..." not in name
-    return f"{name}..." if several else name
-
-
 def _argument_row(argument: Any) -> str:
-    return f"| `{_cell(_argument_name(argument))}` | {_told(argument)} |"
+    return f"| `{_cell(argument_name(argument))}` | {_told(argument)} |"
 
 
 def _option_row(option: Any) -> str:

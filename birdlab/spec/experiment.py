@@ -15,6 +15,7 @@ from birdlab.spec.competition import PROFILES, CompetitionSpec, load_competition
 from birdlab.spec.data import DataSpec
 from birdlab.spec.delta import merge, set_fields
 from birdlab.spec.estimators import OneFold
+from birdlab.spec.forms import refuse_sweep
 from birdlab.spec.model import ModelSpec
 from birdlab.spec.named import NamedList, unfold
 from birdlab.spec.parts import (
@@ -248,9 +249,11 @@ def load_spec(
     """The experiment in a YAML file, with `overrides` laid over it.
 
     `overrides` is a list of `a.b=value` (values read as YAML) or a mapping of dotted names.
-    Raises SpecError that lists everything wrong, each with file, line and dotted field.
+    Raises SpecError that lists everything wrong, each with file, line and dotted field; for the
+    file of a sweep only that it is one.
     """
     document = load_document(Path(path))
+    refuse_sweep(document, path)
     changes = parse_overrides(overrides) if not isinstance(overrides, Mapping) else overrides
     return build_spec(document, changes)
 

@@ -8,13 +8,14 @@ from typing import Any, get_args
 from birdlab.spec.base import Spec
 from birdlab.spec.ensemble import EnsembleSpec
 from birdlab.spec.experiment import ExperimentSpec
+from birdlab.spec.forms import FORMS
 from birdlab.spec.kinds import KindOf, kinds
 from birdlab.spec.named import NamedList
 from birdlab.spec.postprocess import PostChain
 from birdlab.spec.schema import DRAFT, SchemaBuilder
 from birdlab.spec.schema_limits import Schema
 from birdlab.spec.space import WHEN
-from birdlab.spec.sweep import FORMS, SweepSpec
+from birdlab.spec.sweep import SweepSpec
 
 _FREE = r"^(stages|augment|postprocess|data\.clean|evaluate\.estimators)\."
 """Dotted names that lead into lists of named items, which may have any name."""

@@ -15,6 +15,7 @@ from birdlab.errors import SpecError
 from birdlab.spec.base import Also, Name, Positive, Spec
 from birdlab.spec.bets import BetSpec, Expect, expect_words
 from birdlab.spec.experiment import ExperimentSpec, build_spec, load_document
+from birdlab.spec.forms import FORMS
 from birdlab.spec.parts import CellsSpec
 from birdlab.spec.problems import validate
 from birdlab.spec.searches import OptunaSpec, RaceSpec, RandomSpec, ThenSpec
@@ -23,9 +24,6 @@ from birdlab.spec.yamlfile import Document, load_yaml
 
 BASE, ALL = "base", "all"
 """Titles of arms: the base unchanged, and with every bundle of `leave_one_out`."""
-
-FORMS = ("grid", "one_factor", "add_one", "leave_one_out", "random", "optuna")
-"""What a sweep may be; each has exactly one."""
 
 
 class SweepSpec(Spec):

@@ -96,9 +96,9 @@ def sync(
         _attempt(report, spec_id, partial(_write_lost, writer, spec_id, report))
     records = [record for record in load_records(lab) if not is_foreign(record)]
     stored = _stored(client, Experiments(lab, client), {r["project"] for r in records})
-    for place, record in enumerate(records):
-        progress("writing to MLflow", place, len(records))
+    for done, record in enumerate(records, 1):
         _attempt(report, record["spec_id"], partial(_sync_run, writer, stored, record, report))
+        progress("writing to MLflow", done, len(records))
     for name in summaries.summarised(lab):
         _attempt(report, name, partial(_sync_sweep, lab, client, name, report))
     _end_strangers(client, report)
