@@ -36,9 +36,12 @@ class Cluster:
         self.processes.append(process)
         return process
 
-    def start_scheduler(self) -> None:
+    def start_scheduler(self, protocol: str = "tcp") -> None:
         file = self.folder / "scheduler.json"
-        self.start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file))
+        self.start(
+            "scheduler", "--protocol", protocol, "--host", "127.0.0.1", "--port", "0",
+            "--scheduler-file", str(file),
+        )  # fmt: skip
         wait_until(lambda: file.is_file() and file.read_text().rstrip().endswith("}"))
         self.address = json.loads(file.read_text())["address"]
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from conftest import MakeLab
+from mlflowserver import free_port, kill, start_server, wait_for
 from typer.testing import CliRunner
 
 from birdlab.cli import app as cli
@@ -33,12 +32,6 @@ MOST_S = 0.25
 """What a run may cost the driver."""
 
 Serve = Callable[[], subprocess.Popen[bytes]]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def track_at(lab: Lab, uri: str) -> Lab:
@@ -65,40 +58,14 @@ def server(
     store = tmp_path / "server"
     store.mkdir()
     (store / "mlflow.db").write_bytes(mlflow_database.read_bytes())
-    command = [
-        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
-        *("--backend-store-uri", f"sqlite:///{store}/mlflow.db", "--workers", "1"),
-        *("--artifacts-destination", str(store / "artifacts")),
-    ]
-    quiet = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
     def serve() -> subprocess.Popen[bytes]:
-        with (store / "log").open("ab") as log:
-            started.append(
-                subprocess.Popen(command, env=quiet, stdout=log, stderr=log, start_new_session=True)
-            )
+        started.append(start_server(store, port))
         return started[-1]
 
     yield track_at(make_lab(trained=True), f"http://127.0.0.1:{port}"), serve, started
     for process in started:
         kill(process)
-
-
-def kill(process: subprocess.Popen[bytes]) -> None:
-    """kill -9 the server with its workers."""
-    if process.poll() is None:
-        os.killpg(process.pid, 9)
-    process.wait()
-
-
-def wait_for(lab: Lab) -> None:
-    for _ in range(400):
-        try:
-            with urllib.request.urlopen(f"{lab.tracking_uri}/health", timeout=1):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError("the server did not start")
 
 
 def blends(lab: Lab, sink: MlflowSink, shares: list[float]) -> tuple[list[RunResult], float]:
@@ -133,7 +100,7 @@ def test_a_server_that_is_killed_and_started_again_gets_everything_once(
 ) -> None:
     lab, serve, _ = server
     first = serve()
-    wait_for(lab)
+    wait_for(lab.tracking_uri)
     said: list[str] = []
     sink = MlflowSink(lab, tell=said.append)
     before, _ = blends(lab, sink, [0.1, 0.2, 0.3])
@@ -146,7 +113,7 @@ def test_a_server_that_is_killed_and_started_again_gets_everything_once(
     assert len(open_links(lab)) >= 4
 
     serve()
-    wait_for(lab)
+    wait_for(lab.tracking_uri)
     again = MlflowSink(lab, tell=said.append)
     after, _ = blends(lab, again, [0.6])
     assert again.close() == []

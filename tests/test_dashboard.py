@@ -241,6 +241,18 @@ def test_a_clicked_arm_opens_and_the_link_keeps_it(browser: Any, tmp_path: Path)
 
 
 @pytest.mark.browser
+def test_a_page_of_1280_pixels_shows_the_verdicts(browser: Any, address: str) -> None:
+    table = "document.querySelector('[aria-label=\"Table: ranking\"]')"
+    head = f"[...{table}.querySelectorAll('th')].find(e => e.textContent === 'verdict')"
+    right = "getBoundingClientRect().right"
+    with sized(browser, 1280):
+        browser.get(f"{address}/ablation")
+        assert wait(browser, f"{table} && {head}")
+        assert browser.execute_script(f"return {head}.{right} <= {table}.{right}")
+    assert complaints(browser) == []
+
+
+@pytest.mark.browser
 def test_the_url_holds_the_state(browser: Any, address: str) -> None:
     browser.get(f"{address}/cv-lb?lb=private&cv=cv/macro_auc&runs=run")
     assert wait(browser, f"{SAID}?.includes('private padded_cmap')")

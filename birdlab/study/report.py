@@ -28,7 +28,7 @@ PAGE_JS = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
 
 
 def ranking_words(ranking: Ranking) -> pd.DataFrame:
-    """The ranking as a table to show: numbers rounded, intervals in one column."""
+    """The ranking as a table to show: numbers rounded, the verdict where a narrow page has room."""
     table = ranking.table
     judged = table["p"].notna()
     interval = [
@@ -39,21 +39,21 @@ def ranking_words(ranking: Ranking) -> pd.DataFrame:
         {
             "arm": table["arm"],
             "mean": table["mean"].map("{:.4f}".format),
-            "sd over folds": ["" if math.isnan(sd) else f"{sd:.4f}" for sd in table["sd"]],
-            "folds": table["n_folds"],
-            "seeds": table["n_seeds"],
             "difference": [
                 "" if math.isnan(delta) or verdict == "base" else f"{delta:+.4f}"
                 for delta, verdict in zip(table["delta"], table["verdict"], strict=True)
             ],
             "95 % interval": interval,
-            "p": [p_text(p) if ok else "" for p, ok in zip(table["p"], judged, strict=True)],
             "verdict": table["verdict"],
+            "p": [p_text(p) if ok else "" for p, ok in zip(table["p"], judged, strict=True)],
             "noise": table["noise_share"],
+            "sd over folds": ["" if math.isnan(sd) else f"{sd:.4f}" for sd in table["sd"]],
+            "folds": table["n_folds"],
+            "seeds": table["n_seeds"],
         }
     )
     if table["expected"].notna().any():
-        words.insert(6, "expected gain", expected_gains(table))
+        words.insert(5, "expected gain", expected_gains(table))
     return words
 
 

@@ -13,6 +13,7 @@ from birdlab.errors import TrackingError
 from birdlab.lab import Lab, hide_password
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # it prints user and password
 
 REQUEST_TIMEOUT_S = 10
 """After so long without a word from a server a request has failed, and is tried again later."""
