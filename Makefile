@@ -46,8 +46,9 @@ slow: $(READY) ## campaigns of minutes on real recordings, which `test` leaves o
 crash: $(READY) ## kill cells, drivers, workers and servers at many moments
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(CRASHES) -m "crash or slow or not slow" -v
 
-campaign: $(READY) ## bad input: 10,000 broken files and words (N= changes it), with a report
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.badinput --n $(or $(N),10000)
+campaign: $(READY) ## bad input: 10,000 broken files and words (N=, SEED= change it), with a report
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.badinput --n $(or $(N),10000) \
+		--seed $(or $(SEED),10) --report build/campaign.jsonl
 
 soak: $(READY) ## six sweeps with kills at random moments, compared with a lab left alone
 	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python tests/soak.py

@@ -27,7 +27,7 @@ _UNSEEN = {
 """Control characters as text: what a file holds may move no cursor and set no colour."""
 
 
-_LINE_CHARS = 5_000
+_LINE_CHARS = 2_000
 """A longer line of a message, such as a field of a megabyte, is cut."""
 
 

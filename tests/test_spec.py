@@ -87,6 +87,20 @@ def test_every_problem_is_told_at_once_and_once() -> None:
     assert message.count("train.batch") == 1
 
 
+def test_of_thousands_of_problems_the_first_are_told_and_the_rest_counted() -> None:
+    message = refusal(SMALLEST + "".join(f"k{i}: 1\n" for i in range(3_000)))
+    assert message.startswith("more than 20 things do not hold:\n  x.yaml:")
+    assert "k19: unknown field" in message and "k20: unknown" not in message
+    assert message.endswith("\n  and up to 2,980 more")
+    assert "20 things" in refusal(SMALLEST + "".join(f"k{i}: 1\n" for i in range(20)))
+
+
+def test_a_long_value_is_cut_where_a_problem_shows_it() -> None:
+    message = refusal(SMALLEST + f"train: {{batch: {'x' * 9_000}}}\n{'y' * 900}: 1\n")
+    assert "train.batch: got 'xxx" in message and "...; should be" in message
+    assert "x" * 201 not in message and "unknown field 'yyy" in message
+
+
 @pytest.mark.parametrize(
     ("text", "fix"),
     [

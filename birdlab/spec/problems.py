@@ -19,6 +19,12 @@ M = TypeVar("M", bound=Spec)
 _INHERITED = (("train",), ("augment",))
 """What a stage takes over from the experiment: an error there is told once."""
 
+_MOST = 20
+"""So many problems of a file are told; of the rest only how many they are."""
+
+_VALUE_CHARS = 200
+"""A longer value is cut where a problem shows it."""
+
 
 def validate(cls: type[M], raw: dict[str, Any], document: Document) -> M:
     """`raw` as a `cls`; one SpecError that lists every problem with its place otherwise."""
@@ -33,15 +39,21 @@ def validate(cls: type[M], raw: dict[str, Any], document: Document) -> M:
             error.where = document.place("competition")
         raise
     head = "a spec does not hold" if len(problems) == 1 else f"{len(problems)} things do not hold"
+    if len(problems) > _MOST:
+        head = f"more than {_MOST} things do not hold"
     raise SpecError(f"{head}:\n" + "\n".join("  " + p for p in problems))
 
 
 def _problems(
     cls: type[Spec], raw: dict[str, Any], document: Document, error: ValidationError
 ) -> list[str]:
+    """A line for each problem; behind _MOST of them one that counts what pydantic found more."""
     lines: list[str] = []
     seen: set[tuple[tuple[Any, ...], str]] = set()
-    for item in error.errors():
+    items = error.errors()
+    for looked_at, item in enumerate(items):
+        if len(lines) == _MOST:
+            return [*lines, f"and up to {len(items) - looked_at:,} more"]
         loc, message = tuple(item["loc"]), _message(cls, item)
         inherited = loc[2:] if loc[0:1] == ("stages",) and loc[2:3] in _INHERITED else loc
         if (inherited, message) in seen:
@@ -57,17 +69,24 @@ def _message(cls: type[Spec], item: Any) -> str:
     if kind == "extra_forbidden":
         owner = _owner(cls, loc[:-1], got)
         known = sorted(owner.model_fields) if owner is not None else []
-        return f"unknown field {loc[-1]!r}; {nearest(loc[-1], known)}"
+        return f"unknown field {_shown(loc[-1])}; {nearest(loc[-1], known)}"
     message = str(item["msg"]).removeprefix("Value error, ").replace("Input should", "should")
     if kind == "missing":
         return "is required and missing"
     if kind == "value_error" or "kind" in kind or isinstance(got, dict | list | tuple | BaseModel):
         return message
     if kind == "tuple_type":
-        return f"got {got!r}; should be a list" + (f": [{got}]" if isinstance(got, str) else "")
+        said = f"got {_shown(got)}; should be a list"
+        return said + (f": [{got}]" if isinstance(got, str) and len(got) < _VALUE_CHARS else "")
     if kind == "string_type" and isinstance(got, int | float):
         return f'got {got!r}, which is a number; names and species codes are text: write "{got}"'
-    return f"got {got!r}; {message}"
+    return f"got {_shown(got)}; {message}"
+
+
+def _shown(value: object) -> str:
+    """A value as Python writes it, cut where it is long."""
+    said = repr(value)
+    return said if len(said) <= _VALUE_CHARS else f"{said[:_VALUE_CHARS]}..."
 
 
 def _owner(cls: type[Spec], loc: tuple[Any, ...], _got: object) -> type[Spec] | None:

@@ -76,7 +76,7 @@ def _no_file(path: Path, rng: random.Random) -> None:
     else:
         with path.open("wb") as file:  # holes: large, and takes no room on the disk
             file.write(lying_wav(rng))
-            file.truncate(600 << 20)
+            file.truncate(300 << 20)
 
 
 def write_bad(path: Path, rng: random.Random) -> None:

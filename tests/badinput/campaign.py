@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-import gc
-import importlib
 import json
-import pkgutil
 import random
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 from . import audio, specs, stores, tables
 from .sandbox import Ended, Room, run_case
+from .values import keep_values
 from .world import REPOSITORY, World
 
 SEED = 10
@@ -44,9 +41,9 @@ KINDS: dict[str, tuple[Kind, int]] = {
 """Kinds of cases and how many of a hundred are of each."""
 
 QUICK = {
-    "spec_text": 10, "spec_value": 14, "spec_base": 5, "spec_set": 12, "lab_text": 13,
-    "table_year": 3, "table_demo": 3, "ledger": 6, "foreign": 3, "audio_build": 3,
-    "audio_predict": 3, "record": 3, "model": 4, "archive": 9, "words": 9,
+    "spec_text": 8, "spec_value": 8, "spec_base": 7, "spec_set": 13, "lab_text": 18,
+    "table_year": 3, "table_demo": 3, "ledger": 10, "foreign": 3, "audio_build": 3,
+    "audio_predict": 3, "record": 3, "model": 3, "archive": 3, "words": 12,
 }  # fmt: skip
 """How many of a hundred are of each kind in `make test`: more of those that take less time."""
 
@@ -65,6 +62,18 @@ class Outcome:
         return f"{self.kind}:{self.number}"
 
 
+def outcome_line(outcome: Outcome) -> str:
+    """An outcome as a line of JSON, as workers print it and reports keep it."""
+    return json.dumps(asdict(outcome)) + "\n"
+
+
+def read_outcome(line: str) -> Outcome:
+    """The outcome that such a line holds."""
+    said = json.loads(line)
+    ended = said["ended"]
+    return Outcome(said["kind"], said["number"], Ended(**{**ended, "argv": tuple(ended["argv"])}))
+
+
 def schedule(n: int, seed: int, quick: bool = False) -> list[tuple[str, int]]:
     """Kind and number of `n` cases: every kind in its share, in an order that the seed gives.
 
@@ -80,8 +89,16 @@ def schedule(n: int, seed: int, quick: bool = False) -> list[tuple[str, int]]:
     return [(kind, number) for number, kind in enumerate(cases[:n])]
 
 
-def run_one(kind: str, number: int, seed: int, world: World, folder: Path) -> Outcome:
-    """A case as its kind, number and the seed of its campaign make it.
+def run_one(
+    kind: str,
+    number: int,
+    seed: int,
+    world: World,
+    folder: Path,
+    finder: MetaPathFinder | None = None,
+    fresh: bool = False,
+) -> Outcome | None:
+    """A case as its kind, number and the seed of its campaign make it; None: see run_case.
 
     One that hangs is run once more, since on a busy machine it may only have waited.
     """
@@ -90,54 +107,17 @@ def run_one(kind: str, number: int, seed: int, world: World, folder: Path) -> Ou
     def make(room: Room) -> list[str]:
         return build(room, world, random.Random(f"{seed}:{kind}:{number}"), seed)
 
-    ended = run_case(make, folder)
-    if ended.fault.startswith("hang"):
-        ended = run_case(make, folder)
-    return Outcome(kind, number, ended)
-
-
-def warm_up(seed: int) -> None:
-    """Import what commands need and draw hypothesis' values, once for all forks.
-
-    The tree of commands is built once too: that takes longer than most cases.
-    """
-    import onnxruntime  # noqa: F401
-    import pyarrow.parquet  # noqa: F401
-    import scipy.stats  # noqa: F401
-    import sklearn.model_selection  # noqa: F401
-    import soundfile  # noqa: F401
-    import soxr  # noqa: F401
-    import typer.main
-
-    import birdlab
-    import birdlab.cli.app as cli
-
-    from .values import draw_values
-
-    for module in pkgutil.walk_packages(birdlab.__path__, "birdlab."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-    if not cli.app.registered_commands:
-        cli._register()
-    typer.main.get_command = functools.cache(typer.main.get_command)
-    typer.main.get_command(cli.app)
-    draw_values(seed)
-    gc.freeze()  # a collection in a fork would copy every page that it looks at
-
-
-def work(world: World, cases: Sequence[tuple[str, int]], seed: int) -> None:
-    """Run the cases and print each outcome as a line of JSON."""
-    warm_up(seed)
-    with tempfile.TemporaryDirectory(prefix="badinput-") as folder:
-        for kind, number in cases:
-            outcome = run_one(kind, number, seed, world, Path(folder))
-            print(json.dumps(asdict(outcome)), flush=True)
+    ended = run_case(make, folder, finder, fresh)
+    if ended is not None and ended.fault.startswith("hang"):
+        ended = run_case(make, folder, finder, fresh)
+    return ended and Outcome(kind, number, ended)
 
 
 def run_campaign(
     world: World, n: int, seed: int = SEED, jobs: int = 1, quick: bool = False
 ) -> Iterator[Outcome]:
     """The outcomes of `n` cases as they come, from `jobs` processes that fork for each case."""
+    keep_values(world.root, seed)
     command = [sys.executable, "-m", "tests.badinput", "--world", str(world.root)]
     command += ["--n", str(n), "--seed", str(seed), *(["--quick"] if quick else [])]
     with ExitStack() as stack:
@@ -168,11 +148,7 @@ def _read(workers: list[subprocess.Popen[str]]) -> Iterator[Outcome]:
             worker = open_ones[handle]
             line = worker.stdout.readline()  # type: ignore[union-attr]
             if line:
-                said = json.loads(line)
-                ended = said["ended"]
-                yield Outcome(
-                    said["kind"], said["number"], Ended(**{**ended, "argv": tuple(ended["argv"])})
-                )
+                yield read_outcome(line)
                 continue
             poll.unregister(handle)
             del open_ones[handle]

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
-from .campaign import KINDS, Outcome
+from .campaign import KINDS, Outcome, read_outcome
 
 _HEAD = ("kind", "cases", "exit 0", "exit 1", "exit 2", "faults", "longest s")
+
+
+def read_outcomes(path: Path) -> list[Outcome]:
+    """The outcomes of a report, by number; a last line that was cut by a kill is left out."""
+    lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return sorted(map(read_outcome, lines), key=lambda outcome: outcome.number)
 
 
 def report_lines(outcomes: Sequence[Outcome], seed: int) -> list[str]:

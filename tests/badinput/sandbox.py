@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 from .guard import watch
@@ -22,11 +23,16 @@ from .guard import watch
 WALL_S = 10.0
 MEMORY_BYTES = 2 << 30
 FILE_BYTES = 1 << 30
-OUTPUT_BYTES = 200_000
-"""More than that is no message that anybody reads."""
+OUTPUT_CHARS = 200_000
+"""No command prints more than that of a small lab."""
 
+ERROR_CHARS = 50_000
+"""No message of an error that anybody reads is longer."""
+
+_REPOSITORY = Path(__file__).parents[2]
 SECRET = "nobody may read or change this\n"
-NOT_MADE = 97
+NOT_MADE, PASSED_ON = 97, 98
+FRESH = "import sys; from tests.badinput.sandbox import be_fresh; be_fresh()"
 _TYPES = re.compile(r"^(?:\w+\.)*[A-Z]\w*(?:Error|Exception|Warning): ", re.MULTILINE)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _DETAIL = re.compile(r"^  +\S", re.MULTILINE)
@@ -73,11 +79,18 @@ class Room:
         return f"the home folder holds {home}" if home else ""
 
 
-def run_case(build: Callable[[Room], list[str]], folder: Path) -> Ended:
+def run_case(
+    build: Callable[[Room], list[str]],
+    folder: Path,
+    finder: MetaPathFinder | None = None,
+    fresh: bool = False,
+) -> Ended | None:
     """How the command that `build` prepares in a room of its own ended; the room is removed.
 
-    Call it where there is one thread: the child is a fork. Raises RuntimeError when `build` fails,
-    which is a fault of the campaign and not of birdlab.
+    None where the child ended with PASSED_ON. `finder` is asked first for what the child imports;
+    fresh: the command runs in a new interpreter. Call it where there is one thread: the child is a
+    fork. Raises RuntimeError when `build` fails, which is a fault of the campaign and not of
+    birdlab.
     """
     room = Room(Path(tempfile.mkdtemp(dir=folder)))
     try:
@@ -85,10 +98,12 @@ def run_case(build: Callable[[Room], list[str]], folder: Path) -> Ended:
         began = time.monotonic()
         child = os.fork()
         if child == 0:
-            _be_the_case(build, room)
+            _be_the_case(build, room, finder, fresh)
         code, hung = _wait(child, WALL_S)
         seconds = time.monotonic() - began
         left = _kill_group(child)
+        if code == PASSED_ON:
+            return None
         said = (room.root / "said").read_bytes().decode(errors="surrogateescape")
         told = (room.root / "told").read_text(errors="backslashreplace").split("\n")[:-1]
         if code == NOT_MADE or not told:
@@ -112,7 +127,7 @@ def judge(code: int, said: str) -> str:
         return f"traceback: {found[-1].rstrip(': ') if found else 'unknown'}"
     if code not in (0, 1, 2):
         return f"exit code {code}"
-    if len(said) > OUTPUT_BYTES:
+    if len(said) > (ERROR_CHARS if code == 1 else OUTPUT_CHARS):
         return f"output of {len(said):,} characters"
     control = _CONTROL.search(said)
     if control:
@@ -124,13 +139,17 @@ def judge(code: int, said: str) -> str:
     return ""
 
 
-def _be_the_case(build: Callable[[Room], list[str]], room: Room) -> None:
-    """The child: build the case, take on the limits, run the command, never return."""
+def _be_the_case(
+    build: Callable[[Room], list[str]], room: Room, finder: MetaPathFinder | None, fresh: bool
+) -> None:
+    """The child: build the case, run the command within the limits, never return."""
     code = NOT_MADE
     try:
         os.setsid()
+        if finder is not None:
+            sys.meta_path.insert(0, finder)
         said = os.open(room.root / "said", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        told = os.open(room.root / "told", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        told = _open_told(room)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(said, 1)
         os.dup2(said, 2)
@@ -138,9 +157,17 @@ def _be_the_case(build: Callable[[Room], list[str]], room: Room) -> None:
         sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
         argv = [word.replace("\r", " ") for word in build(room)]
         os.write(told, "\0".join(argv).replace("\n", " ").encode(errors="replace") + b"\n")
+        code = 1  # of what main lets through
+        if fresh:
+            words = [str(room.root), *argv]
+            environment = {
+                **os.environ,
+                "PYTHONPATH": str(_REPOSITORY),
+                "PYTHONDONTWRITEBYTECODE": "1",
+            }
+            os.execve(sys.executable, [sys.executable, "-c", FRESH, *words], environment)
         _limit(room, told)
         sys.argv = ["birdlab", *argv]
-        code = 1  # of what main lets through
         faulthandler.dump_traceback_later(WALL_S - 1, file=said)
         code = _call_main()
     except BaseException:
@@ -151,6 +178,20 @@ def _be_the_case(build: Callable[[Room], list[str]], room: Room) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def be_fresh() -> None:
+    """The case in an interpreter of its own: argv holds the folder of the room and the words."""
+    from birdlab.cli.app import start
+
+    room = Room(Path(sys.argv[1]))
+    _limit(room, _open_told(room))
+    sys.argv = ["birdlab", *sys.argv[2:]]
+    start()
+
+
+def _open_told(room: Room) -> int:
+    return os.open(room.root / "told", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
 
 def _call_main() -> int:

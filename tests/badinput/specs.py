@@ -110,7 +110,7 @@ def spec_base(room: Room, world: World, rng: random.Random, campaign: int) -> li
     text = f"base: {as_yaml(rng.choice(_BASES))}\n"
     change = rng.randrange(5)
     if change == 0:
-        sizes = rng.choice(((1000, 1000), (100, 100, 100), (10,) * 9, (50_000,)))
+        sizes = rng.choice(((1000, 1000), (100, 100, 100), (10,) * 9, (20_000,)))
         axes = {f"{rng.choice(_DOTTED)}": list(range(n)) for n in sizes}
         text += f"grid: {as_yaml(axes)}\n"
     elif change == 1:

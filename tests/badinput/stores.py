@@ -25,7 +25,7 @@ _READERS = (
     ["rerun", "-1", "--dry-run"], ["extend", "-1", "--seeds", "2", "--dry-run"], ["promote", "-1",
     "--dry-run"], ["lb", "list"], ["lb", "pick"],
     ["export", "-1", "-o", "out.tar"], ["sweep", "sweep.yaml", "--dry-run"], ["run", "tiny.yaml",
-    "--dry-run"], ["budget", "-1", "--minutes", "9"],
+    "--dry-run"],
 )  # fmt: skip
 
 
@@ -89,7 +89,6 @@ def model(room: Room, world: World, rng: random.Random, campaign: int) -> list[s
             ["models", "show", "--json"],
             ["models", "rollback"],
             ["models", "alias", "0123456789abcdef", odd_text(rng)[:300].replace("\0", "")],
-            ["budget", "--minutes", "9"],
             ["lb", "add", "--bundle", "@champion", "--public", "0.5"],
             ["predict", "scapes", "-o", "s.csv", "--sessions", "1", "--threads", "1"],
             ["predict", "scapes", "-o", "s.csv", "--sessions", "1", "--threads", "1"],
@@ -195,7 +194,7 @@ _WORDS = (
     ["lb", "add", "-1", "--public", "0.5", "--date"], ["lb", "add", "-1", "--public", "0.5",
     "--note"], ["models", "show"], ["rerun", "--dry-run"],
     ["export", "-1", "-o"], ["new", "experiment"], ["new", "sweep"], ["new"], ["init"], ["data",
-    "nocall", "birds", "--out"], ["budget", "-1", "--minutes"],
+    "nocall", "birds", "--out"], ["budget", "--model"],
     ["post", "-1", "--step"], ["stop"], ["predict"], ["predict", "scapes", "--model"],
     ["ensemble"], ["ensemble", "lr=0.001", "lr=0.003", "--blend"],
     ["run", "--dry-run"], ["sweep", "--dry-run"], ["import"], ["lb", "import", "--metric", "x"],

@@ -7,20 +7,37 @@ import math
 import random
 from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
-
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
 
 from .text import odd_text
 
-Path = tuple[Any, ...]
+Place = tuple[Any, ...]
 _N_VALUES = 400
+_kept: dict[int, Path] = {}
+
+
+def keep_values(folder: Path, campaign: int) -> None:
+    """Let draw_values read what it draws from a file of `folder`, which is made where it lacks.
+
+    Forks are quicker of a process without hypothesis.
+    """
+    path = folder / f"values-{campaign}.json"
+    if not path.is_file():
+        path.write_text(json.dumps(_draw(campaign)))
+    _kept[campaign] = path
 
 
 @lru_cache(maxsize=4)
 def draw_values(campaign: int) -> tuple[Any, ...]:
     """What hypothesis makes of "any value of a file", the same ones for the same campaign."""
+    return tuple(json.loads(_kept[campaign].read_text()) if campaign in _kept else _draw(campaign))
+
+
+def _draw(campaign: int) -> list[Any]:
+    from hypothesis import HealthCheck, Phase, given, seed, settings
+    from hypothesis import strategies as st
+
     plain = (
         st.none()
         | st.booleans()
@@ -53,7 +70,7 @@ def draw_values(campaign: int) -> tuple[Any, ...]:
         drawn.append(value)
 
     collect()
-    return tuple(drawn)
+    return drawn
 
 
 def mutate_tree(tree: Any, rng: random.Random, campaign: int) -> Any:
@@ -112,7 +129,7 @@ def _change(tree: Any, rng: random.Random, values: tuple[Any, ...]) -> Any:
     return tree
 
 
-def _walk(tree: Any, path: Path) -> Iterator[Path]:
+def _walk(tree: Any, path: Place) -> Iterator[Place]:
     yield path
     items = (
         tree.items()
