@@ -100,12 +100,6 @@ def synthetic_folder(lab: Lab, cell: CellPlan | CellJob) -> Path:
     return lab.cells / cell.cell_id / f"synthetic-{cell.synthetic_id}"
 
 
-def load_card(lab: Lab, cell_id: str) -> dict[str, Any]:
-    """What is known of a finished cell: document, stage, classes, seconds, environment."""
-    card: dict[str, Any] = json.loads((lab.cells / cell_id / CARD).read_text())
-    return card
-
-
 def finish_cell(job: CellJob, lab: Lab, report: Report) -> None:
     """Train the cell unless its weights are there, then store its outputs unless they are there.
 

@@ -10,8 +10,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,10 @@ from typing import Any
 from filelock import FileLock
 
 from birdlab.datasets import sample_rate_of
+from birdlab.errors import TrackingError
 from birdlab.evaluate.predictor import build_windowing
 from birdlab.lab import Lab, write_whole
+from birdlab.recorded import load_json
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.identity import digest
 
@@ -49,7 +50,10 @@ def model_id(spec: ExperimentSpec, n_classes: int) -> str:
 
 
 def costs_of(lab: Lab, model: str) -> ModelCosts | None:
-    """The costs of an architecture: on this kind of processor if known, else on the first one."""
+    """The costs of an architecture: on this kind of processor if known, else on the first one.
+
+    None where it was not measured. Raises TrackingError for a file that cannot be read.
+    """
     entries = _load(costs_path(lab)).get(model, {})
     if not entries:
         return None
@@ -119,8 +123,18 @@ def processor_name() -> str:
     return named[0] if named else platform.processor() or platform.machine()
 
 
-def _load(path: Path) -> dict[str, dict[str, Mapping[str, Any]]]:
-    found: dict[str, dict[str, Mapping[str, Any]]] = (
-        json.loads(path.read_text()) if path.is_file() else {}
-    )
-    return found
+def _load(path: Path) -> dict[str, Any]:
+    """Model id → processor → the fields of its ModelCosts; empty where nothing was measured."""
+    fix = "remove the file: costs are measured again"
+    known = load_json(path, fix) if path.is_file() else {}
+    wanted = {field.name for field in fields(ModelCosts)}
+    for model, entries in known.items():
+        costs = entries.values() if isinstance(entries, dict) else [None]
+        if any(not isinstance(one, dict) or one.keys() != wanted for one in costs):
+            raise TrackingError(
+                "the costs of architectures are not as birdlab writes them",
+                where=f"{path}: {model}",
+                expected=", ".join(sorted(wanted)),
+                fix=fix,
+            )
+    return known

@@ -32,9 +32,12 @@ def drop_weights(lab: Lab, scored: Sequence[Plan], waiting: Sequence[Plan]) -> l
 
 
 def cells_in_work(lab: Lab) -> set[str]:
-    """The cells that drivers, as far as they may be alive, train now, and all inputs of these."""
+    """The cells that drivers, as far as they may be alive, train now, and all inputs of these.
+
+    So are the cells of a SLURM queue, whose driver may have left.
+    """
     ids: set[str] = set()
-    for job in lab.cells.glob(f".jobs-*/*/{JOB}"):
+    for job in (*lab.cells.glob(f".jobs-*/*/{JOB}"), *lab.stores.glob(f"slurm/*/job/{JOB}")):
         if is_left_behind(job.parent.parent):
             continue
         try:

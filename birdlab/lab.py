@@ -161,13 +161,21 @@ class Lab:
     @property
     def tracking_uri(self) -> str:
         """The MLflow tracking URI: the user's server, else SQLite in the lab."""
-        given = self.file.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
-        return given or f"sqlite:///{(self.stores / 'mlflow.db').resolve()}"
+        return self.server_uri or f"sqlite:///{(self.stores / 'mlflow.db').resolve()}"
+
+    @property
+    def server_uri(self) -> str:
+        """The MLflow that the user named, in the lab file or the environment; "" for none."""
+        return self.file.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
 
     @property
     def jobs(self) -> int:
         """How many files are read or decoded at once unless the caller says otherwise."""
         return self.file.jobs or self.file.cores or count_cores()
+
+    def name_path(self, path: Path) -> Path:
+        """A path from the lab's folder on; as it is where it lies elsewhere, as stores may."""
+        return path.relative_to(self.root) if path.is_relative_to(self.root) else path
 
     def source(self, name: str) -> SourceSpec:
         """What the lab file says of a data set; LabError with the known names when nothing."""

@@ -22,6 +22,7 @@ from birdlab.hearing import Heard, columns_of, hear, name_of
 from birdlab.lab import Lab
 from birdlab.network import load_model, pick_device, weights_path
 from birdlab.plan import Plan
+from birdlab.recorded import load_card
 from birdlab.spec.identity import digest
 from birdlab.spec.model import ModelSpec
 from birdlab.spec.teaching import DistillSpec
@@ -51,9 +52,7 @@ class CellTeacher:
 
     @cached_property
     def _card(self) -> dict[str, Any]:
-        path = self._home.cells / self.cell_id / CARD
-        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return card
+        return load_card(self._home, self.cell_id)
 
     @cached_property
     def _spec(self) -> ModelSpec:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from birdlab.celljob import CellJob
 from birdlab.data.classes import ClassList
 from birdlab.errors import CellError
 from birdlab.lab import Lab
+from birdlab.recorded import load_card
 from birdlab.stages import fresh_weights
 
 HEAD = "head."
@@ -77,7 +77,7 @@ def _take_over(model: Any, job: CellJob, lab: Lab) -> str:
     from safetensors.torch import load_file
 
     assert job.start is not None
-    folder, transfer = lab.cells / job.start, job.stage.transfer
+    transfer = job.stage.transfer
     given, own = load_file(weights_path(lab, job.start)), model.state_dict()
     taken, n_kept = given, len(job.classes)
     if transfer == "backbone":
@@ -85,7 +85,7 @@ def _take_over(model: Any, job: CellJob, lab: Lab) -> str:
         taken = {k: v for k, v in given.items() if not k.startswith(HEAD)} | fresh_head
         n_kept = 0
     elif transfer == "mapped":
-        before = ClassList(tuple(json.loads((folder / CARD).read_text())["classes"]))
+        before = ClassList(tuple(load_card(lab, job.start)["classes"]))
         places = job.classes.positions_in(before)
         taken = given | map_classes(given, own, _class_parameters(model), places)
         n_kept = int((places >= 0).sum())

@@ -33,10 +33,14 @@ def is_here(name: str) -> bool:
 
 
 def is_gone(name: str) -> bool:
-    """Whether a process of this machine is gone; of another machine nothing is known: False."""
-    host, pid, *started = name.rsplit(":", 2)
-    if host != socket.gethostname():
+    """Whether a process of this machine is gone.
+
+    False for one of another machine, of which nothing is known, and for what names no process.
+    """
+    host, *process_id = name.rsplit(":", 2)
+    if host != socket.gethostname() or not process_id:
         return False
+    pid, *started = process_id
     try:
         process = psutil.Process(int(pid))
         if process.status() == psutil.STATUS_ZOMBIE:

@@ -23,7 +23,7 @@ from birdlab.evaluate.score import score_classes
 from birdlab.inputs import data_inputs
 from birdlab.lab import Lab, write_whole
 from birdlab.plan import Plan
-from birdlab.recorded import load_json
+from birdlab.recorded import load_record_file
 from birdlab.runtables import TABLES, list_recordings, save_tables, tables_folder
 from birdlab.scoring import chosen_words, name_sources, score_cell, score_together
 from birdlab.spec.experiment import ExperimentSpec
@@ -164,7 +164,7 @@ def _curves(cells: Sequence[CellPlan], lab: Lab) -> pd.DataFrame:
 
 def _scored(plan: Plan, lab: Lab, path: Path, sources: str) -> _Scored:
     """The scores of a run: those of its record where they come from the same `sources`."""
-    record = load_json(path) if sources and path.is_file() else {}
+    record = load_record_file(path) if sources and path.is_file() else {}
     table = tables_folder(lab, plan.spec_id) / "classes.parquet"
     if record.get("scored_from") == sources and _is_older(table, path):
         cells = pd.DataFrame(record["cells"])
@@ -206,7 +206,7 @@ def save_record(plan: Plan, result: RunResult, sources: str = "") -> None:
     """
     result.record.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(result.record.parent / ".lock"):  # another sweep may score the same run
-        before = json.loads(result.record.read_text()) if result.record.is_file() else {}
+        before = load_record_file(result.record) if result.record.is_file() else {}
         if sources and before.get("scored_from") == sources:
             record = before | _noted(result, before)
             if result.note.sweep and record | {"updated_at": before["updated_at"]} == before:

@@ -1,4 +1,4 @@
-"""Records of runs read back from the lab's files."""
+"""Records of runs and cards of cells, read back from the lab's files."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from pydantic import ValidationError
 from birdlab.cellfiles import CARD
 from birdlab.errors import ResolveError, TrackingError
 from birdlab.lab import Lab
+from birdlab.recordshape import find_card_fault, find_record_fault
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.parts import OutputSpec
 
 LINK = ".mlflow.json"
 """Ends the name of the file beside a record that holds its MLflow run ids."""
 _AGAIN = (
-    "run its experiment again: cells are kept, the record is written anew; "
-    "of a run from elsewhere remove the file, then import it again"
+    "move the file away and run its experiment again: cells are kept, the record is written anew; "
+    "a run from elsewhere is imported again"
 )
+_CARD_AGAIN = "move the folder of the cell away and run its experiment again: it is trained anew"
 
 
 def record_paths(lab: Lab) -> list[Path]:
@@ -30,8 +32,8 @@ def record_paths(lab: Lab) -> list[Path]:
 
 
 def load_records(lab: Lab) -> list[dict[str, Any]]:
-    """Every run's record, the oldest first; TrackingError for one that cannot be read."""
-    return in_order(load_json(path) for path in record_paths(lab))
+    """Every run's record, the oldest first; raises as `load_record_file`."""
+    return in_order(load_record_file(path) for path in record_paths(lab))
 
 
 def in_order(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -40,8 +42,44 @@ def in_order(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def load_record(lab: Lab, spec_id: str) -> dict[str, Any]:
-    """The record of one run; TrackingError when it is not there."""
-    return load_json(lab.runs / f"{spec_id}.json")
+    """The record of one run; raises as `load_record_file`."""
+    return load_record_file(lab.runs / f"{spec_id}.json")
+
+
+def load_record_file(path: Path) -> dict[str, Any]:
+    """The record of a run in a file.
+
+    Raises TrackingError when it is not there, cannot be read, or lacks what all records hold.
+    """
+    record = load_json(path)
+    fault = find_record_fault(record)
+    if fault:
+        raise TrackingError(
+            "the record of a run is not as birdlab writes it",
+            where=str(path),
+            got=fault,
+            fix=_AGAIN,
+        )
+    return record
+
+
+def load_card(lab: Lab, cell_id: str) -> dict[str, Any]:
+    """What is known of a finished cell: document, stage, classes, seconds, device.
+
+    Of a cell that birdlab did not train, `document` alone. Raises TrackingError for a card that
+    cannot be read, or lacks what all cards hold.
+    """
+    path = lab.cells / cell_id / CARD
+    card = load_json(path, _CARD_AGAIN)
+    fault = find_card_fault(card)
+    if fault:
+        raise TrackingError(
+            "the card of a cell is not as birdlab writes it",
+            where=str(path),
+            got=fault,
+            fix=_CARD_AGAIN,
+        )
+    return card
 
 
 def list_networks(record: Mapping[str, Any]) -> dict[tuple[int, int], str]:
@@ -67,17 +105,20 @@ def load_link(lab: Lab, spec_id: str) -> dict[str, Any]:
 
 
 def load_json(path: Path, fix: str = _AGAIN) -> dict[str, Any]:
-    """A JSON file of the lab; TrackingError, which says the `fix`, when it cannot be read."""
+    """A JSON object in a file of the lab; TrackingError, which says the `fix`, when it is none."""
     try:
-        value: dict[str, Any] = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        value = json.loads(path.read_bytes())
+        wrong = "" if isinstance(value, dict) else f"JSON of the type {type(value).__name__}"
+    except (OSError, ValueError, RecursionError) as error:
+        wrong = str(error)
+    if wrong:
         raise TrackingError(
             "a record of the lab cannot be read",
             where=str(path),
-            got=str(error),
+            got=wrong,
             fix=fix,
-        ) from None
-    return value
+        )
+    return dict(value)
 
 
 AS_IS = OutputSpec(clip=1.0, time_max=0.0)
@@ -192,7 +233,7 @@ def iter_line(lab: Lab, cell_id: str) -> Iterator[str]:
     while waiting:
         node = waiting.pop(0)
         yield node
-        card = lab.cells / node / CARD
-        before = inputs_of(load_json(card)) if card.is_file() else []
+        is_there = (lab.cells / node / CARD).is_file()
+        before = inputs_of(load_card(lab, node)) if is_there else []
         waiting += [one for one in before if one not in known]
         known.update(before)

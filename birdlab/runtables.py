@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from birdlab.errors import ResolveError
 from birdlab.evaluate.outputs import StoredOutputs, load_outputs
 from birdlab.evaluate.score import FoldTable, fold_table
 from birdlab.lab import Lab
-from birdlab.recorded import AS_IS, is_foreign, is_ledger_line
+from birdlab.recorded import AS_IS, is_foreign, is_ledger_line, load_card
 from birdlab.spec.parts import EvaluateSpec, OutputSpec
 from birdlab.spec.postprocess import PostStep, chain_of
 
@@ -80,8 +79,8 @@ def _line(lab: Lab, cell_id: str | None) -> list[tuple[str, dict[str, Any]]]:
     """The cell with its card, after those it starts from or whose weights it averages."""
     if cell_id is None or not (lab.cells / cell_id / CARD).is_file():
         return []
-    card = json.loads((lab.cells / cell_id / CARD).read_text())
-    before = [card["start"], *card.get("sources", ())]
+    card = load_card(lab, cell_id)
+    before = [card.get("start"), *card.get("sources", ())]
     return [*(pair for one in before for pair in _line(lab, one)), (cell_id, card)]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from birdlab.cell import load_card, outputs_folder, soundscapes_folder, synthetic_folder
+from birdlab.cell import outputs_folder, soundscapes_folder, synthetic_folder
 from birdlab.cellfiles import CARD
 from birdlab.cellplan import CellPlan
 from birdlab.evaluate.deployed import count_rows
@@ -33,6 +33,7 @@ from birdlab.evaluate.score import (
 )
 from birdlab.lab import Lab
 from birdlab.plan import Plan
+from birdlab.recorded import load_card
 from birdlab.spec.identity import component_versions, digest
 from birdlab.synthetic import TRUTH, load_synthetic
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import pandas as pd
 
-from birdlab.errors import TrackingError
 from birdlab.lab import Lab
 from birdlab.record import RunNote, RunResult
+from birdlab.recorded import load_record, spec_of
 from birdlab.runtables import load_curves, load_table, tables_folder
-from birdlab.spec.experiment import ExperimentSpec
 
 
 def load_result(lab: Lab, spec_id: str) -> RunResult:
@@ -18,23 +15,13 @@ def load_result(lab: Lab, spec_id: str) -> RunResult:
 
     `note` holds its name and delta, `cached` counts its scored cells. Tables that an older record
     lacks are empty, and so are the curves of cells that are gone. Raises TrackingError when the
-    record is not there or cannot be read.
+    record is not there or cannot be read, ResolveError where its spec does not hold.
     """
-    path = lab.runs / f"{spec_id}.json"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        spec = ExperimentSpec.model_validate_json(json.dumps(record["spec"]))
-    except (OSError, ValueError, KeyError) as error:
-        raise TrackingError(
-            "the record of a run cannot be read",
-            where=str(path),
-            got=str(error).splitlines()[0],
-            fix="run its experiment again: cells are kept, the record is written anew",
-        ) from None
+    record = load_record(lab, spec_id)
     cells = pd.DataFrame(record["cells"])
     folder = tables_folder(lab, spec_id)
     return RunResult(
-        spec,
+        spec_of(record),
         spec_id,
         RunNote(title=record["name"], delta=record["delta"]),
         record["scores"],
@@ -46,7 +33,7 @@ def load_result(lab: Lab, spec_id: str) -> RunResult:
         },
         trained_cells=frozenset(),
         cached=len(cells),
-        record=path,
+        record=lab.runs / f"{spec_id}.json",
         chosen=record.get("chosen", ""),
         stopped_at=record.get("stopped_at", ""),
         waterfall=load_table(folder, "waterfall"),

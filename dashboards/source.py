@@ -17,8 +17,8 @@ from birdlab.lab import Lab
 from birdlab.recorded import (
     in_order,
     is_ledger_line,
-    load_json,
     load_record,
+    load_record_file,
     record_paths,
 )
 from birdlab.runtables import load_curves, load_fold_tables, load_table, tables_folder
@@ -83,7 +83,9 @@ class LabSource:
         held: dict[str, tuple[object, dict[str, Any]]] = {}
         for path in record_paths(self.lab):
             stamp, known = _stamp(path), self._records.get(path.name)
-            held[path.name] = known if known and known[0] == stamp else (stamp, load_json(path))
+            if known is None or known[0] != stamp:
+                known = (stamp, load_record_file(path))
+            held[path.name] = known
         self._records = held
         records = in_order(record for _, record in held.values())
         return StudyTables(

@@ -31,6 +31,7 @@ ROOMS = (
             "birdlab.record",
             "birdlab.scoring",
             "birdlab.recorded",
+            "birdlab.recordshape",
             "birdlab.cellfiles",
             "birdlab.keeping",
             "birdlab.plan",

@@ -12,7 +12,6 @@ import pytest
 from conftest import MakeLab
 from typer.testing import CliRunner
 
-from birdlab.cell import load_card
 from birdlab.cli import app as cli
 from birdlab.cli.progress import console
 from birdlab.cli.sweep_plans import (
@@ -24,6 +23,7 @@ from birdlab.cli.sweep_plans import (
 from birdlab.errors import SpecError
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import plan_experiment
+from birdlab.recorded import load_card
 from birdlab.spec import load_spec
 from birdlab.spec.sweep import load_sweep
 from birdlab.study.noise import detectable_delta, estimate_noise

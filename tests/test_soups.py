@@ -15,7 +15,7 @@ import torch
 from conftest import MakeLab
 from safetensors.torch import load_file, save_model
 
-from birdlab.cell import finish_cell, is_finished, load_card, outputs_folder, soundscapes_folder
+from birdlab.cell import finish_cell, is_finished, outputs_folder, soundscapes_folder
 from birdlab.cellfiles import WEIGHTS
 from birdlab.celljob import job_folder, save_job
 from birdlab.cli.plans import describe_plan
@@ -41,6 +41,7 @@ from birdlab.promote.soups import (
     score_soups,
     soup_gate,
 )
+from birdlab.recorded import load_card
 from birdlab.run import run_experiment
 from birdlab.sed.averaging import mean_of
 from birdlab.spec import ExperimentSpec, load_spec

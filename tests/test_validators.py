@@ -15,7 +15,7 @@ import torch
 from pydantic import ValidationError
 from sklearn.metrics import average_precision_score
 
-from birdlab.cell import load_card, outputs_folder, soundscapes_folder
+from birdlab.cell import outputs_folder, soundscapes_folder
 from birdlab.cellfiles import WEIGHTS
 from birdlab.celljob import load_job, save_job
 from birdlab.data.audio import Waveform
@@ -37,7 +37,7 @@ from birdlab.promote.promote import promote_runs
 from birdlab.promote.request import PromotionRequest
 from birdlab.promote.smoke import smoke_test
 from birdlab.record import RunNote, RunResult
-from birdlab.recorded import load_record
+from birdlab.recorded import load_card, load_record
 from birdlab.run import run_experiment, run_experiments
 from birdlab.scoring import chosen_words
 from birdlab.spec.experiment import ExperimentSpec

@@ -80,7 +80,7 @@ def noise(
         print_json({"run": record["spec_id"], "noise": measured, "stored": path})
         return
     lines = describe_noise(measured, record["name"] or record["spec_id"])
-    print_lines("\n".join([*lines, "", f"stored in {path.relative_to(lab.root)}"]))
+    print_lines("\n".join([*lines, "", f"stored in {lab.name_path(path)}"]))
 
 
 def _train(

@@ -8,7 +8,7 @@ from typing import Any
 from birdlab.cellfiles import CARD
 from birdlab.costs import ModelCosts, costs_of
 from birdlab.lab import Lab
-from birdlab.recorded import inputs_of, load_json
+from birdlab.recorded import inputs_of, load_card
 from birdlab.study.arm_costs import NAN, ArmCosts, CellCost, arm_costs
 
 
@@ -33,9 +33,8 @@ def load_cell_costs(lab: Lab, records: Iterable[Mapping[str, Any]]) -> dict[str,
             cell_id = waiting.pop()
             if cell_id in found:
                 continue
-            path = lab.cells / cell_id / CARD
-            if path.is_file():
-                card = load_json(path)
+            if (lab.cells / cell_id / CARD).is_file():
+                card = load_card(lab, cell_id)
                 found[cell_id] = _cost(card, tuple(inputs_of(card)))
                 waiting += found[cell_id].inputs
             elif cell_id == row["cell_id"]:

@@ -7,6 +7,7 @@ import queue
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -27,6 +28,19 @@ _LOOK_S = 1.0
 _RESULT_S = 30.0
 
 
+@dataclass(frozen=True, eq=False)
+class _Placed:
+    """A cell at work: its task in the cluster, on which worker, in which of its slots.
+
+    ledger: the slots of the worker as it was then; one that left and came back has others.
+    """
+
+    future: Any
+    address: str
+    ledger: FreeSlots
+    slot: Slot
+
+
 class DaskExecutor:
     """Finishes cells on the workers of a running Dask cluster, at most `jobs` at once.
 
@@ -44,7 +58,7 @@ class DaskExecutor:
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._topic, self._numbers = f"birdlab-{uuid4().hex}", itertools.count()
         self._ledgers: dict[str, FreeSlots] = {}
-        self._at_work: dict[str, tuple[Any, str, Slot]] = {}
+        self._at_work: dict[str, _Placed] = {}
         self._n_events: dict[str, int] = {}
         self._looked_at = self._seen_at = 0.0
 
@@ -114,10 +128,10 @@ class DaskExecutor:
 
     def kill(self) -> None:
         """See Engine. A scheduler that is gone is told nothing: its workers end their cells."""
-        for cell_id, (future, _, _) in self._at_work.items():
+        for cell_id, placed in self._at_work.items():
             with suppress(LabError):
                 self._tell_worker(cell_id, at_once=True)
-                future.cancel()
+                placed.future.cancel()
 
     def _idlest(self) -> list[tuple[str, FreeSlots]]:
         """The workers with the most free cores first; with GPUs only, where any has some."""
@@ -140,7 +154,7 @@ class DaskExecutor:
             resources=asked,
             pure=False,
         )
-        self._at_work[task.cell_id] = (future, address, slot)
+        self._at_work[task.cell_id] = _Placed(future, address, ledger, slot)
         self._n_events[task.cell_id] = 0
         future.add_done_callback(lambda done: self._inbox.put((task.cell_id, done)))
 
@@ -153,7 +167,7 @@ class DaskExecutor:
 
     def _ended(self, cell_id: str, future: Any) -> list[Event | Outcome]:
         """What is left to tell of a cell whose task has ended."""
-        if cell_id not in self._at_work or self._at_work[cell_id][0] is not future:
+        if cell_id not in self._at_work or self._at_work[cell_id].future is not future:
             return []
         told: list[Event | Outcome] = []
         try:
@@ -171,11 +185,10 @@ class DaskExecutor:
         return [*told, Outcome(cell_id, error)]
 
     def _forget(self, cell_id: str) -> None:
-        future, address, slot = self._at_work.pop(cell_id)
+        placed = self._at_work.pop(cell_id)
         del self._n_events[cell_id]
-        future.release()
-        if address in self._ledgers:
-            self._ledgers[address].give_back(slot)
+        placed.future.release()
+        placed.ledger.give_back(placed.slot)
 
     def _look_for_workers(self) -> None:
         """Take in workers that joined, forget those that left; LabError when none is there."""
@@ -218,19 +231,19 @@ class DaskExecutor:
         return None if isinstance(answer, OSError) else answer
 
     def _lost_cells(self) -> list[Outcome]:
-        """The cells whose worker is gone."""
+        """The cells whose worker is gone, or was."""
         lost = []
-        for cell_id, (future, address, _) in list(self._at_work.items()):
-            if address not in self._ledgers:
-                future.cancel()
+        for cell_id, placed in list(self._at_work.items()):
+            if self._ledgers.get(placed.address) is not placed.ledger:
+                placed.future.cancel()
                 self._forget(cell_id)
-                error = LostWorkerError("a Dask worker was lost", where=address)
+                error = LostWorkerError("a Dask worker was lost", where=placed.address)
                 lost.append(Outcome(cell_id, error))
         return lost
 
     def _tell_worker(self, cell_id: str, *, at_once: bool = False) -> None:
         if cell_id in self._at_work:
-            address = self._at_work[cell_id][1]
+            address = self._at_work[cell_id].address
             try:
                 self._client.run(
                     stop_cell, cell_id, at_once=at_once, workers=[address], on_error="ignore",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -12,6 +11,7 @@ from birdlab.cellfiles import CARD
 from birdlab.cellplan import CellPlan
 from birdlab.lab import Lab
 from birdlab.plan import Plan
+from birdlab.recorded import load_card
 from birdlab.spec.identity import digest
 
 NEWEST_CARDS = 500
@@ -120,9 +120,10 @@ def _chain(cell: CellPlan, seconds: Mapping[str, float]) -> float:
 def load_cards(lab: Lab) -> list[dict[str, Any]]:
     """The cards of the newest finished cells of a lab, at most NEWEST_CARDS; none of foreign ones.
 
-    Those were trained elsewhere, so nobody knows how long they took.
+    Those were trained elsewhere, so nobody knows how long they took. Raises TrackingError for a
+    card that cannot be read.
     """
     paths = [(p.stat().st_mtime, p) for p in lab.cells.glob(f"*/{CARD}")]
     newest = sorted(paths, reverse=True)[:NEWEST_CARDS]
-    cards = [json.loads(path.read_text()) for _, path in newest]
+    cards = [load_card(lab, path.parent.name) for _, path in newest]
     return [card for card in cards if "seconds" in card]

@@ -9,7 +9,7 @@ from typing import Any
 from birdlab.cellfiles import CARD
 from birdlab.lab import Lab
 from birdlab.plan import Plan
-from birdlab.recorded import load_json
+from birdlab.recorded import load_card
 
 _WORDS = {
     "rows": "the training rows are others",
@@ -34,10 +34,9 @@ def describe_changes(lab: Lab, record: Mapping[str, Any], plan: Plan) -> list[st
     cells = {(cell.fold, cell.seed): cell for cell in plan.final_cells}
     said: dict[str, None] = {}
     for recorded in record["cells"]:
-        card = lab.cells / str(recorded["cell_id"]) / CARD
         now = cells.get((recorded["fold"], recorded["seed"]))
-        if now is not None and card.is_file():
-            before = load_json(card)["document"]
+        if now is not None and (lab.cells / recorded["cell_id"] / CARD).is_file():
+            before = load_card(lab, recorded["cell_id"])["document"]
             after = json.loads(json.dumps(now.document))
             said |= dict.fromkeys(_compare(before, after))
     if not said:

@@ -110,8 +110,8 @@ class Experiments:
 
         found = self.client.get_experiment_by_name(project)
         if found is None:
-            own = not self.lab.file.tracking_uri
-            place = self.lab.artifacts.resolve().as_uri() if own else None
+            is_own = not self.lab.server_uri
+            place = self.lab.artifacts.resolve().as_uri() if is_own else None
             try:
                 return str(self.client.create_experiment(project, artifact_location=place))
             except MlflowException:  # another driver made it at this moment

@@ -229,13 +229,15 @@ def wait_for_end(lab: Lab, name: str, seconds: float) -> bool:
 def ask_to_stop(lab: Lab, name: str, arm: str = ALL) -> None:
     """Ask the driver of a sweep to stop one arm, or all of them, within a second or two.
 
-    A driver of this machine is ended by SIGTERM, which saves its cells; another one looks.
+    A driver of this machine is ended by SIGTERM, which saves its cells; another one, and that of
+    another user, looks.
     """
     folder = lab.stores / "drivers"
     note = load_driver(folder, name)
     if arm == ALL and note is not None and is_here(note.process) and is_alive(note):
-        os.kill(note.pid, signal.SIGTERM)
-        return
+        with suppress(PermissionError):
+            os.kill(note.pid, signal.SIGTERM)
+            return
     asked = sorted({*_load_asked(folder, name), arm})
     write_whole(_stop_path(folder, name), json.dumps(asked))
 

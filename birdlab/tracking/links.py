@@ -12,7 +12,6 @@ link holds a wish, so that a command finds them without reading every link.
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -32,7 +31,7 @@ Link = dict[str, Any]
 
 def store_name(lab: Lab) -> str:
     """What tells one MLflow from another: a server's address without its password, "" for ours."""
-    return hide_password(lab.file.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", ""))
+    return hide_password(lab.server_uri)
 
 
 def current_link(lab: Lab, spec_id: str) -> Link:

@@ -8,7 +8,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from birdlab.cell import load_card
 from birdlab.data.classes import ClassList
 from birdlab.datasets import sample_rate_of
 from birdlab.errors import ResolveError
@@ -16,7 +15,7 @@ from birdlab.evaluate.outputs import StoredOutputs, load_outputs
 from birdlab.evaluate.predictor import Predictor
 from birdlab.evaluate.score import FoldTable, fold_table
 from birdlab.lab import Lab, open_lab
-from birdlab.recorded import spec_of
+from birdlab.recorded import load_card, spec_of
 from birdlab.runtables import scored_as
 from birdlab.tracking import index
 from birdlab.tracking.query import RunQuery, select_runs

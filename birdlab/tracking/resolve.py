@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from birdlab.errors import ResolveError
+from birdlab.infer.models import CARD_FILE, load_aliases, load_promoted
 from birdlab.lab import Lab
 from birdlab.tracking.drivers import load_driver
 from birdlab.tracking.index import load_link, load_records, load_sweeps
@@ -17,7 +17,7 @@ def resolve_run(lab: Lab, text: str) -> dict[str, Any]:
     An MLflow run id (parent or child), the start of a spec id, a run name or the title of a
     sweep's arm, `<sweep>:best`, `<sweep>:<arm>`, `@alias` of a promoted model, or `-1` for the
     newest (-2 the one before). Raises ResolveError that lists the candidates when it names
-    none or several.
+    none or several, PredictError where the aliases or the card of a model cannot be read.
     """
     records = load_records(lab)
     if not records:
@@ -29,7 +29,7 @@ def resolve_run(lab: Lab, text: str) -> dict[str, Any]:
     shown = list(unique.values()) or records[-8:]
     lines = "".join(f"\n    {r['spec_id']}  {r['name'] or '-'}" for r in shown[-20:])
     raise ResolveError(
-        f"{text!r} names {len(unique) or 'no'} runs" if unique else f"{text!r} names no run",
+        f"{text!r} names {len(unique)} runs" if unique else f"{text!r} names no run",
         expected=("one of" if unique else "for example one of the newest") + lines,
         fix="give more of the spec id; `birdlab runs` lists all",
     )
@@ -104,12 +104,8 @@ def _by_arm(lab: Lab, records: list[dict[str, Any]], sweep: str, arm: str) -> li
 
 
 def _by_alias(lab: Lab, records: list[dict[str, Any]], alias: str) -> list[dict[str, Any]]:
-    path = lab.models / "aliases.json"
-    if not path.is_file():
+    model = load_aliases(lab.models).get(alias)
+    if model is None or not (lab.models / model / CARD_FILE).is_file():
         return []
-    model = json.loads(path.read_text()).get(alias)
-    card = lab.models / str(model) / "card.json"
-    if model is None or not card.is_file():
-        return []
-    promoted = json.loads(card.read_text())["spec_ids"]
-    return [r for r in records if r["spec_id"] in promoted]
+    runs = load_promoted(lab.models, model).runs
+    return [r for r in records if r["spec_id"] in runs]

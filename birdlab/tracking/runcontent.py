@@ -130,14 +130,14 @@ def _note(result: RunResult, record: Record) -> str:
 
 
 def _places(lab: Lab, cells: pd.DataFrame) -> list[dict[str, Any]]:
-    """Where the outputs of each scored cell lie, from the lab's folder on."""
+    """Where the outputs of each scored cell lie, as the lab names paths."""
     return [
         {
             "fold": row["fold"]
             if row["fold"] is None or row["fold"] != row["fold"]
             else int(row["fold"]),
             "seed": int(row["seed"]),
-            "cell": str((lab.cells / row["cell_id"]).relative_to(lab.root)),
+            "cell": str(lab.name_path(lab.cells / row["cell_id"])),
         }
         for row in cells.to_dict("records")
     ]

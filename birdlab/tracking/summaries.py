@@ -10,11 +10,14 @@ from typing import Any
 from filelock import FileLock
 
 from birdlab.lab import Lab, write_whole
+from birdlab.recorded import load_json
 from birdlab.spec.identity import digest
 from birdlab.tracking.client import Experiments
 from birdlab.tracking.links import current_link, new_attempt, store_name
 
 CARD, LINK = "summary.json", "mlflow.json"
+_AGAIN = "remove the file: birdlab sweep writes the summary anew"
+_LINK_AGAIN = "remove the file: MLflow gets the summary anew"
 
 
 def summary_folder(lab: Lab, name: str) -> Path:
@@ -47,10 +50,10 @@ def save_summary(
     }
     text = json.dumps(card, indent=1, sort_keys=True)
     path = folder / CARD
-    before = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if before == text:
+    before = load_json(path, _AGAIN) if path.is_file() else {}
+    if json.dumps(before, indent=1, sort_keys=True) == text:  # as text, NaN is NaN
         return False
-    for file in json.loads(before)["files"].keys() - files.keys() if before else ():
+    for file in before.get("files", {}).keys() - files.keys():
         (folder / file).unlink(missing_ok=True)
     for file, content in files.items():
         write_whole(folder / file, content)
@@ -66,7 +69,7 @@ def summarised(lab: Lab) -> list[str]:
 def load_summary_link(lab: Lab, name: str) -> dict[str, Any]:
     """parent, attempt, logged, store of a summary's run; empty before it was logged."""
     path = summary_folder(lab, name) / LINK
-    link: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    link = load_json(path, _LINK_AGAIN) if path.is_file() else {}
     return link if link.get("store", "") == store_name(lab) else {}
 
 
@@ -88,8 +91,7 @@ def write_summary(lab: Lab, client: Any, name: str) -> str:
     """The id of the run that now carries the summary; found by its tag if its id was lost."""
     folder = summary_folder(lab, name)
     with FileLock(folder / ".write"):
-        card_text = (folder / CARD).read_text(encoding="utf-8")
-        card, content = json.loads(card_text), digest(card_text)
+        card, content = load_json(folder / CARD, _AGAIN), _content(lab, name)
         link = begin_link(lab, name)
         run_id = _find(client, link) or _create(lab, client, name, card, link)
         write_whole(folder / LINK, json.dumps({**link, "parent": run_id}))

@@ -16,7 +16,7 @@ from birdlab.errors import BirdlabError
 from birdlab.evaluate.outputs import load_outputs
 from birdlab.heardstore import heard_folders
 from birdlab.lab import Lab, hide_password
-from birdlab.recorded import load_json, load_link, record_paths
+from birdlab.recorded import load_json, load_link, load_record_file, record_paths
 from birdlab.study.ledger import load_rows
 from birdlab.tracking.drivers import load_drivers
 from birdlab.tracking.schema import database_level, known_levels
@@ -108,7 +108,7 @@ def _records(lab: Lab) -> Iterator[Finding]:
     paths, unreadable = record_paths(lab), []
     for path in paths:
         try:
-            load_json(path)
+            load_record_file(path)
             load_link(lab, path.stem)
         except BirdlabError as error:
             unreadable.append(path)

@@ -17,6 +17,7 @@ from birdlab.cellfiles import CARD, WEIGHTS
 from birdlab.errors import LabError
 from birdlab.lab import Lab, write_whole
 from birdlab.recorded import inputs_of, is_foreign, iter_line, load_json
+from birdlab.recordshape import find_record_fault
 from birdlab.runtables import tables_folder
 from birdlab.spec.identity import CELL_ID_CHARS, SPEC_ID_CHARS, digest
 from birdlab.study.ledger import append_rows, load_ledger
@@ -35,12 +36,6 @@ from birdlab.upkeep.sweep_exchange import (
     take_sweeps,
 )
 
-_RECORD = {
-    **dict.fromkeys(("spec_id", "name", "project", "created_at", "updated_at"), str),
-    **dict.fromkeys(("delta", "sweeps", "scores", "evaluation"), dict),
-    "cells": list,
-}
-"""What the record of a run must hold for the lab's lists to be read."""
 _LEADS_OUT = re.compile(r"[/\\\0]")
 
 
@@ -171,9 +166,8 @@ def _check_content(lab: Lab, staging: Path, manifest: Manifest, path: Path) -> N
     for run in manifest.runs:
         file = staging / "runs" / f"{run}.json"
         record = load_json(file) if _is_id(run, SPEC_ID_CHARS) and file.is_file() else {}
-        whole = all(isinstance(record.get(key), kind) for key, kind in _RECORD.items())
-        whole = whole and all(isinstance(cell, dict) for cell in record["cells"])
-        if record.get("spec_id") != run or not whole or not str(record["name"]).isprintable():
+        odd = bool(find_record_fault(record)) or not record["name"].isprintable()
+        if odd or record["spec_id"] != run:
             raise refuse(f"the record of {run} is not that of this run")
         needed = {str(cell.get("cell_id")) for cell in record["cells"]}
         outputs = {str(cell.get("eval_id") or "") for cell in record["cells"]}

@@ -183,7 +183,7 @@ def _toml_entry(lab: Lab, out: Path) -> list[str]:
     import re
 
     place = out.resolve()
-    path = place.relative_to(lab.root) if place.is_relative_to(lab.root) else place
+    path = lab.name_path(place)
     name = re.sub(r"[^a-z0-9]+", "-", place.name.lower()).strip("-") or "xenocanto"
     quoted = json.dumps(path.as_posix(), ensure_ascii=False)
     return [f"  [data.{name}]", f"  path = {quoted}", '  kind = "xenocanto"']
