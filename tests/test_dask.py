@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from celltasks import LONG, is_gone, saved_at, tasks_of, wait_until
@@ -17,9 +18,10 @@ from daskcluster import Cluster
 from test_local import pids, when
 
 from birdlab.errors import LabError, LostWorkerError, StoppedError
+from birdlab.lab import Lab
 from birdlab.sweep.daskchecks import check_address, worker_inventory
-from birdlab.sweep.daskengine import DaskExecutor
-from birdlab.sweep.slots import Inventory
+from birdlab.sweep.daskengine import DaskExecutor, _Placed
+from birdlab.sweep.slots import FreeSlots, Inventory
 from birdlab.tasks import Event
 
 REPOSITORY = Path(__file__).parents[1]
@@ -113,7 +115,7 @@ def test_a_driver_that_is_killed_leaves_no_cell_at_work(
         f"sys.path.insert(0, {str(REPOSITORY / 'tests')!r})\n"
         "from celltasks import LONG, printed, tasks_of\n"
         "from birdlab.lab import open_lab\n"
-        "from birdlab.sweep.daskengine import DaskExecutor\n"
+        "from birdlab.sweep.daskengine import DaskExecutor, _Placed\n"
         f"lab = open_lab({str(lab.root)!r})\n"
         f"with DaskExecutor(lab, {cluster.address!r}) as executor:\n"
         "    executor.execute(\n"
@@ -173,3 +175,29 @@ def test_a_worker_that_does_not_fit_is_refused_in_words() -> None:
     ):
         with pytest.raises(LabError, match=match):
             worker_inventory("w", resources, answer, 1)
+
+
+def test_a_worker_that_left_and_came_back_has_lost_its_cells(tmp_path: Path) -> None:
+    class Future:
+        """A task of the cluster that is only taken back."""
+
+        taken_back: ClassVar[list[str]] = []
+
+        def cancel(self) -> None:
+            self.taken_back.append("cancelled")
+
+        def release(self) -> None:
+            self.taken_back.append("released")
+
+    executor = DaskExecutor(Lab(tmp_path), "tcp://127.0.0.1:8786")
+    before, now = FreeSlots(Inventory(1)), FreeSlots(Inventory(1))
+    slot = before.take(1)
+    assert slot is not None
+    executor._at_work["c"], executor._n_events["c"] = _Placed(Future(), "w", before, slot), 0
+    executor._ledgers["w"] = before
+    assert executor._lost_cells() == []
+    executor._ledgers["w"] = now
+    (lost,) = executor._lost_cells()
+    assert lost.cell_id == "c" and isinstance(lost.error, LostWorkerError)
+    assert Future.taken_back == ["cancelled", "released"]
+    assert now.take(1) == slot and executor._lost_cells() == []

@@ -389,7 +389,11 @@ def tar_of(path: Path, files: dict[str, bytes], **change: Any) -> Path:
 
 RECORD: dict[str, Any] = {
     **dict.fromkeys(("name", "project", "created_at", "updated_at"), ""),
-    **{key: {} for key in ("delta", "sweeps", "scores", "evaluation")},
+    **{key: {} for key in ("delta", "sweeps", "scores")},
+    "evaluation": {
+        **dict.fromkeys(("metric", "rows_hash", "classes_hash"), ""),
+        **{"folds": [], "seeds": [], "n_rows": 0, "n_classes": 0},
+    },
     "spec_id": "0123456789ab",
     "cells": [],
 }
@@ -424,7 +428,7 @@ OUTSIDE = f"../cells/{SOUND['cell_id']}/x"
         ({"cells/0123456789abcdef/curves.parquet": b"x"}, {}, "what its id says"),
         ({CELL: b"x" * 3_000_000}, {}, "more than 0.002 GB"),
         ({"runs/0123456789ab.json":
-          json.dumps({**RECORD, "cells": [{"cell_id": "../.."}]}).encode()},
+          json.dumps({**RECORD, "cells": [{"cell_id": "../..", "fold": 0, "seed": 0}]}).encode()},
          {"manifest": {"runs": ["0123456789ab"]}}, "what is no cell"),
         ({"runs/0123456789ab.json": json.dumps({**RECORD, "name": "\x1b[2J"}).encode()},
          {"manifest": {"runs": ["0123456789ab"]}}, "not that of this run"),
@@ -432,7 +436,8 @@ OUTSIDE = f"../cells/{SOUND['cell_id']}/x"
           json.dumps({**RECORD, "cells": ["no cell"]}).encode()},
          {"manifest": {"runs": ["0123456789ab"]}}, "not that of this run"),
         ({"runs/0123456789ab.json":
-          json.dumps({**RECORD, "cells": [{"cell_id": "0" * 16, "eval_id": "/../x"}]}).encode()},
+          json.dumps({**RECORD, "cells": [
+              {"cell_id": "0" * 16, "fold": 0, "seed": 0, "eval_id": "/../x"}]}).encode()},
          {"manifest": {"runs": ["0123456789ab"]}}, "what is no cell"),
         ({f"cells/{SOUND['cell_id']}/cell.json": json.dumps(SOUND).encode(),
           "runs/0123456789ab.json": b"{}",
