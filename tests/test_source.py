@@ -50,7 +50,7 @@ def test_files_are_read_again_only_when_they_changed(
     assert source.curves(run) is curves
     read: list[Any] = []
     monkeypatch.setattr(
-        module, "load_json", lambda path: read.append(path) or json.loads(path.read_bytes())
+        module, "load_record_file", lambda path: read.append(path) or json.loads(path.read_bytes())
     )
     path = source.lab.runs / f"{run}.json"
     other = json.loads(path.read_bytes()) | {"spec_id": "f" * 12, "name": "other"}

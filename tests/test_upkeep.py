@@ -392,7 +392,10 @@ RECORD: dict[str, Any] = {
     **{key: {} for key in ("delta", "sweeps", "scores")},
     "evaluation": {
         **dict.fromkeys(("metric", "rows_hash", "classes_hash"), ""),
-        **{"folds": [], "seeds": [], "n_rows": 0, "n_classes": 0},
+        "folds": [],
+        "seeds": [],
+        "n_rows": 0,
+        "n_classes": 0,
     },
     "spec_id": "0123456789ab",
     "cells": [],
