@@ -18,7 +18,7 @@ from birdlab.data.audio import decode
 from birdlab.errors import AudioError, BirdlabError, DataError, LedgerError, SpecError
 from birdlab.spec.yamlfile import load_yaml
 from birdlab.study.ledger_csv import read_csv_table
-from birdlab.upkeep.foreign import read_predictions
+from birdlab.upkeep.foreign_table import read_predictions
 
 N_CASES = 500
 

@@ -26,6 +26,7 @@ from birdlab.errors import PredictError, PromotionError
 from birdlab.evaluate.blends import MEAN, Blend, blend_members
 from birdlab.evaluate.windows import Windowing, cut_windows, iter_windows
 from birdlab.infer.card import WHOLE, MemberCard, ModelCard, read_card
+from birdlab.infer.models import hash_model
 from birdlab.infer.session import OnnxPredictor, open_predictor
 from birdlab.infer.variants import Variant
 from birdlab.promote import tracing
@@ -369,6 +370,15 @@ def test_another_card_leaves_the_graph_as_it_is(exported: ExportInfo, tmp_path: 
     assert before.graph == after.graph
     assert read_card({p.key: p.value for p in after.metadata_props}, "x") == card == info.card
     assert info.sha256 != exported.sha256
+    assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(PromotionError, match="cannot be written"):
+            write_card(info, card)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert hash_model(info.path) == info.sha256
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
 
 

@@ -126,7 +126,7 @@ def test_windows_come_from_all_over_the_files(tmp_path: Path) -> None:
     for i in range(4):
         wave = np.concatenate([np.full(8_000, level) for level in rng.uniform(0.1, 0.9, 100)])
         soundfile.write(tmp_path / f"{i}.wav", wave, 8_000)
-    (tmp_path / "broken.ogg").write_bytes(b"no audio")
+    (tmp_path / "broken.opus").write_bytes(b"no audio")
     windowing = Windowing(1.0, 8_000, normalise="recording")
     sounds = find_sounds(None, None, tmp_path)  # type: ignore[arg-type]
     assert sounds.source == f"{tmp_path.name} (5 files)" and not sounds.seen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -254,6 +255,37 @@ def test_whatever_fails_leaves_the_old_champion_in_service(lab: Lab, hinder: obj
         move_alias(lab, "champion", NAMES[1])
     assert in_service(lab) == (NAMES[0], NAMES[0])
     assert not (lab.models / MOVING_FILE).exists()
+
+
+def test_a_move_that_the_history_has_no_room_for_is_ended_by_the_next_command(
+    tmp_path: Path,
+) -> None:
+    lab = Lab(tmp_path)
+    for slope, name in enumerate(NAMES):
+        write_model(lab, name, float(slope), run_id=None)
+    for name in [*NAMES, *NAMES]:
+        move_alias(lab, "champion", name)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    full = (lab.models / HISTORY_FILE).stat().st_size + 10
+    resource.setrlimit(resource.RLIMIT_FSIZE, (full, hard))
+    try:
+        with pytest.raises(PromotionError, match="cannot be moved"):
+            move_alias(lab, "champion", NAMES[0])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (lab.models / MOVING_FILE).exists()
+    settle_aliases(lab, lambda _: None)
+    assert not (lab.models / MOVING_FILE).exists()
+    assert load_aliases(lab.models)["champion"] == load_history(lab)[-1].model == NAMES[0]
+
+
+@pytest.mark.parametrize("text", ["{", '{"champion": {}}', '{"champion": []}', "[]"])
+def test_a_note_of_a_move_that_is_none_is_said(tmp_path: Path, text: str) -> None:
+    lab = Lab(tmp_path)
+    write_model(lab, NAMES[0], 0.0, run_id=None)
+    (lab.models / MOVING_FILE).write_text(text)
+    with pytest.raises(BirdlabError, match="remove the file"):
+        move_alias(lab, "champion", NAMES[0])
 
 
 def test_without_mlflow_promotion_stops_and_a_rollback_goes_ahead(lab: Lab) -> None:

@@ -47,7 +47,7 @@ from birdlab.upkeep.archive import MANIFEST
 from birdlab.upkeep.doctor import examine_lab
 from birdlab.upkeep.exchange import export_runs, import_runs
 from birdlab.upkeep.foreign import import_foreign
-from birdlab.upkeep.garbage import find_garbage, free_garbage
+from birdlab.upkeep.garbage import find_garbage, free_garbage, size_of
 
 
 def age(path: Path, days: float = 30) -> None:
@@ -258,6 +258,18 @@ def test_gc_asks_before_it_frees(make_lab: MakeLab, cli: Any) -> None:
     assert "nothing to free" in cli(lab, "gc").out
     assert "freed" in cli(lab, "gc", "--keep-days", "0", "--yes").out
     assert not list(lab.cells.glob("*/cell.json"))
+
+
+def test_what_goes_away_meanwhile_is_no_error(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "cell").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "cell" / name).write_bytes(bytes(10))
+    (tmp_path / "link").symlink_to(tmp_path / "cell")
+    assert (size_of(tmp_path / "cell"), size_of(tmp_path / "link")) == (20, 0)
+    walk = os.walk(tmp_path / "cell")
+    monkeypatch.setattr("os.walk", lambda _: [*walk, (str(tmp_path / "cell"), [], ["gone"])])
+    assert size_of(tmp_path / "cell") == 20
+    assert size_of(tmp_path / "gone") == 0
 
 
 # ---------------------------------------------------------------- export and import
@@ -576,6 +588,22 @@ def test_tables_that_do_not_fit_are_refused(make_lab: MakeLab, change: Any, part
     assert snapshot(lab) == before
 
 
+def test_a_model_that_is_not_there_and_a_table_without_rows_leave_nothing(
+    make_lab: MakeLab, cli: Any
+) -> None:
+    lab = make_lab(trained=True)
+    table = foreign_table(lab)
+    table.to_csv(lab.root / "t.csv", index=False)
+    table.head(0).to_csv(lab.root / "none.csv", index=False)
+    before = snapshot(lab)
+    like = ("--name", "f", "--like", "tiny")
+    lost = cli(lab, "import", "--oof", "t.csv", "--onnx", "gone.onnx", *like)
+    assert lost.code == 1 and "there is no such model" in lost.err
+    bare = cli(lab, "import", "--oof", "none.csv", *like)
+    assert bare.code == 1 and "the table has no rows" in bare.err
+    assert snapshot(lab) == before
+
+
 def test_other_folds_are_scored_and_said_not_to_compare(make_lab: MakeLab, cli: Any) -> None:
     lab = make_lab(trained=True)
     table = foreign_table(lab).assign(fold=lambda t: 1 - t["fold"])
@@ -611,7 +639,7 @@ def test_a_lab_that_is_well(make_lab: MakeLab, cli: Any) -> None:
 def test_what_ails_a_lab_is_named_with_a_remedy(make_lab: MakeLab, cli: Any) -> None:
     lab = make_lab(trained=True, mlflow=True)
     one, two = sorted(p for p in lab.cells.iterdir() if p.is_dir() and p.name[0] != ".")
-    (one / WEIGHTS).write_bytes((one / WEIGHTS).read_bytes()[:-1])
+    (one / WEIGHTS).write_bytes(b"\xff" * 100)  # a header of 2**64 bytes
     next(two.glob("outputs-*/windows.parquet")).write_bytes(b"PAR1")
     (lab.runs / "0123456789ab.json").write_text("{")
     (lab.stores / "mlflow.db").write_bytes(b"SQLite format 3\0 no more")

@@ -56,7 +56,7 @@ def promote(
         list[str] | None, typer.Option(help="A further form of the file: int8, ... (repeatable).")
     ] = None,
     gate: Annotated[
-        float, typer.Option(help="The out-of-fold score that a variant may lose.")
+        float, typer.Option(help="How far a variant may move the out-of-fold score.")
     ] = 0.001,
     soundscapes: Annotated[
         Path | None,

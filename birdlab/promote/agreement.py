@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from birdlab.data.audio import decode
+from birdlab.data.audio import SUFFIXES, decode
 from birdlab.datasets import open_dataset
 from birdlab.errors import AudioError, PromotionError
 from birdlab.evaluate.blends import rank_rows
@@ -36,7 +36,6 @@ asked of the deployed model: with MIN_WINDOWS two standard errors above chance."
 N_FILES, N_WINDOWS = 100, 300
 """Files that are heard, and windows of them all together."""
 MIN_WINDOWS = 100
-AUDIO = (".ogg", ".wav", ".flac", ".mp3")
 
 
 @dataclass(frozen=True)
@@ -114,11 +113,11 @@ def find_sounds(lab: Lab, plan: Plan, folder: Path | None) -> Sounds:
     No files where there are none. Raises PromotionError for a folder without audio.
     """
     if folder is not None:
-        files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO and p.is_file())
+        files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
         if not files:
             raise PromotionError(
                 "there is no audio to compare models on", where=str(folder),
-                expected=", ".join(AUDIO), fix="--soundscapes DIR",
+                expected=", ".join(sorted(SUFFIXES)), fix="--soundscapes DIR",
             )  # fmt: skip
         return Sounds(_spread(files), f"{folder.resolve().name} ({len(files):,} files)")
     base = plan.spec.data.base

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -79,7 +79,8 @@ def move_alias(
             if follows:
                 _note(lab, alias, None)
         except BaseException as error:
-            _settle(lab, tell)
+            with suppress(OSError):  # a disk that is full is so here too: the next command settles
+                _settle(lab, tell)
             if isinstance(error, OSError):
                 raise PromotionError(
                     "the alias cannot be moved",
@@ -161,11 +162,17 @@ def _begun(lab: Lab) -> dict[str, _Begun]:
     path = lab.models / MOVING_FILE
     if not path.is_file():
         return {}
-    found = load_json(path, "remove the file, then: birdlab models alias MODEL ALIAS")
-    return {
-        alias: _Begun(**{**entry, "move": AliasMove(**entry["move"])})
-        for alias, entry in found.items()
-    }
+    fix = "remove the file, then: birdlab models alias MODEL ALIAS"
+    found = load_json(path, fix)
+    try:
+        return {
+            alias: _Begun(**{**entry, "move": AliasMove(**entry["move"])})
+            for alias, entry in found.items()
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise PromotionError(
+            "what was begun to be moved cannot be read", where=str(path), got=repr(error), fix=fix
+        ) from None
 
 
 def _note(lab: Lab, alias: str, begun: _Begun | None) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from birdlab.errors import PromotionError, TrackingError
-from birdlab.infer.models import CARD_FILE
+from birdlab.infer.models import CARD_FILE, load_promoted
 from birdlab.lab import write_whole
 from birdlab.promote.aliases import move_alias
 from birdlab.promote.case import Case
@@ -62,8 +62,9 @@ def register(case: Case, graph: Graph, name: str) -> tuple[str, str]:
 
 def known_version(case: Case, graph: Graph, name: str) -> tuple[str, str] | None:
     """Where the very same file was registered before, by the card that it has in the lab."""
-    path = case.lab.models / name / CARD_FILE
-    card = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not (case.lab.models / name / CARD_FILE).is_file():
+        return None
+    card = load_promoted(case.lab.models, name).card
     same = card.get("sha256") == graph.export.sha256
     return tuple(card["registered"]) if same and card.get("registered") else None
 

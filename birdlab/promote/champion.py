@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ import numpy as np
 
 from birdlab.errors import BirdlabError, PromotionError
 from birdlab.evaluate.blends import Blend, blend_members
-from birdlab.infer.models import CARD_FILE, load_aliases
+from birdlab.infer.models import CARD_FILE, load_aliases, load_promoted
 from birdlab.lab import Lab
 from birdlab.promote.chains import Chain
 from birdlab.recorded import load_record
@@ -121,14 +120,12 @@ def _tables(lab: Lab, records: Sequence[Record], chain: Chain) -> list[FoldTable
     return [load_fold_tables(lab, record, chain.steps_for(record)) for record in records]
 
 
-def _card_of(lab: Lab, alias: str) -> dict[str, Any] | None:
-    """The card of the model that an alias names; None for none."""
+def _card_of(lab: Lab, alias: str) -> Mapping[str, Any] | None:
+    """The card of the model that an alias names; None for none, PredictError for a broken one."""
     name = load_aliases(lab.models).get(alias)
-    path = lab.models / str(name) / CARD_FILE
-    if name is None or not path.is_file():
+    if name is None or not (lab.models / name / CARD_FILE).is_file():
         return None
-    card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return card
+    return load_promoted(lab.models, name).card
 
 
 def _chain_of(card: Mapping[str, Any]) -> Chain:

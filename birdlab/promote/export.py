@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import math
@@ -19,6 +18,7 @@ from birdlab import __version__
 from birdlab.errors import PromotionError
 from birdlab.evaluate.blends import MEAN, Blend
 from birdlab.infer.card import MemberCard, ModelCard
+from birdlab.infer.models import hash_model
 from birdlab.promote.compose import PROBS, compose, count_frontends
 from birdlab.promote.detector import (
     Member,
@@ -206,18 +206,13 @@ def save_model(
             )
         onnx.checker.check_model(away / path.name)
         files = [f for f in (away / path.name, away / beside.name) if f.is_file()]
-        size, digest = sum(f.stat().st_size for f in files), _digest(files)
+        size, sha256 = sum(f.stat().st_size for f in files), hash_model(away / path.name)
         for file in reversed(files):
             file.replace(path.with_name(file.name))
         if len(files) == 1:
             beside.unlink(missing_ok=True)
     except OSError as error:
-        raise PromotionError(
-            "the model cannot be written",
-            where=str(path),
-            got=error.strerror,
-            fix="make room and promote again: what was trained is kept",
-        ) from None
+        raise _unwritable(path, error) from None
     except onnx.checker.ValidationError as error:
         raise PromotionError(
             "the graph that was built is no valid ONNX",
@@ -228,7 +223,7 @@ def save_model(
     finally:
         shutil.rmtree(away, ignore_errors=True)
     data = beside if len(files) > 1 else None
-    return ExportInfo(path, card, len(card.members), n_frontends, size, digest, data)
+    return ExportInfo(path, card, len(card.members), n_frontends, size, sha256, data)
 
 
 def _weight_bytes(model: onnx.ModelProto) -> int:
@@ -240,7 +235,8 @@ def _weight_bytes(model: onnx.ModelProto) -> int:
 def write_card(info: ExportInfo, card: ModelCard) -> ExportInfo:
     """The same file with another card: times of members that were measured, a reason.
 
-    The graph and the weights stay as they are; the file is replaced at once.
+    The graph and the weights stay as they are; the file is replaced at once. Raises PromotionError
+    when it cannot be written.
     """
     model = onnx.load(info.path, load_external_data=False)
     del model.metadata_props[:]
@@ -249,18 +245,19 @@ def write_card(info: ExportInfo, card: ModelCard) -> ExportInfo:
     try:
         onnx.save(model, away)
         away.replace(info.path)
+    except OSError as error:
+        raise _unwritable(info.path, error) from None
     finally:
         away.unlink(missing_ok=True)
     files = [info.path] if info.data_path is None else [info.path, info.data_path]
     size = sum(f.stat().st_size for f in files)
-    return replace(info, card=card, size_bytes=size, sha256=_digest(files))
+    return replace(info, card=card, size_bytes=size, sha256=hash_model(info.path))
 
 
-def _digest(files: Sequence[Path]) -> str:
-    """The SHA-256 of some files, one after the other."""
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+def _unwritable(path: Path, error: OSError) -> PromotionError:
+    return PromotionError(
+        "the model cannot be written",
+        where=str(path),
+        got=error.strerror,
+        fix="make room and promote again: what was trained is kept",
+    )

@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from birdlab.cell import outputs_folder
 from birdlab.cellplan import CellPlan
-from birdlab.data.audio import Waveform, decode
 from birdlab.errors import OutputsError, PromotionError
 from birdlab.evaluate.metrics import padded_cmap
 from birdlab.evaluate.outputs import StoredOutputs, load_outputs
-from birdlab.evaluate.passes import count_passes, find_windows
 from birdlab.evaluate.score import N_PAD, fold_table
-from birdlab.evaluate.windows import Windowing, batch_windows, blend, find_hop, iter_windows
+from birdlab.evaluate.windows import batch_windows, blend
 from birdlab.infer.card import ModelCard
-from birdlab.infer.reading import NotHeard, read_ahead, undecodable
 from birdlab.infer.session import OnnxPredictor, SoundPredictor
 from birdlab.lab import Lab
 from birdlab.plan import Plan, Progress, silent
 from birdlab.promote.export import export_ensemble
+from birdlab.promote.heldout_windows import Floats, hear_held_out, held_out, in_time
 from birdlab.promote.members import collect_members
 from birdlab.promote.parity import TOLERANCE
 from birdlab.promote.reproduction import CellReproduction, Reproduction
 from birdlab.recorded import AS_IS
 
-Floats = npt.NDArray[np.float32]
 Place = tuple[int, int]
 """A fold and a seed."""
 BATCH = 8
@@ -107,7 +102,7 @@ class _Count:
         self, run: str, folds: Mapping[int, Sequence[CellPlan]], progress: Progress
     ) -> None:
         self.run = run
-        self.total = sum(len(_held_out(cells[0])) for cells in folds.values())
+        self.total = sum(len(held_out(cells[0])) for cells in folds.values())
         self.done, self.progress = 0, progress
 
     def __call__(self) -> None:
@@ -135,11 +130,6 @@ def _place(cell: CellPlan) -> Place:
     return cell.fold, cell.seed
 
 
-def _held_out(cell: CellPlan) -> npt.NDArray[np.int64]:
-    assert cell.validation is not None
-    return cell.validation
-
-
 def find_places(card: ModelCard, plan: Plan) -> dict[Place, int]:
     """Which member of a file each fold model of a plan is, of those that are members at all."""
     by_run = {(m.run, m.fold, m.seed): i for i, m in enumerate(card.members)}
@@ -165,13 +155,13 @@ def _check_fold(
     stored = [load_outputs(outputs_folder(lab, cell)) for cell in cells]
     rows = cells[0].rows
     for cell, own in zip(cells, stored, strict=True):
-        if own.windows.recordings != tuple(rows.names[_held_out(cell)]):
+        if own.windows.recordings != tuple(rows.names[held_out(cell)]):
             raise OutputsError(
                 "stored outputs are not those of the rows that the cell is scored on",
                 where=str(outputs_folder(lab, cell)),
                 fix="remove this folder and run the experiment again: nothing is trained",
             )
-    windows = _windows(plan, cells[0], predictor.card, count)
+    windows = hear_held_out(plan, cells[0], predictor.card, count)
     answers: list[list[Floats]] = [[] for _ in cells]
     for waves in batch_windows(windows, BATCH):
         for heard, probs in zip(answers, predictor.member_probs(waves, numbers), strict=True):
@@ -181,66 +171,11 @@ def _check_fold(
             plan,
             cell,
             own,
-            _in_time(heard, own, predictor.card.windowing, plan.spec.evaluate.hop_s),
+            in_time(heard, own, predictor.card.windowing, plan.spec.evaluate.hop_s),
             _known(predictor.card, number),
         )
         for cell, own, heard, number in zip(cells, stored, answers, numbers, strict=True)
     ]
-
-
-def _in_time(
-    heard: Sequence[Floats], stored: StoredOutputs, windowing: Windowing, hop_s: float | None
-) -> Floats:
-    """What was heard in passes as the windows that are stored; as it is where it does not fit."""
-    w, k = stored.windows, windowing.windows_per_pass
-    hops = windowing.window_samples // find_hop(windowing, hop_s)
-    n_windows = np.bincount(w.recording_index, minlength=len(w.recordings)).tolist()
-    answers = np.concatenate(heard)
-    fits = len(answers) == k * sum(count_passes(n, k, hops) for n in n_windows)
-    return answers[find_windows(n_windows, k, hops)] if fits else answers
-
-
-def _windows(
-    plan: Plan, cell: CellPlan, card: ModelCard, count: Callable[[], None]
-) -> Iterator[Floats]:
-    """The windows of the held-out recordings of a cell, decoded from their files as predict does.
-
-    Of a row that is a part of a recording the whole is decoded, and the part cut out of it.
-    """
-    rows, hears = _held_out(cell), card.windowing
-    paths = {row: _path(plan, cell, row) for row in rows}
-    is_part = np.asarray(~np.isnan(cell.rows.spans_s).all(axis=1), bool)
-    whole = [paths[row] for row in rows if not is_part[row]]
-    hop = find_hop(hears, plan.spec.evaluate.hop_s)
-    with closing(read_ahead(whole, hears, hop_samples=hop)) as ahead:
-        for row in rows:
-            if is_part[row]:
-                part = _part(paths[row], cell.rows.spans_s[row], hears)
-                yield from iter_windows(part, hears, hop)
-            else:
-                heard = next(ahead)
-                if isinstance(heard, NotHeard):
-                    raise undecodable(paths[row], heard.reason)
-                yield from heard.windows
-            count()
-
-
-def _path(plan: Plan, cell: CellPlan, row: int) -> Path:
-    key = cell.rows.keys[row]
-    if key is None or not plan.paths[key].is_file():
-        raise PromotionError(
-            "the audio of a held-out recording is not there",
-            where=str(cell.rows.names[row]),
-            fix="correct [data] in birdlab.toml",
-        )
-    return plan.paths[key]
-
-
-def _part(path: Path, span_s: npt.NDArray[np.float64], hears: Windowing) -> Waveform:
-    recording = decode(path, hears.sample_rate_hz)
-    samples = np.rint(span_s * hears.sample_rate_hz)
-    first, last = (None if np.isnan(end) else int(end) for end in samples)
-    return replace(recording, samples=recording.samples[first:last])
 
 
 def _known(card: ModelCard, number: int) -> dict[str, int]:

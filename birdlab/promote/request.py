@@ -18,7 +18,7 @@ Weights = Literal["full", "folds", "averaged"]
 Soup = Literal["all", "folds", "seeds"]
 Shares = Literal["equal", "fitted"] | tuple[float, ...]
 LOSS = 0.001
-"""What a variant may lose of the out-of-fold score."""
+"""How far a variant may move the out-of-fold score, up or down."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,10 @@ class PromotionRequest:
     models as they are, `averaged` the mean of the weights of a run's models: of all, or by `soup`
     over the folds of each seed, or over the seeds of each fold. shares: of the runs in the blend,
     fitted on out-of-fold predictions or a number each. variants: further forms of the file, each
-    with a gate of its own; gate: the score that one may lose. alias: moves to the model. force:
-    promote although a gate refuses, for the `reason` that is then written down. soundscapes: a
-    folder of unlabelled recordings for the rank agreement of models without held-out recordings.
+    with a gate of its own; gate: how far one may move the out-of-fold score. alias: moves to
+    the model. force: promote although a gate refuses, for the `reason` that is then written down.
+    soundscapes: a folder of unlabelled recordings for the rank agreement of models without held-out
+    recordings.
     post: post-processing steps that predictions get, as `portable_mappings` gives them; hop_s:
     seconds from one window to the next, those of a window for none between them. None for what the
     runs were scored with.

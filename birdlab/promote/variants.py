@@ -33,12 +33,11 @@ from birdlab.promote.export import save_model
 from birdlab.promote.members import first_windows
 from birdlab.promote.quantize import MOST_MOVED, MemberNetwork, hear_images, quantize_member
 from birdlab.promote.reproduce import score_exported
+from birdlab.promote.request import LOSS
 from birdlab.promote.variant_report import RunScore, VariantReport
 
 Floats = npt.NDArray[np.float32]
 
-THRESHOLD = 0.001
-"""How far the out-of-fold score of a variant may lie from that of fp32."""
 N_CALIBRATION = 64
 """Windows of training clips that a network is calibrated on."""
 
@@ -78,7 +77,7 @@ def judge_variant(
     variant: Variant,
     *,
     windows: Floats,
-    threshold: float = THRESHOLD,
+    threshold: float = LOSS,
     progress: Progress = silent,
 ) -> VariantReport:
     """What the variant does to the out-of-fold scores of the fold models in `folds_path`.

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
 
 from birdlab.cellfiles import CARD
 from birdlab.errors import DataError
@@ -22,14 +19,14 @@ from birdlab.evaluate.estimators import Evidence, estimate_all
 from birdlab.evaluate.outputs import StoredOutputs, save_outputs
 from birdlab.evaluate.predictor import WindowOutputs
 from birdlab.evaluate.score import FoldTable, fold_table, score_evidence, score_fold
+from birdlab.infer.checksums import file_sha256
 from birdlab.lab import Lab, write_whole
 from birdlab.plan import Plan
 from birdlab.record import environment
 from birdlab.recorded import AS_IS
 from birdlab.runtables import save_tables, tables_folder
 from birdlab.spec.identity import SPEC_ID_CHARS, digest
-
-_KEYS = ("recording", "fold", "seed")
+from birdlab.upkeep.foreign_table import check_table, read_predictions
 
 
 def import_foreign(
@@ -49,11 +46,12 @@ def import_foreign(
     plan. Truth and estimators come from the plan, `like` is its run. Scores compare with those of
     that run when every fold holds the same recordings. The ONNX file is kept for later, and not
     looked into.
-    Raises DataError for a table that does not fit.
+    Raises DataError for a table that does not fit, and for a model that cannot be copied.
     """
-    table = _check_table(plan, read_predictions(oof), str(oof))
-    content = hashlib.sha256(oof.read_bytes()).hexdigest()
+    table = check_table(plan, read_predictions(oof), str(oof))
+    content = file_sha256(oof)
     run = digest({"foreign": content, "name": name, "like": like}, SPEC_ID_CHARS)
+    kept = None if onnx is None else _keep_model(onnx, lab.stores / "foreign" / f"{run}.onnx")
     cells, tables = [], {}
     for (fold, seed), rows in table.groupby(["fold", "seed"]):
         stored, rows_id = _stored(plan, rows), _rows_id(plan, int(fold), rows)
@@ -63,12 +61,6 @@ def import_foreign(
         _save_cell(lab, cell_id, rows_id, stored, document)
         tables[int(fold), int(seed)] = scored
         cells.append(_cell_row(int(fold), int(seed), cell_id, rows_id, scored))
-    kept = None
-    if onnx is not None:
-        target = lab.stores / "foreign" / f"{run}.onnx"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(onnx, target)
-        kept = {"file": onnx.name, "sha256": hashlib.sha256(onnx.read_bytes()).hexdigest()}
     said = {"oof": oof.name, "like": like, "onnx": kept, "secondary": plan.spec.evaluate.secondary}
     record = _record(plan, run, name, project, cells, tables) | {"foreign": said}
     save_tables(tables_folder(lab, run), {"recordings": _recordings(plan, table)})
@@ -76,89 +68,28 @@ def import_foreign(
     return record
 
 
+def _keep_model(onnx: Path, target: Path) -> dict[str, str]:
+    """What the record says of a model that was copied into the lab: its file and its content."""
+    if not onnx.is_file():  # a pipe would be waited for without an end
+        raise DataError("there is no such model", where=str(onnx), expected="an ONNX file")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(onnx, target)
+    except OSError as error:
+        target.unlink(missing_ok=True)
+        raise DataError(
+            "the model cannot be copied into the lab",
+            where=str(onnx),
+            got=error,
+            fix="make room, or leave --onnx out: it is kept for later, and not looked into",
+        ) from None
+    return {"file": onnx.name, "sha256": file_sha256(target)}
+
+
 def same_folds(plan: Plan, record: Mapping[str, Any]) -> bool:
     """Whether a foreign run was scored on the folds of the plan, so that scores compare."""
     known = {c.rows_id for c in plan.final_cells}
     return all(cell["eval_id"] in known for cell in record["cells"])
-
-
-def read_predictions(path: Path) -> pd.DataFrame:
-    """The table of a CSV or Parquet file. Raises DataError where there is none."""
-    if path.exists() and not path.is_file():  # a pipe would be waited for without an end
-        raise DataError(
-            "the table of predictions cannot be read",
-            where=str(path),
-            got="no plain file",
-            expected="a Parquet or CSV file",
-        )
-    try:
-        if path.suffix == ".csv":
-            return pd.read_csv(path, dtype={"recording": str})
-        return pd.read_parquet(path)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(
-            "the table of predictions cannot be read",
-            where=str(path),
-            got=str(error).splitlines()[0],
-            expected="a Parquet or CSV file",
-        ) from None
-
-
-def _check_table(plan: Plan, table: pd.DataFrame, where: str) -> pd.DataFrame:
-    codes = list(plan.data.classes)
-    if "seed" not in table:
-        table = table.assign(seed=0)
-    lacking = [c for c in (*_KEYS, *codes) if c not in table]
-    unknown = [str(c) for c in table if c not in (*_KEYS, *codes)]
-    if lacking or unknown:
-        raise DataError(
-            "the columns of the table are not those that are needed",
-            where=where,
-            got="; ".join(
-                f"{word} {', '.join(names[:5])}"
-                for word, names in (("lacks", lacking), ("unknown", unknown))
-                if names
-            ),
-            expected=f"recording, fold, seed (or none) and {len(codes)} classes: {codes[0]}, ...",
-        )
-    known = set(plan.rows.names)
-    strange = [str(r) for r in table["recording"] if r not in known]
-    if strange:
-        raise DataError(
-            f"{len(strange)} recordings are not among the rows of the run",
-            where=where,
-            got=", ".join(strange[:5]),
-            expected=f"names such as {plan.rows.names[0]}",
-        )
-    if table.duplicated(["recording", "seed"]).any():
-        raise DataError(
-            "a recording is there twice for one seed",
-            where=where,
-            expected="each recording once per seed",
-        )
-    values = _numbers(table, codes, where)
-    if not ((values >= 0) & (values <= 1)).all():
-        raise DataError(
-            "probabilities are not all from 0 to 1", where=where, expected="numbers from 0 to 1"
-        )
-    counts = _numbers(table, ["fold", "seed"], where)
-    if not ((counts >= 0) & (counts == np.floor(counts))).all():
-        raise DataError(
-            "folds and seeds are not all whole numbers from 0",
-            where=where,
-            expected="whole numbers from 0",
-        )
-    return table
-
-
-def _numbers(table: pd.DataFrame, columns: Sequence[str], where: str) -> npt.NDArray[np.float64]:
-    """Columns as numbers, NaN where a cell is empty; DataError for text."""
-    try:
-        return np.asarray(table[list(columns)].to_numpy(np.float64, na_value=np.nan))
-    except (ValueError, TypeError) as error:
-        raise DataError(
-            "a column holds what is no number", where=where, got=error, expected="numbers"
-        ) from None
 
 
 def _stored(plan: Plan, rows: pd.DataFrame) -> StoredOutputs:

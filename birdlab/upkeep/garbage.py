@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -124,11 +129,19 @@ def is_locked(lab: Lab, cell_id: str) -> bool:
 
 def size_of(path: Path) -> int:
     """The bytes of a file, or of all files below a folder; links count nothing."""
-    if path.is_symlink():
-        return 0
-    if path.is_file():
-        return path.stat().st_size
-    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file() and not p.is_symlink())
+    return sum(found.st_size for found in _iter_stats(path) if stat.S_ISREG(found.st_mode))
+
+
+def _iter_stats(path: Path) -> Iterator[os.stat_result]:
+    """What the disk says of a path and of all below it; what goes away meanwhile is left out.
+
+    Links are not followed. Whoever trains or tidies beside this removes files at any moment.
+    """
+    folders = () if path.is_symlink() else os.walk(path)
+    below = (Path(at, name) for at, dirs, files in folders for name in dirs + files)
+    for one in chain((path,), below):
+        with suppress(FileNotFoundError):
+            yield one.lstat()
 
 
 def _cells(lab: Lab, keep_days: float) -> Iterator[Garbage]:
@@ -216,11 +229,9 @@ def _old_writes(paths: Sequence[Path]) -> Iterator[Garbage]:
 
 
 def _is_young(path: Path, days: float) -> bool:
-    """Whether something in it changed within so many days."""
-    times = [path.lstat().st_mtime]
-    if path.is_dir() and not path.is_symlink():
-        times += [p.lstat().st_mtime for p in path.rglob("*")]
-    return time.time() - max(times) < days * 86_400
+    """Whether something in it changed within so many days, or it is gone by now."""
+    newest = max((found.st_mtime for found in _iter_stats(path)), default=math.inf)
+    return time.time() - newest < days * 86_400
 
 
 def _is_inside(lab: Lab, path: Path) -> bool:
