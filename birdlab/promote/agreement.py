@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from birdlab.data.audio import SUFFIXES, decode
+from birdlab.data.audio import decode
+from birdlab.data.audiofile import SUFFIXES
 from birdlab.datasets import open_dataset
 from birdlab.errors import AudioError, PromotionError
 from birdlab.evaluate.blends import rank_rows
