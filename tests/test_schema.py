@@ -84,6 +84,7 @@ def test_a_docstring_is_told_apart_into_text_unit_and_source() -> None:
     assert lr.text.startswith("The learning rate of the head")
     assert (lr.unit, lr.source) == ("rate", "birdlab")
     assert meaning_of(Adam, "lr").source.startswith("first place of BirdCLEF 2023")
-    assert meaning_of(Adam, "weight_decay").source == "Kingma and Ba 2015"
+    assert meaning_of(Sgd, "momentum").source.startswith("Sutskever et al. 2013")
+    assert meaning_of(Adam, "weight_decay").source == "birdlab"
     assert meaning_of(LogMelSpec, "f_min_hz").unit == "Hz"
     assert meaning_of(LogMelSpec, "kind").text == "Which kind it is."

@@ -164,8 +164,8 @@ class ModelSpec(Spec):
     in_channels: Annotated[int, Field(ge=1, le=16)] = 1
     """The channels of the image that the front-end makes. Unit: channels."""
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """The chance that a block of the backbone is skipped in training. Unit: probability. Source:
-    Huang et al. 2016."""
+    """The highest chance with which blocks of the backbone are skipped in training; it grows with
+    their depth from 0. Unit: probability. Source: Huang et al. 2016."""
     grad_checkpointing: Annotated[bool, AddedLater(as_before=False)] = False
     """Compute activations again instead of keeping them: less memory, more time."""
     normalise: Annotated[Literal["crop", "recording"], AddedLater(as_before="crop")] = "crop"

@@ -21,7 +21,7 @@ class OptimizerSpec(Spec):
     backbone_lr: Annotated[Positive | None, AddedLater(as_before=None)] = None
     """The learning rate of the backbone. Unit: rate. Source: birdlab."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """How strongly weights are pulled to 0, norms and biases too. Unit: rate."""
+    """How strongly weights are pulled to 0, norms and biases too. Unit: rate. Source: birdlab."""
 
 
 @register("optimizer")
@@ -61,7 +61,7 @@ class RAdam(OptimizerSpec):
 class Sgd(OptimizerSpec):
     """Stochastic gradient descent with momentum.
 
-    Source: Sutskever et al. 2013.
+    Source: Sutskever et al. 2013; the update is PyTorch's, in which the rate scales the whole step.
     """
 
     kind: Literal["sgd"] = "sgd"
@@ -87,7 +87,7 @@ class ScheduleSpec(Spec):
     """Which schedule it is."""
     warmup_epochs: Annotated[float, Field(ge=0), AddedLater(as_before=0.0)] = 0.0
     """How long rates rise linearly from 0, step by step, before the schedule begins. Source: Goyal
-    et al. 2017."""
+    et al. 2017, who begin above 0."""
 
 
 @register("schedule")

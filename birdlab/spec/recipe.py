@@ -82,7 +82,8 @@ class TrainSpec(Spec):
         None
     )
     """Keep the running mean of the weights, in which a step counts 1 - decay, and evaluate that.
-    Unit: share. Source: Polyak and Juditsky 1992."""
+    Unit: share. Source: TensorFlow's ExponentialMovingAverage; Polyak and Juditsky 1992 weigh all
+    steps alike."""
     average: Annotated[Average | None, AddedLater(as_before=None)] = None
     """Take the mean of the weights of several epochs."""
     validate_every: Annotated[

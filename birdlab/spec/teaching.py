@@ -40,7 +40,8 @@ Teacher = Annotated[TeacherSpec, BeforeValidator(_plain_stage), Also({"type": "s
 class PseudoSpec(Spec):
     """Windows of unlabelled soundscapes as training clips, labelled by a teacher.
 
-    Source: Lee 2013 for labels from a teacher; the fields are birdlab's.
+    Source: Lee 2013 for labels that a network gives; a teacher and its soft labels as in Xie et al.
+    2020; the fields are birdlab's.
     """
 
     soundscapes: Tuple[Name]
