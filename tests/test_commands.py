@@ -345,33 +345,53 @@ def test_ctrl_c_at_any_moment_ends_with_130_and_without_a_traceback(
     assert "Traceback" not in out + err
 
 
+def on_terminal(words: list[str], lab: Path, **more: str) -> str:
+    """What a command writes to a terminal; it must end well."""
+    leader, follower = pty.openpty()
+    with subprocess.Popen(
+        words, cwd=lab, env=environment(lab, **more),
+        stdin=follower, stdout=follower, stderr=follower,
+    ) as process:  # fmt: skip
+        os.close(follower)
+        said = b""
+        try:
+            while part := os.read(leader, 4096):
+                said += part
+        except OSError:  # the other end is closed
+            pass
+        assert process.wait() == 0
+    os.close(leader)
+    return said.decode()
+
+
+@pytest.mark.parametrize("words", [["runs"], ["lb", "list"]], ids=" ".join)
+def test_lists_fit_a_terminal_and_are_whole_in_a_pipe(
+    words: list[str],
+    swept: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BIRDLAB_HOME", str(swept))
+    command = [sys.executable, "-m", "birdlab.cli.app", *words]
+    narrow = on_terminal(command, swept, TERM="xterm", COLUMNS="60")
+    assert max(map(len, narrow.splitlines())) <= 60
+    assert "not shown in 60 columns: " in narrow
+    _, whole, _ = run_main(capsys, monkeypatch, *words)
+    assert max(map(len, whole.splitlines())) > 60 and "not shown" not in whole
+
+
 def test_a_pipe_gets_no_control_codes_and_a_terminal_gets_bars(make_lab: MakeLab) -> None:
     lab = make_lab()
     words = [sys.executable, "-m", "birdlab.cli.app", "run", "tiny.yaml", "--no-mlflow"]
     words += ["--set", "cells.folds=[0]", "--jobs", "1"]
 
-    def on_terminal(batch: int, **more: str) -> str:
-        change = ["--set", f"train.batch={batch}"]
-        leader, follower = pty.openpty()
-        with subprocess.Popen(
-            [*words, *change], cwd=lab.root, env=environment(lab.root, **more),
-            stdin=follower, stdout=follower, stderr=follower,
-        ) as process:  # fmt: skip
-            os.close(follower)
-            said = b""
-            try:
-                while part := os.read(leader, 4096):
-                    said += part
-            except OSError:  # the other end is closed
-                pass
-            assert process.wait() == 0
-        os.close(leader)
-        return said.decode()
+    def train(batch: int, **more: str) -> str:
+        return on_terminal([*words, "--set", f"train.batch={batch}"], lab.root, **more)
 
-    bars = on_terminal(4, TERM="xterm")
+    bars = train(4, TERM="xterm")
     assert "\x1b[" in bars and "training, 1 of 1 cells" in bars
     for batch, dull in ((5, {"TERM": "xterm", "NO_COLOR": "1"}), (6, {"TERM": "dumb"})):
-        said = on_terminal(batch, **dull)
+        said = train(batch, **dull)
         assert "\x1b" not in said and "epoch 2/2" in said
     env = environment(lab.root, TERM="xterm", FORCE_COLOR="1")
     words += ["--set", "train.batch=7"]

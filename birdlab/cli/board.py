@@ -17,6 +17,7 @@ from birdlab.cli.board_options import (
 from birdlab.cli.board_pick import next_, pick
 from birdlab.cli.board_score import enter_row, entered_words, score
 from birdlab.cli.board_validators import validators
+from birdlab.cli.columns import Column, column_lines, terminal_width
 from birdlab.cli.common import JsonOption, copy_to_mlflow, load_result_spec
 from birdlab.cli.voice import print_json, print_note
 from birdlab.errors import LedgerError
@@ -134,7 +135,24 @@ def list_(json_: JsonOption = False) -> None:
     elif table.empty:
         print_lines("no leaderboard scores yet: birdlab lb add RUN --public 0.84")
     else:
-        print_lines(_shown(table).to_string(index=False, na_rep=""))
+        width, shown = terminal_width(), _shown(table)
+        text = shown.to_string(index=False, na_rep="")
+        lines = text.splitlines() if width is None else _fitted(shown, width)
+        print_lines("\n".join(lines))
+
+
+def _fitted(shown: pd.DataFrame, width: int) -> list[str]:
+    """The ledger within `width` characters: scores to four places, the name last and cut."""
+    scores = [column for column in shown if shown[column].dtype == "float64"]
+    texts = {
+        column: tuple("" if x != x else f"{x:.4f}" if column in scores else str(x) for x in values)
+        for column, values in shown.items()
+    }
+    rest = [column for column in shown if column not in ("id", "name", *scores)]
+    columns = [Column("id", texts["id"], gap=0)]
+    columns += [Column(column, texts[column], to_right=True) for column in scores]
+    columns += [Column(column, texts[column], 1 + place) for place, column in enumerate(rest)]
+    return column_lines([*columns, Column("name", texts["name"])], width, "birdlab lb list --json")
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:

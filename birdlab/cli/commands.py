@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Annotated, Any
 
 import typer
@@ -46,6 +47,14 @@ VerboseOption = Annotated[
 def _voices(quiet: QuietOption = False, verbose: VerboseOption = False) -> None: ...
 
 
+@lru_cache(maxsize=1)
+def _voice_options() -> list[Any]:
+    """-q and -v as parameters; all commands share them, since making them takes a while."""
+    donor = typer.Typer(add_completion=False)
+    donor.command()(_voices)
+    return list(typer.main.get_command(donor).params)
+
+
 def split_example(text: str) -> tuple[str, str]:
     """What a command does, and its example as one line; the latter empty where there is none."""
     said, _, example = text.partition(EXAMPLE)
@@ -77,12 +86,7 @@ class LabCommand(TyperCommand):
     """A command that also takes -q and -v, and whose help ends with its example."""
 
     def __init__(self, name: str | None, *, params: list[Any] | None = None, **more: Any) -> None:
-        donor = typer.Typer(add_completion=False)
-        donor.command()(_voices)
-        super().__init__(
-            name, params=[*(params or []), *typer.main.get_command(donor).params], **more
-        )
-
+        super().__init__(name, params=[*(params or []), *_voice_options()], **more)
         for param in self.params:
             offers = offers_for(param)
             if offers is not None:
@@ -185,6 +189,8 @@ class LabGroup(TyperGroup):
     ) -> None:
         """Complete for bash as for others, whose words do not end at : = and @."""
         variable = complete_var or f"_{prog_name}_COMPLETE".replace("-", "_").upper()
+        if variable in os.environ:  # pydantic's plugins take a tenth of the time of a completion
+            os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
         if os.environ.get(variable) == "complete_bash":
             print(WholeWords(self, ctx_args, prog_name, variable).complete())
             sys.exit(0)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from birdlab.cli.columns import Column, column_lines, terminal_width
 from birdlab.cli.common import JsonOption
 from birdlab.cli.voice import print_json
 
@@ -69,10 +72,10 @@ def runs(
         )
         return
     more = [column for column in named if column not in _IN_TABLE]
-    lines: list[str] = []
+    lines, width = list[str](), terminal_width()
     for title, part in group_runs(table, group) if group else [("", table)]:
         lines += [*([f"{'' if not lines else chr(10)}{group} {title}"] if group else [])]
-        lines += _table_lines(part, more)
+        lines += column_lines(_columns(part, more), width, "birdlab runs --csv")
     lines += [*_remarks(table), *_luck(table, sort), *_drivers(lab)]
     print_lines("\n".join(lines))
 
@@ -98,45 +101,52 @@ _IN_TABLE = (
 """Columns that need no place of their own when a query names them."""
 
 
-def _table_lines(table: pd.DataFrame, more: list[str]) -> list[str]:
-    """A line a run; scores of soundscapes where any run has them, chosen scores with a star.
-
-    `more` are further columns to show.
+def _columns(table: pd.DataFrame, more: list[str]) -> list[Column]:
+    """The columns of the list: scores of soundscapes where any run has them, `more` that are asked
+    for; chosen scores have a star.
     """
+    stars = ["*" if chosen else " " for chosen in table["chosen"]]
+    cmap = [
+        f"{text}{star}" for text, star in zip(_scores(table["cv/padded_cmap"]), stars, strict=True)
+    ]
+    columns = [
+        Column("run", tuple(table["run"]), gap=0, width=12),
+        Column("padded cmAP ", tuple(cmap), to_right=True),
+        _number("sd", _scores(table["cv/padded_cmap_sd"]), 2, 6),
+        _number("floor", _scores(table["floor"]), 5, 6),
+        _number("AUC", _scores(table["cv/macro_auc"]), 3, 6),
+    ]
+    for heard in ("soundscapes", "synthetic"):
+        if table[f"cv/{heard}_padded_cmap"].notna().any():
+            auc = _number("AUC", _scores(table[f"cv/{heard}_macro_auc"]), 8, 6)
+            cmap = _scores(table[f"cv/{heard}_padded_cmap"])
+            columns += [_number(heard, cmap, 4, 11, gap=2), replace(auc, called=f"{heard} AUC")]
+    columns += [
+        _number("folds", table["n_folds"], 6, 5, gap=2),
+        _number("seeds", table["n_seeds"], 6, 5),
+        _number("rows", [n or "" for n in table["n_rows"]], 7, 6),
+        _number("classes", [n or "" for n in table["n_classes"]], 7, 7),
+    ]
+    columns += [_number(name, map(_cell_text, table[name]), 0, 0, gap=2) for name in more]
+    columns.append(Column("status", tuple(table["status"]), 1, width=8))
+    return [*columns, Column("name", tuple(map(_title, table.to_dict("records"))))]
+
+
+def _number(head: str, values: Iterable[object], need: int, width: int, gap: int = 1) -> Column:
+    return Column(head, tuple(map(str, values)), need, gap, width, to_right=True)
+
+
+def _title(row: dict[str, Any]) -> str:
+    """The name of a run, and what it changes where the name does not say it."""
     from birdlab.spec.diff import NO_CHANGE
 
-    scapes = [n for n in ("soundscapes", "synthetic") if table[f"cv/{n}_padded_cmap"].notna().any()]
-    heard = "".join(f"{name:>11} {'AUC':>6}  " for name in scapes)
-    shown = {column: [_cell_text(value) for value in table[column]] for column in more}
-    widths = {column: max(map(len, [column, *texts])) for column, texts in shown.items()}
-    lines = [
-        f"{'run':<12}  {'padded cmAP':>11}  {'sd':>6} {'floor':>6} {'AUC':>6}  {heard}"
-        f"{'folds':>5} {'seeds':>5} {'rows':>6} {'classes':>7}  "
-        + "".join(f"{column:>{width}}  " for column, width in widths.items())
-        + "status    name"
-    ]
-    for place, row in enumerate(table.to_dict("records")):
-        delta = f"  [{row['delta']}]" if row["delta"] not in (NO_CHANGE, row["name"]) else ""
-        heard = "".join(
-            f"{_score(row[f'cv/{name}_{metric}'], width)}{end}"
-            for name in scapes
-            for metric, width, end in (("padded_cmap", 11, " "), ("macro_auc", 6, "  "))
-        )
-        lines.append(
-            f"{row['run']:<12}  {_score(row['cv/padded_cmap'], 11)}{'*' if row['chosen'] else ' '} "
-            f"{_score(row['cv/padded_cmap_sd'], 6)} {_score(row['floor'], 6)} "
-            f"{_score(row['cv/macro_auc'], 6)}  "
-            f"{heard}{row['n_folds']:>5} {row['n_seeds']:>5} {row['n_rows'] or '':>6} "
-            f"{row['n_classes'] or '':>7}  "
-            + "".join(f"{shown[c][place]:>{width}}  " for c, width in widths.items())
-            + f"{row['status']:<8}  {row['name']}{delta}"
-        )
-    return lines
+    told = row["delta"] not in (NO_CHANGE, row["name"])
+    return f"{row['name']}  [{row['delta']}]" if told else str(row["name"])
 
 
-def _score(value: float, width: int) -> str:
-    """A score to four places; blank where there is none."""
-    return " " * width if value != value else f"{value:>{width}.4f}"
+def _scores(values: Iterable[float]) -> list[str]:
+    """Scores to four places; empty where there is none."""
+    return ["" if value != value else f"{value:.4f}" for value in values]
 
 
 def _cell_text(value: object) -> str:
