@@ -24,6 +24,7 @@ from birdlab.evaluate.predictor import build_windowing
 from birdlab.evaluate.windows import Windowing
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.identity import digest
+from birdlab.words import list_some
 
 if TYPE_CHECKING:
     from birdlab.cellplan import CellPlan
@@ -101,10 +102,17 @@ def collect_soundscapes(collector: Collector, classes: ClassList) -> SoundscapeS
     keys = collector.keys(paths)
     kept = [i for i, out in enumerate(collector.left_out_of(paths, keys)) if not out]
     gone = [str(paths[i]) for i in kept if keys[i] is None]
-    if (gone and collector.strict) or not kept:
+    if not kept:
+        raise DataError(
+            "no soundscape of evaluate.soundscapes can be decoded",
+            where=", ".join(data.name for data in datasets),
+            got=f"{len(paths)} files that on_bad_file: skip leaves out",
+            fix="replace them: birdlab data build SPEC says what is wrong with each",
+        )
+    if gone and collector.strict:
         raise DataError(
             f"{len(gone)} soundscapes of evaluate.soundscapes are missing",
-            got=", ".join(gone[:5]) or "no file that can be decoded",
+            got=list_some(gone),
             fix="correct the path of the data set in birdlab.toml",
         )
     table = table.iloc[kept].reset_index(drop=True)

@@ -146,7 +146,7 @@ def test_each_bad_file_is_listed_with_its_reason(
             assert report[name][0] == used, name
             assert reason in report[name][1], name
             assert f"{name}: {report[name][1]}" in shown
-    assert f"quarantine {len(UNUSED)} files cannot be used" in shown
+    assert f"quarantine {len(UNUSED)} files that cannot be used" in shown
     assert "2  the recording holds NaN or infinity" in shown
     assert "GB needed" in shown and "GB free" in shown and "x real time" in shown
     plan = plan_experiment(load_spec(lab.root / "birds.yaml", [SKIP[1]]), lab)
@@ -173,7 +173,7 @@ def test_what_failed_is_not_decoded_again_until_it_changes(
     assert len(load_report(lab)) == len(UNUSED) + len(UNUSUAL)
     soundfile.write(lab.root / "birds" / "train_audio" / "aaa" / "text.ogg", noise(2.5), 32_000)
     assert build(*SKIP) == 0
-    assert "\n1 files to decode" in "\n" + capsys.readouterr().err
+    assert "\n1 file to decode" in "\n" + capsys.readouterr().err
     assert "text.ogg" not in load_report(lab)
 
 

@@ -177,8 +177,10 @@ def test_2024_to_2026_bring_soundscapes(tmp_path: Path) -> None:
 
 def test_other_columns_come_along_as_text_but_never_in_our_place(tmp_path: Path) -> None:
     columns = [*clip("a", 1), "fold", "role", "apart", "recording", "path", "dataset", "copies"]
+    columns.append("content")  # the audit's word for equal audio
     row = clip("a", 1, fold="03", role="x", apart="1", recording="evil", path="/etc/passwd")
-    write_csv(tmp_path / "train.csv", columns, [row | {"dataset": "other", "copies": "9"}])
+    row |= {"dataset": "other", "copies": "9", "content": "same"}
+    write_csv(tmp_path / "train.csv", columns, [row])
     data = load(tmp_path)
     rows = data.recordings
     assert tuple(rows.columns) == (*COLUMNS, "url", "fold")
@@ -187,7 +189,8 @@ def test_other_columns_come_along_as_text_but_never_in_our_place(tmp_path: Path)
     assert rows["dataset"].tolist() == ["set"]
     assert rows["path"].tolist() == [str(tmp_path / "train_audio" / "a" / "XC1.ogg")]
     assert data.notes == (
-        "train.csv: 3 x column has a name that birdlab needs: left out: apart, copies, role",
+        "train.csv: 4 x column has a name that birdlab needs: left out: "
+        "apart, content, copies, role",
     )
 
 

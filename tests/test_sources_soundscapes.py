@@ -115,14 +115,16 @@ def test_annotations_under_names_of_ones_own(tmp_path: Path) -> None:
 
 def test_times_that_are_none_are_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "annotations.csv").write_text(
-        ZENODO + "x.wav,5,4,,,a\n,1,2,,,a\nx.wav,noon,2,,,a\nx.wav,-1,2,,,a\nx.wav,,2,,,a\n"
+        ZENODO
+        + "y.wav,1,2,,,a;b\nx.wav,5,4,,,a\n,1,2,,,a\n"
+        + "x.wav,noon,2,,,a\nx.wav,-1,2,,,a\nx.wav,,2,,,a\n"
     )
     with pytest.raises(DataError) as caught:
         load(tmp_path, AutoSource(path="."))
     for said in (
         "2 x start_s is not a time in seconds: 'noon', '-1'",
         "3 x end is not after start: x.wav, x.wav, x.wav",
-        "1 x filename is empty: 3",
+        "1 x filename is empty: line 4",
         "1 x filename leaves the audio folder: '' (not a file name)",
     ):
         assert said in str(caught.value)

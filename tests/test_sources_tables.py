@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,34 @@ def test_a_table_of_any_columns(tmp_path: Path) -> None:
     assert rows["author"].tolist() == ["Ann"]
     assert rows["duration_s"].tolist() == [2.5]
     assert rows["path"].tolist() == [str(tmp_path / "sounds" / "x" / "1.wav")]
+
+
+def test_a_rating_that_is_no_number_is_told(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text(
+        "filename,primary_label,rating\n1.wav,a,A\n2.wav,a,4.5\n3.wav,a,\n"
+    )
+    data = load(tmp_path, TableSource(path=".", file="mine.csv"))
+    assert data.recordings["rating"].isna().tolist() == [True, False, True]
+    assert data.notes == ("mine.csv: 1 x rating is not a number: unrated: 'A'",)
+
+
+def test_a_folder_that_may_not_be_read_is_no_empty_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tests may run as one whom nothing is forbidden, so the system's answer is made here."""
+    touch(tmp_path, "a/1.wav", "b/2.wav")
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if Path(path) == tmp_path / "b":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    assert len(load(tmp_path, AutoSource(path=".")).recordings) == 2
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match="folder of audio cannot be read") as caught:
+        load(tmp_path, AutoSource(path="."))
+    assert str(caught.value.where) == str(tmp_path / "b")
 
 
 def test_one_column_may_serve_two_of_ours(tmp_path: Path) -> None:

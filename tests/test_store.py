@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from birdlab.data import building
 from birdlab.data.audio import decode
-from birdlab.data.building import BadFile, in_order
+from birdlab.data.building import BadFile, Need, in_order
 from birdlab.data.hashes import hash_files
 from birdlab.data.index import KeyIndex
-from birdlab.data.shards import ROW, list_shards
+from birdlab.data.shards import ROW, ShardWriter, list_shards
 from birdlab.data.store import WaveStore
 from birdlab.errors import DataError, LabError
 
@@ -394,3 +394,49 @@ def peak_of_a_long_build(tmp_path: Path) -> int:
 
 def test_the_memory_of_a_build_does_not_grow_with_a_long_file(tmp_path: Path) -> None:
     assert peak_of_a_long_build(tmp_path) < 500e6
+
+
+def test_a_damaged_header_does_not_fill_the_disk_on_paper(tmp_path: Path) -> None:
+    store = WaveStore(tmp_path / "store")
+    good, lying = tmp_path / "good.flac", tmp_path / "lying.flac"
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 32_000)
+    soundfile.write(good, noise, 32_000)
+    content = bytearray(good.read_bytes())
+    content[21] |= 0x0F  # STREAMINFO: the 36 bits of the number of samples, all set
+    content[22:26] = b"\xff" * 4
+    lying.write_bytes(content)
+    assert soundfile.info(lying).duration > 1e6
+    bad = store.build([("a" * 32, good), ("b" * 32, lying)])
+    assert [(file.path, file.reason.partition(":")[0]) for file in bad] == [
+        (lying, "the file is cut off")
+    ]
+    assert store.n_samples("a" * 32) == 32_000
+
+
+def test_a_disk_that_fills_up_is_an_error_in_words(tmp_path: Path) -> None:
+    wave = decode(write_waves(tmp_path / "audio", 1)[0])
+    with (
+        pytest.raises(LabError, match="cannot be written") as caught,
+        ShardWriter(tmp_path) as writer,
+    ):
+        (tmp_path / "00000.i16.part").symlink_to("/dev/full")
+        writer.add("a" * 32, wave)
+    assert caught.value.got == "No space left on device"
+
+
+def test_a_long_build_says_how_long_it_will_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [*write_waves(tmp_path / "audio", 9), tmp_path / "gone.wav"]
+    items = [(path.name, path) for path in paths]
+    needs: list[Need] = []
+    WaveStore(tmp_path / "short").build(items, announce=needs.append)
+    assert needs[0].seconds == 0, "no estimate where there is little to decode"
+    monkeypatch.setattr(building, "_LONG_AUDIO_S", 0.1)
+    began = time.perf_counter()
+    WaveStore(tmp_path / "store").build(items, announce=needs.append)
+    took = time.perf_counter() - began
+    assert needs[1].n_files == 10 and 1 < needs[1].audio_s < 3
+    assert 0 < (needs[1].seconds or 0) < took
+    WaveStore(tmp_path / "none").build(items[-1:], announce=needs.append)
+    assert needs[2].seconds == 0 and needs[2].audio_s == 0

@@ -89,7 +89,10 @@ def write_audio(root: Path) -> None:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    root = tmp_path_factory.mktemp("lab")
+    return build_lab(tmp_path_factory.mktemp("lab"))
+
+
+def build_lab(root: Path) -> Lab:
     write_audio(root)
     scapes = 'kind = "soundscapes"\npath = "scapes"\nannotations = "labels.csv"\n'
     (root / "birdlab.toml").write_text(
@@ -334,6 +337,21 @@ def test_a_leaderboards_soundscapes_choose_no_models(lab: Lab) -> None:
         plan_experiment(spec_of(soundscapes=("peeps",)), lab)
     with pytest.raises(BirdlabError, match="nowhere"):
         plan_experiment(spec_of(soundscapes=("nowhere",)), lab)
+
+
+def test_soundscapes_of_which_none_can_be_used_are_not_called_missing(tmp_path: Path) -> None:
+    lab = build_lab(tmp_path)
+    for path in (tmp_path / "scapes").rglob("*.wav"):
+        path.unlink()
+        path.mkdir()  # a folder counts as a file that cannot be decoded
+    spec = spec_of(soundscapes=("scapes",))
+    data = spec.data.model_copy(update={"on_bad_file": "skip"})
+    with pytest.raises(DataError, match=r"no soundscape of .* can be decoded"):
+        plan_experiment(spec.model_copy(update={"data": data}), lab)
+    for path in (tmp_path / "scapes").rglob("*.wav"):
+        path.rmdir()
+    with pytest.raises(DataError, match=r"\d soundscapes of evaluate.soundscapes are missing"):
+        plan_experiment(spec, lab)
 
 
 def test_the_board_is_scored_apart_from_the_validators(lab: Lab) -> None:

@@ -386,6 +386,12 @@ def test_an_answer_that_is_no_page_is_asked_again(server: XenoCantoServer) -> No
 # ---------------------------------------------------------------- files
 
 
+def test_a_ledger_that_cannot_be_read_is_an_error_in_words(tmp_path: Path) -> None:
+    (tmp_path / "ledger.csv").write_text('xc_id\n"' + "x" * 200_000)
+    with pytest.raises(DataError, match="a table of a download cannot be read"):
+        load_finished(tmp_path)
+
+
 def test_a_torn_file_is_fetched_again(cli: Cli, server: XenoCantoServer, lab: Path) -> None:
     fill(server)
     server.faults["/file/105"] = [Fault(torn=True)]

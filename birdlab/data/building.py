@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
+from birdlab.data.hashes import stamp_file
 from birdlab.data.headers import Header, read_header
 from birdlab.data.quarantine import Listed, find_fault, find_oddity, list_files, load_listed
 from birdlab.errors import AudioError, LabError
@@ -23,6 +25,11 @@ _IN_FLIGHT_BYTES = 160 << 20  # decoded samples that wait for their turn to be w
 _LEAST_COST_BYTES = 1 << 20
 _SPARE_BYTES = 64 << 20
 _HEADERS_AHEAD = 64
+_FEWEST_BYTES_A_SECOND = 125
+"""A second of anything but digital silence takes more in every coder; a header that states a
+longer file is damaged, and would fill the disk on paper."""
+_LONG_AUDIO_S = 3600.0  # what takes less needs no estimate
+_LONGEST_TRIED_S, _TRIED_AUDIO_S, _MOST_TRIED = 300.0, 240.0, 100
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -41,11 +48,17 @@ class BadFile:
 
 @dataclass(frozen=True)
 class Need:
-    """What a build is about to do: recordings to decode, bytes they take, bytes that are free."""
+    """What a build is about to do: recordings to decode, bytes they take, bytes that are free.
+
+    audio_s: how long the recordings play; seconds: how long decoding will take, as some of them
+    took just now, 0 for little audio, None where none could be tried.
+    """
 
     n_files: int
     n_bytes: int
     free_bytes: int
+    audio_s: float
+    seconds: float | None
 
 
 class Decoded(Protocol):
@@ -104,11 +117,15 @@ class Build(Generic[D]):
             known = {key for key in wanted if key in listed and not listed[key].used}
             todo = [(key, first[key]) for key in wanted if key not in known]
             headers = self._read_headers(pool, [path for _, path in todo])
-            n_bytes = self._expect_bytes(headers)
-            need = Need(len(todo), int(n_bytes.sum()), shutil.disk_usage(self.root).free)
+            lengths_s = _expect_lengths([path for _, path in todo], headers)
+            n_bytes = (lengths_s * self.sample_rate_hz).astype(np.int64) * self.bytes_per_sample
+            free_bytes = shutil.disk_usage(self.root).free
+            self._check_space(int(n_bytes.sum()), free_bytes)
             if announce is not None:
-                announce(need)
-            self._check_space(need)
+                seconds = self._expect_time(pool, [path for _, path in todo], lengths_s)
+                announce(
+                    Need(len(todo), int(n_bytes.sum()), free_bytes, float(lengths_s.sum()), seconds)
+                )
             found: dict[str, Listed] = {}
             try:
                 self._fill(pool, todo, headers, n_bytes, found, progress)
@@ -159,23 +176,44 @@ class Build(Generic[D]):
         costs = np.ones(len(paths), np.int64)
         return list(in_order(pool, read_header, paths, costs, _HEADERS_AHEAD))
 
-    def _expect_bytes(self, headers: list[Header]) -> npt.NDArray[np.int64]:
-        """What each file will take, from its header; 0 for a file without one."""
-        seconds = np.nan_to_num(np.array([header.duration_s for header in headers], np.float64))
-        samples = (seconds * self.sample_rate_hz).astype(np.int64)
-        return samples * self.bytes_per_sample
+    def _expect_time(
+        self, pool: ThreadPoolExecutor, paths: list[Path], lengths_s: npt.NDArray[np.float64]
+    ) -> float | None:
+        """Seconds that decoding will take, as some files of usual length take; None if none can be.
 
-    def _check_space(self, need: Need) -> None:
-        wanted = need.n_bytes + _SPARE_BYTES
-        if need.n_bytes and need.free_bytes < wanted:
+        What is decoded for that is not kept: it takes a second or two. Little audio gives 0.
+        """
+        total_s = float(lengths_s.sum())
+        if total_s < _LONG_AUDIO_S:
+            return 0.0
+        usual = np.flatnonzero((lengths_s > 0) & (lengths_s <= _LONGEST_TRIED_S))
+        spread = usual[:: max(1, len(usual) // _MOST_TRIED)]
+        tried = spread[: int(np.searchsorted(lengths_s[spread].cumsum(), _TRIED_AUDIO_S)) + 1]
+        began = time.perf_counter()
+        results = list(pool.map(self._attempt, [paths[place] for place in tried]))
+        took = time.perf_counter() - began
+        usable = [not isinstance(result, BadFile) for result in results]
+        heard_s = float(lengths_s[tried][usable].sum())
+        return took * total_s / heard_s if heard_s else None
+
+    def _check_space(self, n_bytes: int, free_bytes: int) -> None:
+        wanted = n_bytes + _SPARE_BYTES
+        if n_bytes and free_bytes < wanted:
             raise LabError(
                 "the disk has no room for the waveforms",
                 where=str(self.root),
-                got=f"{need.free_bytes / 1e9:.2f} GB free",
+                got=f"{free_bytes / 1e9:.2f} GB free",
                 expected=f"{wanted / 1e9:.2f} GB",
                 fix="free some space, move the store (`stores` in birdlab.toml), or write "
                 '`waveforms = "decode"` there to keep none',
             )
+
+
+def _expect_lengths(paths: list[Path], headers: list[Header]) -> npt.NDArray[np.float64]:
+    """The length of each file in seconds, from its header; 0 for a file without one."""
+    stated_s = np.nan_to_num(np.array([header.duration_s for header in headers], np.float64))
+    most_s = [(stamp_file(path) or ("", 0, 0))[1] / _FEWEST_BYTES_A_SECOND for path in paths]
+    return np.minimum(stated_s, np.array(most_s, np.float64))
 
 
 def in_order(

@@ -34,8 +34,8 @@ COLUMNS = (
     "path",
 )
 NUMBERS = ("rating", "latitude", "longitude", "duration_s")
-RESERVED = ("role", "fold_", "start_s", "end_s", "copies", "apart")
-"""Columns that an experiment's table adds; a raw column of such a name is left out."""
+RESERVED = ("role", "start_s", "end_s", "copies", "apart", "content", "file_key")
+"""Columns that an experiment's table or its audit adds; a raw one of such a name is left out."""
 SOUNDSCAPES = ("filename", "path", "split", "duration_s")
 SPLITS = ("train", "public", "private", "unlabelled")
 ANNOTATIONS = ("filename", "path", "start_s", "end_s", "label")

@@ -67,10 +67,11 @@ def tidy(name: str) -> str:
 def audio_below(folder: Path) -> list[str]:
     """The audio files below `folder` by suffix, as sorted posix names relative to it.
 
-    Linked folders are not entered. Raises DataError for a linked file that ends outside.
+    Linked folders are not entered. Raises DataError for a linked file that ends outside, and for a
+    folder that may not be read: its files would be missing without a word.
     """
     names = []
-    for place, _, files in os.walk(folder):
+    for place, _, files in os.walk(folder, onerror=_refuse_unread):
         relative = Path(place).relative_to(folder)
         names += [
             (relative / file).as_posix() for file in files if Path(file).suffix.lower() in SUFFIXES
@@ -119,6 +120,15 @@ def lab_file(lab_root: Path, name: str, where: str) -> Path:
 def first_folder(root: Path, names: Iterable[str]) -> Path | None:
     """The first of the named folders of `root` that exists."""
     return next((root / name for name in names if (root / name).is_dir()), None)
+
+
+def _refuse_unread(error: OSError) -> None:
+    raise DataError(
+        "a folder of audio cannot be read",
+        where=str(error.filename),
+        got=error.strerror,
+        fix="correct its permissions, or move it out of the data set",
+    )
 
 
 def _below(path: str, root: str) -> bool:

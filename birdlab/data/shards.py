@@ -8,6 +8,8 @@ and so is its shard. Leftovers without an index are ignored and overwritten.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +122,8 @@ class ShardWriter:
         if error_type is None:
             self.close_shard()
         elif self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # the disk is full: that was said already
+                self._file.close()
 
     def add(self, key: str, wave: Waveform) -> None:
         """Append one waveform; a waveform larger than the cap gets a shard of its own."""
@@ -128,7 +131,8 @@ class ShardWriter:
             self.close_shard()
         if self._file is None:
             self._file = self._part_file().open("wb")
-        self._file.write(wave.samples.astype("<i2", copy=False).data)
+        with _written(self._part_file()):
+            self._file.write(wave.samples.astype("<i2", copy=False).data)
         row = (key.encode(), self._shard, self._n_samples, wave.n_samples, wave.scale)
         self._rows.append(row)
         self._n_samples += wave.n_samples
@@ -137,8 +141,9 @@ class ShardWriter:
         """Make the open shard permanent; nothing when none is open."""
         if self._file is None:
             return
-        _settle(self._file)
-        self._part_file().replace(samples_path(self.root, self._shard))
+        with _written(self._part_file()):
+            _settle(self._file)
+            self._part_file().replace(samples_path(self.root, self._shard))
         write_part(self.root / f"{self._shard:05d}.npy", np.array(self._rows, ROW))
         self._file, self._rows, self._n_samples = None, [], 0
         self._shard += 1
@@ -150,10 +155,25 @@ class ShardWriter:
 def write_part(path: Path, rows: Rows) -> None:
     """Write an index so that it exists whole or not at all."""
     part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as index:
-        np.save(index, rows, allow_pickle=False)
-        _settle(index)
-    part.replace(path)
+    with _written(path):
+        with part.open("wb") as index:
+            np.save(index, rows, allow_pickle=False)
+            _settle(index)
+        part.replace(path)
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """Turns what the system says while a file of the store is written into a LabError."""
+    try:
+        yield
+    except OSError as error:
+        raise LabError(
+            "the waveform store cannot be written",
+            where=str(path),
+            got=error.strerror or type(error).__name__,
+            fix="make room; what is stored is kept, and the same command goes on from there",
+        ) from None
 
 
 def _settle(file: Any) -> None:

@@ -14,7 +14,9 @@ import typer
 from birdlab.cli.common import JsonOption, SetOption
 from birdlab.cli.interrupt import INTERRUPTED
 from birdlab.cli.voice import print_json, print_note
+from birdlab.durations import in_time
 from birdlab.timing import timed
+from birdlab.words import count_words
 
 if TYPE_CHECKING:
     from birdlab.cli.progress import CellProgress
@@ -123,10 +125,7 @@ def _decode(plan: Plan, waves: WaveStore, jobs: int, work: Work, shown: CellProg
     def announce(need: Need) -> None:
         work.n_files += need.n_files
         if need.n_files:
-            print_note(
-                f"{need.n_files:,} files to decode: {need.n_bytes / 1e9:.2f} GB needed, "
-                f"{need.free_bytes / 1e9:.2f} GB free in {waves.root}"
-            )
+            print_note(_need_words(need, waves))
 
     lacking, began = waves.missing(plan.paths), time.perf_counter()
     with timed("decode audio"):
@@ -138,6 +137,21 @@ def _decode(plan: Plan, waves: WaveStore, jobs: int, work: Work, shown: CellProg
         )
     work.seconds += time.perf_counter() - began
     work.audio_s += _duration_s(waves, lacking)
+
+
+def _need_words(need: Need, waves: WaveStore) -> str:
+    """What a build is about to do, in words."""
+    if need.seconds is None:
+        told = "; time unknown: no file could be decoded for a try"
+    elif need.seconds:
+        told = f"; time about {in_time(need.seconds)}, as some of them took just now"
+    else:
+        told = ""
+    return (
+        f"{count_words(need.n_files, 'file')} to decode, {need.audio_s / 3600:.2f} h: "
+        f"{need.n_bytes / 1e9:.2f} GB needed, {need.free_bytes / 1e9:.2f} GB free in "
+        f"{waves.root}{told}"
+    )
 
 
 def _duration_s(waves: WaveStore, keys: Iterable[str]) -> float:
@@ -182,21 +196,24 @@ def _summary(plan: Plan, waves: WaveStore, work: Work) -> list[str]:
     lines = [f"missing    {text}" for text in plan.missing]
     if work.n_files:
         pace = work.audio_s / max(work.seconds, 1e-9)
-        lines.append(
-            f"decoded    {work.n_files:,} files in {work.seconds:.1f} s, {pace:,.0f} x real time"
-        )
+        done = f"{count_words(work.n_files, 'file')} in {work.seconds:.1f} s"
+        lines.append(f"decoded    {done}, {pace:,.0f} x real time")
     n_bytes = 2 * audio_s * waves.sample_rate_hz
     kept = f"{n_bytes / 1e9:.2f} GB" if waves.waveforms == "store" else "no samples kept"
-    lines.append(f"waveforms  {n_held:,} recordings, {audio_s / 3600:.2f} h, {kept}: {waves.root}")
+    held = f"{count_words(n_held, 'recording')}, {audio_s / 3600:.2f} h"
+    lines.append(f"waveforms  {held}, {kept}: {waves.root}")
     return lines
 
 
 def _report(unused: Sequence[Listed], unusual: Sequence[Listed], path: Path) -> list[str]:
     """The quarantine report: how many files for each reason, and the first of them."""
-    lines = [f"quarantine {len(unused):,} files cannot be used"]
+    lines = [f"quarantine {count_words(len(unused), 'file')} that cannot be used"]
     lines += _counts(unused)
     if unusual:
-        lines += [f"unusual    {len(unusual):,} files are used all the same", *_counts(unusual)]
+        lines += [
+            f"unusual    {count_words(len(unusual), 'file')} used all the same",
+            *_counts(unusual),
+        ]
     shown = [*unused, *unusual]
     lines += [f"  {file.file}: {file.reason}" for file in shown[:SHOWN]]
     if len(shown) > SHOWN:

@@ -61,7 +61,8 @@ def read_annotations(
         rows = _competition_rows(table, window_s, findings)
     else:
         rows = _published_rows(table, columns, window_s, findings)
-    findings.add("filename is empty", rows.index[rows["filename"] == ""] + 2)
+    lines = rows.index[rows["filename"] == ""].unique() + 2
+    findings.add("filename is empty", (f"line {line}" for line in lines))
     sounding = rows[rows["label"] != SILENT]
     wrong = ~(sounding["end_s"] > sounding["start_s"]) & (sounding["filename"] != "")
     findings.add("end is not after start", sounding["filename"][wrong])
@@ -137,9 +138,9 @@ def _published_rows(
 def _exploded(
     files: pd.Series, start_s: pd.Series, end_s: pd.Series, labels: pd.Series
 ) -> pd.DataFrame:
-    """A row per label of each cell; a cell without any keeps one row with label ""."""
+    """A row per label of each cell, under the index of the table; one with "" without any."""
     rows = pd.DataFrame({"filename": files, "start_s": start_s, "end_s": end_s, "label": labels})
-    rows = rows.explode("label", ignore_index=True)
+    rows = rows.explode("label")
     rows["label"] = rows["label"].fillna("").astype(str).str.strip()
     return rows.astype({"start_s": np.float64, "end_s": np.float64})
 

@@ -26,6 +26,10 @@ def build_recordings(
     not be read is left out when the policy is to skip those.
     """
     labels = text_column(raw, "primary_label")
+    rating, stated = number_column(raw, "rating"), text_column(raw, "rating")
+    findings.note(
+        "rating is not a number: unrated", stated[rating.isna() & (stated != "")].map(repr)
+    )
     known = {
         "recording": files,
         "dataset": pd.Series(place.name, index=raw.index, dtype=str),
@@ -34,7 +38,7 @@ def build_recordings(
         "author": _authors(raw, findings),
         "xc_id": _xeno_canto_ids(raw, files),
         "license": text_column(raw, "license"),
-        "rating": number_column(raw, "rating"),
+        "rating": rating,
         "type": text_column(raw, "type"),
         "latitude": number_column(raw, "latitude"),
         "longitude": number_column(raw, "longitude"),

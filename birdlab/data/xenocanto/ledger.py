@@ -24,6 +24,7 @@ from birdlab.data.audiofile import SUFFIXES
 from birdlab.data.xenocanto.recording import RATINGS
 from birdlab.data.xenocanto.selection import Skip, Wanted
 from birdlab.data.xenocanto.species import is_label
+from birdlab.errors import DataError
 from birdlab.lab import write_whole
 
 AUDIO, LEDGER, RECORDINGS, SKIPPED = "audio", "ledger.csv", "recordings.csv", "skipped.csv"
@@ -46,6 +47,7 @@ def load_finished(out: Path) -> Finished:
     """The files that the ledger lists and that have the size it says; {} for a new folder.
 
     A line that was torn when a command was killed, or that names a place outside, is left out.
+    Raises DataError for a ledger that cannot be read.
     """
     finished: Finished = {}
     for row in _load_rows(out / LEDGER, LEDGER_COLUMNS):
@@ -162,11 +164,20 @@ def _as_csv(
 
 
 def _load_rows(path: Path, columns: Sequence[str]) -> list[Row]:
-    """The whole rows of a table that this module wrote; [] when there is none."""
+    """The whole rows of a table that this module wrote; [] when there is none.
+
+    Raises DataError for one that cannot be read.
+    """
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
+        table = list(csv.reader(io.StringIO(text.replace("\0", ""))))[1:]
     except FileNotFoundError:
         return []
-    table = csv.reader(io.StringIO(text.replace("\0", "")))
-    next(table, None)
+    except (OSError, csv.Error) as error:
+        raise DataError(
+            "a table of a download cannot be read",
+            where=str(path),
+            got=str(error),
+            fix="put it back from a copy, or name another --out",
+        ) from None
     return [dict(zip(columns, row, strict=True)) for row in table if len(row) == len(columns)]
