@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from birdlab.record import RunResult
     from birdlab.run import run_experiment
+    from birdlab.runresult import RunResult
     from birdlab.spec import ExperimentSpec, load_spec
     from birdlab.tracking.readback import load_model, load_oof, load_runs
 
@@ -26,7 +26,7 @@ __all__ = [
 _HOMES = {
     "ExperimentSpec": "birdlab.spec",
     "load_spec": "birdlab.spec",
-    "RunResult": "birdlab.record",
+    "RunResult": "birdlab.runresult",
     "run_experiment": "birdlab.run",
     "load_model": "birdlab.tracking.readback",
     "load_oof": "birdlab.tracking.readback",

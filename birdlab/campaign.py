@@ -8,14 +8,16 @@ from typing import Protocol
 
 import pandas as pd
 
-from birdlab.cell import find_lacking, is_finished, is_trained
-from birdlab.celljob import job_folder, save_job
+from birdlab.cellfiles import is_finished, is_trained
+from birdlab.cellorder import find_lacking, pick_cells, sort_seed_major
 from birdlab.cellplan import CellPlan
 from birdlab.errors import BirdlabError, CellError, StoppedError
+from birdlab.jobwriter import job_folder, save_job
 from birdlab.keeping import drop_weights
 from birdlab.lab import Lab
 from birdlab.plan import Plan
-from birdlab.record import RunNote, RunResult, collect
+from birdlab.record import collect
+from birdlab.runresult import RunNote, RunResult
 from birdlab.scoring import score_cells
 from birdlab.tasks import RETRIED, Event, Executor, build_task, failure
 from birdlab.timing import LOGGER, timed
@@ -150,7 +152,7 @@ class Campaign:
             missing = {
                 c.cell_id: (self.plans[place], c)
                 for place in self._open()
-                for c in find_lacking(self.lab, _needed(self.plans[place], seeds))
+                for c in find_lacking(self.lab, pick_cells(self.plans[place], seeds))
                 if c.cell_id not in self.failed
             }
             if not missing:
@@ -186,7 +188,7 @@ class Campaign:
         with job_folder(self.lab) as jobs:
             tasks = [
                 build_task(p, c, self.lab, save_job(p, c, jobs), missing)
-                for p, c in _seed_major(missing)
+                for p, c in sort_seed_major(missing)
             ]
             for task in tasks:
                 self.emit(Event("queued", task.cell_id, {"title": task.title}))
@@ -254,30 +256,3 @@ class Campaign:
             expected=first.expected,
             fix=first.fix or "run the same command again: finished cells are kept",
         )
-
-
-def _needed(plan: Plan, seeds: Sequence[int]) -> list[CellPlan]:
-    """The cells of some seeds or of all alike, with what they are made from; inputs first."""
-    needed: set[str] = set()
-    for cell in reversed(plan.cells):
-        is_asked = cell.seed in seeds or cell.stage.seeds == "shared"
-        if is_asked or cell.cell_id in needed:
-            needed |= {cell.cell_id, *(one.cell_id for one in cell.inputs)}
-    return [cell for cell in plan.cells if cell.cell_id in needed]
-
-
-def _seed_major(missing: Mapping[str, tuple[Plan, CellPlan]]) -> list[tuple[Plan, CellPlan]]:
-    """By seed, inputs before what is made from them; otherwise the order of the arms.
-
-    A cell that is made from those of later seeds counts as one of the last of them.
-    """
-    places: dict[str, tuple[int, int]] = {}
-
-    def place(cell: CellPlan) -> tuple[int, int]:
-        if cell.cell_id not in places:
-            before = [place(one) for one in cell.inputs]
-            seed = max([cell.seed, *(s for s, _ in before)])
-            places[cell.cell_id] = seed, max((depth + 1 for _, depth in before), default=0)
-        return places[cell.cell_id]
-
-    return sorted(missing.values(), key=lambda pair: place(pair[1]))

@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,9 +18,15 @@ import pandas as pd
 from filelock import FileLock
 
 from birdlab.cellclips import clip_source
-from birdlab.cellfiles import CARD, WEIGHTS
+from birdlab.cellfiles import (
+    CARD,
+    CURVES,
+    WEIGHTS,
+    is_finished,
+    is_trained,
+    part_folder,
+)
 from birdlab.celljob import CellJob
-from birdlab.cellplan import CellPlan
 from birdlab.costs import note_costs
 from birdlab.datasets import Progress
 from birdlab.errors import BirdlabError
@@ -30,74 +36,13 @@ from birdlab.lacks import in_words
 from birdlab.lessons import load_lessons
 from birdlab.network import build_model, device_name, pick_device
 from birdlab.sed.interrupts import stoppable
-from birdlab.softlabels import labels_folder, make_labels
+from birdlab.softlabels import make_labels
 from birdlab.soup import average_sources
 from birdlab.validation import predict_fold, store_outputs
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 
-CURVES = "curves.parquet"
 Report = Callable[[str, dict[str, Any]], None]
-
-
-def is_trained(lab: Lab, cell: CellPlan | CellJob) -> bool:
-    """Whether the cell's weights are in the lab."""
-    folder = lab.cells / cell.cell_id
-    return (folder / CARD).is_file() and (folder / WEIGHTS).is_file()
-
-
-def is_finished(lab: Lab, cell: CellPlan | CellJob) -> bool:
-    """Whether all that its run asks of the cell is in the lab.
-
-    Its outputs where it is scored, and its weights unless `keep` lets them go.
-    """
-    if not (lab.cells / cell.cell_id / CARD).is_file():
-        return False
-    if cell.keeps_weights and not is_trained(lab, cell):
-        return False
-    if cell.soundscapes_id is not None and not soundscapes_folder(lab, cell).is_dir():
-        return False
-    if cell.synthetic_id is not None and not synthetic_folder(lab, cell).is_dir():
-        return False
-    return cell.eval_id is None or outputs_folder(lab, cell).is_dir()
-
-
-def find_lacking(lab: Lab, cells: Sequence[CellPlan]) -> list[CellPlan]:
-    """Which of the cells are to be finished, in their order: inputs before what is made from them.
-
-    Those that are not, and those whose weights were dropped and which one to be trained is made
-    from; a teacher whose labels are stored already needs no weights.
-    """
-    lacking = {cell.cell_id for cell in cells if not is_finished(lab, cell)}
-    for cell in reversed(cells):
-        if cell.cell_id in lacking and not is_trained(lab, cell):
-            lacking |= {c.cell_id for c in weights_needed(lab, cell)}
-    return [cell for cell in cells if cell.cell_id in lacking]
-
-
-def weights_needed(lab: Lab, cell: CellPlan) -> list[CellPlan]:
-    """The inputs of a cell to be trained whose weights it needs and the lab lacks."""
-    told = () if cell.labelling is None else cell.labelling.labellers
-    stored = {one.cell_id for one in told if labels_folder(lab, one).is_dir()}
-    needed = {c.cell_id for c in cell.inputs} - stored
-    needed |= {c.cell_id for c in (*cell.distillers, *cell.sources)}
-    needed |= set() if cell.start is None else {cell.start.cell_id}
-    return [c for c in cell.inputs if c.cell_id in needed and not is_trained(lab, c)]
-
-
-def outputs_folder(lab: Lab, cell: CellPlan | CellJob) -> Path:
-    """Where the cell's outputs on its validation rows lie."""
-    return lab.cells / cell.cell_id / f"outputs-{cell.eval_id}"
-
-
-def soundscapes_folder(lab: Lab, cell: CellPlan | CellJob) -> Path:
-    """Where the cell's outputs on the soundscapes of `evaluate.soundscapes` lie."""
-    return lab.cells / cell.cell_id / f"soundscapes-{cell.soundscapes_id}"
-
-
-def synthetic_folder(lab: Lab, cell: CellPlan | CellJob) -> Path:
-    """Where the cell's outputs on the synthetic soundscapes of its fold lie."""
-    return lab.cells / cell.cell_id / f"synthetic-{cell.synthetic_id}"
 
 
 def finish_cell(job: CellJob, lab: Lab, report: Report) -> None:
@@ -119,11 +64,6 @@ def finish_cell(job: CellJob, lab: Lab, report: Report) -> None:
         elif not is_finished(lab, job):
             report("evaluate", {})
             store_outputs(job, lab, lab.cells / job.cell_id)
-
-
-def part_folder(lab: Lab, cell_id: str) -> Path:
-    """Where an unfinished cell lies: its checkpoint, and what is ready of it under `whole`."""
-    return lab.cells / f".{cell_id}.part"
 
 
 def _train(job: CellJob, lab: Lab, report: Report) -> None:

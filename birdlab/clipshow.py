@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from birdlab.cellclips import clip_source
-from birdlab.celljob import CellJob, job_folder, save_job
+from birdlab.celljob import CellJob
 from birdlab.errors import SpecError
+from birdlab.jobwriter import job_folder, save_job
 from birdlab.lab import Lab
 from birdlab.plan import Progress, plan_experiment, silent
 from birdlab.run import build_store, refuse_missing

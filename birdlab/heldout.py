@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from birdlab.cell import finish_cell, is_finished
-from birdlab.celljob import job_folder, save_job
+from birdlab.cell import finish_cell
+from birdlab.cellfiles import is_finished
 from birdlab.cellplan import CellPlan
 from birdlab.data.audio import decode
 from birdlab.data.catalog import Dataset
@@ -25,6 +25,7 @@ from birdlab.evaluate.outputs import StoredOutputs, load_outputs, save_outputs
 from birdlab.evaluate.predictor import build_windowing
 from birdlab.evaluate.score import N_PAD
 from birdlab.evaluate.windows import blend
+from birdlab.jobwriter import job_folder, save_job
 from birdlab.lab import Lab
 from birdlab.network import load_model, weights_path
 from birdlab.plan import Plan, Progress, open_dataset, silent

@@ -8,7 +8,8 @@ from collections.abc import Collection, Sequence
 from filelock import FileLock, Timeout
 
 from birdlab.cellfiles import WEIGHTS
-from birdlab.celljob import JOB, is_left_behind
+from birdlab.celljob import JOB
+from birdlab.jobwriter import is_left_behind
 from birdlab.lab import Lab
 from birdlab.plan import Plan
 from birdlab.recorded import cells_of, inputs_of, iter_line, load_records

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from birdlab.cell import find_lacking
-from birdlab.celljob import job_folder, save_job
+from birdlab.cellorder import find_lacking
 from birdlab.cellplan import CellPlan
 from birdlab.errors import SpecError
+from birdlab.jobwriter import job_folder, save_job
 from birdlab.lab import Lab
 from birdlab.plan import Plan, Progress, plan_experiment, silent
 from birdlab.run import make_ready

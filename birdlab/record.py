@@ -1,106 +1,29 @@
-"""Records: the scored run as a result in memory and as a file of the lab."""
+"""Records: the scored run as a file of the lab, made of a plan whose cells are finished."""
 
 from __future__ import annotations
 
 import json
-import platform
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cache, cached_property
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from filelock import FileLock
 
-from birdlab.cell import CURVES, is_finished
+from birdlab.cellfiles import CURVES, is_finished
 from birdlab.cellplan import CellPlan
 from birdlab.costs import model_id
+from birdlab.environment import environment
 from birdlab.evaluate.score import score_classes
 from birdlab.inputs import data_inputs
 from birdlab.lab import Lab, write_whole
 from birdlab.plan import Plan
 from birdlab.recorded import load_record_file
+from birdlab.runresult import RunNote, RunResult
 from birdlab.runtables import TABLES, list_recordings, save_tables, tables_folder
 from birdlab.scoring import chosen_words, name_sources, score_cell, score_together
-from birdlab.spec.experiment import ExperimentSpec
-
-if TYPE_CHECKING:
-    from birdlab.rounds import RoundsResult
-
-PACKAGES = ("birdlab", "torch", "timm", "numpy", "pandas", "soundfile", "soxr")
-"""Whose versions a record keeps: what computes waveforms, networks and scores."""
-
-
-@dataclass(frozen=True)
-class RunNote:
-    """What a caller knows of a run that its spec does not say: sweep, title, delta.
-
-    rounds: in words, which round of which experiment it is, or why it was taken.
-    """
-
-    title: str = ""
-    sweep: str = ""
-    delta: Mapping[str, Any] = field(default_factory=dict)
-    rounds: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class RunResult:
-    """A scored run.
-
-    scores: `cv/...` means over folds, their spread, the pooled value and the floor (empty
-    when nothing was validated); cells: one row per (fold, seed) with its scores; read: what gives
-    `classes` and `curves` when they are first asked for; trained_cells: the ids of the cells that
-    were computed for it; cached: how many were found; waterfall and dropped: how cleaning came to
-    the rows, as in DataTable; recordings: see `list_recordings`;
-    chosen: in words, how validation rows picked the weights that were scored on them, "" where they
-    did not; stopped_at: in words, where a race stopped the run, which then has cells and no scores;
-    rounds: all rounds of an experiment that has some, of which this is the one taken.
-    """
-
-    spec: ExperimentSpec
-    spec_id: str
-    note: RunNote
-    scores: dict[str, float]
-    cells: pd.DataFrame
-    read: Mapping[str, Callable[[], pd.DataFrame]]
-    trained_cells: frozenset[str]
-    cached: int
-    record: Path
-    waterfall: pd.DataFrame
-    dropped: pd.DataFrame
-    chosen: str = ""
-    stopped_at: str = ""
-    rounds: RoundsResult | None = None
-
-    @property
-    def trained(self) -> int:
-        """How many cells were computed for it."""
-        return len(self.trained_cells)
-
-    @cached_property
-    def classes(self) -> pd.DataFrame:
-        """One row per species: code, support, ap, auc."""
-        return self.read["classes"]()
-
-    @cached_property
-    def curves(self) -> pd.DataFrame:
-        """What each epoch of each cell said, with stage, fold and seed."""
-        return self.read["curves"]()
-
-    @cached_property
-    def recordings(self) -> pd.DataFrame:
-        """One row per held-out recording: recording, fold, recordist, primary_label."""
-        return self.read["recordings"]()
-
-    @property
-    def cv(self) -> float:
-        """The fold-averaged padded cmAP; NaN when nothing was validated."""
-        return self.scores.get("cv/padded_cmap", float("nan"))
 
 
 def collect(
@@ -309,22 +232,3 @@ def _plain(cells: pd.DataFrame) -> list[dict[str, Any]]:
 def _evidence(record: Mapping[str, Any]) -> set[tuple[Any, Any]]:
     """The (fold, seed) pairs of a record; one set is greater than another when it holds it."""
     return {(cell["fold"], cell["seed"]) for cell in record.get("cells", ())}
-
-
-@cache
-def environment() -> dict[str, str]:
-    """Tags of where a run was made: git commit and dirty flag, Python, packages, host processor."""
-    out = {"python": platform.python_version(), "machine": platform.machine()}
-    installed = {d.name: d.version for d in metadata.distributions()}
-    out["packages"] = ", ".join(f"{p} {installed[p]}" for p in PACKAGES if p in installed)
-    try:
-        git = ["git", "-C", str(Path(__file__).parent)]
-        commit = subprocess.run(
-            [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-        )
-        dirty = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True)
-    except OSError:
-        return out
-    if commit.returncode == 0:
-        out |= {"git_commit": commit.stdout.strip(), "git_dirty": str(bool(dirty.stdout.strip()))}
-    return out

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from birdlab.errors import BirdlabError, DataError
-from birdlab.record import RunNote, RunResult
+from birdlab.runresult import RunNote, RunResult
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.identity import canonical_json
 from birdlab.spec.teaching import RoundsSpec

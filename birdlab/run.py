@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from birdlab.campaign import Campaign, Race, Sink
-from birdlab.cell import find_lacking, is_trained, weights_needed
+from birdlab.cellfiles import is_trained
+from birdlab.cellorder import find_lacking, weights_needed
 from birdlab.cellplan import CellPlan
 from birdlab.data.leaks import refuse_leaks
 from birdlab.data.waves import open_waves
@@ -19,8 +20,8 @@ from birdlab.keeping import drop_weights
 from birdlab.lab import Lab, open_lab
 from birdlab.lessons import hear_lessons
 from birdlab.plan import Plan, Progress, plan_experiment, plan_experiments, silent
-from birdlab.record import RunNote, RunResult
 from birdlab.rounds import Pair, run_rounds
+from birdlab.runresult import RunNote, RunResult
 from birdlab.softlabels import hear_soundscapes
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.tasks import Event, Executor, InProcess, wanted

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from birdlab.cell import CURVES
-from birdlab.cellfiles import CARD
+from birdlab.cellfiles import CARD, CURVES
 from birdlab.errors import ResolveError
 from birdlab.evaluate.outputs import StoredOutputs, load_outputs
 from birdlab.evaluate.score import FoldTable, fold_table

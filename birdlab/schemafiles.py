@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from birdlab.errors import LabError
-from birdlab.lab import Lab, LabFile, write_whole
+from birdlab.lab import Lab, write_whole
+from birdlab.labfile import LabFile
 from birdlab.spec.kinds import nearest
 from birdlab.spec.schema_files import SCHEMAS, kind_of_file, model_schema
 

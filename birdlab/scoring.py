@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from birdlab.cell import outputs_folder, soundscapes_folder, synthetic_folder
-from birdlab.cellfiles import CARD
+from birdlab.cellfiles import CARD, outputs_folder, soundscapes_folder, synthetic_folder
 from birdlab.cellplan import CellPlan
 from birdlab.evaluate.deployed import count_rows
 from birdlab.evaluate.estimators import estimate_all

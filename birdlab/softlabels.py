@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
+from birdlab.cellfiles import labels_folder
 from birdlab.celljob import CellJob, TeacherCell
 from birdlab.data.waves import open_waves
 from birdlab.datasets import Progress, silent
@@ -31,16 +32,11 @@ from birdlab.sed.pseudo import SoftLabels
 from birdlab.teaching import Labeller, Labelling
 from birdlab.validation import open_reader, predict_waves
 
-__all__ = ["SoftLabels", "hear_soundscapes", "labels_folder", "load_soft_labels", "make_labels"]
+__all__ = ["SoftLabels", "hear_soundscapes", "load_soft_labels", "make_labels"]
 
 FILES_A_PART = 16
 """No batch spans two parts, so that outputs do not depend on where someone was stopped."""
 _LABELS = ["recording", "primary_label", "secondary_labels"]
-
-
-def labels_folder(lab: Lab, labeller: Labeller) -> Path:
-    """Where a cell's outputs on soundscapes to label lie."""
-    return lab.cells / labeller.cell_id / f"labels-{labeller.outputs_id}"
 
 
 def make_labels(job: CellJob, lab: Lab, progress: Progress = silent) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from birdlab.lab import Lab
-from birdlab.record import RunNote, RunResult
 from birdlab.recorded import load_record, spec_of
+from birdlab.runresult import RunNote, RunResult
 from birdlab.runtables import load_curves, load_table, tables_folder
 
 

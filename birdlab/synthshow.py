@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from birdlab.celljob import job_folder, save_job
 from birdlab.errors import SpecError
+from birdlab.jobwriter import job_folder, save_job
 from birdlab.lab import Lab
 from birdlab.plan import Progress, plan_experiment, silent
 from birdlab.run import build_store, refuse_missing

@@ -20,7 +20,7 @@ def _spec() -> str:
 
 
 def _lab() -> str:
-    from birdlab.lab import LabFile, SlurmSettings
+    from birdlab.labfile import LabFile, SlurmSettings
     from birdlab.spec.reference import lab_page
 
     return lab_page((("The lab file", LabFile), ("slurm", SlurmSettings)))

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from birdlab.cell import part_folder
-from birdlab.celljob import save_job
+from birdlab.cellfiles import part_folder
+from birdlab.jobwriter import save_job
 from birdlab.lab import Lab
 from birdlab.plan import plan_experiment
 from birdlab.sed.checkpoint import CHECKPOINT

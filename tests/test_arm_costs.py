@@ -18,7 +18,7 @@ from cost_simulations import World, judge, make_record
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birdlab.cell import CARD
+from birdlab.cellfiles import CARD
 from birdlab.cli.summaries import summarise_costs
 from birdlab.costs import ModelCosts
 from birdlab.errors import ResolveError

@@ -20,7 +20,8 @@ from birdlab.errors import BirdlabError, PredictError, SpecError
 from birdlab.infer.external import check_external, external_locations
 from birdlab.infer.openvino_session import OpenVinoPredictor
 from birdlab.infer.session import open_session
-from birdlab.lab import Lab, LabFile
+from birdlab.lab import Lab
+from birdlab.labfile import LabFile
 from birdlab.sed.weights import load_backbone_weights
 from birdlab.spreadsheets import csv_text
 from birdlab.study.report import POLICY, page_html

@@ -17,10 +17,10 @@ from conftest import MakeLab
 from typer.testing import CliRunner
 
 from birdlab.cellclips import clip_source
-from birdlab.celljob import job_folder, save_job
 from birdlab.cli import app as cli
 from birdlab.clipshow import READ, ClipShow, Look, ShownClip, Sound, measure_sound, open_show
 from birdlab.errors import SpecError
+from birdlab.jobwriter import job_folder, save_job
 from birdlab.lab import Lab
 from birdlab.plan import plan_experiment
 from birdlab.spec import load_spec

@@ -18,7 +18,8 @@ from birdlab.cli import app as cli
 from birdlab.errors import TrackingError
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import plan_experiment
-from birdlab.record import RunNote, RunResult, collect
+from birdlab.record import collect
+from birdlab.runresult import RunNote, RunResult
 from birdlab.spec import load_spec
 from birdlab.tracking import mlflow_sink
 from birdlab.tracking.client import connect

@@ -15,8 +15,9 @@ from conftest import MakeLab
 from birdlab.errors import OutputsError
 from birdlab.lab import Lab
 from birdlab.plan import Plan, plan_experiment, plan_experiments
-from birdlab.record import RunNote, RunResult, collect
+from birdlab.record import collect
 from birdlab.recorded import load_record
+from birdlab.runresult import RunNote, RunResult
 from birdlab.scoring import name_sources
 from birdlab.spec import load_spec
 

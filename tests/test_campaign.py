@@ -15,8 +15,8 @@ from birdlab.campaign import TRIES
 from birdlab.errors import BirdlabError, CellError, CellIOError, LostWorkerError
 from birdlab.lab import Lab
 from birdlab.plan import Plan
-from birdlab.record import RunNote, RunResult
 from birdlab.run import run_experiments
+from birdlab.runresult import RunNote, RunResult
 from birdlab.spec import load_spec
 from birdlab.spec.sweep import load_sweep
 from birdlab.sweep.driver import SweepResult, run_sweep

@@ -23,8 +23,7 @@ from safetensors.torch import save_file
 from test_validators import FOLDS, write_audio
 from tinymodels import CLASSES, build_card, save_tiny_model
 
-from birdlab.cell import outputs_folder, soundscapes_folder
-from birdlab.cellfiles import WEIGHTS
+from birdlab.cellfiles import WEIGHTS, outputs_folder, soundscapes_folder
 from birdlab.data.audio import Waveform
 from birdlab.errors import OutputsError, PromotionError
 from birdlab.evaluate.blends import Blend

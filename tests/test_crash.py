@@ -30,7 +30,7 @@ import psutil
 import pytest
 from conftest import MakeLab
 
-from birdlab.cell import is_finished, part_folder
+from birdlab.cellfiles import is_finished, part_folder
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import plan_experiment
 from birdlab.sed.checkpoint import saved_epoch

@@ -21,7 +21,6 @@ from scipy import special
 from teacherfiles import logits_of, save_teacher
 
 from birdlab.cellfiles import WEIGHTS
-from birdlab.celljob import save_job
 from birdlab.cli.plans import describe_plan
 from birdlab.data.store import WaveStore
 from birdlab.errors import DataError, LabError, SpecError
@@ -30,8 +29,11 @@ from birdlab.heardrecording import Target, logit
 from birdlab.heardstore import heard_folders
 from birdlab.hearing import grid_starts, hear
 from birdlab.infer.card import ModelCard
-from birdlab.lab import Lab, LabFile, open_lab
+from birdlab.jobwriter import save_job
+from birdlab.lab import Lab, open_lab
+from birdlab.labfile import LabFile
 from birdlab.lessons import CellTeacher, hear_lessons, load_lessons
+from birdlab.onnxteacher import OnnxTeacher
 from birdlab.plan import plan_experiment
 from birdlab.run import make_ready, run_experiment
 from birdlab.sed.augment import augment_wave
@@ -46,7 +48,7 @@ from birdlab.spec import ExperimentSpec, load_spec
 from birdlab.spec.augmentations import Mixup, OrMixup
 from birdlab.spec.teaching import DistillSpec, TeacherFile
 from birdlab.tasks import Event
-from birdlab.teachers import OnnxTeacher, open_teacher
+from birdlab.teachers import open_teacher
 from birdlab.upkeep.doctor import examine_lab
 from birdlab.upkeep.garbage import find_garbage
 

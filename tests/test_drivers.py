@@ -24,9 +24,10 @@ from birdlab.cli import app as cli
 from birdlab.cli.drivers import SHOWN
 from birdlab.cli.driving import driving
 from birdlab.errors import LabError, StoppedError
-from birdlab.lab import Lab, LabFile
-from birdlab.record import RunNote
+from birdlab.lab import Lab
+from birdlab.labfile import LabFile
 from birdlab.run import run_experiments
+from birdlab.runresult import RunNote
 from birdlab.spec import load_spec
 from birdlab.tasks import Event, InProcess
 from birdlab.tracking.drivers import (

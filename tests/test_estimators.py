@@ -15,14 +15,15 @@ from conftest import MakeLab
 from pydantic import ValidationError
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from birdlab.cell import outputs_folder
+from birdlab.cellfiles import outputs_folder
 from birdlab.errors import SpecError
 from birdlab.evaluate.estimators import Evidence, estimate, estimate_all
 from birdlab.evaluate.evidence import FoldTable
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import Plan, plan_experiment
-from birdlab.record import RunNote, collect
+from birdlab.record import collect
 from birdlab.recorded import load_record
+from birdlab.runresult import RunNote
 from birdlab.runtables import load_table, tables_folder
 from birdlab.scoring import name_sources, new_recordings
 from birdlab.spec import kinds, load_spec

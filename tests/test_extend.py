@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import MakeLab
 
-from birdlab.cell import is_finished
+from birdlab.cellfiles import is_finished
 from birdlab.cli import app as entry
 from birdlab.errors import SpecError
 from birdlab.lab import Lab, open_lab

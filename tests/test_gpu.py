@@ -14,8 +14,8 @@ from conftest import MakeLab
 from birdlab.lab import Lab
 from birdlab.network import load_model
 from birdlab.plan import plan_experiment
-from birdlab.record import RunResult
 from birdlab.run import run_experiment
+from birdlab.runresult import RunResult
 from birdlab.sed.predictor import TorchPredictor
 from birdlab.spec import load_spec
 from birdlab.sweep.local import LocalExecutor

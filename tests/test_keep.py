@@ -11,17 +11,17 @@ from conftest import MakeLab
 from filelock import FileLock
 
 from birdlab.cellfiles import WEIGHTS
-from birdlab.celljob import job_folder, save_job
 from birdlab.errors import CellError, PromotionError, SpecError
+from birdlab.jobwriter import job_folder, save_job
 from birdlab.keeping import drop_weights
 from birdlab.lab import Lab
 from birdlab.more import add_stage
 from birdlab.network import weights_path
 from birdlab.plan import plan_experiment
 from birdlab.promote.members import plan_of
-from birdlab.record import RunResult
 from birdlab.recorded import load_record
 from birdlab.run import run_experiment
+from birdlab.runresult import RunResult
 from birdlab.spec import load_spec
 
 PRETRAINED = {

@@ -21,8 +21,7 @@ import pytest
 from conftest import MakeLab
 
 import birdlab
-from birdlab.cell import outputs_folder
-from birdlab.cellfiles import WEIGHTS
+from birdlab.cellfiles import WEIGHTS, outputs_folder
 from birdlab.cli import app as entry
 from birdlab.data.audio import Waveform
 from birdlab.data.waves import open_waves

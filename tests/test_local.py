@@ -17,7 +17,7 @@ import pytest
 from celltasks import LONG, is_gone, saved_at, tasks_of, wait_until
 from conftest import MakeLab
 
-from birdlab.cell import is_finished, part_folder
+from birdlab.cellfiles import is_finished, part_folder
 from birdlab.celljob import load_job
 from birdlab.errors import CellError, CellIOError, LostWorkerError, SpecError, StoppedError
 from birdlab.lab import Lab

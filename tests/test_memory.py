@@ -17,10 +17,10 @@ import pandas as pd
 import pytest
 from conftest import MakeLab
 
-from birdlab.celljob import save_job
 from birdlab.cellplan import Rows
 from birdlab.data.audio import Waveform
 from birdlab.data.shards import ShardWriter
+from birdlab.jobwriter import save_job
 from birdlab.plan import plan_experiment
 from birdlab.sed.steps import Steps
 from birdlab.spec import load_spec

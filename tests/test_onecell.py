@@ -8,7 +8,7 @@ import pytest
 from conftest import MakeLab
 from typer.testing import CliRunner
 
-from birdlab.cell import is_finished
+from birdlab.cellfiles import is_finished
 from birdlab.cli import app as cli
 from birdlab.errors import CellError, SpecError
 from birdlab.onecell import finish_one

@@ -17,7 +17,7 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
-from birdlab.cell import outputs_folder
+from birdlab.cellfiles import outputs_folder
 from birdlab.cellplan import CellPlan
 from birdlab.errors import BirdlabError, PredictError, PromotionError
 from birdlab.evaluate.blends import Blend

@@ -17,21 +17,20 @@ from conftest import MakeLab
 from teacherfiles import save_teacher
 
 from birdlab import softlabels
-from birdlab.campaign import _seed_major
-from birdlab.cell import find_lacking
-from birdlab.cellfiles import WEIGHTS
-from birdlab.celljob import job_folder, save_job
+from birdlab.cellfiles import WEIGHTS, labels_folder
+from birdlab.cellorder import find_lacking, sort_seed_major
 from birdlab.cli.plans import describe_plan
 from birdlab.errors import BirdlabError, CellError, DataError, ResolveError, SpecError
 from birdlab.evaluate.outputs import load_outputs
 from birdlab.evaluate.windows import blend
 from birdlab.heldout import _refuse_labelled
+from birdlab.jobwriter import job_folder, save_job
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import Plan, _unlike, open_dataset, plan_experiment, silent
 from birdlab.promote import smoke
 from birdlab.recorded import inputs_of, iter_line, load_records, name_remarks
 from birdlab.run import build_store, make_ready, run_experiment
-from birdlab.softlabels import labels_folder, load_soft_labels, make_labels
+from birdlab.softlabels import load_soft_labels, make_labels
 from birdlab.soundscapes import SoundscapeSet
 from birdlab.spec import ExperimentSpec, load_spec
 from birdlab.sweep.backlog import Backlog
@@ -532,7 +531,7 @@ def test_inputs_of_later_seeds_are_finished_first(lab: Lab) -> None:
         *(("base", 2), ("base", 3), ("soup", 1)),
     ]
     assert [c.seed for c in plan.final_cells[1].sources] == [2, 3]
-    ordered = _seed_major({c.cell_id: (plan, c) for c in reversed(plan.cells)})
+    ordered = sort_seed_major({c.cell_id: (plan, c) for c in reversed(plan.cells)})
     done: set[str] = set()
     for _, cell in ordered:
         assert {one.cell_id for one in cell.inputs} <= done

@@ -12,8 +12,8 @@ from conftest import MakeLab
 from scipy import stats
 from simulations import cells_used, draw_scores, race_rounds, uncorrected_rate
 
-from birdlab.record import RunNote, RunResult
 from birdlab.run import run_experiments
+from birdlab.runresult import RunNote, RunResult
 from birdlab.spec import load_spec
 from birdlab.study.contrasts import build_contrasts
 from birdlab.study.racing import SeedRace, look_at, look_level, saved_cells

@@ -13,7 +13,8 @@ from birdlab.cellfiles import CARD
 from birdlab.costs import costs_of, costs_path
 from birdlab.errors import TrackingError
 from birdlab.keeping import cells_in_work
-from birdlab.lab import Lab, LabFile
+from birdlab.lab import Lab
+from birdlab.labfile import LabFile
 from birdlab.recorded import load_card, load_record, load_records
 from birdlab.recordshape import find_card_fault, find_record_fault
 from birdlab.tracking.client import Experiments

@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 from conftest import MakeLab
 
-from birdlab.cell import part_folder
+from birdlab.cellfiles import part_folder
 from birdlab.errors import CellError
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import plan_experiment

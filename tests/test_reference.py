@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from birdlab.cell import is_finished, outputs_folder
+from birdlab.cellfiles import is_finished, outputs_folder
 from birdlab.evaluate.outputs import StoredOutputs, load_outputs
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import plan_experiment

@@ -25,7 +25,8 @@ from test_upkeep import cli as cli
 from birdlab.errors import BirdlabError, PredictError, PromotionError, TrackingError
 from birdlab.infer.card import MemberCard, ModelCard
 from birdlab.infer.models import ALIASES_FILE, find_model, find_promoted, load_aliases
-from birdlab.lab import Lab, LabFile
+from birdlab.lab import Lab
+from birdlab.labfile import LabFile
 from birdlab.promote.aliases import MOVING_FILE, move_alias, settle_aliases
 from birdlab.promote.history import HISTORY_FILE, load_history
 from birdlab.promote.likeness import correlate_predictions

@@ -13,16 +13,15 @@ from conftest import MakeLab
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birdlab.cell import is_finished
-from birdlab.cellfiles import WEIGHTS
+from birdlab.cellfiles import WEIGHTS, is_finished
 from birdlab.cli.plans import describe_plan
 from birdlab.cli.summaries import summarise_run, summarise_sweep
 from birdlab.errors import SpecError
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import plan_experiment
-from birdlab.record import RunResult
 from birdlab.rounds import choose_round, cut_rounds
 from birdlab.run import run_experiment
+from birdlab.runresult import RunResult
 from birdlab.spec import ExperimentSpec, load_spec
 from birdlab.spec.identity import canonical_json
 from birdlab.spec.sweep import load_sweep

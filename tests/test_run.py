@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 from conftest import MakeLab
 
-from birdlab.cell import is_finished, outputs_folder
+from birdlab.cellfiles import is_finished, outputs_folder
 from birdlab.data.quarantine import load_quarantine
 from birdlab.errors import AudioError, BirdlabError, CellError, DataError, SpecError
 from birdlab.evaluate.outputs import load_outputs
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import plan_experiment
-from birdlab.record import RunResult
 from birdlab.run import run_experiment
+from birdlab.runresult import RunResult
 from birdlab.spec import ExperimentSpec, load_spec
 from birdlab.sweep.local import LocalExecutor
 from birdlab.sweep.slots import Inventory

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from birdlab.errors import BirdlabError
-from birdlab.lab import Lab, LabFile, open_lab
+from birdlab.lab import Lab, open_lab
+from birdlab.labfile import LabFile
 from birdlab.schemafiles import (
     KINDS,
     SCHEMA_FOLDER,

@@ -14,7 +14,7 @@ from conftest import MakeLab
 
 from birdlab.errors import SpecError
 from birdlab.lab import Lab
-from birdlab.record import RunResult
+from birdlab.runresult import RunResult
 from birdlab.spec.searches import OptunaSpec
 from birdlab.spec.space import Range
 from birdlab.spec.sweep import load_sweep

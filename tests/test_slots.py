@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from birdlab.errors import LabError
-from birdlab.lab import LabFile, SlurmSettings, count_cores, open_lab
+from birdlab.lab import count_cores, open_lab
+from birdlab.labfile import LabFile, SlurmSettings
 from birdlab.sweep.slots import (
     FreeSlots,
     Inventory,

@@ -20,9 +20,9 @@ from test_fit import breaking, build_tones, same, train
 
 from birdlab.cellclips import clip_source
 from birdlab.cellfiles import WEIGHTS
-from birdlab.celljob import job_folder, save_job
 from birdlab.data.classes import ClassList
 from birdlab.errors import DataError
+from birdlab.jobwriter import job_folder, save_job
 from birdlab.lab import open_lab
 from birdlab.plan import plan_experiment
 from birdlab.run import run_experiment

@@ -15,12 +15,12 @@ import torch
 from conftest import MakeLab
 from safetensors.torch import load_file, save_model
 
-from birdlab.cell import finish_cell, is_finished, outputs_folder, soundscapes_folder
-from birdlab.cellfiles import WEIGHTS
-from birdlab.celljob import job_folder, save_job
+from birdlab.cell import finish_cell
+from birdlab.cellfiles import WEIGHTS, is_finished, outputs_folder, soundscapes_folder
 from birdlab.cli.plans import describe_plan
 from birdlab.errors import CellError, PromotionError, SpecError
 from birdlab.evaluate.outputs import load_outputs
+from birdlab.jobwriter import job_folder, save_job
 from birdlab.lab import Lab, open_lab
 from birdlab.more import add_stage
 from birdlab.network import load_model

@@ -15,16 +15,16 @@ import torch
 from conftest import MakeLab
 from safetensors.torch import load_file, save_file
 
-from birdlab.cell import is_finished
-from birdlab.cellfiles import WEIGHTS
-from birdlab.celljob import CellJob, job_folder, save_job
+from birdlab.cellfiles import WEIGHTS, is_finished
+from birdlab.celljob import CellJob
 from birdlab.cellplan import CellPlan
 from birdlab.errors import CellError, SpecError
+from birdlab.jobwriter import job_folder, save_job
 from birdlab.lab import Lab, open_lab
 from birdlab.network import build_model, map_classes
 from birdlab.plan import Plan, plan_experiment
-from birdlab.record import RunNote
 from birdlab.run import run_experiment, run_experiments
+from birdlab.runresult import RunNote
 from birdlab.spec import ExperimentSpec, load_spec
 from birdlab.spec.model import TransformerSpec
 from birdlab.tasks import InProcess

@@ -20,8 +20,9 @@ from birdlab.errors import CellError
 from birdlab.lab import Lab
 from birdlab.plan import plan_experiment
 from birdlab.processes import is_gone, own_process
-from birdlab.record import RunNote, RunResult, collect
+from birdlab.record import collect
 from birdlab.run import run_experiment
+from birdlab.runresult import RunNote, RunResult
 from birdlab.spec import load_spec
 from birdlab.storedrun import load_result
 from birdlab.tracking import summaries

@@ -16,8 +16,8 @@ from conftest import TINY_DEMO, MakeLab
 from pydantic import ValidationError
 from test_study_tables import build_synthetic
 
-from birdlab.cell import synthetic_folder
-from birdlab.celljob import CellJob, save_job
+from birdlab.cellfiles import synthetic_folder
+from birdlab.celljob import CellJob
 from birdlab.cli.plans import describe_plan
 from birdlab.cli.show import _difference
 from birdlab.cli.summaries import summarise_run
@@ -39,11 +39,12 @@ from birdlab.evaluate.synthetic import (
     mark_truth,
     mix_soundscape,
 )
+from birdlab.jobwriter import save_job
 from birdlab.lab import Lab
 from birdlab.plan import Plan, plan_experiment
-from birdlab.record import RunResult
 from birdlab.recorded import load_record
 from birdlab.run import run_experiment
+from birdlab.runresult import RunResult
 from birdlab.scoring import fold_places, score_cell
 from birdlab.spec import load_spec
 from birdlab.spec.estimators import NewSites, SyntheticWindows

@@ -15,8 +15,8 @@ import pytest
 import soundfile
 from pydantic import ValidationError
 
-from birdlab.cell import _scores, outputs_folder, soundscapes_folder
-from birdlab.celljob import save_job
+from birdlab.cell import _scores
+from birdlab.cellfiles import outputs_folder, soundscapes_folder
 from birdlab.errors import OutputsError, PromotionError, SpecError
 from birdlab.evaluate.deployed import count_rows, deploy_windows, deployed_probs
 from birdlab.evaluate.metrics import padded_cmap
@@ -29,6 +29,7 @@ from birdlab.evaluate.windows import blend, pool_recordings
 from birdlab.heldout import score_soundscapes
 from birdlab.infer.predict import PredictRequest, predict_to_file
 from birdlab.infer.session import OnnxPredictor
+from birdlab.jobwriter import save_job
 from birdlab.lab import Lab, open_lab
 from birdlab.network import load_model, weights_path
 from birdlab.plan import Plan, plan_experiment
@@ -37,9 +38,9 @@ from birdlab.promote.case import open_case
 from birdlab.promote.chains import Chain, settle_chain
 from birdlab.promote.promote import promote_runs
 from birdlab.promote.request import PromotionRequest
-from birdlab.record import RunResult
 from birdlab.recorded import load_record
 from birdlab.run import run_experiment
+from birdlab.runresult import RunResult
 from birdlab.runtables import load_fold_tables
 from birdlab.spec.base import canonical
 from birdlab.spec.experiment import ExperimentSpec, load_spec

@@ -17,8 +17,8 @@ from birdlab.cli.show import diff, show
 from birdlab.errors import CellError, ResolveError, TrackingError
 from birdlab.lab import Lab, open_lab
 from birdlab.plan import plan_experiment
-from birdlab.record import RunNote, RunResult
 from birdlab.run import run_experiment
+from birdlab.runresult import RunNote, RunResult
 from birdlab.spec import load_spec
 from birdlab.tracking.client import connect
 from birdlab.tracking.index import (

@@ -27,9 +27,9 @@ from filelock import FileLock
 
 import birdlab
 from birdlab.cellfiles import WEIGHTS
-from birdlab.celljob import job_folder, save_job
 from birdlab.cli import app as entry
 from birdlab.errors import BirdlabError, DataError, LedgerError
+from birdlab.jobwriter import job_folder, save_job
 from birdlab.lab import Lab, open_lab, write_whole
 from birdlab.plan import plan_experiment
 from birdlab.recorded import link_path, load_json, record_paths

@@ -15,9 +15,8 @@ import torch
 from pydantic import ValidationError
 from sklearn.metrics import average_precision_score
 
-from birdlab.cell import outputs_folder, soundscapes_folder
-from birdlab.cellfiles import WEIGHTS
-from birdlab.celljob import load_job, save_job
+from birdlab.cellfiles import WEIGHTS, outputs_folder, soundscapes_folder
+from birdlab.celljob import load_job
 from birdlab.data.audio import Waveform
 from birdlab.errors import BirdlabError, DataError, PromotionError
 from birdlab.evaluate.outputs import load_outputs
@@ -27,6 +26,7 @@ from birdlab.evaluate.windows import Windowing, blend, iter_windows
 from birdlab.heldout import score_soundscapes
 from birdlab.infer.predict import predict_soundscapes
 from birdlab.infer.session import OnnxPredictor
+from birdlab.jobwriter import save_job
 from birdlab.lab import Lab, open_lab
 from birdlab.network import load_model
 from birdlab.plan import plan_experiment
@@ -36,9 +36,9 @@ from birdlab.promote.parity import check_parity
 from birdlab.promote.promote import promote_runs
 from birdlab.promote.request import PromotionRequest
 from birdlab.promote.smoke import smoke_test
-from birdlab.record import RunNote, RunResult
 from birdlab.recorded import load_card, load_record
 from birdlab.run import run_experiment, run_experiments
+from birdlab.runresult import RunNote, RunResult
 from birdlab.scoring import chosen_words
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.study.post_sources import heard_windows

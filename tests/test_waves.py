@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from conftest import MakeLab
 
-from birdlab.cell import outputs_folder
+from birdlab.cellfiles import outputs_folder
 from birdlab.data import building
 from birdlab.data.audio import decode, measure
 from birdlab.data.crops import decode_crop

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from birdlab.lab import Lab
-    from birdlab.record import RunResult
+    from birdlab.runresult import RunResult
     from birdlab.tasks import Executor
     from birdlab.tracking.mlflow_sink import MlflowSink
     from birdlab.tracking.runextras import Beside, Extras

@@ -23,7 +23,8 @@ def announce_runs(lab: Lab, place: Place) -> Callable[[Sequence[Plan]], None]:
     """
 
     def tell(plans: Sequence[Plan]) -> None:
-        from birdlab.cell import find_lacking, is_trained
+        from birdlab.cellfiles import is_trained
+        from birdlab.cellorder import find_lacking
         from birdlab.sweep.dryrun import slots_for
         from birdlab.sweep.estimate import estimate_plans, load_cards
         from birdlab.words import count_words

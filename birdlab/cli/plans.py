@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from birdlab.cell import is_finished, is_trained
+from birdlab.cellfiles import is_finished, is_trained
 from birdlab.cellplan import CellPlan
 from birdlab.cli.rounds_words import describe_rounds
 from birdlab.cli.stage_plans import describe_stage

@@ -11,7 +11,7 @@ from birdlab.recorded import is_foreign, load_json
 
 if TYPE_CHECKING:
     from birdlab.lab import Lab
-    from birdlab.record import RunResult
+    from birdlab.runresult import RunResult
     from birdlab.study.document import Document
 
 SUFFIXES = (".html", ".md")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from birdlab.plan import Plan
     from birdlab.promote.budget import Budget
     from birdlab.promote.promote import Promotion
-    from birdlab.record import RunResult
+    from birdlab.runresult import RunResult
     from birdlab.study.ensemble_gates import Gate
     from birdlab.sweep.driver import SweepResult
     from birdlab.sweep.dryrun import ModelCheck, SweepPlan
@@ -36,7 +36,7 @@ def run_json(result: RunResult) -> dict[str, Any]:
 
 def plan_json(plan: Plan, lab: Lab) -> dict[str, Any]:
     """What a run would do: its id, rows, and its cells with the steps of those not in the cache."""
-    from birdlab.cell import is_finished
+    from birdlab.cellfiles import is_finished
 
     known = not plan.unknown_stages
     return {
@@ -62,7 +62,7 @@ def sweep_json(lab: Lab, result: SweepResult) -> dict[str, Any]:
     """A sweep: every arm with its run or its error, the ranking, and what is said of it."""
     from birdlab.cli.bets import bet_sentences
     from birdlab.cli.summaries import trained_cells
-    from birdlab.record import RunResult
+    from birdlab.runresult import RunResult
 
     name, ranking = result.sweep.spec.name, result.ranking
     arms = []

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from birdlab.lab import Lab
-    from birdlab.record import RunResult
+    from birdlab.runresult import RunResult
     from birdlab.study.ranking import Ranking
     from birdlab.sweep.driver import SweepResult
 

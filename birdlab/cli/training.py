@@ -29,7 +29,7 @@ from birdlab.timing import timed
 
 if TYPE_CHECKING:
     from birdlab.lab import Lab
-    from birdlab.record import RunResult
+    from birdlab.runresult import RunResult
     from birdlab.spec.experiment import ExperimentSpec
 
 
@@ -131,8 +131,8 @@ def train_and_print(
     show: what prints, instead of the summary.
     """
     from birdlab.cli.estimates import announce_runs
-    from birdlab.record import RunNote
     from birdlab.run import run_experiment
+    from birdlab.runresult import RunNote
 
     with tracked(lab, mlflow, watch=watch) as sinks:
         with (

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from birdlab.environment import environment
 from birdlab.errors import PromotionError, TrackingError
 from birdlab.infer.models import CARD_FILE, load_promoted
 from birdlab.lab import write_whole
@@ -16,7 +17,6 @@ from birdlab.promote.case import Case
 from birdlab.promote.gates import Tried
 from birdlab.promote.graphs import Graph
 from birdlab.promote.parity import ParityReport, save_parity
-from birdlab.record import environment
 from birdlab.study.ensemble_gates import Gate
 from birdlab.tracking.client import connect
 from birdlab.tracking.index import load_link

@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 
 from birdlab.campaign import Sink
-from birdlab.cell import CURVES
+from birdlab.cellfiles import CURVES
 from birdlab.cellplan import CellPlan
 from birdlab.errors import PromotionError
 from birdlab.lab import Lab
 from birdlab.plan import Plan, Progress, plan_experiment, silent
-from birdlab.record import RunNote
 from birdlab.run import run_experiment
+from birdlab.runresult import RunNote
 from birdlab.sed.choice import best_epochs
 from birdlab.sed.fit import DECIDES
 from birdlab.spec.experiment import ExperimentSpec, build_spec

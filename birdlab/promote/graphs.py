@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from birdlab.environment import environment
 from birdlab.infer.models import MODEL_FILE, hash_model
 from birdlab.plan import Plan
 from birdlab.promote.case import Case
@@ -22,7 +23,6 @@ from birdlab.promote.export import (
 from birdlab.promote.members import Floats, collect_members, real_windows
 from birdlab.promote.soups import group_models
 from birdlab.promote.storedgates import licence_kinds, training_licences
-from birdlab.record import environment
 from birdlab.spec.identity import digest
 
 N_NORM_WINDOWS = 128

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from birdlab.cell import is_trained
-from birdlab.cellfiles import WEIGHTS
+from birdlab.cellfiles import WEIGHTS, is_trained
 from birdlab.data.audio import Waveform, decode
 from birdlab.data.waves import open_waves
 from birdlab.errors import PromotionError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from birdlab.cell import outputs_folder
+from birdlab.cellfiles import outputs_folder
 from birdlab.cellplan import CellPlan
 from birdlab.errors import OutputsError, PromotionError
 from birdlab.evaluate.metrics import padded_cmap

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from birdlab.cell import CURVES, finish_cell, outputs_folder
-from birdlab.cellfiles import WEIGHTS
-from birdlab.celljob import save_job
+from birdlab.cell import finish_cell
+from birdlab.cellfiles import CURVES, WEIGHTS, outputs_folder
 from birdlab.cellplan import CellPlan
 from birdlab.errors import DataError
 from birdlab.evaluate.outputs import load_outputs
 from birdlab.evaluate.windows import count_windows
 from birdlab.infer.session import OnnxPredictor
+from birdlab.jobwriter import save_job
 from birdlab.lab import Lab
 from birdlab.plan import Plan, Progress, plan_experiment, silent
 from birdlab.promote.export import Member, build_reference, export_ensemble

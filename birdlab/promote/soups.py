@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from birdlab.cell import soundscapes_folder
+from birdlab.cellfiles import soundscapes_folder
 from birdlab.cellplan import CellPlan
 from birdlab.data.audio import decode
 from birdlab.data.classes import ClassList

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from birdlab.cell import outputs_folder
+from birdlab.cellfiles import outputs_folder
 from birdlab.evaluate.outputs import load_outputs
 from birdlab.evaluate.windows import blend
 from birdlab.lab import Lab

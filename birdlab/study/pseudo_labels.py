@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from birdlab.cell import is_trained
-from birdlab.celljob import save_job
+from birdlab.cellfiles import is_trained
 from birdlab.cellplan import CellPlan
 from birdlab.data.classes import ClassList
 from birdlab.errors import CellError
+from birdlab.jobwriter import save_job
 from birdlab.lab import Lab
 from birdlab.plan import Plan
 from birdlab.sed.pseudo import SoftLabels, choose_windows, summarise_labels

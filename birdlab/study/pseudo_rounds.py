@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from birdlab.record import RunResult
 from birdlab.rounds import RoundsResult
+from birdlab.runresult import RunResult
 from birdlab.study.ranking import rank_arms
 
 COLUMNS = (

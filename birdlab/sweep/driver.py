@@ -15,8 +15,8 @@ import pandas as pd
 from birdlab.errors import BirdlabError, StoppedError
 from birdlab.lab import Lab, write_whole
 from birdlab.plan import Plan, Progress, silent
-from birdlab.record import RunNote, RunResult
 from birdlab.run import Sink, run_experiments
+from birdlab.runresult import RunNote, RunResult
 from birdlab.spec.arms import arms_left_out, sweep_arms
 from birdlab.spec.points import SearchSpace
 from birdlab.spec.sweep import Arm, Sweep

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from birdlab.cell import find_lacking, is_trained
+from birdlab.cellfiles import is_trained
+from birdlab.cellorder import find_lacking
 from birdlab.cellplan import CellPlan
 from birdlab.errors import BirdlabError
 from birdlab.evaluate.predictor import build_windowing

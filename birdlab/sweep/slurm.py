@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from birdlab.cell import is_finished
+from birdlab.cellfiles import is_finished
 from birdlab.celljob import load_job
 from birdlab.errors import BirdlabError, LabError, LostWorkerError
 from birdlab.lab import LAB_FILE, Lab, write_whole

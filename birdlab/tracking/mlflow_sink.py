@@ -14,7 +14,7 @@ from birdlab.errors import BirdlabError
 from birdlab.lab import Lab
 from birdlab.plan import Plan
 from birdlab.processes import own_process
-from birdlab.record import RunNote, RunResult
+from birdlab.runresult import RunNote, RunResult
 from birdlab.timing import timed
 from birdlab.tracking import summaries
 from birdlab.tracking.client import open_client

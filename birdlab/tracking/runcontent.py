@@ -12,7 +12,7 @@ import pandas as pd
 
 from birdlab.evaluate.score import APART, SOUNDSCAPES, SYNTHETIC, chosen_sentence
 from birdlab.lab import Lab
-from birdlab.record import RunResult
+from birdlab.runresult import RunResult
 from birdlab.spec.diff import flatten, title_of
 from birdlab.spreadsheets import csv_text
 

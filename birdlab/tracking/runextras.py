@@ -9,7 +9,7 @@ from typing import Any
 
 from birdlab.costs import costs_of
 from birdlab.lab import Lab
-from birdlab.record import RunResult
+from birdlab.runresult import RunResult
 from birdlab.runtables import load_table, tables_folder
 
 Beside = tuple[Mapping[str, float], Mapping[str, str]]

@@ -14,7 +14,7 @@ from typing import Any
 from birdlab.cellfiles import CARD
 from birdlab.lab import Lab
 from birdlab.processes import own_process
-from birdlab.record import RunResult
+from birdlab.runresult import RunResult
 from birdlab.runtables import load_curves
 from birdlab.spec.identity import digest
 from birdlab.storedrun import load_result

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from birdlab.cellfiles import CARD
+from birdlab.environment import environment
 from birdlab.errors import DataError
 from birdlab.evaluate.estimators import Evidence, estimate_all
 from birdlab.evaluate.outputs import StoredOutputs, save_outputs
@@ -22,7 +23,6 @@ from birdlab.evaluate.score import FoldTable, fold_table, score_evidence, score_
 from birdlab.infer.checksums import file_sha256
 from birdlab.lab import Lab, write_whole
 from birdlab.plan import Plan
-from birdlab.record import environment
 from birdlab.recorded import AS_IS
 from birdlab.runtables import save_tables, tables_folder
 from birdlab.spec.identity import SPEC_ID_CHARS, digest

@@ -16,8 +16,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from birdlab.cellfiles import CARD, WEIGHTS
-from birdlab.celljob import is_left_behind
 from birdlab.heardstore import heard_folders, say_whose
+from birdlab.jobwriter import is_left_behind
 from birdlab.keeping import cells_in_work
 from birdlab.lab import Lab
 from birdlab.recorded import cells_of, iter_line, load_records
