@@ -395,7 +395,7 @@ def test_every_command_takes_such_runs_or_refuses_in_words(make_lab: MakeLab, cl
     assert cli(lab, "export", "a 2", "tiny", "-o", "x.tar").code == 0
     other = make_lab()
     moved = cli(other, "import", str(lab.root / "x.tar"))
-    assert "2 runs, 2 cells and 1 leaderboard scores are new" in moved.out, moved.err
+    assert "new: 2 runs, 2 cells, 1 leaderboard score" in moved.out, moved.err
     (row,) = load_ledger(other.ledger).to_dict("records")
     assert (row["precision"], row["selected"]) == ("fp16", True)
     assert birdlab.load_runs(other).set_index("name").loc["a 2", "cv/macro_auc"] == 0.985

@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from test_registry import CARD, save_pair, sigmoid
 
-from birdlab.errors import PromotionError
+from birdlab.errors import PredictError, PromotionError
 from birdlab.infer.card import ModelCard
 from birdlab.infer.models import PromotedModel
 from birdlab.promote.catalogue import table_parity
@@ -63,6 +63,15 @@ def test_every_input_and_every_way_of_asking_is_tried(path: Path, tmp_path: Path
     assert table.loc["real", "member_1"] == report.by_member["member_1"]["real"]
     assert math.isnan(table.loc["first call", "member_1"])
     assert table.loc["alone and in a batch", "blend"] == report.batch_invariance
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", '{"blend": 1, "batch_invariance": 0}', '{"blend": {"a": "b"}}']
+)
+def test_a_report_of_another_form_is_said(tmp_path: Path, text: str) -> None:
+    (tmp_path / "parity.json").write_text(text)
+    with pytest.raises(PredictError, match="not as birdlab writes it"):
+        table_parity(PromotedModel("m", (), "", tmp_path))
 
 
 def test_tails_are_padded_on_the_left() -> None:

@@ -157,11 +157,10 @@ def test_promotion_is_proven_timed_and_registered(promoted: Promoted) -> None:
     assert not [p for p in promoted.lab.models.iterdir() if p.name.startswith(".")]
 
 
-def test_a_runs_weight_is_split_over_its_models(promoted: Promoted) -> None:
+def test_the_members_of_a_run_are_its_final_cells(promoted: Promoted) -> None:
     plan = plan_experiment(promoted.spec, promoted.lab)
-    members, shares = collect_members(promoted.lab, [plan], [3.0])
+    members = collect_members(promoted.lab, plan)
     assert [m.name for m in members] == [c.cell_id for c in plan.final_cells]
-    assert shares == [1.5, 1.5]
     assert all(m.weights.is_file() for m in members)
 
 

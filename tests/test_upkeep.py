@@ -307,7 +307,7 @@ def test_runs_move_to_another_lab_and_score_the_same(
     assert not record_paths(theirs) and not list(theirs.stores.glob(".import*"))
     taken = cli(theirs, "import", str(archive))
     assert taken.code == 0, taken.err
-    assert "1 runs, 2 cells and 1 leaderboard scores are new" in taken.out
+    assert "new: 1 run, 2 cells, 1 leaderboard score; here already: 0 runs, 0 cells" in taken.out
     oof = birdlab.load_oof("tiny", theirs)
     pd.testing.assert_frame_equal(oof, birdlab.load_oof("tiny", ours))
     row = load_ledger(theirs.ledger).iloc[0]
@@ -317,7 +317,7 @@ def test_runs_move_to_another_lab_and_score_the_same(
     )
     before = snapshot(theirs)
     again = cli(theirs, "import", str(archive))
-    assert "0 runs, 0 cells and 0 leaderboard scores are new; 1 runs and 2 cells" in again.out
+    assert "new: 0 runs, 0 cells, 0 leaderboard scores; here already: 1 run, 2 cells" in again.out
     assert snapshot(theirs) == before
     result = run_experiment(
         load_spec(theirs.root / "tiny.yaml", {"name": "tiny", "cells.seeds": [0, 1]}), lab=theirs
@@ -343,7 +343,7 @@ def test_sweeps_travel_with_all_their_arms_and_overwrite_none(make_lab: MakeLab,
     note_sweep(ours)
     assert "goes along: s" in cli(ours, "export", "tiny", "-o", "x.tar").out
     assert "nothing to export" in cli(ours, "export", "-o", "none.tar").err
-    assert "1 runs, 2 cells" in cli(ours, "export", "--sweep", "s", "-o", "sweep.tar").out
+    assert "1 run, 2 cells" in cli(ours, "export", "--sweep", "s", "-o", "sweep.tar").out
     with tarfile.open(ours.root / "sweep.tar") as one, tarfile.open(ours.root / "x.tar") as two:
         assert one.getnames() == two.getnames()
     archive = str(ours.root / "x.tar")
@@ -560,7 +560,7 @@ def test_a_foreign_model_joins_runs_and_comparisons(make_lab: MakeLab, cli: Any)
     assert scored.code == 0, scored.err
     assert cli(lab, "export", "perch", "-o", "p.tar").code == 0
     other = make_lab()
-    assert "1 runs, 2 cells" in cli(other, "import", str(lab.root / "p.tar")).out
+    assert "1 run, 2 cells" in cli(other, "import", str(lab.root / "p.tar")).out
     assert (other.stores / "foreign" / f"{run}.onnx").is_file()
 
 

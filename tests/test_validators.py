@@ -227,7 +227,7 @@ def test_members_that_listen_differently_are_refused(lab: Lab, tmp_path: Path) -
 
 def test_parity_is_tried_on_the_whole_context(lab: Lab, deployed: Deployed) -> None:
     """A file whose head saw the whole input is no match for the centre that was scored."""
-    (member,), _ = collect_members(lab, [plan_experiment(deployed.spec, lab)], None)
+    (member,) = collect_members(lab, plan_experiment(deployed.spec, lab))
     report = check_parity(deployed.model, build_reference([member], member.classes))
     assert report.largest < 1e-4
     whole = replace(member, window_s=2.0, context_s=None)

@@ -237,7 +237,7 @@ def built(trained_lab: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
     lab = open_lab(trained_lab)
     spec = load_spec(trained_lab / "tiny.yaml", {"name": "tiny", "cells.folds": [0]})
     plans = {"tiny": plan_experiment(spec, lab)}
-    members, _ = collect_members(lab, [plans["tiny"]], None)
+    members = collect_members(lab, plans["tiny"])
     path = tmp_path_factory.mktemp("folds") / "model.onnx"
     export_ensemble(members, path, classes=plans["tiny"].data.classes.codes)
     windows = real_windows(lab, plans["tiny"])
@@ -328,7 +328,7 @@ def test_the_models_of_a_run_go_into_int8_together(
     """What was judged in fp32 is not deployed in INT8, nor is half of it."""
     tiny = built.plans["tiny"]
     other = replace(tiny, spec_id="other")
-    (member,), _ = collect_members(built.lab, [tiny], None)
+    (member,) = collect_members(built.lab, tiny)
     elsewhere = replace(member, name="second", fold=None)  # calibrated on other clips
     members = [member, elsewhere, replace(member, name="third", run="other")]
     path, card = tmp_path / "model.onnx", build_card(members, tiny.data.classes.codes)

@@ -48,6 +48,7 @@ def export(
     from birdlab.study.sweep_records import load_sweep_record
     from birdlab.tracking.resolve import resolve_run
     from birdlab.upkeep.exchange import export_runs
+    from birdlab.words import count_words
 
     lab = open_lab(extensions=False)
     if not (runs or sweep):
@@ -72,8 +73,9 @@ def export(
         print_json({**said, "cells": sorted(cells), "ledger_rows": scores, "sweeps": sweeps})
         return
     print_lines(
-        f"{output}: {len(manifest.runs)} runs, {len(cells)} cells, {len(manifest.ledger)} "
-        f"leaderboard scores, {in_bytes(output.stat().st_size)}"
+        f"{output}: {count_words(len(manifest.runs), 'run')}, {count_words(len(cells), 'cell')}, "
+        f"{count_words(len(manifest.ledger), 'leaderboard score')}, "
+        f"{in_bytes(output.stat().st_size)}"
     )
     if sweeps:
         print_lines(f"sweeps of which every arm goes along: {', '.join(sweeps)}")
@@ -114,6 +116,7 @@ def import_(
 def _take_archive(lab: Lab, archive: Path, max_gb: float, json_: bool) -> None:
     from birdlab.cli.progress import print_lines
     from birdlab.upkeep.exchange import import_runs
+    from birdlab.words import count_words
 
     done = import_runs(
         lab,
@@ -124,9 +127,11 @@ def _take_archive(lab: Lab, archive: Path, max_gb: float, json_: bool) -> None:
     if json_:
         print_json(done)
         return
+    scores = count_words(done.ledger_rows, "leaderboard score")
     lines = [
-        f"{len(done.runs)} runs, {len(done.cells)} cells and {done.ledger_rows} leaderboard scores "
-        f"are new; {len(done.kept_runs)} runs and {len(done.kept_cells)} cells were here already"
+        f"new: {count_words(len(done.runs), 'run')}, {count_words(len(done.cells), 'cell')}, "
+        f"{scores}; here already: {count_words(len(done.kept_runs), 'run')}, "
+        f"{count_words(len(done.kept_cells), 'cell')}"
     ]
     lines += [f"  {run}" for run in done.runs]
     lines += [

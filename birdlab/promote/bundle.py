@@ -85,7 +85,7 @@ def competition_of(lab: Lab, model: Path) -> CompetitionSpec | None:
     None when the run is not in the lab and the name is no profile.
     """
     card = open_predictor(model, threads=1).card
-    spec_id = slug_of(card.members[0].run)
+    spec_id = slug_of(card.members[0].run)  # the card may be a stranger's: no path comes of it
     if (lab.runs / f"{spec_id}.json").is_file():
         return spec_of(load_record(lab, spec_id)).competition
     return PROFILES.get(card.details.get("competition", ""))

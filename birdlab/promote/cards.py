@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +12,7 @@ from birdlab.environment import environment
 from birdlab.errors import PromotionError, TrackingError
 from birdlab.infer.models import CARD_FILE, load_promoted
 from birdlab.lab import write_whole
-from birdlab.promote.aliases import move_alias
+from birdlab.promote.aliases import Tell, move_alias
 from birdlab.promote.case import Case
 from birdlab.promote.gates import Tried
 from birdlab.promote.graphs import Graph
@@ -20,8 +20,6 @@ from birdlab.promote.parity import ParityReport, save_parity
 from birdlab.study.ensemble_gates import Gate
 from birdlab.tracking.client import connect
 from birdlab.tracking.index import load_link
-
-Say = Callable[[str], None]
 
 
 def check_tracked(case: Case) -> None:
@@ -147,7 +145,7 @@ def build_card(
 
 
 def publish(
-    case: Case, graph: Graph, card: Mapping[str, Any], parity: ParityReport, say: Say
+    case: Case, graph: Graph, card: Mapping[str, Any], parity: ParityReport, say: Tell
 ) -> None:
     """Write card and parity report beside the file, then move the aliases: the asked one last."""
     folder, request = graph.export.path.parent, case.request

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from birdlab.lab import Lab
 from birdlab.promote.parity import PARITY_FILE
 from birdlab.recorded import load_json, load_records
 
+_AGAIN = "promote the run again"
 MOST_COLUMNS = 4
 """Members that have a column each in the table of differences."""
 
@@ -70,8 +72,9 @@ def table_members(model: PromotedModel) -> pd.DataFrame:
     """The members of a model as its card lists them, in order; empty for a card of old."""
     members = model.card.get("members")
     if isinstance(members, str):
-        members = json.loads(members)
-    if not isinstance(members, Sequence) or not all(isinstance(m, Mapping) for m in members):
+        with suppress(ValueError):
+            members = json.loads(members)
+    if not isinstance(members, list) or not all(isinstance(m, Mapping) for m in members):
         return pd.DataFrame()
     table = pd.DataFrame(list(members))
     return table[[column for column in table if not table[column].isna().all()]]
@@ -82,17 +85,26 @@ def table_parity(model: PromotedModel) -> pd.DataFrame:
 
     Columns: case, blend, and one for each member, or for the worst of more than 4; NaN where it was
     not tried. Of a model of before there was `parity.json` what its card says; empty for neither.
+    Raises PredictError for a report of another form.
     """
     path = model.folder / PARITY_FILE
     said: Mapping[str, Any] = {"blend": model.card.get("parity") or {}}
-    if path.is_file():
-        said = load_json(path, "promote the run again")
-        said = {
-            **said,
-            "blend": {**said["blend"], "alone and in a batch": said["batch_invariance"]},
-        }
-    table = _by_case({"blend": said["blend"]})
-    members = _by_case(said.get("members", {}))
+    try:
+        if path.is_file():
+            said = load_json(path, _AGAIN)
+            said = {
+                **said,
+                "blend": {**said["blend"], "alone and in a batch": said["batch_invariance"]},
+            }
+        table = _by_case({"blend": said["blend"]})
+        members = _by_case(said.get("members", {}))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PredictError(
+            "the report on parity is not as birdlab writes it",
+            where=str(path),
+            got=repr(error),
+            fix=_AGAIN,
+        ) from None
     if len(members.columns) > MOST_COLUMNS:
         members = pd.DataFrame({f"worst of {len(members.columns)} members": members.max(axis=1)})
     both = pd.concat([table, members], axis=1).reindex(list(said["blend"]))

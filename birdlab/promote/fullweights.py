@@ -121,7 +121,7 @@ def _chosen_epoch(lab: Lab, cell: CellPlan) -> int:
     path = lab.cells / cell.cell_id / CURVES
     try:
         curves = pd.read_parquet(path)
-    except OSError:
+    except (OSError, ValueError):  # gone, or no Parquet file
         raise _no_curves(cell, str(path)) from None
     train = cell.stage.train
     averages = train.average is not None and train.average.of == "best"

@@ -53,7 +53,7 @@ def fold_members(case: Case) -> dict[str, list[Member]]:
 
 def members_of(case: Case, plan: Plan) -> list[Member]:
     """The models of the last stage of a plan."""
-    return collect_members(case.lab, [plan], None)[0]
+    return collect_members(case.lab, plan)
 
 
 def averaged_members(case: Case, folder: Path) -> dict[str, list[Member]]:

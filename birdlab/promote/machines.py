@@ -12,7 +12,7 @@ import onnxruntime
 from filelock import FileLock
 
 from birdlab import __version__
-from birdlab.cellfiles import CARD, WEIGHTS
+from birdlab.cellfiles import WEIGHTS
 from birdlab.costs import model_id, processor_name
 from birdlab.infer.benchmark import measure_machine
 from birdlab.infer.budget import FORMAT
@@ -22,7 +22,7 @@ from birdlab.infer.passes import ModelChoice
 from birdlab.infer.tuning import count_cores
 from birdlab.infer.variants import FP32
 from birdlab.lab import Lab, write_whole
-from birdlab.recorded import spec_of
+from birdlab.recorded import load_card, spec_of
 from birdlab.spec.experiment import ExperimentSpec
 from birdlab.spec.identity import digest
 
@@ -139,27 +139,18 @@ def _export_run(
     lab: Lab, record: Mapping[str, Any], spec: ExperimentSpec, n_classes: int, folder: Path
 ) -> Path:
     """The ONNX file of one model of a run."""
-    from birdlab.promote.export import Member, export_ensemble
+    from birdlab.promote.export import export_ensemble
+    from birdlab.promote.members import build_member
 
-    cells = [lab.cells / str(cell["cell_id"]) for cell in record["cells"]]
-    trained = [cell for cell in cells if (cell / WEIGHTS).is_file()]
+    cells = [str(cell["cell_id"]) for cell in record["cells"]]
+    trained = [cell_id for cell_id in cells if (lab.cells / cell_id / WEIGHTS).is_file()]
     if trained:
-        weights, card = trained[0] / WEIGHTS, json.loads((trained[0] / CARD).read_text("utf-8"))
-        classes = tuple(card["classes"])
+        weights = lab.cells / trained[0] / WEIGHTS
+        classes = tuple(load_card(lab, trained[0])["classes"])
     else:
         weights = _random_weights(spec, n_classes, folder / WEIGHTS)
         classes = tuple(f"class{i}" for i in range(n_classes))
-    member = Member(
-        spec=spec.model,
-        classes=classes,
-        weights=weights,
-        window_s=spec.competition.window_s,
-        context_s=spec.evaluate.context_s,
-        windows_per_pass=spec.evaluate.windows_per_pass,
-        clip=spec.output.clip,
-        time_max=spec.output.time_max,
-        name=str(record["name"] or record["spec_id"]),
-    )
+    member = build_member(spec, classes, weights, str(record["name"] or record["spec_id"]))
     return export_ensemble([member], folder / MODEL_FILE, classes=classes).path
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from birdlab.lab import Lab
 from birdlab.plan import Plan, plan_experiment
 from birdlab.promote.export import Member
 from birdlab.recorded import spec_of
+from birdlab.spec.experiment import ExperimentSpec
 
 N_REAL_WINDOWS = 16
 """Real windows in the parity check, of recordings spread over the table."""
@@ -48,33 +51,35 @@ def plan_of(lab: Lab, record: Mapping[str, Any]) -> Plan:
     return plan
 
 
-def collect_members(
-    lab: Lab, plans: Sequence[Plan], weights: Sequence[float] | None
-) -> tuple[list[Member], list[float]]:
-    """The fold and seed models of all runs, with shares; a run's weight is split evenly."""
-    members, shares = [], []
-    for i, plan in enumerate(plans):
-        cells, spec = plan.final_cells, plan.spec
-        for cell in cells:
-            members.append(
-                Member(
-                    spec=spec.model,
-                    classes=cell.classes.codes,
-                    weights=lab.cells / cell.cell_id / WEIGHTS,
-                    window_s=spec.competition.window_s,
-                    context_s=spec.evaluate.context_s,
-                    windows_per_pass=spec.evaluate.windows_per_pass,
-                    clip=spec.output.clip,
-                    time_max=spec.output.time_max,
-                    name=cell.cell_id,
-                    run=plan.spec_id,
-                    fold=cell.fold,
-                    seed=cell.seed,
-                    learned="full" if cell.fold is None else "fold",
-                )
-            )
-            shares.append(1.0 if weights is None else weights[i] / len(cells))
-    return members, shares
+def build_member(spec: ExperimentSpec, classes: Sequence[str], weights: Path, name: str) -> Member:
+    """A network of an experiment, with these weights and output columns, as a member."""
+    return Member(
+        spec=spec.model,
+        classes=tuple(classes),
+        weights=weights,
+        window_s=spec.competition.window_s,
+        context_s=spec.evaluate.context_s,
+        windows_per_pass=spec.evaluate.windows_per_pass,
+        clip=spec.output.clip,
+        time_max=spec.output.time_max,
+        name=name,
+    )
+
+
+def collect_members(lab: Lab, plan: Plan) -> list[Member]:
+    """The fold and seed models of a run, or its models of all data."""
+    return [
+        replace(
+            build_member(
+                plan.spec, cell.classes.codes, lab.cells / cell.cell_id / WEIGHTS, cell.cell_id
+            ),
+            run=plan.spec_id,
+            fold=cell.fold,
+            seed=cell.seed,
+            learned="full" if cell.fold is None else "fold",
+        )
+        for cell in plan.final_cells
+    ]
 
 
 def real_windows(

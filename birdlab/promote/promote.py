@@ -12,6 +12,7 @@ from birdlab.errors import PromotionError
 from birdlab.infer.models import MODEL_FILE
 from birdlab.lab import Lab
 from birdlab.plan import Progress
+from birdlab.promote.aliases import Tell
 from birdlab.promote.cards import build_card, check_tracked, known_version, publish, register
 from birdlab.promote.case import Case, open_case
 from birdlab.promote.export import ExportInfo
@@ -54,7 +55,6 @@ from birdlab.study.ensemble_gates import Gate
 from birdlab.timing import timed
 from birdlab.words import count_words
 
-Say = Callable[[str], None]
 Judged = Callable[[Sequence[Gate]], None]
 AS_IT_COMES = PromotionRequest()
 """Full-data models, the mean of equals, registered as the champion."""
@@ -108,7 +108,7 @@ def promote_runs(
     records: Sequence[Mapping[str, Any]],
     request: PromotionRequest = AS_IT_COMES,
     *,
-    progress: Say = lambda _: None,
+    progress: Tell = lambda _: None,
     judged: Judged = lambda _: None,
     training: Training | None = None,
 ) -> Promotion:
@@ -156,7 +156,7 @@ def promote_runs(
 
 
 def _try_folds(
-    case: Case, folder: Path, windows: Floats, step: Progress, progress: Say
+    case: Case, folder: Path, windows: Floats, step: Progress, progress: Tell
 ) -> tuple[Graph, Tried]:
     """The fold models as one file, proven against torch and against what validation stored."""
     models = fold_members(case)
@@ -212,7 +212,7 @@ def _export_deployed(
     fulls: Mapping[str, FullRun],
     folder: Path,
     training: Training,
-    progress: Say,
+    progress: Tell,
 ) -> Graph:
     """The file of the models that no fold holds anything out of: on all data, or averaged.
 
@@ -236,7 +236,7 @@ def _deploy(
     gates: Sequence[Gate],
     tried: Tried,
     fulls: Mapping[str, FullRun],
-    progress: Say,
+    progress: Tell,
 ) -> Promotion:
     """Register the file, put it in its place with its card, and move the alias last.
 

@@ -82,7 +82,7 @@ def reproduce_folds(
     no second copy of its fold models. Weights of all cells must be in the lab.
     """
     folds = _by_fold(plan)
-    by_name = {member.name: member for member in collect_members(lab, [plan], None)[0]}
+    by_name = {member.name: member for member in collect_members(lab, plan)}
     count = _Count(plan.spec.name or plan.spec_id, folds, progress)
     found: list[CellReproduction] = []
     for cells in folds.values():

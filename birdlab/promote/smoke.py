@@ -22,8 +22,8 @@ from birdlab.infer.session import OnnxPredictor
 from birdlab.jobwriter import save_job
 from birdlab.lab import Lab
 from birdlab.plan import Plan, Progress, plan_experiment, silent
-from birdlab.promote.export import Member, build_reference, export_ensemble
-from birdlab.promote.members import real_windows
+from birdlab.promote.export import build_reference, export_ensemble
+from birdlab.promote.members import build_member, real_windows
 from birdlab.promote.parity import check_parity
 from birdlab.run import build_store, hear_models
 from birdlab.sed.steps import Steps
@@ -199,18 +199,8 @@ def _clips_per_s(lab: Lab, cell: CellPlan) -> float:
 
 
 def _export_and_predict(plan: Plan, cell: CellPlan, lab: Lab, away: Lab) -> float:
-    output = plan.spec.output
-    member = Member(
-        spec=plan.spec.model,
-        classes=cell.classes.codes,
-        weights=away.cells / cell.cell_id / WEIGHTS,
-        window_s=plan.spec.competition.window_s,
-        context_s=plan.spec.evaluate.context_s,
-        windows_per_pass=plan.spec.evaluate.windows_per_pass,
-        clip=output.clip,
-        time_max=output.time_max,
-        name=cell.cell_id,
-    )
+    weights = away.cells / cell.cell_id / WEIGHTS
+    member = build_member(plan.spec, cell.classes.codes, weights, cell.cell_id)
     path = away.cells / "smoke.onnx"
     codes = plan.data.classes.codes
     export_ensemble([member], path, classes=codes)

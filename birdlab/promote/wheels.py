@@ -106,6 +106,6 @@ def _pinned(wheel: Path) -> str:
 def _complaint(stderr: str) -> str:
     """What pip says is wrong, without its warnings."""
     lines = [line for line in stderr.splitlines() if line.startswith("ERROR:")]
-    return (
-        " ".join(line.removeprefix("ERROR:").strip() for line in lines)[:600] or "no reason given"
-    )
+    if not lines:  # not pip's own words: there is no pip, for one
+        return (stderr.strip() or "no reason given").splitlines()[-1][:600]
+    return " ".join(line.removeprefix("ERROR:").strip() for line in lines)[:600]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 import re
@@ -201,7 +202,8 @@ def _take_cells(
                 continue
             files = _files_below(source)
             own = _files_below(target)
-            if any(files[n].read_bytes() != own[n].read_bytes() for n in _compared(files, own)):
+            same = (filecmp.cmp(files[n], own[n], shallow=False) for n in _compared(files, own))
+            if not all(same):
                 done.odd_cells.append(source.name)
                 continue
             done.kept_cells.append(source.name)
