@@ -421,6 +421,15 @@ def test_wheels_that_cannot_be_had_are_an_error_with_the_command(
     assert "--platform manylinux_2_28_x86_64" in told and "manylinux2014_x86_64" in told
 
 
+def test_a_python_without_pip_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 'python: No module named pip' >&2\nexit 1\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(PromotionError, match="No module named pip"):
+        download_wheels(tmp_path, ["soxr"], python="3.11", platform="manylinux_2_28_x86_64")
+
+
 def test_wheels_of_a_folder_are_counted_and_others_are_guessed(tmp_path: Path) -> None:
     for name in ("a.whl", "b.whl", "c.zip"):
         (tmp_path / name).write_bytes(bytes(10))
