@@ -24,6 +24,7 @@ from birdlab.rounds import Pair, run_rounds
 from birdlab.runresult import RunNote, RunResult
 from birdlab.softlabels import hear_soundscapes
 from birdlab.spec.experiment import ExperimentSpec
+from birdlab.stages import fresh_weights
 from birdlab.tasks import Event, Executor, InProcess, wanted
 from birdlab.timing import timed
 
@@ -119,19 +120,38 @@ def make_ready(plan: Plan, lab: Lab, progress: Progress) -> Plan:
     """A plan whose waveforms are in the store and heard by its teachers, if anything is to train.
 
     It is made anew without files that cannot be decoded. Raises DataError for pretraining that
-    leaks into the folds, also when all is in the cache, and for audio that is missing; AudioError
-    as `build_store`.
+    leaks into the folds, also when all is in the cache, and for audio that is missing; SpecError
+    for pretrained weights that cannot be fetched; AudioError as `build_store`.
     """
     refuse_leaks(plan.leaks, plan.spec.data.accept_leaks)
     if not find_lacking(lab, plan.cells):
         return plan
     refuse_missing(plan)
     refuse_lost_teachers(plan, lab)
+    require_pretrained(plan, lab)
     if not build_store(lab, plan, progress):
         plan = plan_experiment(plan.spec, lab, progress=progress)
     learning = [c for c in find_lacking(lab, plan.cells) if not is_trained(lab, c)]
     hear_models(plan, lab, learning, progress)
     return plan
+
+
+def require_pretrained(plan: Plan, lab: Lab) -> None:
+    """Raise SpecError for weights of the hub that a cell to train starts from and nobody can fetch.
+
+    Asked before anything is decoded, which takes long.
+    """
+    first = [
+        cell
+        for cell in find_lacking(lab, plan.cells)
+        if cell.start is None and not cell.sources and not is_trained(lab, cell)
+    ]
+    backbones = {c.spec.model.backbone for c in first if fresh_weights(c.spec.model, c.stage)[0]}
+    if backbones:
+        from birdlab.sed.hub import require_hub
+
+        for backbone in backbones:
+            require_hub(str(backbone))
 
 
 def hear_models(

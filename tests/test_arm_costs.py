@@ -35,6 +35,7 @@ from birdlab.study.pareto import find_undominated, get_pareto_info, plot_pareto
 from birdlab.study.ranking import Ranking, rank_arms
 from birdlab.study.savings import call_sentence, sweep_savings
 from birdlab.study.svg import draw_svg
+from birdlab.study.sweep_records import load_sweep
 from birdlab.study.value_words import cheapest_sentence
 from birdlab.tracking.drivers import Driver
 
@@ -406,7 +407,9 @@ def test_the_command_tells_gains_hours_and_savings_of_a_sweep(lab: Lab, tmp_path
 
 
 def test_a_sweep_ends_with_its_cheapest_better_arm(lab: Lab) -> None:
-    assert summarise_costs(lab, "two", frozenset()).lstrip().startswith("Cache: 2 times")
+    assert (
+        summarise_costs(load_sweep(lab, "two"), frozenset()).lstrip().startswith("Cache: 2 times")
+    )
     for place, record in enumerate(load_records(lab)):
         cell, jitter = record["cells"][0], 0.001 * place
         folds = [
@@ -419,7 +422,7 @@ def test_a_sweep_ends_with_its_cheapest_better_arm(lab: Lab) -> None:
     sweep = json.loads(path.read_text())
     sweep["spec"]["control"] = "base"
     path.write_text(json.dumps(sweep))
-    said = summarise_costs(lab, "two", frozenset())
+    said = summarise_costs(load_sweep(lab, "two"), frozenset())
     assert "The one arm shown to be better is later: +0.1000 for 8 min more a model" in said
 
 

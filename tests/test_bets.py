@@ -341,7 +341,7 @@ def test_a_sweep_notes_its_bets_before_it_runs_and_says_how_they_went(make_lab: 
     page = html_of(bets_part(LabSource(lab)))
     assert "half is within 0.5 of the control (sure 0.9)" in page
     assert "changed after the start" in page and "10 are needed" in page
-    document = sweep_document(lab, "s")
+    document = sweep_document(read_sweep(lab, "s"))
     (told,) = (section for section in document.sections if section.title == "The bet")
     assert any(
         "2 common folds" in said for part in told.parts for said in getattr(part, "sentences", ())

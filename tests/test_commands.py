@@ -162,6 +162,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory, trained_lab: Path) -> Path:
     from birdlab.run import InProcess
     from birdlab.spec.sweep import load_sweep
     from birdlab.study.ledger import append_row
+    from birdlab.study.other_effects import load_judged_sweep
     from birdlab.sweep.driver import run_sweep
 
     root = tmp_path_factory.mktemp("swept") / "lab"
@@ -169,7 +170,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory, trained_lab: Path) -> Path:
     lab = open_lab(root)
     loaded = load_sweep(root / "tiny.yaml", {"evaluate.secondary": ["count", "ignore"]}, name="two")
     result = run_sweep(loaded, lab, InProcess())
-    _keep_summary(lab, loaded, result)
+    _keep_summary(lab, result, load_judged_sweep(lab, "two"))
     run = result.scored[0][1].spec_id
     fields = {"run": run, "members": [run], "metric": "padded_cmap", "weights": "folds"}
     append_row(lab.ledger, {**fields, "name": "a", "public": 0.8, "private": 0.7, "source": "add"})

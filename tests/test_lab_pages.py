@@ -28,6 +28,7 @@ from browsing import (
 )
 from test_study_tables import build_synthetic
 
+from birdlab.errors import TrackingError
 from birdlab.lab import Lab, open_lab
 from birdlab.spec import load_spec
 from birdlab.study.activity import read_activity
@@ -299,6 +300,33 @@ def test_an_arm_whose_record_is_gone_is_told(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "lab" / "mlruns" / "sweeps" / "rates.json").write_text("{")
     source = LabSource(open_lab(tmp_path / "lab"))
     assert "rates" in source.unread_sweeps() and "rates" not in source.sweeps()
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [("arms", {"delta": None}), ("arms", {"point": []}), ("stopped", {"at": 1})],
+)
+def test_a_sweep_record_that_does_not_hold_is_named(
+    lab: Lab, tmp_path: Path, kind: str, change: dict[str, Any]
+) -> None:
+    shutil.copytree(lab.root, tmp_path / "lab")
+    path = tmp_path / "lab" / "mlruns" / "sweeps" / "rates.json"
+    record = json.loads(path.read_text())
+    told = record[kind][0] | change
+    record[kind][0] = {key: value for key, value in told.items() if value is not None}
+    write_json(path, record)
+    with pytest.raises(TrackingError, match="another version of birdlab, or broken"):
+        load_sweep(open_lab(tmp_path / "lab"), "rates")
+
+
+def test_an_older_sweep_record_says_less_of_what_was_stopped(lab: Lab, tmp_path: Path) -> None:
+    shutil.copytree(lab.root, tmp_path / "lab")
+    path = tmp_path / "lab" / "mlruns" / "sweeps" / "rates.json"
+    record = json.loads(path.read_text())
+    del record["stopped"][0]["delta"]
+    write_json(path, record)
+    view = build_sweep_view(load_sweep(open_lab(tmp_path / "lab"), "rates"))
+    assert view.table.set_index("arm").loc["lr=1", "state"] == "stopped by the race"
 
 
 def test_the_exported_pages_hold_what_the_served_ones_show(lab: Lab) -> None:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
+import time
+from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
+import huggingface_hub
 import pytest
 import timm
 import torch
@@ -14,6 +20,7 @@ from torch import Tensor, nn
 from birdlab.errors import LabError, SpecError
 from birdlab.sed.backbones import build_backbone
 from birdlab.sed.heads import AttentionHead, BothWays
+from birdlab.sed.hub import require_hub
 from birdlab.sed.model import SEDModel, SedOutput
 from birdlab.sed.weights import load_backbone_weights
 from birdlab.spec.base import Spec
@@ -243,6 +250,49 @@ def test_pretrained_without_a_network_names_the_way_out(monkeypatch: pytest.Monk
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(SpecError, match="weights: its-name"):
         build_backbone(SMALL.model_copy(update={"pretrained": True}), 64)
+
+
+class Unavailable(BaseHTTPRequestHandler):
+    def do_HEAD(self) -> None:
+        self.send_error(503)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing is printed."""
+
+
+def send_hub_to(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
+    """The hub is this port of this machine, and nothing of it was fetched or asked before."""
+    for name, value in {
+        "HUGGINGFACE_CO_URL_TEMPLATE": f"http://127.0.0.1:{port}/{{repo_id}}/{{revision}}/{{filename}}",
+        "HF_HUB_CACHE": "/nowhere",
+    }.items():
+        monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+    require_hub.cache_clear()
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as closed:  # bound, and nobody listens
+        closed.bind(("127.0.0.1", 0))
+        send_hub_to(monkeypatch, closed.getsockname()[1])
+        began = time.perf_counter()
+        with pytest.raises(SpecError, match="cannot be fetched") as caught:
+            require_hub("mobilenetv3_small_050")
+    assert time.perf_counter() - began < 5
+    assert "weights: its-name" in str(caught.value) and "refused" in str(caught.value)
+
+
+def test_a_hub_that_is_busy_or_slow_is_left_to_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    with HTTPServer(("127.0.0.1", 0), Unavailable) as server:
+        send_hub_to(monkeypatch, server.server_port)
+        Thread(target=server.serve_forever, daemon=True).start()
+        require_hub("mobilenetv3_small_050")
+        server.shutdown()
+    ask = huggingface_hub.get_hf_file_metadata
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", partial(ask, timeout=0.1))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        send_hub_to(monkeypatch, silent.getsockname()[1])
+        require_hub("mobilenetv3_small_050")
+    require_hub.cache_clear()
 
 
 # ---------------------------------------------------------------- weights

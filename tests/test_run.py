@@ -275,6 +275,19 @@ def test_a_missing_file_is_named_before_anything_is_trained(
         run(lab)
 
 
+def test_weights_that_nobody_can_fetch_are_refused_before_anything_is_decoded(
+    make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = make_lab(decoded=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    told: list[object] = []
+    with pytest.raises(SpecError, match=r"pretrained weights .* cannot be fetched"):
+        run(lab, {"model.pretrained": True}, progress=lambda *step: told.append(step))
+    with pytest.raises(SpecError, match=r"pretrained weights .* cannot be fetched"):
+        run(lab, {"stages": [{"train": {"start": "imagenet"}}]})
+    assert not told and not list(lab.cells.glob("*"))
+
+
 def test_data_that_changes_between_two_runs_of_a_process_is_seen(
     make_lab: MakeLab, tiny_demo: Path
 ) -> None:

@@ -12,7 +12,6 @@ from birdlab.cli.voice import print_json
 if TYPE_CHECKING:
     import pandas as pd
 
-    from birdlab.lab import Lab
     from birdlab.study.bets import BetScores
 
 
@@ -42,14 +41,6 @@ def bets(
         typer.echo(csv_text(found.table), nl=False)
     else:
         print_lines("\n".join(_lines(found)))
-
-
-def bet_sentences(lab: Lab, sweep: str) -> tuple[str, ...]:
-    """How each bet of a sweep went; none where it has no claims, or no record."""
-    from birdlab.study.lab_bets import judge_sweep
-    from birdlab.study.sweep_records import load_sweep
-
-    return judge_sweep(load_sweep(lab, sweep)).sentences
 
 
 def _lines(found: BetScores) -> list[str]:

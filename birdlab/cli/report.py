@@ -27,11 +27,12 @@ def report(
     from birdlab.cli.progress import print_lines
     from birdlab.cli.reports import check_ending, run_document, sweep_document, write_report
     from birdlab.lab import open_lab
+    from birdlab.study.other_effects import load_judged_sweep
     from birdlab.tracking.resolve import resolve_sweep_or_run
 
     check_ending(output)
     lab = open_lab(extensions=False)
     run = resolve_sweep_or_run(lab, name)
-    document = sweep_document(lab, name) if run is None else run_document(lab, run)
+    document = run_document(lab, run) if run else sweep_document(load_judged_sweep(lab, name))
     for path in write_report(document, output):
         print_lines(f"wrote {path}")

@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from birdlab.lab import Lab
     from birdlab.runresult import RunResult
     from birdlab.study.document import Document
+    from birdlab.study.stored_sweep import StoredSweep
 
 SUFFIXES = (".html", ".md")
 
 
-def sweep_document(lab: Lab, name: str) -> Document:
-    """The report of a sweep from the lab's files; ResolveError for one that never ended."""
-    from birdlab.study.other_effects import load_judged_sweep
+def sweep_document(sweep: StoredSweep) -> Document:
+    """The report of a recorded sweep."""
     from birdlab.study.sweep_report import build_sweep_document, describe_sweep
 
-    return build_sweep_document(describe_sweep(load_judged_sweep(lab, name)))
+    return build_sweep_document(describe_sweep(sweep))
 
 
 def run_document(lab: Lab, record: Mapping[str, Any]) -> Document:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from birdlab.promote.promote import Promotion
     from birdlab.runresult import RunResult
     from birdlab.study.ensemble_gates import Gate
+    from birdlab.study.stored_sweep import StoredSweep
     from birdlab.sweep.driver import SweepResult
     from birdlab.sweep.dryrun import ModelCheck, SweepPlan
     from birdlab.sweep.estimate import Estimate
@@ -58,13 +59,14 @@ def plan_json(plan: Plan, lab: Lab) -> dict[str, Any]:
     }
 
 
-def sweep_json(lab: Lab, result: SweepResult) -> dict[str, Any]:
+def sweep_json(result: SweepResult, stored: StoredSweep) -> dict[str, Any]:
     """A sweep: every arm with its run or its error, the ranking, and what is said of it."""
-    from birdlab.cli.bets import bet_sentences
     from birdlab.cli.summaries import trained_cells
     from birdlab.runresult import RunResult
+    from birdlab.study.lab_bets import judge_sweep
 
-    name, ranking = result.sweep.spec.name, result.ranking
+
+    ranking = result.ranking
     arms = []
     for arm, r in result.arms:
         said: dict[str, Any] = {"arm": arm.title, "delta": arm.delta, "run": None, "score": None}
@@ -74,14 +76,14 @@ def sweep_json(lab: Lab, result: SweepResult) -> dict[str, Any]:
             said |= {"stopped_at": "", "error": r.what}
         arms.append(said)
     return {
-        "sweep": name,
+        "sweep": stored.name,
         "best": result.scored[0][0].title if result.scored else None,
         "trained": len(trained_cells(result)),
         "arms": arms,
         "base": None if ranking is None else ranking.base,
         "ranking": [] if ranking is None else table_rows(ranking.table),
         "sentences": [*(() if ranking is None else ranking.sentences), *result.race_sentences],
-        "bets": list(bet_sentences(lab, name)),
+        "bets": list(judge_sweep(stored).sentences),
     }
 
 

@@ -10,9 +10,9 @@ from birdlab.words import count_words
 if TYPE_CHECKING:
     import pandas as pd
 
-    from birdlab.lab import Lab
     from birdlab.runresult import RunResult
     from birdlab.study.ranking import Ranking
+    from birdlab.study.stored_sweep import StoredSweep
     from birdlab.sweep.driver import SweepResult
 
 
@@ -89,17 +89,15 @@ def summarise_sweep(result: SweepResult) -> str:
     return "\n".join([_ranked(result), *_unscored(result)])
 
 
-def summarise_costs(lab: Lab, name: str, trained: frozenset[str]) -> str:
+def summarise_costs(sweep: StoredSweep, trained: frozenset[str]) -> str:
     """The cheapest better arm of a sweep, and what the cache saved; `trained` are the cells of this
     call. What the race saved stands in its own sentences.
     """
     from birdlab.study.arm_costs import needed_cells
     from birdlab.study.savings import call_sentence
-    from birdlab.study.sweep_records import load_sweep
     from birdlab.study.value_words import cheapest_sentence
 
-    sweep = load_sweep(lab, name)
-    cells = sweep.read_costs()[0]
+    cells = sweep.cell_costs
     needed = {one for record in sweep.runs.values() for one in needed_cells(record, cells)}
     cheapest = "" if sweep.values is None else cheapest_sentence(sweep.values.table)
     said = (cheapest, sweep.savings.cache_sentence, call_sentence(trained, needed, cells))

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from birdlab.lab import Lab
     from birdlab.spec.sweep import Sweep
     from birdlab.study.ranking import Ranking
+    from birdlab.study.stored_sweep import StoredSweep
     from birdlab.sweep.driver import SweepResult
     from birdlab.tracking.mlflow_sink import MlflowSink
 
@@ -87,23 +88,24 @@ def sweep(
         detached(lab, loaded.spec.name)
         return
     with tracked(lab, mlflow, watch=system_metrics) as sinks:
-        result = _run(loaded, lab, place, sinks, restart)
+        result, stored = _run(loaded, lab, place, sinks, restart)
         if json_:
             from birdlab.cli.result_json import sweep_json
 
-            print_json(sweep_json(lab, result))
+            print_json(sweep_json(result, stored))
         else:
-            _print_result(lab, result)
+            _print_result(result, stored)
     if result.failed:
         raise typer.Exit(1)
 
 
 def _run(
     loaded: Sweep, lab: Lab, place: Place, sinks: list[MlflowSink], restart: bool
-) -> SweepResult:
-    """The result of a sweep, logged and with its summary on the disk."""
+) -> tuple[SweepResult, StoredSweep]:
+    """The result of a sweep, logged and with its summary on the disk, and what is stored of it."""
     from birdlab.cli.summaries import in_a_line
     from birdlab.cli.sweep_plans import announce
+    from birdlab.study.other_effects import load_judged_sweep
     from birdlab.sweep.driver import run_sweep
 
     with (
@@ -121,23 +123,24 @@ def _run(
             planned=announce(lab, place),
         )
         with timed("write the summary of the sweep"):
-            _keep_summary(lab, loaded, result)
+            stored = load_judged_sweep(lab, loaded.spec.name)
+            _keep_summary(lab, result, stored)
         for sink in sinks:
             sink.summarise(loaded.spec.name)
         command.end(in_a_line(result), failed=bool(result.failed))
-    return result
+    return result, stored
 
 
-def _print_result(lab: Lab, result: SweepResult) -> None:
+def _print_result(result: SweepResult, stored: StoredSweep) -> None:
     """The ranking, what it cost, how its bets went, and what is next."""
-    from birdlab.cli.bets import bet_sentences
     from birdlab.cli.progress import print_lines
     from birdlab.cli.summaries import summarise_costs, summarise_sweep, trained_cells
+    from birdlab.study.lab_bets import judge_sweep
 
     name = result.sweep.spec.name
     print_lines(summarise_sweep(result))
-    print_lines(summarise_costs(lab, name, trained_cells(result)))
-    bets = bet_sentences(lab, name)
+    print_lines(summarise_costs(stored, trained_cells(result)))
+    bets = judge_sweep(stored).sentences
     if bets:
         print_lines("\n".join(f"  bet {said}" for said in bets))
     if result.failed:
@@ -177,7 +180,7 @@ def _gain_metrics(ranking: Ranking) -> dict[str, float]:
     }
 
 
-def _keep_summary(lab: Lab, loaded: Sweep, result: SweepResult) -> None:
+def _keep_summary(lab: Lab, result: SweepResult, stored: StoredSweep) -> None:
     """Keep the summary of a sweep on the disk, for trackers that are there now or later."""
     from birdlab.cli.reports import summary_files, sweep_document
     from birdlab.spreadsheets import csv_text
@@ -186,11 +189,11 @@ def _keep_summary(lab: Lab, loaded: Sweep, result: SweepResult) -> None:
     ranking = result.ranking
     if ranking is None:
         return
-    name, best = loaded.spec.name, result.scored[0]
+    best = result.scored[0]
     said = "\n\n".join((*ranking.sentences, *result.race_sentences))
     save_summary(
         lab,
-        name,
+        stored.name,
         project=best[0].spec.project,
         arms={arm.title: r.spec_id for arm, r in result.scored},
         metrics={
@@ -200,7 +203,7 @@ def _keep_summary(lab: Lab, loaded: Sweep, result: SweepResult) -> None:
         },
         tags={"best": best[0].title, "mlflow.note.content": said},
         files={
-            **summary_files(sweep_document(lab, name)),
+            **summary_files(sweep_document(stored)),
             "ranking.csv": csv_text(ranking.table),
             "scores.csv": csv_text(result.scores),
         },

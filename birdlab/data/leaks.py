@@ -108,7 +108,7 @@ def describe_leaks(leaks: pd.DataFrame, accepted: Sequence[str]) -> list[str]:
 
 def refuse_leaks(leaks: pd.DataFrame, accepted: Sequence[str]) -> None:
     """Raise DataError for leaks that are not accepted by name, with counts, rows and the fixes."""
-    wrong = leaks[~leaks["rule"].isin(list(accepted))]
+    wrong = leaks if leaks.empty else leaks[~leaks["rule"].isin(list(accepted))]
     if wrong.empty:
         return
     rules = [rule for rule in KEYS if rule in set(wrong["rule"])]

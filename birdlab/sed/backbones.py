@@ -13,6 +13,7 @@ from torch import nn
 
 from birdlab.errors import SpecError
 from birdlab.sed import sequence as _sequence  # noqa: F401  registers the kind
+from birdlab.sed.hub import cannot_fetch, require_hub
 from birdlab.sed.maps import MapReader
 from birdlab.spec.kinds import function_of
 from birdlab.spec.model import ModelSpec
@@ -124,16 +125,12 @@ def _is_for_one_size(name: str) -> bool:
 
 
 def _create(spec: ModelSpec, options: dict[str, object]) -> nn.Module:
+    if spec.pretrained:
+        require_hub(str(spec.backbone))
     try:
         network: nn.Module = timm.create_model(spec.backbone, **options)
     except OSError as error:
-        raise SpecError(
-            f"the pretrained weights of {spec.backbone!r} cannot be fetched",
-            where="model.pretrained",
-            got=f"{type(error).__name__}: {str(error).splitlines()[0]}",
-            fix="without a network put a local file under [weights] in the lab file and "
-            "write `weights: its-name` instead of `pretrained: true`",
-        ) from None
+        raise cannot_fetch(spec.backbone, error) from None
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
         raise _cannot_build(spec, options, error) from None
     return network

@@ -70,7 +70,7 @@ def canonical(value: Any) -> Any:
     integral floats become integers, fields marked `AddedLater` are left out while they
     equal their as-before value, and a spec's `not_in_identity` fields are left out.
     """
-    if value is None or isinstance(value, str | bool):
+    if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, Spec):
         out = {}
@@ -79,10 +79,10 @@ def canonical(value: Any) -> Any:
             if later is None or item != later.as_before:
                 out[name] = canonical(item)
         return out
-    if isinstance(value, dict | Mapping):
-        return {str(key): canonical(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    if isinstance(value, (list, tuple)):
         return [canonical(item) for item in value]
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return int(value)
+    if isinstance(value, (dict, Mapping)):
+        return {str(key): canonical(item) for key, item in value.items()}
     return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from ruamel.yaml.comments import (
     CommentedSeq,
     TaggedScalar,
 )
+from ruamel.yaml.composer import Composer
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 
 from birdlab.errors import SpecError
 from birdlab.spec.named import item_name
@@ -87,8 +88,11 @@ def load_yaml(path: Path) -> Document:
 def parse_yaml(text: str, origin: str) -> Document:
     """The mapping in YAML 1.2 `text`; `origin` names it in errors."""
     try:
-        _refuse_depth(text, origin)
-        tree = YAML(typ="rt").load(text)
+        yaml = YAML(typ="rt")
+        yaml.Composer = _ShallowComposer
+        tree = yaml.load(text)
+    except _TooDeepError:
+        raise _too_much(origin) from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f"{origin}:{mark.line + 1}" if mark else origin
@@ -114,16 +118,28 @@ def parse_yaml(text: str, origin: str) -> Document:
     return document
 
 
-def _refuse_depth(text: str, origin: str) -> None:
-    """Raise for brackets in brackets, of which building a tree takes seconds for thousands."""
-    depth = 0
-    for event in YAML(typ="rt").parse(text):
-        if isinstance(event, CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, CollectionEndEvent):
-            depth -= 1
-        if depth > MAX_DEPTH:
-            raise _too_much(origin)
+class _TooDeepError(Exception):
+    """A file has more than MAX_DEPTH brackets in brackets."""
+
+
+class _ShallowComposer(Composer):
+    """Stops at brackets in brackets, of which building a tree takes seconds for thousands."""
+
+    levels = 0
+
+    def compose_sequence_node(self, anchor: Any) -> Any:
+        return self._composed(super().compose_sequence_node, anchor)
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        return self._composed(super().compose_mapping_node, anchor)
+
+    def _composed(self, compose: Callable[[Any], Any], anchor: Any) -> Any:
+        self.levels += 1
+        if self.levels > MAX_DEPTH:
+            raise _TooDeepError
+        node = compose(anchor)
+        self.levels -= 1
+        return node
 
 
 def _too_much(origin: str) -> SpecError:

@@ -125,8 +125,8 @@ def judge_bets(
         claims.append(claim)
         decisions.append(decision)
     weights = [(float("nan"), float("nan"))] * len(placed)
-    if len(cells) > 1 and evidence is not None:
-        meant = [n for n, claim in enumerate(claims) if claim is not None]
+    meant = [n for n, claim in enumerate(claims) if claim is not None]
+    if meant and len(cells) > 1 and evidence is not None:
         wanted = [claim for claim in claims if claim is not None]
         found = weigh_claims(wanted, cells, control=evidence.control)
         for n, weight in zip(meant, found, strict=True):

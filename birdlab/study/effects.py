@@ -16,7 +16,7 @@ from birdlab.study.contrasts import MIN_FOLDS, build_contrasts
 from birdlab.study.idea_identity import name_family, name_idea
 from birdlab.study.splits import count_split_folds
 from birdlab.study.stored_sweep import StoredSweep
-from birdlab.study.sweep_records import load_sweep
+from birdlab.study.sweep_records import load_sweep, load_sweep_spec
 
 METRIC = "padded_cmap"
 """What sweeps are ranked by: padded cmAP of a fold, averaged over folds."""
@@ -30,20 +30,21 @@ COLUMNS = (
 """Those of `load_effects`, in order."""
 
 
-def load_effects(lab: Lab, *, controlled: bool = False) -> pd.DataFrame:
+def load_effects(lab: Lab, *, controlled: bool = False, besides: str = "") -> pd.DataFrame:
     """`effects_of` every sweep that the lab has a record of, the oldest first.
 
-    controlled: only of sweeps that name a control; searches, which may be large, are not ranked.
+    controlled: only of sweeps that name a control; of searches, which may be large, no run is read.
+    besides: the name of a sweep that is left alone.
     Sweeps that cannot be read are named with the reason in `.attrs["left_out"]` (name to words), so
     are those of fewer than two scored arms.
     """
     tables, left_out = [], {}
-    for name in sorted(path.stem for path in (lab.stores / "sweeps").glob("*.json")):
+    names = {path.stem for path in (lab.stores / "sweeps").glob("*.json")} - {besides}
+    for name in sorted(names):
         try:
-            sweep = load_sweep(lab, name)
-            if controlled and sweep.spec.compared_with is None:
+            if controlled and load_sweep_spec(lab, name).compared_with is None:
                 continue
-            table = effects_of(sweep)
+            table = effects_of(load_sweep(lab, name))
         except BirdlabError as error:
             left_out[name] = error.what
             continue

@@ -18,7 +18,8 @@ def load_prior(
     lab: Lab, rows_hash: str, *, besides: str = "", runs: Collection[str] = ()
 ) -> EffectPrior | None:
     """`prior_of` the effects of the lab."""
-    return prior_of(load_effects(lab, controlled=True), rows_hash, besides=besides, runs=runs)
+    effects = load_effects(lab, controlled=True, besides=besides)
+    return prior_of(effects, rows_hash, besides=besides, runs=runs)
 
 
 def prior_of(

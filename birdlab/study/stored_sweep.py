@@ -133,6 +133,11 @@ class StoredSweep:
     def _costs(self) -> tuple[Mapping[str, CellCost], Mapping[str, ModelCosts]]:
         return self.read_costs()
 
+    @property
+    def cell_costs(self) -> Mapping[str, CellCost]:
+        """What each cell that its arms go back to took, by cell id."""
+        return self._costs[0]
+
     @cached_property
     def costs(self) -> ArmCosts:
         """What its arms cost, those that a race stopped as well."""
@@ -151,7 +156,7 @@ class StoredSweep:
             asked = None if self.spec.cells is None else self.spec.cells.folds
             own = asked if isinstance(asked, tuple) else self.base["evaluation"]["folds"]
             planned = dict.fromkeys(self.runs, len(own) * len(self._raced_seeds))
-        return sweep_savings(self.runs, self._costs[0], planned)
+        return sweep_savings(self.runs, self.cell_costs, planned)
 
     @property
     def log_entries(self) -> dict[str, bool]:

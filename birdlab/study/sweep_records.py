@@ -40,14 +40,21 @@ def load_sweep_record(lab: Lab, name: str) -> dict[str, Any]:
 
 
 def check_sweep_record(record: Any, path: Path) -> dict[str, Any]:
-    """The record that was read from `path`; TrackingError where it is none of a sweep."""
+    """The record that was read from `path`; TrackingError where it is none of a sweep.
+
+    Older records hold no `point` of an arm, and of one that was stopped no `delta` either.
+    """
     try:
         SweepSpec.model_validate_json(json.dumps(record["spec"]))
         arms = [*record["arms"], *record["stopped"]]
         told = [record["updated_at"], *(arm[key] for arm in arms for key in ("title", "spec_id"))]
         told += [arm[key] for arm in record["failed"] for key in ("title", "error")]
+        told += [arm["at"] for arm in record["stopped"]]
+        changes = [arm["delta"] for arm in record["arms"]]
+        changes += [arm.get(key, {}) for arm in arms for key in ("delta", "point")]
         whole = all(isinstance(text, str) for text in told)
-    except (LookupError, TypeError, ValidationError):
+        whole = whole and all(isinstance(change, dict) for change in changes)
+    except (LookupError, TypeError, AttributeError, ValidationError):
         whole = False
     if not whole:
         raise TrackingError(
@@ -56,6 +63,11 @@ def check_sweep_record(record: Any, path: Path) -> dict[str, Any]:
             fix=SWEEP_FIX,
         )
     return dict(record)
+
+
+def load_sweep_spec(lab: Lab, name: str) -> SweepSpec:
+    """What a recorded sweep asks; raises what `load_sweep_record` does."""
+    return SweepSpec.model_validate_json(json.dumps(load_sweep_record(lab, name)["spec"]))
 
 
 def load_sweep(lab: Lab, name: str) -> StoredSweep:
