@@ -39,7 +39,7 @@ def build_static(source: LabSource) -> str:
 
 def _show(source: LabSource, wanted: State) -> Shown:
     tables, activity = source.tables(), read_activity(source.lab)
-    found = build_overview(tables, activity, source.lab, wanted.get("project", ""))
+    found = build_overview(tables, activity, source.unscored(), wanted.get("project", ""))
     return Shown(
         {"project": found.project},
         {"project": found.projects},

@@ -29,6 +29,7 @@ from birdlab.study.noise import NoiseFloor
 from birdlab.study.noise_file import load_noise
 from birdlab.study.other_effects import prior_of
 from birdlab.study.output_likeness import Likeness, measure_likeness
+from birdlab.study.overview import find_unscored, load_unscored
 from birdlab.study.shrinkage import EffectPrior
 from birdlab.study.submission_blends import BlendedTables
 from birdlab.study.sweep_records import load_sweep_record
@@ -93,6 +94,12 @@ class LabSource:
             load_cells(self.lab, records=records),
             load_ledger(self.lab.ledger),
         )
+
+    def unscored(self) -> pd.DataFrame:
+        """The finished cells that no run scores; their cards are read when one was written."""
+        paths = find_unscored(self.lab, self.tables().cells)
+        state = [(path.parent.name, _stamp(path)) for path in paths]
+        return self.keep("unscored", "", state, lambda: load_unscored(paths))
 
     def sweeps(self) -> Mapping[str, Mapping[str, Any]]:
         """The record of every sweep by name, of those that can be read."""

@@ -136,14 +136,14 @@ OWNERS = {
         "birdlab.heldout",
         "birdlab.lessons",
         "birdlab.clipshow",
-        "birdlab.run",
         "birdlab.promote",
     ),
     "torchaudio": (),
     "timm": ("birdlab.sed", "birdlab.promote"),
+    "huggingface_hub": ("birdlab.sed.hub",),
     "mlflow": ("birdlab.tracking", "birdlab.promote.registry"),
     "optuna": ("birdlab.sweep",),
-    "dask": ("birdlab.sweep",),
+    "dask": (),
     "distributed": ("birdlab.sweep",),
     "submitit": ("birdlab.sweep",),
     "onnxruntime": ("birdlab.infer", "birdlab.promote"),
@@ -301,6 +301,27 @@ def test_the_table_of_rooms_on_the_page_is_what_is_enforced() -> None:
     assert len(told) == len(ROOMS) + 1 and told[-1] == ["dashboards"]
     for names, (_, modules) in zip(told, ROOMS, strict=False):
         assert sorted(f"birdlab.{name}" for name in names) == sorted(modules)
+
+
+def test_the_owners_on_the_page_are_who_imports() -> None:
+    users = {(m, target.split(".")[0]) for m in MODULES for _, target in parsed(m)[1]}
+    used: dict[str, set[str]] = {}
+    for module, package in users:
+        if package in OWNERS:
+            used.setdefault(room_of(module) or "", set()).add(package)
+    rows = [line.split("|")[3] for line in PAGE.splitlines() if line.startswith("| `")]
+    rooms = [*(room for room, _ in ROOMS), "dashboards"]
+    for room, cell in zip(rooms, rows, strict=True):
+        names = re.split(r", | and ", re.sub(r" \(.*?\)", "", cell.strip()))
+        told = {name.replace("scikit-learn", "sklearn") for name in names if name}
+        assert told == used.get(room, set()), room
+    idle = [
+        (package, owner)
+        for package, owners in OWNERS.items()
+        for owner in owners
+        if not any(is_within(module, (owner,)) for module, name in users if name == package)
+    ]
+    assert idle == [], "owners that do not import what they own"
 
 
 def test_the_files_that_the_page_names_are_there() -> None:

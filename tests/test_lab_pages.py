@@ -31,8 +31,8 @@ from test_study_tables import build_synthetic
 from birdlab.errors import TrackingError
 from birdlab.lab import Lab, open_lab
 from birdlab.spec import load_spec
-from birdlab.study.activity import read_activity
-from birdlab.study.overview import build_overview
+from birdlab.study.activity import Activity, read_activity
+from birdlab.study.overview import Overview, build_overview, find_unscored, load_unscored
 from birdlab.study.sweep_records import load_sweep
 from birdlab.study.sweep_view import build_sweep_view
 from birdlab.study.tables import StudyTables
@@ -204,9 +204,14 @@ def test_what_runs_is_told_from_what_is_lost(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- the lab as a whole
 
 
+def overview_of(tables: StudyTables, activity: Activity, lab: Lab, project: str = "") -> Overview:
+    unscored = load_unscored(find_unscored(lab, tables.cells))
+    return build_overview(tables, activity, unscored, project)
+
+
 def test_the_overview_counts_each_cell_once(lab: Lab, tmp_path: Path) -> None:
     tables = LabSource(lab).tables()
-    found = build_overview(tables, read_activity(lab), lab)
+    found = overview_of(tables, read_activity(lab), lab)
     assert found.best["runs"].tolist() == [5] and found.best["best"].tolist() == [HOSTILE]
     assert len(found.newest) == 6 and found.newest["state"].iloc[0] == "finished"
     assert found.cost.to_dict("records") == [
@@ -217,17 +222,29 @@ def test_the_overview_counts_each_cell_once(lab: Lab, tmp_path: Path) -> None:
         "Best of 5 runs: " in found.answer and "36 cells took 36 min of training." in found.answer
     )
     shared = pd.concat([tables.cells, tables.cells.head(3).assign(run=tables.runs["run"][1])])
-    twice = build_overview(StudyTables(tables.runs, shared, tables.ledger), read_activity(lab), lab)
+    twice = overview_of(StudyTables(tables.runs, shared, tables.ledger), read_activity(lab), lab)
     assert twice.cost["cells"].tolist() == [36]
     assert twice.saved.startswith("3 cells of runs that share them with others: 3 min")
     other = Lab(tmp_path)
     card = {"cell_id": "pretrained", "seconds": 3600.0, "device": "L4"}
     write_json(other.cells / "pretrained" / "cell.json", card)
-    more = build_overview(tables, read_activity(other), other)
+    more = overview_of(tables, read_activity(other), other)
     assert dict(zip(more.cost["hardware"], more.cost["cells"], strict=True)) == {
         "A100": 36,
         "L4": 1,
     }
+
+
+def test_cards_are_read_when_one_was_written(tmp_path: Path) -> None:
+    source = LabSource(Lab(tmp_path))
+    card = {"cell_id": "a", "seconds": 60.0, "device": "L4"}
+    write_json(source.lab.cells / "a" / "cell.json", card)
+    first = source.unscored()
+    assert first["seconds"].tolist() == [60.0] and source.unscored() is first
+    write_json(source.lab.cells / "b" / "cell.json", card | {"cell_id": "b", "seconds": 30.0})
+    assert source.unscored()["cell_id"].tolist() == ["a", "b"]
+    write_json(source.lab.cells / "a" / "cell.json", card | {"seconds": 120.0})
+    assert source.unscored()["seconds"].tolist() == [120.0, 30.0]
 
 
 def test_only_runs_that_compare_are_ranked_together() -> None:
@@ -237,23 +254,23 @@ def test_only_runs_that_compare_are_ranked_together() -> None:
     tables.runs.loc[0, "cv/padded_cmap"] = 0.99
     lab = Lab(Path("no-such-lab"))
     activity = read_activity(lab)
-    found = build_overview(tables, activity, lab)
+    found = overview_of(tables, activity, lab)
     assert found.best["runs"].tolist() == [20, 4] and found.best["cv/padded_cmap"].iloc[1] == 0.99
     assert "of the largest of 2 sets that compare" in found.answer and len(found.progress) == 20
-    small = build_overview(tables, activity, lab, "small")
+    small = overview_of(tables, activity, lab, "small")
     assert small.project == "small" and "Best of 4 runs" in small.answer
-    assert build_overview(tables, activity, lab, "none such").project == ""
+    assert overview_of(tables, activity, lab, "none such").project == ""
     empty = StudyTables(tables.runs.iloc[:0], tables.cells.iloc[:0], tables.ledger)
-    assert "begin with birdlab run" in build_overview(empty, activity, lab).answer
+    assert "begin with birdlab run" in overview_of(empty, activity, lab).answer
     at_work = replace(activity, running=pd.DataFrame({"name": ["lr"]}))
-    assert build_overview(empty, at_work, lab).answer.endswith("No run has a score yet.")
+    assert overview_of(empty, at_work, lab).answer.endswith("No run has a score yet.")
 
 
 def test_a_lab_that_holds_only_the_history_of_a_ledger_has_a_best_run() -> None:
     tables = build_synthetic(6)
     tables.runs["cv/padded_cmap"] = float("nan")
     lab = Lab(Path("no-such-lab"))
-    found = build_overview(tables, read_activity(lab), lab)
+    found = overview_of(tables, read_activity(lab), lab)
     assert found.metric == "cv/padded_cmap_pooled" and "floor" not in found.best
     assert "padded_cmap_pooled 0." in found.answer and len(found.progress) == 6
 

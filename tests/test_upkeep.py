@@ -327,7 +327,8 @@ def test_runs_move_to_another_lab_and_score_the_same(
 
 def note_sweep(lab: Lab, *more: str) -> None:
     """A sweep of the run of the lab, and arms that are gone, with a bet."""
-    arms = [{"title": f"arm {run}", "spec_id": run} for run in (record_paths(lab)[0].stem, *more)]
+    runs = (record_paths(lab)[0].stem, *more)
+    arms = [{"title": f"arm {run}", "delta": {}, "spec_id": run} for run in runs]
     kept = {"name": "s", "updated_at": "2026-01-01", "arms": arms, "stopped": [], "failed": []}
     kept["spec"] = {"name": "s", "base": "tiny.yaml", "grid": {"train.batch": [2, 4]}}
     write_whole(sweep_path(lab, "s"), json.dumps(kept))

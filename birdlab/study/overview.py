@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
@@ -44,9 +46,12 @@ class Overview:
 
 
 def build_overview(
-    tables: StudyTables, activity: Activity, lab: Lab, project: str = ""
+    tables: StudyTables, activity: Activity, unscored: pd.DataFrame, project: str = ""
 ) -> Overview:
-    """The overview of a lab, or of one project of it; "" and a project that is none mean all."""
+    """The overview of a lab, or of one project of it; "" and a project that is none mean all.
+
+    unscored: as `load_unscored` gives them.
+    """
     projects = sorted(set(tables.runs["project"]))
     project = project if project in projects else ""
     runs = tables.runs[tables.runs["project"] == project] if project else tables.runs
@@ -54,7 +59,7 @@ def build_overview(
     metric = next((name for name in (SCORE, *cv_columns(runs)) if runs[name].notna().any()), SCORE)
     best, groups = _best(runs, metric)
     progress = _progress(groups[0], metric) if groups else pd.DataFrame()
-    cost, saved = _cost(cells, lab, everything=not project)
+    cost, saved = _cost(cells, unscored.iloc[:0] if project else unscored)
     return Overview(
         metric,
         project,
@@ -111,15 +116,12 @@ def _progress(group: pd.DataFrame, metric: str) -> pd.DataFrame:
     )
 
 
-def _cost(cells: pd.DataFrame, lab: Lab, *, everything: bool) -> tuple[pd.DataFrame, str]:
-    """Hours of training by hardware, each cell once, and what was not trained twice.
-
-    With `everything`, cells that no run scores count too, such as those of a pretraining stage.
-    """
+def _cost(cells: pd.DataFrame, unscored: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Hours of training by hardware, each cell once, and what was not trained twice."""
     known = cells[["cell_id", "seconds", "device"]]
     once = known.drop_duplicates("cell_id")
-    if everything:
-        once = pd.concat([once, _other_cells(lab, set(once["cell_id"]))], ignore_index=True)
+    if len(unscored):
+        once = pd.concat([once, unscored], ignore_index=True)
     timed = once[once["seconds"].notna()]
     by = timed.assign(device=timed["device"].fillna("unknown")).groupby("device")["seconds"]
     cost = by.agg(["size", "sum"]).reset_index()
@@ -136,10 +138,18 @@ def _cost(cells: pd.DataFrame, lab: Lab, *, everything: bool) -> tuple[pd.DataFr
     )
 
 
-def _other_cells(lab: Lab, known: set[str]) -> pd.DataFrame:
-    """The finished cells of a lab that are not among the known ones, from their cards."""
-    paths = [path for path in lab.cells.glob(f"[!.]*/{CARD}") if path.parent.name not in known]
-    cards = [load_json(path) for path in paths]
+def find_unscored(lab: Lab, scored: pd.DataFrame) -> list[Path]:
+    """The cards of finished cells that no run scores, such as those of a pretraining stage.
+
+    scored: the cells of runs, as in StudyTables.
+    """
+    known = set(scored["cell_id"])
+    return sorted(p for p in lab.cells.glob(f"[!.]*/{CARD}") if p.parent.name not in known)
+
+
+def load_unscored(cards_at: Iterable[Path]) -> pd.DataFrame:
+    """cell_id, seconds and device of the cells with these cards."""
+    cards = [load_json(path) for path in cards_at]
     rows = [(c["cell_id"], c.get("seconds"), c.get("device")) for c in cards if "cell_id" in c]
     return pd.DataFrame(rows, columns=["cell_id", "seconds", "device"])
 

@@ -26,7 +26,6 @@ def sweep(lab: Path, jobs: int) -> float:
 
 @pytest.mark.slow
 def test_two_jobs_against_one(benchmark: Any, tmp_path: Path) -> None:
-    seconds = []
     for jobs in (1, 2):
         lab = tmp_path / f"jobs{jobs}"
         command = [sys.executable, "-m", "birdlab.cli.app"]
