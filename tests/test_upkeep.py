@@ -417,7 +417,7 @@ SWEEP: dict[str, Any] = {
     **{key: [] for key in ("stopped", "failed")},
     "updated_at": "",
     "spec": {"name": "s", "base": "tiny.yaml", "grid": {"train.batch": [2, 4]}},
-    "arms": [{"title": "a", "spec_id": "0123456789ab"}],
+    "arms": [{"title": "a", "delta": {}, "spec_id": "0123456789ab"}],
 }
 CELL = "cells/0123456789abcdef/cell.json"
 SOUND = {"cell_id": digest({"a": 1}), "document": {"a": 1}}
@@ -468,7 +468,7 @@ OUTSIDE = f"../cells/{SOUND['cell_id']}/x"
         ({"sweeps/t.json": json.dumps(SWEEP).encode()}, {}, "not that of this sweep"),
         ({"sweeps/s.json": json.dumps(SWEEP).encode()}, {}, "not in the archive"),
         ({"sweeps/s.json": json.dumps(
-            SWEEP | {"arms": [{"title": "a", "spec_id": "../x"}]}).encode()}, {}, "is no run"),
+            SWEEP | {"arms": [SWEEP["arms"][0] | {"spec_id": "../x"}]}).encode()}, {}, "is no run"),
         ({"bets/s.jsonl": b"{}"}, {}, "the bets of s are none"),
         ({"bets/s.jsonl": b""}, {}, "of no sweep in the archive"),
     ],

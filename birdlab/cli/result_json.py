@@ -65,7 +65,6 @@ def sweep_json(result: SweepResult, stored: StoredSweep) -> dict[str, Any]:
     from birdlab.runresult import RunResult
     from birdlab.study.lab_bets import judge_sweep
 
-
     ranking = result.ranking
     arms = []
     for arm, r in result.arms:

@@ -88,9 +88,9 @@ def load_yaml(path: Path) -> Document:
 def parse_yaml(text: str, origin: str) -> Document:
     """The mapping in YAML 1.2 `text`; `origin` names it in errors."""
     try:
-        yaml = YAML(typ="rt")
-        yaml.Composer = _ShallowComposer
-        tree = yaml.load(text)
+        parser = YAML(typ="rt")
+        parser.Composer = _ShallowComposer
+        tree = parser.load(text)
     except _TooDeepError:
         raise _too_much(origin) from None
     except MarkedYAMLError as error:

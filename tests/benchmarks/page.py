@@ -45,6 +45,7 @@ def run_benchmarks(files: list[Path], marker: str) -> tuple[list[Measured], int]
         options = "-q --strict-markers -p no:dash -rs --durations=0 --durations-min=3"
         options += f" --continue-on-collection-errors --basetemp={folder}/made"  # gigabytes
         words = [sys.executable, "-m", "pytest", *map(str, files), "-o", f"addopts={options}"]
+        words += ["-W", "ignore::pytest_benchmark.logger.PytestBenchmarkWarning"]  # none was run
         words += ["-m", marker, "--benchmark-only", "--benchmark-quiet", "--capture=no"]
         done = subprocess.run([*words, f"--benchmark-json={report}"], cwd=ROOT, check=False)
         found = json.loads(report.read_text())["benchmarks"] if report.is_file() else []

@@ -30,7 +30,7 @@ def test_two_jobs_against_one(benchmark: Any, tmp_path: Path) -> None:
         lab = tmp_path / f"jobs{jobs}"
         command = [sys.executable, "-m", "birdlab.cli.app"]
         subprocess.run([*command, "init", str(lab)], check=True, capture_output=True, cwd=ROOT)
-        build = ["data", "build", str(lab / "experiments" / "lr.yaml")]
+        build = ["data", "build", str(lab / "experiments" / "baseline.yaml")]
         subprocess.run(
             [*command, "--lab", str(lab), *build], check=True, capture_output=True, cwd=ROOT
         )
