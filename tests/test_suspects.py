@@ -275,7 +275,7 @@ def test_the_command_as_json_and_without_evidence(
     assert list(pd.read_csv(lab.root / "none.csv")) == list(COLUMNS)
     assert "exclude" not in alone
     code, _, errors = cli(lab, "suspects", "ears", "--csv", "tiny.yaml/list.csv")
-    assert code == 1 and "the file cannot be written" in errors
+    assert code == 1 and "a file cannot be written" in errors
     shutil.rmtree(lab.cells / load_record(lab, told["runs"]["tiny"])["cells"][0]["cell_id"])
     shown = cli(lab, "suspects", "ears", "tiny")[1]
     assert "All 3 models get 1 recording" in shown and "tiny does not judge: " in shown

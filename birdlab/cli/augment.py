@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from birdlab.cli.common import SetOption
+from birdlab.cli.files import write_file
 
 if TYPE_CHECKING:
     from birdlab.clipshow import ClipShow
@@ -41,7 +42,7 @@ def augment(
     """
     from birdlab.cli.progress import CellProgress, print_lines
     from birdlab.clipshow import open_show
-    from birdlab.lab import open_lab, write_whole
+    from birdlab.lab import open_lab
     from birdlab.spec.experiment import load_spec
     from birdlab.study.augment_report import augment_report_html
 
@@ -56,7 +57,7 @@ def augment(
         print_lines("\n".join(_lines(found, name)))
         return
     page = output or lab.stores / "augment" / f"augment-{name}.html"
-    write_whole(page, augment_report_html(found, name))
+    write_file(page, augment_report_html(found, name))
     print_lines(f"wrote {page}")
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from birdlab.cli.common import JsonOption
+from birdlab.cli.files import write_file, writing
 from birdlab.cli.voice import print_json
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def post(
     from birdlab.cli.progress import print_lines
     from birdlab.evaluate.postprocess import RANKED_WITHIN_CLASS
     from birdlab.evaluate.steps import steps_text
-    from birdlab.lab import open_lab, write_whole
+    from birdlab.lab import open_lab
 
     check_choice("--metric", metric, RANKED_WITHIN_CLASS)
     lab = open_lab()
@@ -87,8 +86,7 @@ def post(
     if submission is None or on:
         scores, lines = _score(lab, source, on, chain, metric, draws)
     if output is not None:
-        with _writing(output):
-            write_whole(output, steps_text(chain))
+        write_file(output, steps_text(chain))
         wrote.append(f"wrote {output}: birdlab predict ... --post {output}")
     if json_:
         print_json({**scores, "wrote": wrote})
@@ -138,22 +136,6 @@ def _check_files(
             )
 
 
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """LabError for a file that cannot be written."""
-    from birdlab.errors import LabError
-
-    try:
-        yield
-    except OSError as error:
-        raise LabError(
-            "a file cannot be written",
-            where=str(path),
-            got=error.strerror,
-            fix="name a file in a folder where you may write",
-        ) from None
-
-
 def _chain(typed: list[str], file: Path | None) -> tuple[PostStep, ...]:
     from birdlab.errors import SpecError
     from birdlab.evaluate.steps import load_steps, parse_steps
@@ -174,7 +156,7 @@ def _write_submission(
     from birdlab.words import count_words
 
     table = apply_chain(read_windows(Path(source)), chain)
-    with _writing(path):
+    with writing(path):
         write_submission(table, [c for c in table.columns if c != "row_id"], path, sample)
     return f"wrote {path}: {len(table)} rows after {count_words(len(chain), 'step')}"
 

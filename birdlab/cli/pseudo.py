@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from birdlab.cli.common import JsonOption, SetOption, load_result_spec
+from birdlab.cli.files import write_file
 from birdlab.cli.voice import print_json
 from birdlab.errors import CellError, SpecError
 
@@ -200,7 +201,6 @@ def _write_page(
     n_examples: int,
 ) -> None:
     from birdlab.data.waves import open_waves
-    from birdlab.lab import write_whole
     from birdlab.study.pseudo_report import pseudo_report_html, table_words
 
     stage, labels, _ = found
@@ -220,4 +220,4 @@ def _write_page(
         species=codes,
         n_examples=n_examples,
     )
-    write_whole(path, page)
+    write_file(path, page)

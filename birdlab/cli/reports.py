@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from birdlab.cli.files import write_file
 from birdlab.errors import LabError
 from birdlab.recorded import is_foreign, load_json
 
@@ -80,7 +81,6 @@ def write_report(document: Document, path: Path) -> list[Path]:
 
     Raises LabError for another ending, and where they cannot be written.
     """
-    from birdlab.lab import write_whole
     from birdlab.study.document_html import document_html
     from birdlab.study.markdown import document_markdown
     from birdlab.study.svg import draw_svg
@@ -93,15 +93,6 @@ def write_report(document: Document, path: Path) -> list[Path]:
         drawn = document.drawings
         texts = {folder / f"{d.name}.svg": draw_svg(d.figure, title=d.caption) for d in drawn}
         texts[path] = document_markdown(document, PurePosixPath(folder.name))
-    try:
-        for file, text in texts.items():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(file, text)
-    except OSError as error:
-        raise LabError(
-            "the report cannot be written",
-            where=str(path),
-            got=error,
-            fix="name a file in a folder where you may write",
-        ) from None
+    for file, text in texts.items():
+        write_file(file, text)
     return list(texts)

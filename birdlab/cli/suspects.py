@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from birdlab.cli.common import JsonOption
+from birdlab.cli.files import write_file
 from birdlab.cli.voice import print_json
-from birdlab.errors import LabError, OutputsError, ResolveError, SpecError
+from birdlab.errors import OutputsError, ResolveError, SpecError
 
 if TYPE_CHECKING:
     from birdlab.lab import Lab
@@ -55,9 +56,9 @@ def suspects(
     found = _find(lab, records)
     cut = found if most is None else replace(found, table=found.table.head(most))
     if csv is not None:
-        _write(csv, csv_text(cut.table))
+        write_file(csv, csv_text(cut.table))
     if html is not None:
-        _write(html, _page(lab, records, cut, sweep))
+        write_file(html, _page(lab, records, cut, sweep))
     if json_:
         print_json(_plain(cut, records))
         return
@@ -104,20 +105,6 @@ def _find(lab: Lab, records: Mapping[str, Mapping[str, Any]]) -> Suspects:
             gone.append(f"{name} does not judge: {error.what}.")
     found = find_suspects(tables, {name: list_networks(r) for name, r in records.items()})
     return replace(found, sentences=(*found.sentences, *gone))
-
-
-def _write(path: Path, text: str) -> None:
-    from birdlab.lab import write_whole
-
-    try:
-        write_whole(path, text)
-    except OSError as error:
-        raise LabError(
-            "the file cannot be written",
-            where=str(path),
-            got=error,
-            fix="name a file in a folder where you may write",
-        ) from None
 
 
 def _page(lab: Lab, records: Mapping[str, Mapping[str, Any]], found: Suspects, sweep: str) -> str:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from birdlab.cli.common import JsonOption
+from birdlab.cli.files import write_file
 from birdlab.cli.voice import print_json
-from birdlab.errors import LabError, OutputsError, ResolveError
+from birdlab.errors import OutputsError, ResolveError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,7 +161,6 @@ def _page_path(lab: Lab, found: Why) -> Path:
 def _write_page(
     lab: Lab, found: Why, records: Records, path: Path, commands: Sequence[str]
 ) -> None:
-    from birdlab.lab import write_whole
     from birdlab.study.sounds import Sounds
     from birdlab.study.why_hearing import iter_heard_twice
     from birdlab.study.why_report import why_html
@@ -168,35 +168,17 @@ def _write_page(
     sounds = Sounds(lab)
     heard = iter_heard_twice(lab, found, records, sounds)
     text = why_html(found, heard, sounds, next_commands=commands)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text)
-    except OSError as error:
-        raise LabError(
-            "the page cannot be written",
-            where=str(path),
-            got=error,
-            fix="name a file in a folder where you may write",
-        ) from None
+    write_file(path, text)
 
 
 def _write_tables(found: Why, folder: Path) -> list[Path]:
     from birdlab.spreadsheets import csv_text
 
     written = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, table in found.tables().items():
-            path = folder / f"{name}.csv"
-            path.write_text(csv_text(table), encoding="utf-8")
-            written.append(path)
-    except OSError as error:
-        raise LabError(
-            "the tables cannot be written",
-            where=str(folder),
-            got=error,
-            fix="name a folder where you may write",
-        ) from None
+    for name, table in found.tables().items():
+        path = folder / f"{name}.csv"
+        write_file(path, csv_text(table))
+        written.append(path)
     return written
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from birdlab.cli.common import JsonOption, SetOption, table_rows
+from birdlab.cli.files import write_file
 from birdlab.cli.voice import print_json
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def audit(
     Example: birdlab data audit experiments/baseline.yaml
     """
     from birdlab.cli.progress import CellProgress, print_lines
-    from birdlab.lab import open_lab, write_whole
+    from birdlab.lab import open_lab
     from birdlab.study.audit_report import audit_report_html
     from birdlab.study.audit_summary import audit_lines
 
@@ -66,7 +67,7 @@ def audit(
     kind = getattr(experiment.data.folds, "kind", "")
     about = [f"Spec {plan.spec_id}, {kind} folds.", *plan.missing, *plan.notes]
     page = output or lab.stores / "audits" / f"audit-{name}.html"
-    write_whole(page, audit_report_html(found, name, about))
+    write_file(page, audit_report_html(found, name, about))
     if json_:
         said: dict[str, Any] = {
             "n_base": found.n_base,
@@ -93,7 +94,7 @@ def table(
     """
     from birdlab.cli.progress import CellProgress, print_lines
     from birdlab.data.audit.trace import DROPPED, trace_rows
-    from birdlab.lab import open_lab, write_whole
+    from birdlab.lab import open_lab
     from birdlab.plan import plan_experiment
     from birdlab.spreadsheets import csv_text
 
@@ -103,7 +104,7 @@ def table(
         plan = plan_experiment(experiment, lab, strict=False, progress=shown.step)
         entered = _entered(plan, lab, shown.step)
     rows = trace_rows(_decodable(plan), experiment.data.clean, entered)
-    write_whole(output, csv_text(rows))
+    write_file(output, csv_text(rows))
     n_dropped = int((rows["status"] == DROPPED).sum())
     if json_:
         counts = {"kept": len(rows) - n_dropped, "dropped": n_dropped}

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from birdlab.cli.files import write_file
+from birdlab.cli.voice import print_note
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -56,7 +59,7 @@ def nocall(
     from birdlab.cli.common import check_choice
     from birdlab.cli.progress import CellProgress, print_lines
     from birdlab.data.nocall import free_stretches
-    from birdlab.lab import open_lab, write_whole
+    from birdlab.lab import open_lab
     from birdlab.plan import open_dataset
 
     check_choice("--on-bad-file", on_bad_file, ("fail", "skip"))
@@ -77,7 +80,7 @@ def nocall(
         raise typer.Exit(1)
     paths = dict(zip(soundscapes["filename"], soundscapes["path"], strict=True))
     names = [Path(paths[name]).relative_to(folder).as_posix() for name in found["filename"]]
-    write_whole(table, found.assign(filename=names).round(6).to_csv(index=False))
+    write_file(table, found.assign(filename=names).round(6).to_csv(index=False))
     print_lines(_next_steps(lab, dataset, out, folder, table))
 
 
@@ -141,7 +144,7 @@ def _scored(
     )
     unheard = [str(bad.path) for bad in prediction.bad_files]
     for bad in prediction.bad_files:
-        typer.echo(f"skipped {bad.path.name}: {bad.reason.splitlines()[0]}", err=True)
+        print_note(f"skipped {bad.path.name}: {bad.reason.splitlines()[0]}")
     scapes = fill_durations(scapes[~scapes["path"].isin(unheard)].reset_index(drop=True))
     highest = prediction.table.drop(columns="row_id").max(axis=1)
     spread = ", ".join(f"{p:.0%} {highest.quantile(p):.3f}" for p in (0.01, 0.1, 0.25, 0.5))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from birdlab.cli.common import SetOption
+from birdlab.cli.files import write_file, writing
 
 
 def register(group: typer.Typer) -> None:
@@ -38,7 +39,7 @@ def synthetic(
     import soundfile
 
     from birdlab.cli.progress import CellProgress, print_lines
-    from birdlab.lab import open_lab, write_whole
+    from birdlab.lab import open_lab
     from birdlab.spec.experiment import load_spec
     from birdlab.study.synthetic_report import ShownSoundscape, synthetic_report_html
     from birdlab.synthshow import open_fold
@@ -49,17 +50,19 @@ def synthetic(
     with CellProgress() as shown:
         source = open_fold(experiment, lab, fold, progress=shown.step)
     folder = output or lab.stores / "synthetic" / f"{name}-fold{fold}"
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     soundscapes = []
     for i, title in enumerate(source.names[:number]):
         wave, truth = source.render(i)
         file = f"{title}.flac"
-        soundfile.write(folder / file, wave.samples, wave.sample_rate_hz)
+        with writing(folder / file):
+            soundfile.write(folder / file, wave.samples, wave.sample_rate_hz)
         soundscapes.append(ShownSoundscape(file, wave, truth))
         sung_s, n_species = (truth["end_s"] - truth["start_s"]).sum(), truth["label"].nunique()
         print_lines(f"{file}  {wave.duration_s:g} s, {n_species} species, {sung_s:.1f} s of song")
     table = pd.concat([one.truth.assign(filename=one.file) for one in soundscapes])
     table = table[["filename", "start_s", "end_s", "label"]].round(3)
-    write_whole(folder / "truth.csv", table.to_csv(index=False))
-    write_whole(folder / "index.html", synthetic_report_html(name, fold, soundscapes))
+    write_file(folder / "truth.csv", table.to_csv(index=False))
+    write_file(folder / "index.html", synthetic_report_html(name, fold, soundscapes))
     print_lines(f"wrote {folder / 'index.html'}")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from birdlab.cli.voice import print_note
 from birdlab.durations import in_time
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def xenocanto(
     Example: birdlab data xenocanto --species species.csv --out data/xc --against birdclef-2023
     """
     from birdlab.cli.interrupt import INTERRUPTED
-    from birdlab.cli.progress import print_lines
+    from birdlab.cli.progress import CellProgress, print_lines
     from birdlab.data.xenocanto.client import load_key
     from birdlab.data.xenocanto.download import download
     from birdlab.data.xenocanto.plan import plan_download
@@ -79,19 +79,31 @@ def xenocanto(
     web = Web(load_key(), address, interval_s=interval, on_wait=_say_wait)
     lab = open_lab()
     known = _load_known(lab, against) if against else None
-    try:
-        with web, _Progress() as shown:
+    with CellProgress() as shown, web:
+        try:
             plan = plan_download(
-                web, out, wish, filters, known=known, limit=limit, on_page=shown.pages
+                web,
+                out,
+                wish,
+                filters,
+                known=known,
+                limit=limit,
+                on_page=lambda done, total: shown.step("asking Xeno-canto", done, total),
             )
             print_lines(_plan_text(plan, interval))
             if dry_run:
                 print_lines(f"\n{_table_text(plan, None)}\n\nnothing was fetched (--dry-run)")
                 return
-            outcome = download(web, plan.selection, out, limit=limit, on_file=shown.files)
-    except KeyboardInterrupt:
-        print_lines(f"stopped; what is in {out} is listed there, the same command goes on")
-        raise typer.Exit(INTERRUPTED) from None
+            outcome = download(
+                web,
+                plan.selection,
+                out,
+                limit=limit,
+                on_file=lambda done, total, _: shown.step("downloading", done, total),
+            )
+        except KeyboardInterrupt:
+            print_note(f"stopped; what is in {out} is listed there, the same command goes on")
+            raise typer.Exit(INTERRUPTED) from None
     print_lines(_end_text(lab, plan, out, outcome))
     if outcome.failed or outcome.stopped:
         raise typer.Exit(1)
@@ -190,63 +202,5 @@ def _toml_entry(lab: Lab, out: Path) -> list[str]:
 
 
 def _say_wait(why: str, seconds: float) -> None:
-    from birdlab.cli.progress import print_lines
-
     if seconds >= 1:
-        print_lines(f"{why}; trying again in {seconds:.0f} s")
-
-
-class _Progress:
-    """Bars with time left on a terminal, else a line now and then; a context manager."""
-
-    def __init__(self) -> None:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TaskID,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        from birdlab.cli.progress import console
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-        live = console.is_terminal
-        self._bars = Progress(*columns, *times, console=console, disable=not live)
-        self._live = live
-        self._tasks: dict[str, TaskID] = {}
-        self._began_s: dict[str, float] = {}
-        self._said_s = time.monotonic()
-
-    def __enter__(self) -> _Progress:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def pages(self, done: int, total: int) -> None:
-        """Pages of answers so far."""
-        self._show("pages", "asking Xeno-canto", done, total)
-
-    def files(self, done: int, total: int, n_bytes: int) -> None:
-        """Files dealt with so far."""
-        self._show("files", f"downloading, {n_bytes / 1e6:.1f} MB", done, total)
-
-    def _show(self, task: str, text: str, done: int, total: int) -> None:
-        from birdlab.cli.progress import print_lines
-
-        now_s = time.monotonic()
-        began_s = self._began_s.setdefault(task, now_s)
-        if self._live:
-            if task not in self._tasks:
-                self._tasks[task] = self._bars.add_task(text, total=total)
-            self._bars.update(self._tasks[task], description=text, completed=done, total=total)
-        elif done == total or now_s - self._said_s > 10:
-            self._said_s = now_s
-            left_s = (now_s - began_s) * (total - done) / max(1, done - 1)
-            left = f", about {in_time(left_s)} left" if 1 < done < total else ""
-            print_lines(f"{text}: {done}/{total}{left}")
+        print_note(f"{why}; trying again in {seconds:.0f} s")
