@@ -326,6 +326,18 @@ def environment(lab: Path, **more: str) -> dict[str, str]:
     return {**os.environ, **one, **more}
 
 
+def test_ctrl_c_that_no_command_takes_is_told(
+    swept: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("BIRDLAB_HOME", str(swept))
+    monkeypatch.setattr("birdlab.tracking.index.load_runs", press)
+    assert run_main(capsys, monkeypatch, "runs") == (130, "", "stopped\n")
+    assert run_main(capsys, monkeypatch, "runs", "-q") == (130, "", "")
+
+
 @pytest.mark.parametrize("after_s", [0.05, 0.15, 0.3, 0.6])
 def test_ctrl_c_at_any_moment_ends_with_130_and_without_a_traceback(
     after_s: float, swept: Path

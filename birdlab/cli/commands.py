@@ -17,8 +17,9 @@ from typer._completion_classes import BashComplete
 from typer.core import TyperCommand, TyperGroup
 
 from birdlab.cli.completion import offers_for
+from birdlab.cli.interrupt import INTERRUPTED
 from birdlab.cli.purposes import PURPOSES
-from birdlab.cli.voice import be_quiet, be_verbose
+from birdlab.cli.voice import be_quiet, be_verbose, print_note
 
 EXAMPLE = "Example:"
 
@@ -213,6 +214,14 @@ class LabGroup(TyperGroup):
 
 class Program(LabGroup):
     """The whole program: its commands by what they are for."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """What the command gives back; Ctrl-C that no command took is told, and ends with 130."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print_note("stopped")
+            raise typer.Exit(INTERRUPTED) from None
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names of all commands, those for one purpose together."""

@@ -90,9 +90,17 @@ def ui(
     # Its background jobs serve features that birdlab does not use, and do not end quietly.
     told = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     told |= {"MLFLOW_BACKEND_STORE_URI": lab.tracking_uri}
+    # Ctrl-C reaches both: MLflow would print tracebacks while it starts, so it does not hear it
+    # there, and is ended from here. Once it serves it takes signals by itself.
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
     with subprocess.Popen(command, env={**os.environ, **told}) as served:
+        signal.signal(signal.SIGINT, heard)
         signal.signal(signal.SIGTERM, lambda *_: served.terminate())
-        ended = served.wait()
+        try:
+            ended = served.wait()
+        except KeyboardInterrupt:
+            served.terminate()
+            raise
     if ended not in (0, 130, -2, -15, 143):
         raise LabError(
             "the MLflow UI did not start",

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from birdlab.cli.interrupt import INTERRUPTED
+from birdlab.cli.voice import print_note
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
@@ -36,4 +39,6 @@ def dashboard(
         return
     warn_of_host(host)
     typer.echo(f"dashboard on http://{host}:{port}  (Ctrl-C ends it)")
-    serve(source, host, port)
+    serve(source, host, port)  # until Ctrl-C, which the server takes for itself
+    print_note("stopped")
+    raise typer.Exit(INTERRUPTED)
