@@ -28,7 +28,7 @@ from filelock import FileLock
 import birdlab
 from birdlab.cellfiles import WEIGHTS
 from birdlab.cli import app as entry
-from birdlab.errors import BirdlabError, DataError, LedgerError
+from birdlab.errors import BirdlabError, DataError, LabError, LedgerError
 from birdlab.jobwriter import job_folder, save_job
 from birdlab.lab import Lab, open_lab, write_whole
 from birdlab.plan import plan_experiment
@@ -497,7 +497,7 @@ def test_an_archive_that_was_cut_off_leaves_nothing(make_lab: MakeLab, tmp_path:
         assert snapshot(lab) == {}
 
 
-def test_an_import_is_undone_where_the_ledger_takes_no_rows(
+def test_an_import_is_undone_where_something_takes_no_rows_or_runs(
     make_lab: MakeLab, tmp_path: Path
 ) -> None:
     ours, theirs = make_lab(trained=True), Lab(tmp_path / "lab")
@@ -506,6 +506,12 @@ def test_an_import_is_undone_where_the_ledger_takes_no_rows(
     with pytest.raises(LedgerError):
         import_runs(theirs, tmp_path / "x.tar")
     assert not record_paths(theirs) and not list(theirs.cells.glob("[!.]*"))
+    theirs.ledger.unlink()
+    shutil.rmtree(theirs.runs)
+    theirs.runs.write_bytes(b"")
+    with pytest.raises(LabError, match="cannot be written into the lab"):
+        import_runs(theirs, tmp_path / "x.tar")
+    assert not list(theirs.cells.glob("[!.]*")) and not list(theirs.stores.glob(".import*"))
 
 
 # ---------------------------------------------------------------- foreign runs

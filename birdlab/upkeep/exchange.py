@@ -91,13 +91,14 @@ def import_runs(
 
     A run or cell that the lab has stays; what such a cell lacks (weights, other outputs) is
     added when the files that both have are equal, else it is listed in `odd_cells` and left
-    alone. Raises LabError for an archive that is not sound: see `unpack_archive`.
+    alone. Raises LabError for an archive that is not sound (see `unpack_archive`) and for a lab
+    that cannot be written.
     """
     staging = lab.stores / f".import-{os.getpid()}"
     shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
     placed: list[Path] = []
     try:
+        staging.mkdir(parents=True)
         manifest = unpack_archive(path, staging, max_gb, announce)
         _check_content(lab, staging, manifest, path)
         done = Imported()
@@ -111,6 +112,13 @@ def import_runs(
                 shutil.rmtree(made) if made.is_dir() else made.unlink(missing_ok=True)
             raise
         return done
+    except OSError as error:
+        raise LabError(
+            "the runs cannot be written into the lab",
+            where=str(lab.stores),
+            got=error,
+            fix="make room, or let this folder be written, and import the archive again",
+        ) from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
