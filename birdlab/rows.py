@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from birdlab.data.catalog import recordist_keys
 from birdlab.data.classes import ClassList
 from birdlab.sed.targets import Targets
 
@@ -59,7 +60,7 @@ class Rows:
 
         Where the author is not known it is the recording, as if someone had made it alone.
         """
-        authors = self.table["author"].fillna("").str.strip().str.casefold()
+        authors = recordist_keys(self.table["author"])
         found: npt.NDArray[np.object_] = authors.where(authors != "", self.table["recording"])
         return np.asarray(found, object)
 

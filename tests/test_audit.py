@@ -16,6 +16,7 @@ import pytest
 from conftest import MakeLab
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from overlaps import overlap_share
 from test_study_report import HOSTILE, _Page
 
 from birdlab.cli import app as entry
@@ -28,7 +29,7 @@ from birdlab.data.audit.trace import DROPPED, KEPT, trace_rows
 from birdlab.data.classes import ClassList
 from birdlab.data.clean import DROPPED as DROPPED_COLUMNS
 from birdlab.data.clean import MAIN_TABLE, NEEDS_BUILD, WATERFALL
-from birdlab.data.folds import assign_folds, overlap_share
+from birdlab.data.folds import assign_folds
 from birdlab.data.sources import load_source
 from birdlab.data.table import DataTable
 from birdlab.lab import Lab
@@ -163,7 +164,7 @@ def test_overlaps_are_what_comparing_every_pair_of_rows_finds(
 
 @settings(max_examples=25)
 @given(LINES.filter(lambda lines: any(line[3] >= 0 for line in lines)))
-def test_the_share_of_a_base_alone_is_that_of_the_folds_module(lines: list[Line]) -> None:
+def test_the_share_of_a_base_alone_counted_the_short_way(lines: list[Line]) -> None:
     rows = rows_of(lines)
     overlaps = find_leaks(rows, {}).overlaps
     for line in overlaps[overlaps["by"] == AUTHOR_SPECIES].itertuples():

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from overlaps import overlap_share
 from sklearn.model_selection import StratifiedKFold
 
-from birdlab.data.folds import assign_folds, build_folds, overlap_share
+from birdlab.data.folds import assign_folds, build_folds
 from birdlab.data.sources import load_source
 from birdlab.errors import DataError
 from birdlab.spec.folds import Predefined, Stratified, StratifiedGroup

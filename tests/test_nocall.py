@@ -22,7 +22,12 @@ from birdlab.data.classes import ClassList
 from birdlab.data.demo import build_demo
 from birdlab.data.nocall import busy_windows, free_stretches, quiet_windows, unlabelled_windows
 from birdlab.data.sources import load_source_noise
-from birdlab.data.windows_truth import count_cover, fill_durations, name_windows, window_targets
+from birdlab.data.windows_truth import (
+    count_cover,
+    name_windows,
+    read_lacking_durations,
+    window_targets,
+)
 from birdlab.errors import AudioError, DataError
 from birdlab.evaluate.windows import end_seconds
 from birdlab.heldout import score_soundscapes
@@ -137,10 +142,10 @@ def test_durations_come_from_the_table_else_from_the_header(tmp_path: Path) -> N
     soundfile.write(tmp_path / "b.wav", np.zeros(RATE * 3), RATE)
     paths = [str(tmp_path / name) for name in ("a.wav", "b.wav")]
     table = pd.DataFrame({"path": paths, "duration_s": [7.0, np.nan]})
-    assert fill_durations(table)["duration_s"].tolist() == [7.0, 3.0]
+    assert read_lacking_durations(table)["duration_s"].tolist() == [7.0, 3.0]
     assert table["duration_s"].isna().any(), "the table itself stays as it was"
     with pytest.raises(AudioError, match="no such file"):
-        fill_durations(table.assign(duration_s=np.nan))
+        read_lacking_durations(table.assign(duration_s=np.nan))
 
 
 # ---------------------------------------------------------------- free stretches

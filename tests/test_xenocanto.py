@@ -152,7 +152,7 @@ def test_three_pages_become_files_a_table_and_a_ledger(
     server.recordings[4].update({"length": "1:02:03", "q": "no score", "lat": None, "lon": "999"})
     done = cli("--query", "grp:birds", "--out", "xc")
     assert done.code == 0
-    assert done.err.splitlines()[-1] == "downloading: 10/10" and "downloading" not in done.out
+    assert "asking Xeno-canto: 3/3" in done.err and "downloading: 10/10" in done.err
     assert [a.query["page"] for a in server.asked if a.path == "/api"] == ["1", "2", "3"]
     rows = read_text_table(lab / "xc" / "recordings.csv")
     assert tuple(rows.columns) == RECORDING_COLUMNS
@@ -225,8 +225,23 @@ def test_a_dry_run_asks_and_writes_nothing(cli: Cli, server: XenoCantoServer, la
     fill(server)
     done = cli("--query", "grp:birds", "--out", "xc", "--dry-run")
     assert done.code == 0
-    assert "10 passed: 0 here already, 10 to fetch" in done.out
+    assert "10 passed: 0 here already, 10 to fetch in 0 s or more; at most 0.03 GB, " in done.out
+    assert "asking Xeno-canto: 3/3" in done.err
     assert server.paths("/file") == [] and not (lab / "xc").exists()
+
+
+def test_the_most_that_a_file_takes() -> None:
+    """By its coder's highest rate, else as samples of 24 bits in stereo."""
+    row = {"id": "1", "length": "1:40", "smp": "48000"}
+    sizes = {
+        name: read_recording({**row, "file-name": f"a.{name}"}) for name in ("mp3", "ogg", "WAV")
+    }
+    assert {name: r and r.most_bytes for name, r in sizes.items()} == {
+        "mp3": 4e6, "ogg": 6.4e6, "WAV": 28.8e6,
+    }  # fmt: skip
+    for lacking in ({"smp": ""}, {"length": "?"}):
+        recording = read_recording({**row, "file-name": "a.flac", **lacking})
+        assert recording is not None and math.isnan(recording.most_bytes)
 
 
 def test_a_limit_fetches_so_many_and_the_next_command_more(
@@ -602,7 +617,7 @@ def test_an_interrupted_download_lists_what_is_there(
 ) -> None:
     fill(server)
 
-    def interrupt(done: int, total: int, n_bytes: int) -> None:
+    def interrupt(done: int, total: int) -> None:
         if done == 4:
             raise KeyboardInterrupt
 
@@ -629,7 +644,7 @@ def test_another_query_adds_to_the_folder(cli: Cli, server: XenoCantoServer, lab
 def test_two_commands_do_not_write_to_one_folder(server: XenoCantoServer, tmp_path: Path) -> None:
     fill(server, 1)
 
-    def second(done: int, total: int, n_bytes: int) -> None:
+    def second(done: int, total: int) -> None:
         fetch(server, tmp_path / "xc")
 
     with pytest.raises(DataError, match="another command is downloading"):

@@ -64,6 +64,11 @@ def no_labels() -> pd.DataFrame:
     return pd.DataFrame({"row_id": []})
 
 
+def recordist_keys(authors: pd.Series) -> pd.Series:
+    """Authors without case and outer spaces, "" where unknown: equal for one recordist."""
+    return authors.fillna("").astype(str).str.strip().str.casefold()
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """One named data set.

@@ -1,9 +1,9 @@
-"""Which rows validate together: folds over a table of recordings, and what leaks between them."""
+"""Which rows validate together: folds over a table of recordings."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+from birdlab.data.catalog import recordist_keys
 from birdlab.data.clean import IDENTITY, recordings_of
 from birdlab.data.clean.sound import span_lengths
 from birdlab.data.facts import Facts
@@ -192,28 +193,9 @@ def _halve(table: pd.DataFrame, spec: Spec, facts: Facts, halved_from_s: float) 
     return halved.reset_index(drop=True)
 
 
-def overlap_share(
-    table: pd.DataFrame,
-    folds: pd.Series,
-    fold: int,
-    by: Sequence[str] = ("author", "primary_label"),
-) -> float:
-    """The share of the validation rows of `fold` that agree in `by` with a training row, 0 to 1.
-
-    A row in which a column of `by` is empty agrees with none. NaN when the fold has no rows.
-    """
-    keys = table[list(by)]
-    known = ~((keys == "") | keys.isna()).any(axis=1).to_numpy()
-    codes = keys.groupby(list(by), sort=False, dropna=False).ngroup().to_numpy()
-    held = folds.to_numpy() == fold
-    if not held.any():
-        return float("nan")
-    return float((np.isin(codes[held], codes[~held]) & known[held]).mean())
-
-
 def _recordists(table: pd.DataFrame) -> npt.NDArray[np.int64]:
     """A number per recordist, and one of its own for each row without an author."""
-    authors = table["author"].fillna("").str.strip().str.casefold().to_numpy(str)
+    authors = recordist_keys(table["author"]).to_numpy(str)
     groups = np.unique(authors, return_inverse=True)[1].astype(np.int64)
     unknown = authors == ""
     groups[unknown] = len(table) + np.arange(int(unknown.sum()))

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from birdlab.data.catalog import recordist_keys
 from birdlab.errors import DataError
 from birdlab.spec.data import Leak
 
@@ -83,10 +84,11 @@ def find_shared(
 
 def _keys(rows: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     """A text per row, equal where rows agree in all columns; "" where one of them is empty."""
-    texts = [[str(text).strip() for text in rows[column].fillna("")] for column in columns]
     texts = [
-        [text.casefold() for text in part] if column == "author" else part
-        for column, part in zip(columns, texts, strict=True)
+        recordist_keys(rows[column]).tolist()
+        if column == "author"
+        else [str(text).strip() for text in rows[column].fillna("")]
+        for column in columns
     ]
     return ["\x1f".join(parts) if all(parts) else "" for parts in zip(*texts, strict=True)]
 

@@ -41,7 +41,7 @@ def count_cover(durations_s: npt.ArrayLike, window_s: float) -> npt.NDArray[np.i
     return np.maximum(n_windows, 1).astype(np.int64)
 
 
-def fill_durations(soundscapes: pd.DataFrame) -> pd.DataFrame:
+def read_lacking_durations(soundscapes: pd.DataFrame) -> pd.DataFrame:
     """`soundscapes` with the `duration_s` that its table lacks read from the header of `path`.
 
     Raises AudioError for a file that would have to be opened and cannot.

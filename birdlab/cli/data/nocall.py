@@ -109,7 +109,7 @@ def _table_path(lab: Lab, out: str) -> Path:
 def _labelled(data: Dataset, window_s: float) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The soundscapes that have labels, with durations, and every label in time."""
     from birdlab.data.nocall import busy_windows, unlabelled_windows
-    from birdlab.data.windows_truth import fill_durations
+    from birdlab.data.windows_truth import read_lacking_durations
     from birdlab.errors import DataError
 
     scapes = data.soundscapes[data.soundscapes["split"] != "unlabelled"].reset_index(drop=True)
@@ -120,7 +120,7 @@ def _labelled(data: Dataset, window_s: float) -> tuple[pd.DataFrame, pd.DataFram
             expected="labels of windows (soundscape_labels.csv), or annotations in time",
             fix="let a promoted model find quiet windows: --model @champion",
         )
-    scapes = fill_durations(scapes)
+    scapes = read_lacking_durations(scapes)
     if not data.annotations.empty:
         return scapes, data.annotations[["filename", "start_s", "end_s"]]
     return scapes, busy_windows(unlabelled_windows(data.soundscape_labels), scapes, window_s)
@@ -131,7 +131,7 @@ def _scored(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The unlabelled soundscapes, with durations, and every window that is not quiet."""
     from birdlab.data.nocall import busy_windows, quiet_windows
-    from birdlab.data.windows_truth import fill_durations
+    from birdlab.data.windows_truth import read_lacking_durations
     from birdlab.infer.models import find_model
     from birdlab.infer.predict import predict_soundscapes
 
@@ -145,7 +145,7 @@ def _scored(
     unheard = [str(bad.path) for bad in prediction.bad_files]
     for bad in prediction.bad_files:
         print_note(f"skipped {bad.path.name}: {bad.reason.splitlines()[0]}")
-    scapes = fill_durations(scapes[~scapes["path"].isin(unheard)].reset_index(drop=True))
+    scapes = read_lacking_durations(scapes[~scapes["path"].isin(unheard)].reset_index(drop=True))
     highest = prediction.table.drop(columns="row_id").max(axis=1)
     spread = ", ".join(f"{p:.0%} {highest.quantile(p):.3f}" for p in (0.01, 0.1, 0.25, 0.5))
     typer.echo(f"highest score of a window, by share of windows that lie below: {spread}")

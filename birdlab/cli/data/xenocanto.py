@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -79,28 +81,15 @@ def xenocanto(
     web = Web(load_key(), address, interval_s=interval, on_wait=_say_wait)
     lab = open_lab()
     known = _load_known(lab, against) if against else None
-    with CellProgress() as shown, web:
+    with web, CellProgress() as shown:
+        pages, files = partial(shown.step, "asking Xeno-canto"), partial(shown.step, "downloading")
         try:
-            plan = plan_download(
-                web,
-                out,
-                wish,
-                filters,
-                known=known,
-                limit=limit,
-                on_page=lambda done, total: shown.step("asking Xeno-canto", done, total),
-            )
-            print_lines(_plan_text(plan, interval))
+            plan = plan_download(web, out, wish, filters, known=known, limit=limit, on_page=pages)
+            print_lines(_plan_text(plan, out, interval))
             if dry_run:
                 print_lines(f"\n{_table_text(plan, None)}\n\nnothing was fetched (--dry-run)")
                 return
-            outcome = download(
-                web,
-                plan.selection,
-                out,
-                limit=limit,
-                on_file=lambda done, total, _: shown.step("downloading", done, total),
-            )
+            outcome = download(web, plan.selection, out, limit=limit, on_file=files)
         except KeyboardInterrupt:
             print_note(f"stopped; what is in {out} is listed there, the same command goes on")
             raise typer.Exit(INTERRUPTED) from None
@@ -131,7 +120,7 @@ def _load_known(lab: Lab, name: str) -> Known:
     return known_recordings(load_source(lab.source(name), name, lab.dataset_root(name), lab.root))
 
 
-def _plan_text(plan: DownloadPlan, interval_s: float) -> str:
+def _plan_text(plan: DownloadPlan, out: Path, interval_s: float) -> str:
     chosen = plan.selection
     lines = [f"found {len(plan.answer.recordings)} recordings of {len(chosen.found)} species"]
     if plan.answer.unusable:
@@ -152,10 +141,22 @@ def _plan_text(plan: DownloadPlan, interval_s: float) -> str:
     if plan.known and not any(plan.known.counts.get(label) for label in chosen.found):
         lines.append(f"  no label of these occurs in {plan.known.name}: its counts are 0")
     lines.append(
-        f"{len(chosen.wanted)} passed: {plan.n_here} here already, {plan.n_to_fetch} to fetch"
-        + (f" in {in_time(plan.n_to_fetch * interval_s)} or more" if plan.n_to_fetch else "")
+        f"{len(chosen.wanted)} passed: {plan.n_here} here already, {len(plan.to_fetch)} to fetch"
+        + (_take_words(plan, out, interval_s) if plan.to_fetch else "")
     )
     return "\n".join(lines)
+
+
+def _take_words(plan: DownloadPlan, out: Path, interval_s: float) -> str:
+    """The least time and the most room that the files to fetch take, beside the room there is."""
+    there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    free_bytes = shutil.disk_usage(there).free
+    unknown = f", less {plan.n_unknown} of unknown size" if plan.n_unknown else ""
+    short = "; they may not fit" if plan.most_bytes > free_bytes else ""
+    return (
+        f" in {in_time(len(plan.to_fetch) * interval_s)} or more; at most "
+        f"{plan.most_bytes / 1e9:.2f} GB{unknown}, {free_bytes / 1e9:.2f} GB free{short}"
+    )
 
 
 def _label(plan: DownloadPlan, name: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import pdtrc
 
+from birdlab.data.catalog import recordist_keys
 from birdlab.data.classes import ClassList
 
 DOMINATED_SHARE = 0.5
@@ -72,11 +73,6 @@ def find_support(
         pd.concat(caps, ignore_index=True) if caps else pd.DataFrame(columns=list(CAPS)),
         pd.DataFrame({"label": list(unknown), "n": list(unknown.values())}),
     )
-
-
-def recordist_keys(authors: pd.Series) -> pd.Series:
-    """Authors without case and outer spaces, "" where unknown: how grouped folds tell them."""
-    return authors.fillna("").astype(str).str.strip().str.casefold()
 
 
 def count_classes(rows: pd.DataFrame, classes: ClassList) -> pd.DataFrame:

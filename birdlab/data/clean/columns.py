@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from birdlab.data.catalog import recordist_keys
 from birdlab.data.clean.rules import CleanContext, recordings_of, without_recordings
 from birdlab.data.clean.sound import fill_durations
 from birdlab.data.clean.waterfall import IDENTITY
@@ -55,7 +56,7 @@ def _keys(spec: Dedupe, recordings: pd.DataFrame, context: CleanContext) -> pd.D
         )
     keys = recordings[[name for name in columns if name in recordings.columns]]
     if "author" in columns:
-        keys = keys.assign(author=keys["author"].str.strip().str.casefold())
+        keys = keys.assign(author=recordist_keys(keys["author"]))
     if "duration_s" in columns:
         keys = keys.assign(duration_s=fill_durations(recordings, context.facts))
     if "content" in columns:

@@ -48,7 +48,7 @@ _SUFFIX_OF_TYPE = {
 }
 _NO_AUDIO = ("text/", "application/json", "application/xml", "application/xhtml", "image/")
 
-OnFile = Callable[[int, int, int], None]
+OnFile = Callable[[int, int], None]
 
 
 @dataclass
@@ -98,7 +98,7 @@ def download(
     """Fetch the selected files that are not in `out` yet, and list all that are.
 
     The tables are completed also when the download fails or is interrupted. `on_file` is told
-    how many files are dealt with, of how many, and the bytes fetched. A file that cannot be had
+    how many files are dealt with, and of how many. A file that cannot be had
     is listed; the rest is fetched all the same. Raises DataError when another command writes to
     the folder, when a label changed, and when a file cannot be written.
     """
@@ -133,7 +133,7 @@ def _download(
         for done, wanted in enumerate(todo, start=1):
             in_a_row = 0 if _fetch_one(web, wanted, out, outcome) else in_a_row + 1
             if on_file:
-                on_file(done, len(todo), outcome.n_bytes)
+                on_file(done, len(todo))
             if in_a_row == FAILURES_IN_A_ROW and not outcome.stopped:
                 outcome.stopped = f"{in_a_row} files in a row could not be had after many tries"
             if outcome.stopped:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from birdlab.data.catalog import Dataset
 from birdlab.data.xenocanto.client import Answer, OnPage, search
 from birdlab.data.xenocanto.download import files_to_fetch
 from birdlab.data.xenocanto.ledger import Finished, count_labels, load_finished
-from birdlab.data.xenocanto.selection import Filters, Selection, select_recordings
+from birdlab.data.xenocanto.selection import Filters, Selection, Wanted, select_recordings
 from birdlab.data.xenocanto.species import SpeciesList, species_found
 from birdlab.data.xenocanto.table import build_species_table
 from birdlab.data.xenocanto.web import Web
@@ -32,20 +34,30 @@ class Known:
 class DownloadPlan:
     """The answer of Xeno-canto, what was chosen of it, and what the folder held before.
 
-    `n_to_fetch` obeys `limit`.
+    `to_fetch` are those of the chosen recordings that the folder lacks, at most the limit.
     """
 
     answer: Answer
     species: SpeciesList
     selection: Selection
     before: Finished
-    n_to_fetch: int
+    to_fetch: tuple[Wanted, ...]
     known: Known | None
 
     @property
     def n_here(self) -> int:
         """How many of the chosen recordings the folder holds already."""
         return sum(w.recording.xc_id in self.before for w in self.selection.wanted)
+
+    @property
+    def most_bytes(self) -> float:
+        """The most that the files to fetch can take, less those of `n_unknown`."""
+        return float(np.nansum([w.recording.most_bytes for w in self.to_fetch]))
+
+    @property
+    def n_unknown(self) -> int:
+        """How many files to fetch have no known bound of their size."""
+        return sum(math.isnan(w.recording.most_bytes) for w in self.to_fetch)
 
     def table(self, after: Finished) -> pd.DataFrame:
         """Recordings per species before and after, as `build_species_table` gives them."""
@@ -86,4 +98,4 @@ def plan_download(
     selection = select_recordings(answer.recordings, species, filters, web.foreign, owner)
     before = load_finished(out)
     todo = files_to_fetch(selection, before, limit)
-    return DownloadPlan(answer, species, selection, before, len(todo), known)
+    return DownloadPlan(answer, species, selection, before, tuple(todo), known)

@@ -13,6 +13,10 @@ RATINGS = {"A": 5, "B": 4, "C": 3, "D": 2, "E": 1}
 """Quality as a number, as the metadata of competitions gives it."""
 
 _MAX_TEXT = 500
+_MOST_BYTES_A_SECOND = {
+    ".mp3": 40_000,  # 320 kbit/s, the highest rate of MPEG-1 Layer III
+    **dict.fromkeys((".ogg", ".oga", ".opus"), 64_000),  # 510 kbit/s: Opus; Vorbis has 500
+}
 _NO_SPECIES = frozenset({"mystery", "sonus"})  # identity unknown; soundscapes
 
 
@@ -44,6 +48,16 @@ class Recording:
     def url(self) -> str:
         """The page of the recording, made from its number."""
         return f"https://xeno-canto.org/{self.xc_id}"
+
+    @property
+    def most_bytes(self) -> float:
+        """The most that its file can take; NaN where length, kind or sample rate is unknown.
+
+        At the highest bit rate of its coder, or uncompressed in stereo and 24 bits.
+        """
+        if self.suffix in _MOST_BYTES_A_SECOND:
+            return self.duration_s * _MOST_BYTES_A_SECOND[self.suffix]
+        return self.duration_s * 6 * float(self.sample_rate_hz or math.nan)
 
     @property
     def is_species(self) -> bool:
