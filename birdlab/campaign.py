@@ -98,7 +98,7 @@ class Campaign:
                 self._tell_failed(place, error)
             raise
         whole = [p for place, p in enumerate(self.plans) if self._is_scored(place)]
-        unscored = [plan for plan in self.plans if plan not in whole]
+        unscored = [p for place, p in enumerate(self.plans) if not self._is_scored(place)]
         drop_weights(self.lab, whole, [*unscored, *self.waiting])
         return [self.results[place] for place in range(len(self.plans))]
 

@@ -12,11 +12,12 @@ from birdlab.spec.identity import digest
 
 
 def data_inputs(plan: Plan) -> list[dict[str, Any]]:
-    """name, role, digest, n_rows of every data set of a plan, in the order of its roles.
+    """name, role, digest, n_rows of the data sets of a plan, in the order of their roles.
 
     role: base, extra, pretrain (of a stage), background or soundscapes. The digest is over what
     the run takes from it (ids, parts, labels, waveforms), so it changes with the rules that
-    clean it, and not with the folder it lies in.
+    clean it, and not with the folder it lies in. Soundscapes that teachers label and backgrounds of
+    synthetic soundscapes are not listed.
     """
     table = plan.rows.table
     inputs = [

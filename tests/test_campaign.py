@@ -19,8 +19,9 @@ from birdlab.run import run_experiments
 from birdlab.runresult import RunNote, RunResult
 from birdlab.spec import load_spec
 from birdlab.spec.sweep import load_sweep
-from birdlab.sweep.driver import SweepResult, run_sweep
+from birdlab.sweep.driver import run_sweep
 from birdlab.sweep.local import LocalExecutor
+from birdlab.sweep.result import SweepResult
 from birdlab.sweep.slots import Inventory
 from birdlab.tasks import RETRIED, CellTask, Event, InProcess, failure, wanted
 from birdlab.tracking.index import load_runs, load_sweeps

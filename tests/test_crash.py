@@ -38,7 +38,7 @@ from birdlab.spec.arms import sweep_arms
 from birdlab.spec.sweep import load_sweep
 from birdlab.sweep.driver import run_sweep
 from birdlab.tasks import InProcess
-from birdlab.tracking.drivers import load_drivers
+from birdlab.tracking.drivernotes import load_drivers
 from birdlab.tracking.index import load_cells, load_sweeps
 
 REPOSITORY = Path(__file__).parents[1]

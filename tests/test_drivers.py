@@ -30,14 +30,8 @@ from birdlab.run import run_experiments
 from birdlab.runresult import RunNote
 from birdlab.spec import load_spec
 from birdlab.tasks import Event, InProcess
-from birdlab.tracking.drivers import (
-    ALL,
-    Driver,
-    DriverNote,
-    ask_to_stop,
-    load_drivers,
-    wait_for_end,
-)
+from birdlab.tracking.drivernotes import DriverNote, load_drivers
+from birdlab.tracking.drivers import ALL, Driver, ask_to_stop, wait_for_end
 from birdlab.tracking.webhook import notify
 
 REPOSITORY = Path(__file__).parents[1]

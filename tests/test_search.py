@@ -19,8 +19,9 @@ from birdlab.spec.searches import OptunaSpec
 from birdlab.spec.space import Range
 from birdlab.spec.sweep import load_sweep
 from birdlab.study.importance_words import importance_sentence, n_needed
-from birdlab.sweep.driver import SweepResult, run_sweep
+from birdlab.sweep.driver import run_sweep
 from birdlab.sweep.importance import importance
+from birdlab.sweep.result import SweepResult
 from birdlab.sweep.search import first_batch, search
 from birdlab.tasks import InProcess
 from birdlab.tracking.index import load_runs, load_sweeps

@@ -19,7 +19,7 @@ from mlflowserver import free_port, kill, start_server, wait_for
 
 from birdlab.cli import app as entry
 from birdlab.lab import Lab
-from birdlab.tracking.drivers import load_driver
+from birdlab.tracking.drivernotes import load_driver
 
 PLANTED = {
     "BIRDLAB_NOTIFY_URL": "http://127.0.0.1:{port}/hook-PLANTED1",

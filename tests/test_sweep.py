@@ -17,9 +17,10 @@ from birdlab.lab import Lab
 from birdlab.spec.sweep import load_sweep
 from birdlab.study.noise import paired_se
 from birdlab.study.noise_file import save_noise
-from birdlab.sweep.driver import SweepResult, run_sweep
+from birdlab.sweep.driver import run_sweep
 from birdlab.sweep.dryrun import plan_sweep
 from birdlab.sweep.local import LocalExecutor
+from birdlab.sweep.result import SweepResult
 from birdlab.sweep.slots import Inventory
 from birdlab.tasks import Event, InProcess
 from birdlab.tracking.index import load_record, load_runs, load_sweeps

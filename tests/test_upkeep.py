@@ -39,7 +39,8 @@ from birdlab.spec.bets import BetSpec
 from birdlab.spec.identity import digest
 from birdlab.study.bet_file import bets_path, load_placed, place_bets
 from birdlab.study.ledger import append_row, load_ledger
-from birdlab.tracking.drivers import Driver, DriverNote
+from birdlab.tracking.drivernotes import DriverNote
+from birdlab.tracking.drivers import Driver
 from birdlab.tracking.index import load_cells, load_sweeps, sweep_path
 from birdlab.tracking.resolve import resolve_run
 from birdlab.tracking.schema import known_levels

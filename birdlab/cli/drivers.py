@@ -12,7 +12,7 @@ from birdlab.errors import ResolveError
 
 if TYPE_CHECKING:
     from birdlab.lab import Lab
-    from birdlab.tracking.drivers import DriverNote
+    from birdlab.tracking.drivernotes import DriverNote
 
 SHOWN = 8
 """Drivers that ended are shown up to so many in all."""
@@ -35,7 +35,7 @@ def status(
 
     from birdlab.cli.progress import print_lines
     from birdlab.lab import open_lab
-    from birdlab.tracking.drivers import load_drivers
+    from birdlab.tracking.drivernotes import load_drivers
 
     lab = open_lab(extensions=False)
     notes = load_drivers(lab)
@@ -102,7 +102,8 @@ def stop(
     """
     from birdlab.cli.progress import print_lines
     from birdlab.lab import open_lab
-    from birdlab.tracking.drivers import ALL, ask_to_stop, load_drivers, wait_for_end
+    from birdlab.tracking.drivernotes import load_drivers
+    from birdlab.tracking.drivers import ALL, ask_to_stop, wait_for_end
 
     lab = open_lab(extensions=False)
     running = {note.name: note for note in load_drivers(lab) if note.state == "running"}

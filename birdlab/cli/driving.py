@@ -89,7 +89,8 @@ def driver_name(spec: ExperimentSpec) -> str:
 
 
 def _end_other(lab: Lab, name: str) -> None:
-    from birdlab.tracking.drivers import ALL, ask_to_stop, load_driver, wait_for_end
+    from birdlab.tracking.drivernotes import load_driver
+    from birdlab.tracking.drivers import ALL, ask_to_stop, wait_for_end
 
     note = load_driver(lab.stores / "drivers", name)
     if note is None or note.state != "running":

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from birdlab.runresult import RunResult
     from birdlab.study.ensemble_gates import Gate
     from birdlab.study.stored_sweep import StoredSweep
-    from birdlab.sweep.driver import SweepResult
     from birdlab.sweep.dryrun import ModelCheck, SweepPlan
     from birdlab.sweep.estimate import Estimate
+    from birdlab.sweep.result import SweepResult
 
 
 def run_json(result: RunResult) -> dict[str, Any]:

@@ -157,7 +157,7 @@ def _cell_text(value: object) -> str:
 
 def _drivers(lab: Lab) -> list[str]:
     """What is under way or failed, and so has no record yet."""
-    from birdlab.tracking.drivers import load_drivers
+    from birdlab.tracking.drivernotes import load_drivers
 
     lines = []
     for note in load_drivers(lab):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from birdlab.runresult import RunResult
     from birdlab.study.ranking import Ranking
     from birdlab.study.stored_sweep import StoredSweep
-    from birdlab.sweep.driver import SweepResult
+    from birdlab.sweep.result import SweepResult
 
 
 def summarise_run(result: RunResult) -> str:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from birdlab.spec.sweep import Sweep
     from birdlab.study.ranking import Ranking
     from birdlab.study.stored_sweep import StoredSweep
-    from birdlab.sweep.driver import SweepResult
+    from birdlab.sweep.result import SweepResult
     from birdlab.tracking.mlflow_sink import MlflowSink
 
 

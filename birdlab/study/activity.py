@@ -12,7 +12,7 @@ import pandas as pd
 
 from birdlab.durations import in_time
 from birdlab.lab import Lab
-from birdlab.tracking.drivers import LOST_S, DriverNote, load_drivers
+from birdlab.tracking.drivernotes import LOST_S, DriverNote, load_drivers
 from birdlab.words import count_words
 
 ENDED = 50

@@ -21,7 +21,7 @@ from birdlab.study.stale import (
     hold_against,
     load_specs,
 )
-from birdlab.tracking.drivers import load_driver
+from birdlab.tracking.drivernotes import load_driver
 from birdlab.words import count_words
 
 ANY_FILE = "BASE.yaml"

@@ -16,7 +16,7 @@ from birdlab.study.bet_file import load_placed
 from birdlab.study.cost_records import load_cell_costs, load_model_costs
 from birdlab.study.noise_file import load_noise
 from birdlab.study.stored_sweep import StoredSweep
-from birdlab.tracking.drivers import load_driver
+from birdlab.tracking.drivernotes import load_driver
 from birdlab.tracking.index import SWEEP_FIX, load_record, sweep_path
 
 GONE = "its record is no longer in the lab, so it is left out"

@@ -10,14 +10,12 @@ from typing import Any
 
 import birdlab
 from birdlab.errors import LabError
-from birdlab.sweep.handle import Child, Outcome
+from birdlab.sweep.handle import Child, Inbox, Outcome
 from birdlab.sweep.messages import decode_task, encode_error, encode_event
 from birdlab.sweep.slots import FreeSlots, Inventory, Slot, find_gpus
 from birdlab.tasks import CellTask, Event
 
 _POLL_S = 0.5
-
-Inbox = queue.SimpleQueue[tuple[Child, Event | Outcome | None]]
 
 
 @dataclass

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from birdlab.errors import LabError
 from birdlab.lab import Lab
-from birdlab.tracking.drivers import load_driver
+from birdlab.tracking.drivernotes import load_driver
 
 WAIT_S = 120.0
 

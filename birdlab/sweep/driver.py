@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -20,77 +19,16 @@ from birdlab.runresult import RunNote, RunResult
 from birdlab.spec.arms import arms_left_out, sweep_arms
 from birdlab.spec.points import SearchSpace
 from birdlab.spec.sweep import Arm, Sweep
-from birdlab.study.arms import grid_interactions, rank_sweep
+from birdlab.study.arms import rank_sweep
 from birdlab.study.bet_file import place_bets
 from birdlab.study.bets import EVERYTHING
-from birdlab.study.interactions import Interaction
 from birdlab.study.noise_file import load_noise
 from birdlab.study.racing import SeedRace, saved_cells
-from birdlab.study.ranking import Ranking
 from birdlab.sweep.dryrun import SweepPlan, with_cached
+from birdlab.sweep.result import SweepResult
 from birdlab.tasks import Event, Executor, wanted
 from birdlab.tracking.drivers import ALL
 from birdlab.tracking.index import load_record, sweep_path
-
-
-@dataclass(frozen=True, eq=False)
-class SweepResult:
-    """A sweep that ran: every arm with its result, and the ranking of those that have a score.
-
-    `ranking` is None with fewer than two scored arms; `race` says the rule that stopped arms and
-    what it saved, where the sweep has one.
-    """
-
-    sweep: Sweep
-    arms: tuple[tuple[Arm, RunResult | BirdlabError], ...]
-    ranking: Ranking | None
-    race: tuple[str, ...] = ()
-
-    @cached_property
-    def scored(self) -> list[tuple[Arm, RunResult]]:
-        """The arms that have a score, the best first."""
-        pairs = [(arm, r) for arm, r in self.arms if isinstance(r, RunResult) and r.scores]
-        return sorted(pairs, key=lambda pair: -pair[1].cv)
-
-    @property
-    def stopped(self) -> list[tuple[Arm, RunResult]]:
-        """The arms that the race stopped: they have cells and no score."""
-        return [(arm, r) for arm, r in self.arms if isinstance(r, RunResult) and r.stopped_at]
-
-    @property
-    def race_sentences(self) -> tuple[str, ...]:
-        """The race in words: its rule, what it saved, which arms it stopped and why."""
-        return (*self.race, *(f"{arm.title}: stopped {r.stopped_at}." for arm, r in self.stopped))
-
-    @property
-    def failed(self) -> list[tuple[Arm, BirdlabError]]:
-        """The arms that have none."""
-        return [(arm, r) for arm, r in self.arms if isinstance(r, BirdlabError)]
-
-    @cached_property
-    def scores(self) -> pd.DataFrame:
-        """arm, fold, seed, score of every scored cell."""
-        columns = ("fold", "seed", "padded_cmap")
-        rows = [
-            (arm.title, int(fold), seed, score)
-            for arm, result in self.scored
-            for fold, seed, score in zip(*(result.cells[c].tolist() for c in columns), strict=True)
-        ]
-        return pd.DataFrame(rows, columns=["arm", "fold", "seed", "score"])
-
-    @cached_property
-    def interactions(self) -> tuple[Interaction, ...]:
-        """What every two entries of a grid say about each other; empty for other forms."""
-        points = {arm.title: arm.point for arm, _ in self.scored}
-        return grid_interactions(self.sweep.spec, points, self.scores)
-
-    @cached_property
-    def importance(self) -> dict[str, float]:
-        """What share of the spread each searched entry explains; empty where that is unknown."""
-        from birdlab.sweep.importance import importance
-
-        spec = self.sweep.spec.optuna
-        return {} if spec is None else importance(spec, [(a.point, r.cv) for a, r in self.scored])
 
 
 def run_sweep(
@@ -145,15 +83,23 @@ def run_sweep(
     else:
         done = _search(sweep, lab, run, wanted)
     result = _ranked(sweep, done, lab)
-    if sweep.spec.then is not None and result.scored and wanted(ALL):
-        cells = sweep.spec.then.cells
-        finalists = [arm for arm, _ in result.scored[: sweep.spec.then.top]]
-        more = run([sweep.build_arm(a.title, a.delta, cells, point=a.point) for a in finalists])
+    finalists = _finalists(sweep, result)
+    if finalists and wanted(ALL):
+        more = run(finalists)
         titles = {arm.title for arm, _ in more}
         result = _ranked(sweep, [pair for pair in done if pair[0].title not in titles] + more, lab)
     result = replace(result, race=said)
     save_sweep(lab, result)
     return result
+
+
+def _finalists(sweep: Sweep, result: SweepResult) -> list[Arm]:
+    """The best arms with the further cells that `then` gives them; none of a sweep without it."""
+    then = sweep.spec.then
+    if then is None:
+        return []
+    best = [arm for arm, _ in result.scored[: then.top]]
+    return [sweep.build_arm(a.title, a.delta, then.cells, point=a.point) for a in best]
 
 
 def _place(lab: Lab, sweep: Sweep, arms: Sequence[Arm], plans: Sequence[Plan]) -> None:

@@ -45,7 +45,7 @@ class Child:
     def __init__(
         self,
         environment: Mapping[str, str],
-        inbox: queue.SimpleQueue[tuple[Child, Event | Outcome | None]],
+        inbox: Inbox,
         *,
         threads: int = 1,
         lease_s: float = LEASE_S,
@@ -138,6 +138,10 @@ class Child:
     def _lose(self, task: CellTask) -> None:
         error = lost_worker(task, self.process.returncode)
         self._inbox.put((self, Outcome(task.cell_id, error)))
+
+
+Inbox = queue.SimpleQueue[tuple[Child, Event | Outcome | None]]
+"""What children say, each with who says it; None is a process that is gone."""
 
 
 def lost_worker(task: CellTask, code: int) -> LostWorkerError:

@@ -7,11 +7,9 @@ from collections.abc import Callable, Sequence
 
 from birdlab.errors import BirdlabError
 from birdlab.sweep.backlog import drain
-from birdlab.sweep.handle import LEASE_S, Child, Outcome
+from birdlab.sweep.handle import LEASE_S, Child, Inbox, Outcome
 from birdlab.sweep.slots import FreeSlots, Inventory, Slot
 from birdlab.tasks import CellTask, Event, wanted
-
-Inbox = queue.SimpleQueue[tuple[Child, Event | Outcome | None]]
 
 
 class LocalExecutor:

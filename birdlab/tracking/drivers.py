@@ -1,8 +1,4 @@
-"""Drivers: the processes that run sweeps and experiments, what they are at, and how they stop.
-
-Each keeps one small file in the lab, so that another process, or another machine on the same
-disk, sees what runs, whether its driver is alive, and can ask it to stop.
-"""
+"""Drivers: this process as the one that runs a sweep or an experiment, and how others stop it."""
 
 from __future__ import annotations
 
@@ -13,81 +9,27 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import psutil
 from filelock import FileLock, Timeout
 
 from birdlab.errors import LabError
 from birdlab.lab import Lab, write_whole
-from birdlab.processes import is_gone, is_here, name_process
+from birdlab.processes import is_here
+from birdlab.tracking.drivernotes import DriverNote, State, is_alive, load_driver, note_path
 
-WRITE_S, BEAT_S, LOST_S = 1.0, 10.0, 60.0
-"""A file is written at most so often, at least so often, and is stale when so old."""
+WRITE_S, BEAT_S = 1.0, 10.0
+"""A file is written at most so often, and at least so often."""
 ASK_S = 1.0
 ALL = "*"
 
-State = Literal["running", "finished", "failed", "stopped", "lost"]
 RUNNING = ("start", "resume", "epoch", "evaluate")
-
-
-@dataclass(frozen=True)
-class DriverNote:
-    """What is known of a driver.
-
-    name: of the sweep or experiment; created: when its process began, which tells it from
-    another process with the same id; cells: by id, title, state (queued, running, done, failed,
-    stopped), epoch, epochs and loss where known, and what was said of it; state: `lost` is a
-    process that ran when its last sign of life was seen, and is gone; said: how it ended.
-    """
-
-    name: str
-    kind: str
-    host: str
-    pid: int
-    created: float
-    command: str
-    started_at: str
-    updated_at: str = ""
-    state: State = "running"
-    said: str = ""
-    cells: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-    def count(self, state: str) -> int:
-        """How many cells are in a state."""
-        return sum(cell["state"] == state for cell in self.cells.values())
-
-    @property
-    def process(self) -> str:
-        """What names its process."""
-        return name_process(self.host, self.pid, self.created)
-
-    @property
-    def share(self) -> float:
-        """How much of all epochs is done, 0 to 1."""
-        shares = [
-            1.0 if c["state"] == "done" else c.get("epoch", 0) / max(1, c.get("epochs", 1))
-            for c in self.cells.values()
-        ]
-        return sum(shares) / len(shares) if shares else 0.0
-
-    @property
-    def seconds_left(self) -> float:
-        """How long it will still take if it goes on as before; NaN where nobody can tell yet."""
-        if not 0.02 < self.share < 1:
-            return float("nan")
-        return self.seconds * (1 - self.share) / self.share
-
-    @property
-    def seconds(self) -> float:
-        """From its start to its last sign of life."""
-        begun, seen = (datetime.fromisoformat(t) for t in (self.started_at, self.updated_at))
-        return (seen - begun).total_seconds()
 
 
 class Driver:
@@ -185,33 +127,7 @@ class Driver:
         with self._writing:
             cells = {key: dict(cell) for key, cell in list(self._cells.items())}
             self.note = replace(self.note, updated_at=_now(), cells=cells)
-            write_whole(_path(self.folder, self.note.name), json.dumps(asdict(self.note)))
-
-
-def load_drivers(lab: Lab) -> list[DriverNote]:
-    """Every driver that the lab remembers, the newest last; dead ones that ran are `lost`."""
-    folder = lab.stores / "drivers"
-    found = [load_driver(folder, path.stem) for path in folder.glob("[!.]*.json")]
-    return sorted((n for n in found if n is not None), key=lambda n: n.started_at)
-
-
-def load_driver(folder: Path, name: str) -> DriverNote | None:
-    """What is known of one driver; None where nothing is."""
-    try:
-        note = DriverNote(**json.loads(_path(folder, name).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
-    if note.state == "running" and not is_alive(note):
-        return replace(note, state="lost")
-    return note
-
-
-def is_alive(note: DriverNote) -> bool:
-    """Whether the process of a driver lives; on another machine, whether it did a minute ago."""
-    if is_here(note.process):
-        return not is_gone(note.process)
-    seen = datetime.fromisoformat(note.updated_at)
-    return (datetime.now(UTC) - seen).total_seconds() < LOST_S
+            write_whole(note_path(self.folder, self.note.name), json.dumps(asdict(self.note)))
 
 
 def wait_for_end(lab: Lab, name: str, seconds: float) -> bool:
@@ -258,10 +174,6 @@ def _busy(note: DriverNote | None, name: str) -> LabError:
         fix=f"watch it with `birdlab status`, end it with `birdlab stop {name}`, or give --restart "
         "to let this command take over: cells save where they are, and go on here",
     )
-
-
-def _path(folder: Path, name: str) -> Path:
-    return folder / f"{name}.json"
 
 
 def _stop_path(folder: Path, name: str) -> Path:

@@ -16,7 +16,7 @@ from birdlab.evaluate.predictor import Predictor
 from birdlab.evaluate.score import FoldTable, fold_table
 from birdlab.lab import Lab, open_lab
 from birdlab.recorded import load_card, spec_of
-from birdlab.runtables import scored_as
+from birdlab.runtables import iter_held_out, scored_as
 from birdlab.tracking import index
 from birdlab.tracking.query import RunQuery, select_runs
 from birdlab.tracking.resolve import resolve_run
@@ -63,21 +63,11 @@ def load_oof(
     record = resolve_run(given, run)
     scored = scored_as(record)
     parts = []
-    for cell in record["cells"]:
-        if cell.get("eval_id") is None:
-            continue
-        stored = load_outputs(given.cells / cell["cell_id"] / f"outputs-{cell['eval_id']}")
+    for (fold, seed), stored in iter_held_out(given, record):
         for apart in (False, True):
             table = fold_table(stored, *scored, apart=apart)
             if table.recordings:
-                parts.append(_rows(table, cell["fold"], cell["seed"], apart, form))
-    if not parts:
-        raise ResolveError(
-            "the run has no out-of-fold predictions",
-            where=record["name"] or record["spec_id"],
-            got="it was trained on all data",
-            fix="birdlab run its experiment with --set cells.folds=all",
-        )
+                parts.append(_rows(table, fold, seed, apart, form))
     return pd.concat(parts, ignore_index=True)
 
 

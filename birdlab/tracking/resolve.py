@@ -7,7 +7,7 @@ from typing import Any
 from birdlab.errors import ResolveError
 from birdlab.infer.models import CARD_FILE, load_aliases, load_promoted
 from birdlab.lab import Lab
-from birdlab.tracking.drivers import load_driver
+from birdlab.tracking.drivernotes import load_driver
 from birdlab.tracking.index import load_link, load_records, load_sweeps
 
 

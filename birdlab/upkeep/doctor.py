@@ -18,7 +18,7 @@ from birdlab.heardstore import heard_folders
 from birdlab.lab import Lab, hide_password
 from birdlab.recorded import load_json, load_link, load_record_file, record_paths
 from birdlab.study.ledger import load_rows
-from birdlab.tracking.drivers import load_drivers
+from birdlab.tracking.drivernotes import load_drivers
 from birdlab.tracking.schema import database_level, known_levels
 from birdlab.upkeep.environment import (
     check_audio,

@@ -21,7 +21,7 @@ from birdlab.jobwriter import is_left_behind
 from birdlab.keeping import cells_in_work
 from birdlab.lab import Lab
 from birdlab.recorded import cells_of, iter_line, load_records
-from birdlab.tracking.drivers import load_drivers
+from birdlab.tracking.drivernotes import load_drivers
 from birdlab.upkeep.waveshards import find_unused_shards, remove_shard
 
 KEEP_DAYS = 14.0

@@ -15,7 +15,7 @@ from birdlab.recorded import load_json
 from birdlab.spec.identity import SPEC_ID_CHARS
 from birdlab.study.bet_file import bets_path, load_lines
 from birdlab.study.sweep_records import check_sweep_record, load_sweep_record
-from birdlab.tracking.drivers import load_drivers
+from birdlab.tracking.drivernotes import load_drivers
 from birdlab.tracking.index import sweep_path
 
 
