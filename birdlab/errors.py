@@ -67,6 +67,11 @@ class BirdlabError(Exception):
         return (_rebuild, (type(self), dict(self.__dict__)))
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; its kind where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def _shortened(line: str) -> str:
     left_out = len(line) - _LINE_CHARS
     return line if left_out <= 0 else f"{line[:_LINE_CHARS]}... ({left_out:,} characters more)"

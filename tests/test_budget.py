@@ -128,13 +128,14 @@ def test_a_machine_file_comes_back_and_others_are_refused(tmp_path: Path) -> Non
         ({"members": [3]}, "members"),
         ({"processor": None}, "processor"),
         ({"startup_s": -1}, "startup_s"),
+        ({"window_s": 10**400}, "window_s"),
         ({"decode_s_per_audio_minute": True}, "decode_s_per_audio_minute"),
     ):
         path.write_text(json.dumps({**MACHINE, **change}))
         with pytest.raises(PredictError, match="no machine file") as caught:
             read_machine(path)
         assert said in str(caught.value)
-    for text in ("[]", "{", "{}"):
+    for text in ("[]", "{", "{}", "[" * 100_000):
         path.write_text(text)
         with pytest.raises(PredictError, match="no machine file"):
             read_machine(path)

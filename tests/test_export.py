@@ -452,6 +452,8 @@ def test_a_card_with_members_survives_its_metadata() -> None:
         {"output": "member_1"},
         {"ms_per_window": "fast"},
         {"ms_per_window": -1},
+        {"weight": 10**400},
+        {"ms_per_window": 10**400},
     ],
 )
 def test_cards_whose_members_make_no_sense_are_refused(change: dict[str, Any]) -> None:

@@ -590,6 +590,13 @@ def test_checkpoints_take_a_tenth_of_the_time_but_where_they_are_needed(
     assert same(trained(disk, "two").state, undisturbed.state)
 
 
+@pytest.mark.parametrize("content", [[1], {}, {"made_by": 1, "at": {"epoc": 1}, "random": 2}])
+def test_checkpoints_that_are_none_are_named(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / CHECKPOINT)
+    with pytest.raises(CellError, match="cannot be read"):
+        checkpoint.Checkpoints(tmp_path, torch.device("cpu")).load()
+
+
 def test_ctrl_c_saves_what_no_checkpoint_was_worth(
     source: ClipSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

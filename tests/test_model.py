@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Thread
 
 import huggingface_hub
+import numpy as np
 import pytest
 import timm
 import torch
@@ -368,9 +369,35 @@ def test_files_that_hold_no_weights_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.safetensors").write_text("not weights")
     torch.save({"lr": 1e-3}, tmp_path / "other.pth")
     torch.save(nn.Linear(1, 1), tmp_path / "module.pth")
-    for name in ("text.pth", "text.safetensors", "other.pth", "module.pth", "absent.pth"):
+    torch.save({1: torch.zeros(1)}, tmp_path / "numbered.pth")
+    torch.save({"weight": torch.zeros(1, 1).to_sparse()}, tmp_path / "sparse.pth")
+    torch.save({"weight": torch.zeros(1, 1, dtype=torch.complex64)}, tmp_path / "complex.pth")
+    names = [path.name for path in tmp_path.iterdir()]
+    assert len(names) == 7
+    for name in (*names, "absent.pth"):
         with pytest.raises(LabError, match="weights file"):
             load_backbone_weights(backbone, tmp_path / name)
+
+
+def test_damaged_weights_are_read_or_refused(tmp_path: Path) -> None:
+    """torch raises nine kinds of errors for these, and some without a word."""
+    rng, refused = np.random.default_rng(0), 0
+    torch.save(nn.Linear(1, 1).state_dict(), tmp_path / "zip.pth")
+    torch.save(
+        nn.Linear(1, 1).state_dict(), tmp_path / "old.pth", _use_new_zipfile_serialization=False
+    )
+    for whole in [path.read_bytes() for path in sorted(tmp_path.iterdir())]:
+        for _ in range(100):
+            damaged = bytearray(whole[: rng.integers(len(whole) // 2, len(whole) + 1)])
+            for place in rng.integers(len(damaged), size=3):
+                damaged[place] = rng.integers(256)
+            (tmp_path / "damaged.pth").write_bytes(damaged)
+            try:
+                load_backbone_weights(nn.Linear(1, 1), tmp_path / "damaged.pth")
+            except (LabError, SpecError) as error:
+                assert "damaged.pth" in str(error)
+                refused += 1
+    assert refused > 100
 
 
 def test_imagenet_weights_give_the_packages_own_logits() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -86,6 +88,28 @@ def test_outputs_that_are_missing_or_torn_are_named(tmp_path: Path) -> None:
     with pytest.raises(OutputsError, match="cannot be read") as caught:
         load_outputs(tmp_path / "o")
     assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.replace_schema_metadata(None),
+        lambda table: table.replace_schema_metadata(
+            {"classes": "[" + table["recording"][0].as_py()}
+        ),
+        lambda table: table.replace_schema_metadata({"classes": '["one"]'}),
+        lambda table: table.drop_columns("M"),
+        lambda table: table.set_column(0, "recording", [["strange"] * len(table)]),
+    ],
+)
+def test_tables_that_are_no_outputs_are_named(
+    tmp_path: Path, change: Callable[[pa.Table], pa.Table]
+) -> None:
+    save_outputs(tmp_path / "o", make())
+    file = tmp_path / "o" / "windows.parquet"
+    pq.write_table(change(pq.read_table(file)), file)
+    with pytest.raises(OutputsError, match="cannot be read"):
+        load_outputs(tmp_path / "o")
 
 
 def test_the_deployed_output_is_blended_pooled_and_below_one() -> None:

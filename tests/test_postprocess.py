@@ -315,6 +315,8 @@ def test_what_is_said_of_a_step_that_changes_nothing() -> None:
         ({"kind": "smooth", "weights": [1, 0, 1]}, "the middle > 0"),
         ({"kind": "power", "exponent": True}, "a number from 0.1 to 10"),
         ({"kind": "power", "exponent": float("nan")}, "a number from 0.1 to 10"),
+        ({"kind": "power", "exponent": 10**400}, "a number from 0.1 to 10"),
+        ({"kind": "smooth", "weights": [0, 10**400, 0]}, "3 to 121 weights"),
         ({"kind": "boost", "amount": 0, "threshold": 0.5}, "a number above 0 to 1"),
         ({"kind": "boost", "amount": 1, "threshold": 1}, "from 0 to below 1"),
         ({"kind": "file_scale", "top": 0, "power": 1}, "or all"),

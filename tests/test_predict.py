@@ -611,7 +611,7 @@ def test_files_of_others_in_the_work_folder_are_left_alone(
     assert not (tmp_path / "submission.csv").exists()
 
 
-@pytest.mark.parametrize("text", ["[1]", "null", "{", ""])
+@pytest.mark.parametrize("text", ["[1]", "null", "{", "", "[" * 100_000])
 def test_a_damaged_manifest_starts_anew(
     models: Path, scapes: Path, tmp_path: Path, text: str
 ) -> None:
@@ -623,13 +623,16 @@ def test_a_damaged_manifest_starts_anew(
     assert not work.exists()
 
 
+@pytest.mark.parametrize(
+    "said", ['"a", "n_windows": "b"', '0, "n_windows": -5', '-1, "n_windows": 1']
+)
 def test_lines_of_known_files_that_say_nothing_are_heard_again(
-    models: Path, scapes: Path, tmp_path: Path
+    models: Path, scapes: Path, tmp_path: Path, said: str
 ) -> None:
     asked = request(models, scapes, tmp_path, keep=True)
     predict_to_file(asked)
     known = tmp_path / "submission.work" / "files.jsonl"
-    known.write_text('{"place": "a", "n_windows": "b", "reason": null}\n')
+    known.write_text(f'{{"place": {said}, "reason": null}}\n')
     assert predict_to_file(asked).n_heard_now == 46
 
 
@@ -700,3 +703,18 @@ def test_the_single_file_says_how_far_it_is(
     (tmp_path / "file").write_text("")
     assert main(["predict", str(scapes), "-o", str(tmp_path / "file" / "s.csv"), *command[4:]]) == 1
     assert "error: the probabilities cannot be kept" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_the_single_file_in_words(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from birdlab.infer.__main__ import main
+
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        assert main(["benchmark", "--model", str(models / "mean.onnx"), "--seconds", "60"]) == 130
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert capsys.readouterr().err.endswith("stopped: a prediction goes on with the same command\n")

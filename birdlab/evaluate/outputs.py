@@ -78,6 +78,14 @@ def load_outputs(folder: Path) -> StoredOutputs:
         labels = pd.read_parquet(folder / "recordings.parquet")
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(folder, error) from None
+    try:
+        return _joined(table, labels)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # not what we write
+        raise _unreadable(folder, error) from None
+
+
+def _joined(table: pa.Table, labels: pd.DataFrame) -> StoredOutputs:
+    """What the two tables say; KeyError, TypeError or the like where they are none of ours."""
     codes = tuple(json.loads(table.schema.metadata[b"classes"]))
     recordings = tuple(labels["recording"])
     place = {name: i for i, name in enumerate(recordings)}
@@ -109,7 +117,7 @@ def _unreadable(folder: Path, error: Exception) -> OutputsError:
     return OutputsError(
         "stored outputs cannot be read",
         where=str(folder),
-        got=str(error),
+        got=f"{type(error).__name__}: {error}",
         fix="run the experiment again: finished cells are kept, missing outputs are made",
     )
 
@@ -122,4 +130,4 @@ def _lists(matrix: Floats) -> pa.FixedSizeListArray:
 def _matrix(column: pa.ChunkedArray, n_columns: int) -> Floats:
     chunks = [np.asarray(chunk.flatten()) for chunk in column.chunks]
     flat = np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
-    return flat.astype(np.float32, copy=False).reshape(-1, n_columns)
+    return flat.astype(np.float32, copy=False).reshape(len(column), n_columns)

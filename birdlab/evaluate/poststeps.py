@@ -5,7 +5,7 @@ numpy alone.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -181,7 +181,10 @@ def _top_mean(probs: Floats, windows: Windows, top: int | str) -> Floats:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is a finite number that fits a float: JSON has whole numbers of any length."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max
 
 
 def _between(low: float, high: float, *, above: bool = False) -> Field:

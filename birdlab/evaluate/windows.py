@@ -105,8 +105,8 @@ def find_hop(windowing: Windowing, hop_s: float | None) -> int:
     Raises OutputsError for a hop that is no whole part of a window.
     """
     width = windowing.window_samples
-    given_s = windowing.window_s if hop_s is None else hop_s
-    hop = round(given_s * windowing.sample_rate_hz) if math.isfinite(given_s) else 0
+    samples = windowing.sample_rate_hz * (windowing.window_s if hop_s is None else hop_s)
+    hop = round(samples) if math.isfinite(samples) else 0
     if hop < 1 or width % hop:
         raise OutputsError(
             "the hop is no whole part of a window",

@@ -11,13 +11,15 @@ from typing import Any
 
 from birdlab.errors import BirdlabError, PredictError
 from birdlab.infer.checksums import SUMS_FILE, verify_checksums
+from birdlab.infer.jsontext import parse_json
 
 BUNDLE_FILE = "bundle.json"
 MODEL_FILE = "model.onnx"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status: 0, or 1 with the error in words on standard error; 2 for wrong usage.
+    """The exit status: 0, or 1 with the error in words on standard error; 2 for wrong usage, 130
+    for Ctrl-C.
 
     Beside a SHA256SUMS, as in a bundle, every file is compared with it first.
     """
@@ -34,6 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped: a prediction goes on with the same command", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -178,7 +186,7 @@ def _steps(path: Path) -> tuple[Mapping[str, Any], ...]:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PredictError(
             "a file cannot be read", where=str(path), got=error, expected="a JSON file"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from birdlab.errors import PredictError
 from birdlab.evaluate.passes import count_passes
+from birdlab.infer.jsontext import parse_json
 
 FORMAT = 1
 """Of a machine file; raised when its numbers come to mean something else."""
@@ -147,7 +148,7 @@ def fit_members(
         most.append(i)
     whole = line(range(len(times)))
     free = max(0.0, whole.limit_minutes - whole.needed_minutes) / (1 + margin)
-    more = [int(free / minutes) if minutes > 0 else 0 for minutes in whole.member_minutes]
+    more = [int(min(free / m, sys.maxsize)) if m > 0 else 0 for m in whole.member_minutes]
     return Fit(prefix, tuple(sorted(most)), tuple(more))
 
 
@@ -165,7 +166,7 @@ _NUMBERS = (
 def read_machine(path: Path) -> dict[str, Any]:
     """The machine file at `path`, checked; PredictError when it is none."""
     try:
-        machine = json.loads(path.read_text(encoding="utf-8"))
+        machine = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _no_machine(path, str(error)) from None
     if not isinstance(machine, dict) or machine.get("birdlab_machine") != FORMAT:
@@ -194,7 +195,7 @@ def read_machine(path: Path) -> dict[str, Any]:
 
 def _is_amount(value: object) -> bool:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and 0 <= cast(float, value) < math.inf
+    return is_number and 0 <= cast(float, value) <= sys.float_info.max
 
 
 def _no_machine(path: Path, got: str) -> PredictError:

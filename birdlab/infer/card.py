@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from birdlab.errors import OutputsError, PredictError
+from birdlab.errors import OutputsError, PredictError, first_line
 from birdlab.evaluate.blends import MEAN, Blend, Floats
 from birdlab.evaluate.windows import Normalise, Windowing, find_hop
+from birdlab.infer.jsontext import parse_json
 
 FORMATS = ("1", "2", "3", "4")
 """2 says more than 1: the context of a window, and what brings it to peak 1. 3 says what the
@@ -20,6 +21,8 @@ members are and how they are blended, 4 that a pass has several windows or that 
 card is written as the first that can say it, so that who reads only older ones refuses what it
 would misread."""
 WEIGHTS = ("full", "fold", "averaged")
+LONGEST_SAMPLES = 1_000_000_000
+"""No input is longer: at 32 kHz it would be more than 8 hours."""
 _OWN_KEYS = ("birdlab_format", "classes", "sample_rate_hz", "window_s")
 _WINDOW_KEYS = ("context_s", "normalise", "windows_per_pass", "hop_s")
 _MEMBER_KEYS = ("members", "blend")
@@ -182,7 +185,7 @@ def _read_hop(metadata: Mapping[str, str], windowing: Windowing, where: str) -> 
 
 def _read_classes(metadata: Mapping[str, str], where: str) -> tuple[str, ...]:
     try:
-        classes = json.loads(metadata["classes"])
+        classes = parse_json(metadata["classes"])
     except ValueError as error:
         raise _no_card(where, str(error)) from None
     if not isinstance(classes, list) or not all(isinstance(c, str) and c for c in classes):
@@ -198,12 +201,13 @@ def _read_windowing(metadata: Mapping[str, str], where: str) -> Windowing:
         window_s = float(metadata["window_s"])
         context_s = float(metadata["context_s"]) if "context_s" in metadata else None
         per_pass = int(metadata.get("windows_per_pass", 1))
-    except ValueError as error:
+        heard_s = window_s if context_s is None else context_s
+        n_samples, n_heard = round(window_s * rate), round(heard_s * rate)
+    except (ValueError, OverflowError) as error:
         raise _no_card(where, str(error)) from None
-    if rate < 1 or not math.isfinite(window_s) or round(window_s * rate) < 1:
+    if rate < 1 or not 1 <= n_samples <= LONGEST_SAMPLES:
         raise _no_card(where, f"windows of {window_s} s at {rate} Hz")
-    heard_s = window_s if context_s is None else context_s
-    if per_pass < 1 or not (math.isfinite(heard_s) and heard_s >= per_pass * window_s):
+    if not 1 <= per_pass <= n_heard <= LONGEST_SAMPLES or heard_s < per_pass * window_s:
         raise _no_card(where, f"{per_pass} windows of {window_s} s from {heard_s} s")
     normalise = _NORMALISE.get(metadata.get("normalise", "crop"))
     if normalise is None:
@@ -216,12 +220,12 @@ def _read_members(
 ) -> tuple[tuple[MemberCard, ...], Blend]:
     """The members of a file of format 3 and their blend; PredictError when they make no sense."""
     try:
-        members = tuple(_read_member(given, classes) for given in json.loads(metadata["members"]))
-        blend = Blend(**json.loads(metadata["blend"]))
+        members = tuple(_read_member(given, classes) for given in parse_json(metadata["members"]))
+        blend = Blend(**parse_json(metadata["blend"]))
     except KeyError as error:
         raise _no_card(where, f"no {error.args[0]}") from None
-    except (ValueError, TypeError, OutputsError) as error:
-        raise _no_card(where, f"members or blend: {str(error).splitlines()[0]}") from None
+    except (ValueError, TypeError, OverflowError, OutputsError) as error:
+        raise _no_card(where, f"members or blend: {first_line(error)}") from None
     outputs = [member.output for member in members]
     if len(set(outputs)) < len(outputs) or not any(member.weight for member in members):
         raise _no_card(where, "no member with a weight, or two with one output")

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from birdlab.errors import PredictError
+from birdlab.errors import OutputsError, PredictError
 from birdlab.evaluate.passes import count_passes
-from birdlab.evaluate.windows import Windowing
+from birdlab.evaluate.windows import Windowing, find_hop
 from birdlab.infer.card import ModelCard
+from birdlab.infer.checksums import file_sha256
+from birdlab.infer.models import weights_beside
 from birdlab.infer.passes import Course
 from birdlab.infer.reading import Header, read_headers
 from birdlab.infer.rows import (
@@ -74,14 +76,12 @@ def plan_course(
     refuse_bad: bool,
 ) -> Course:
     """The way through the files; PredictError for a hop that does not divide a window."""
-    hop = windowing.window_s if hop_s is None else hop_s
-    hop_samples = round(hop * windowing.sample_rate_hz)
-    if hop_samples < 1 or windowing.window_samples % hop_samples:
+    try:
+        hop_samples = find_hop(windowing, hop_s)
+    except OutputsError as error:
         raise PredictError(
-            "the hop is no whole part of a window",
-            got=f"{hop:g} s",
-            expected=f"{windowing.window_s:g} s divided by 1, 2, 3 ...",
-        )
+            "the hop is no whole part of a window", got=error.got, expected=error.expected
+        ) from None
     return Course(tuple(files), windowing, hop_samples, batch, readers, refuse_bad)
 
 
@@ -134,13 +134,16 @@ def describe_job(sha256: str, predictor: SoundPredictor, plan: Plan) -> dict[str
     }
 
 
-def hash_model(path: Path) -> str:
-    """The SHA-256 of an ONNX file and of the file with its weights, where it has one."""
+def name_model(path: Path) -> str:
+    """What work folders and measured tunings know an ONNX file and its weights by: a SHA-256.
+
+    It is one of the SHA-256 of each file, so not what `models.hash_model` gives; another one would
+    let go of all that is kept.
+    """
     digest = hashlib.sha256()
-    for part in (path, path.with_name(path.name + ".data")):
+    for part in (path, weights_beside(path)):
         if part == path or part.is_file():
-            with part.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(bytes.fromhex(file_sha256(part)))
     return digest.hexdigest()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from birdlab.errors import PredictError
+from birdlab.infer.jsontext import parse_json
 
 MODEL_FILE, CARD_FILE, ALIASES_FILE = "model.onnx", "card.json", "aliases.json"
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -22,7 +22,7 @@ def load_aliases(models: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        aliases = json.loads(path.read_text(encoding="utf-8"))
+        aliases = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PredictError(
             "the aliases cannot be read",
@@ -70,7 +70,7 @@ def load_promoted(models: Path, name: str) -> PromotedModel:
     """The promoted model of that very name; PredictError where its card cannot be read."""
     path = models / name / CARD_FILE
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card = parse_json(path.read_text(encoding="utf-8"))
         uri, version = card.get("registered") or ("", "")
         registered = uri.removeprefix("models:/").partition("@")[0]
         runs = tuple(str(run) for run in card["spec_ids"])

@@ -19,7 +19,7 @@ from birdlab.infer.job import (
     Plan,
     copy_sample,
     describe_job,
-    hash_model,
+    name_model,
     plan_course,
     plan_rows,
 )
@@ -177,7 +177,7 @@ def _plan(
 
 def _open_store(request: PredictRequest, engine: Engine, plan: Plan) -> WorkStore:
     """The work folder of a request; PredictError where an earlier run found what it refuses."""
-    said = describe_job(hash_model(engine.model.file), engine.predictor, plan)
+    said = describe_job(name_model(engine.model.file), engine.predictor, plan)
     if request.sessions is not None or request.threads is not None:
         said |= {"sessions": engine.sessions, "threads": engine.threads}
     folder = request.output.with_name(f"{request.output.stem}.work")

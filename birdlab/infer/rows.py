@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from birdlab.evaluate.postprocess import finish_rows
 from birdlab.evaluate.probabilities import HIGHEST_PROB
 from birdlab.evaluate.windows import end_seconds
 from birdlab.infer.card import ModelCard
+from birdlab.infer.jsontext import parse_json
 from birdlab.infer.passes import Course
 from birdlab.infer.reading import Header
 from birdlab.infer.store import KnownFile, WorkStore
@@ -168,19 +168,19 @@ def usual_count(n_windows: Iterable[int]) -> int:
 def read_prior(card: ModelCard) -> Floats | None:
     """The share of training rows that name each class, [C], as the card has it; None without."""
     try:
-        prior = np.asarray(json.loads(card.details["prior"]), np.float32)
-    except (KeyError, ValueError, TypeError):
+        prior = np.asarray(parse_json(card.details["prior"]), np.float64)
+    except (KeyError, ValueError, TypeError, OverflowError):
         return None
     if prior.shape != (len(card.classes),) or not ((prior >= 0) & (prior <= 1)).all():
         return None
-    return np.minimum(prior, HIGHEST_PROB)
+    return np.minimum(prior.astype(np.float32), HIGHEST_PROB)
 
 
 def read_steps(card: ModelCard) -> tuple[Mapping[str, Any], ...]:
     """The post-processing that was promoted with a model; PredictError when it cannot be read."""
     text = card.details.get("postprocess", "[]")
     try:
-        steps = json.loads(text)
+        steps = parse_json(text)
     except ValueError:
         steps = None
     if not isinstance(steps, list):

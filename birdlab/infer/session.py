@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from birdlab.errors import PredictError
+from birdlab.errors import PredictError, first_line
 from birdlab.infer.card import ModelCard, read_card
 from birdlab.infer.external import check_external
 from birdlab.infer.variants import FP32, Variant, choose_variant
@@ -199,7 +199,7 @@ def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
         raise PredictError(
             "ONNX Runtime cannot load the model",
             where=str(path),
-            got=f"{type(error).__name__}: {str(error).splitlines()[0]}",
+            got=f"{type(error).__name__}: {first_line(error)}",
             fix="promote the run again, or copy the file again if it was cut off",
         ) from None
 

@@ -24,11 +24,14 @@ import numpy.typing as npt
 from birdlab.errors import PredictError
 from birdlab.evaluate.passes import count_passes
 from birdlab.evaluate.windows import Windowing
+from birdlab.infer.jsontext import parse_json
 from birdlab.infer.memberrows import MemberRows, keep_or_say, open_both_ways, write_all
 
 Floats = npt.NDArray[np.float32]
 FORMAT = 2
 """Of the folder; another one is begun anew."""
+_MOST = 2**31
+"""No prediction has more files, and no file more windows."""
 _OWN = re.compile(r"lock|manifest\.json(\.tmp)?|files\.jsonl|member_\d+\.(f32|log)")
 
 
@@ -104,7 +107,7 @@ class WorkStore:
     def _continue_or_begin(self, wanted: dict[str, Any]) -> dict[str, Any]:
         path = self.folder / "manifest.json"
         try:
-            earlier = json.loads(path.read_text(encoding="utf-8"))
+            earlier = parse_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             earlier = None
         except (OSError, ValueError):
@@ -185,11 +188,12 @@ class WorkStore:
 def _read_entry(line: bytes) -> KnownFile | None:
     """What a line of `files.jsonl` says; None for one that is not whole."""
     try:
-        entry = KnownFile(**json.loads(line)) if line.endswith(b"\n") else None
+        entry = KnownFile(**parse_json(line)) if line.endswith(b"\n") else None
     except (ValueError, TypeError):
         return None
-    whole = entry is not None and isinstance(entry.place, int) and isinstance(entry.n_windows, int)
-    return entry if whole else None
+    numbers = () if entry is None else (entry.place, entry.n_windows)
+    whole = numbers and all(type(n) is int and 0 <= n <= _MOST for n in numbers)
+    return entry if whole and isinstance(entry.reason, str | None) else None
 
 
 def _is_own(path: Path) -> bool:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birdlab.errors import PredictError
+from birdlab.infer.jsontext import parse_json
 from birdlab.infer.passes import Course, Engine, ModelChoice
 from birdlab.infer.reading import Heard, read_ahead
 from birdlab.infer.store import WorkStore
@@ -183,7 +184,7 @@ def processor_name() -> str:
 
 def _load(folder: Path) -> dict[str, Any]:
     try:
-        known = json.loads((folder / TUNING_FILE).read_text(encoding="utf-8"))
+        known = parse_json((folder / TUNING_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from birdlab.errors import PredictError
+from birdlab.infer.jsontext import parse_json
 
 Engine = Literal["onnxruntime", "openvino"]
 Precision = Literal["fp32", "int8", "bf16"]
@@ -59,7 +60,7 @@ def load_variants(model_folder: Path) -> dict[str, Variant]:
     if not path.is_file():
         return {FP32.name: FP32}
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        said = parse_json(path.read_text(encoding="utf-8"))
         if said["format"] != FORMAT:
             raise ValueError(f"format {said['format']!r}, this birdlab reads {FORMAT}")
         listed = [_checked(entry) for entry in said["variants"]]

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import torch
 
-from birdlab.errors import CellError
+from birdlab.errors import CellError, first_line
 
 CHECKPOINT = "checkpoint.pt"
 SAVE_EVERY_S = 300.0
@@ -102,19 +102,22 @@ class Checkpoints:
         if self.path is None or not self.path.is_file():
             return None
         states = load_tensors(self.path)
-        made_by = states.pop("made_by")
+        try:
+            made_by, at, random = (states.pop(name) for name in ("made_by", "at", "random"))
+            at["scores"] = [(int(epoch), float(score)) for epoch, score in at["scores"]]
+            standing, told = Standing(**at), _in_words(made_by)
+        except (KeyError, TypeError, ValueError) as error:
+            raise _unreadable(self.path, error) from None
         if made_by != _made_by(self.device):
             raise CellError(
                 "the checkpoint is of another torch or kind of device, so other numbers would come",
                 where=str(self.path),
-                got=_in_words(made_by),
+                got=told,
                 expected=_in_words(_made_by(self.device)),
                 fix="continue where it was made, or delete the folder to train the cell anew",
             )
-        at = states.pop("at")
-        at["scores"] = [(int(epoch), float(score)) for epoch, score in at["scores"]]
-        _restore_random(states.pop("random"))
-        return Standing(**at), states
+        _restore_random(random)
+        return standing, states
 
 
 def _made_by(device: torch.device) -> dict[str, str]:
@@ -197,10 +200,16 @@ def load_tensors(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise CellError(
-            "what was saved of a cell cannot be read",
-            where=str(path),
-            got=str(error).splitlines()[0],
-            fix=f"delete {path.parent} to train the cell anew",
-        ) from None
+        raise _unreadable(path, error) from None
+    if not isinstance(content, dict):
+        raise _unreadable(path, TypeError(f"a {type(content).__name__}"))
     return content
+
+
+def _unreadable(path: Path, error: Exception) -> CellError:
+    return CellError(
+        "what was saved of a cell cannot be read",
+        where=str(path),
+        got=f"{type(error).__name__}: {first_line(error)}",
+        fix=f"delete {path.parent} to train the cell anew",
+    )

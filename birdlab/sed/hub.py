@@ -6,7 +6,7 @@ from functools import cache
 
 import timm
 
-from birdlab.errors import SpecError
+from birdlab.errors import SpecError, first_line
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 """What timm looks for on the hub, in this order."""
@@ -42,7 +42,7 @@ def cannot_fetch(backbone: object, error: Exception) -> SpecError:
     return SpecError(
         f"the pretrained weights of {backbone!r} cannot be fetched",
         where="model.pretrained",
-        got=f"{type(error).__name__}: {str(error).splitlines()[0]}",
+        got=f"{type(error).__name__}: {first_line(error)}",
         fix="without a network put a local file under [weights] in the lab file and "
         "write `weights: its-name` instead of `pretrained: true`",
     )

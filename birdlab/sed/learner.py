@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from birdlab.errors import CellError
+from birdlab.errors import CellError, first_line
 from birdlab.sed.augment import augment_mel
 from birdlab.sed.averaging import Ema, recompute_norms
 from birdlab.sed.batch import ClipBatch
@@ -231,8 +231,3 @@ def parts_of(n: int, k: int) -> list[slice]:
     """The numbers 0 to n - 1 in at most `k` runs of equal length, the last one maybe shorter."""
     size = -(-n // k)
     return [slice(first, min(first + size, n)) for first in range(0, n, size)]
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says."""
-    return (str(error).splitlines() or [""])[0]

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
-from birdlab.errors import LabError, SpecError
+from birdlab.errors import LabError, SpecError, first_line
 
 Tensors = dict[str, Tensor]
 
@@ -80,11 +78,11 @@ def _load_tensors(path: Path) -> Tensors:
             tensors: Tensors = load_file(path)
         else:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+    except Exception as error:  # torch raises many kinds for a damaged file
         raise LabError(
             "a weights file cannot be read",
             where=str(path),
-            got=f"{type(error).__name__}: {str(error).splitlines()[0]}",
+            got=f"{type(error).__name__}: {first_line(error)}",
             expected="a torch state dict of tensors alone, or safetensors",
             fix="correct its entry under [weights] in the lab file",
         ) from None
@@ -92,14 +90,29 @@ def _load_tensors(path: Path) -> Tensors:
         if isinstance(tensors, Mapping) and isinstance(tensors.get(key), Mapping):
             tensors = dict(tensors[key])
     if not isinstance(tensors, Mapping) or not all(
-        isinstance(tensor, Tensor) for tensor in tensors.values()
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in tensors.items()
     ):
         raise LabError(
             "a weights file holds something other than named tensors",
             where=str(path),
             fix="save `model.state_dict()`",
         )
+    odd = [name for name, tensor in tensors.items() if not _is_plain(tensor)]
+    if odd:
+        raise LabError(
+            "a weights file holds tensors that are no weights of a network",
+            where=str(path),
+            got=f"{odd[0]}, which is sparse, quantised, complex or without values",
+            expected="dense tensors of real numbers",
+            fix="save `model.state_dict()` of the network before it is quantised",
+        )
     return dict(tensors)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether its numbers can be copied as they are."""
+    odd = tensor.is_quantized or tensor.is_meta or tensor.is_complex()
+    return tensor.layout is torch.strided and not odd
 
 
 def _without_counters(tensors: Mapping[str, Tensor]) -> Tensors:
