@@ -7,14 +7,11 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import dask
 import pandas as pd
 import pytest
 from celltasks import is_gone, wait_until
 from conftest import MakeLab
 from daskcluster import Cluster
-from distributed.security import Security
-from mlflow.tracking import MlflowClient
 from mlflowserver import free_port, kill, start_server, wait_for
 
 from birdlab.cli import app as entry
@@ -166,6 +163,8 @@ def test_a_server_that_answers_a_detached_sweep_and_a_bundle_repeat_none(
     log = (lab.stores / "drivers" / "rates.log").read_text()
     assert "1e+30" in log, "the sweep wrote of its failure where it was looked at"
     assert (lab.root / "bundle" / "README.md").is_file()
+    from mlflow.tracking import MlflowClient
+
     client = MlflowClient(tracking_uri=f"http://127.0.0.1:{port}")
     runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
     assert len(runs) >= 6 and sum(bool(run.data.params) for run in runs) >= 2
@@ -174,6 +173,9 @@ def test_a_server_that_answers_a_detached_sweep_and_a_bundle_repeat_none(
 @pytest.fixture
 def tls_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A scheduler and a worker behind TLS; keys and certificates are in the environment alone."""
+    import dask
+    from distributed.security import Security
+
     own = Security.temporary()
     monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TLS__CA_FILE", own.tls_ca_file)
     for who in ("CLIENT", "SCHEDULER", "WORKER"):
