@@ -44,7 +44,11 @@ KILLS = {
     "driver SIGINT": signal.SIGINT,
     "cell SIGKILL": signal.SIGKILL,
 }
+KILL_AT = 0.15, 0.7
+"""When kills come, in shares of the time that the sweep takes undisturbed."""
+
 TOLERANCE = 1.1
+"""The disk may hold so many times what it holds undisturbed."""
 
 
 @dataclass
@@ -54,28 +58,34 @@ class Row:
     sweep: str
     kills: list[str] = field(default_factory=list)
     commands: int = 0
+    seconds: float = 0.0
     disk_mb: float = 0.0
 
 
 @dataclass
 class Soak:
-    """A lab in which the sweeps run; `rng` chooses the kills, none without it."""
+    """A lab in which the sweeps run. `rng` chooses the moments of the kills, of which there are so
+    many a sweep; `takes_s` has the seconds that each sweep takes undisturbed."""
 
     lab: Path
-    rng: random.Random | None
-    kills: int
-    wait_s: tuple[float, float]
+    kills: int = 0
+    rng: random.Random = field(default_factory=random.Random)
+    takes_s: dict[str, float] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
+    deck: list[str] = field(default_factory=list)
 
     def run(self) -> None:
         """Run every sweep until it is done."""
         for name in SWEEPS:
             row = Row(name)
             self.rows.append(row)
+            began = time.monotonic()
             while self._command(row):
                 pass
+            row.seconds = time.monotonic() - began
             row.disk_mb = size_mb(self.lab / "mlruns")
-            print(f"{row.sweep}: {row.commands} commands, {row.kills}", flush=True)
+            said = f"{row.sweep}: {row.commands} commands, {row.seconds:.0f} s, {row.kills}"
+            print(said, flush=True)
 
     def _command(self, row: Row) -> bool:
         """Give the command once; whether it has to be given again."""
@@ -83,8 +93,9 @@ class Soak:
         log = self.lab / "log.txt"
         with log.open("a") as said:
             process = start(self.lab, "sweep", f"{row.sweep}.yaml", "--jobs", "2", out=said)
-            if self.rng is not None and len(row.kills) < self.kills:
-                kill = self._kill(process)
+            kill = "cell"  # after which the command goes on, and may be killed again
+            while kill.startswith("cell") and len(row.kills) < self.kills:
+                kill = self._kill(process, self.takes_s[row.sweep])
                 row.kills += [kill] if kill else []
             code = process.wait(600)
         if code and not row.kills:
@@ -93,13 +104,14 @@ class Soak:
             raise RuntimeError(f"{row.sweep} does not end:\n{log.read_text()[-3000:]}")
         return code != 0
 
-    def _kill(self, process: subprocess.Popen[str]) -> str:
+    def _kill(self, process: subprocess.Popen[str], takes_s: float) -> str:
         """Wait for a random moment and kill; what was killed, "" where it had ended before."""
-        assert self.rng is not None
-        name = self.rng.choice(list(KILLS))
+        if not self.deck:  # every kind of kill comes up, in an order by chance
+            self.deck = self.rng.sample(list(KILLS), len(KILLS))
         try:
-            process.wait(self.rng.uniform(*self.wait_s))
+            process.wait(self.rng.uniform(*KILL_AT) * takes_s)
         except subprocess.TimeoutExpired:
+            name = self.deck.pop()
             target = process.pid
             if name.startswith("cell"):
                 cells = cell_processes(self.lab)
@@ -124,7 +136,14 @@ def start(lab: Path, *words: str, out: Any = subprocess.PIPE) -> subprocess.Pope
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=_heed_signals,
     )
+
+
+def _heed_signals() -> None:
+    """Ctrl-C ends the child, also where a shell in the background started the soak."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def call(lab: Path, *words: str) -> tuple[int, str]:
@@ -231,15 +250,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=10)
     parser.add_argument("--kills", type=int, default=2, help="of each sweep")
-    parser.add_argument("--wait-s", type=float, nargs=2, default=(3.0, 20.0))
     parser.add_argument("--folder", type=Path, help="keep the labs there")
     args = parser.parse_args()
     root = args.folder or Path(tempfile.mkdtemp(prefix="soak-"))
     root.mkdir(exist_ok=True)
     kept, killed = prepare(root)
-    soak = Soak(killed, random.Random(args.seed), args.kills, tuple(args.wait_s))
+    print(
+        f"soak with seed {args.seed}, {args.kills} kills a sweep; first without kills", flush=True
+    )
+    undisturbed = Soak(kept)
+    undisturbed.run()
+    takes_s = {row.sweep: row.seconds for row in undisturbed.rows}
+    soak = Soak(killed, args.kills, random.Random(args.seed), takes_s)
     soak.run()
-    Soak(kept, None, 0, (0, 0)).run()
     print("\n| sweep | kills | commands | disk after it, MB |\n|---|---|---:|---:|")
     for row in soak.rows:
         kills = ", ".join(row.kills) or "none"

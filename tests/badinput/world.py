@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
@@ -129,17 +127,20 @@ def build_world(root: Path) -> World:
 
 
 def make_data(world: World) -> None:
-    """Make the four small data sets."""
+    """Make the four small data sets, but those that are there."""
     from birdlab.data.demo import DemoSettings, build_demo
 
     settings = DemoSettings(**_DEMO)  # type: ignore[arg-type]
-    build_demo(world.data / "tiny", settings, jobs=1)
-    abroad = DemoSettings(
-        **{**_DEMO, "seed": 2, "n_species": 3, "n_recordings": 9, "n_backgrounds": 0}
-    )  # type: ignore[arg-type]
-    build_demo(world.data / "abroad", abroad, jobs=1)
-    build_demo(world.data / "sites", settings, part="soundscapes", jobs=1)
-    build_demo(world.data / "hours", settings, part="unlabelled", jobs=1)
+    abroad = replace(settings, seed=2, n_species=3, n_recordings=9, n_backgrounds=0)
+    made = {
+        "tiny": (settings, "competition"),
+        "abroad": (abroad, "competition"),
+        "sites": (settings, "soundscapes"),
+        "hours": (settings, "unlabelled"),
+    }
+    for name, (how, part) in made.items():
+        if not (world.data / name).is_dir():
+            build_demo(world.data / name, how, part=part, jobs=1)  # type: ignore[arg-type]
 
 
 def _train(world: World) -> None:
@@ -174,20 +175,18 @@ def _promote(world: World) -> None:
 
 
 def _birdlab(world: World, *words: str) -> None:
-    program = "import sys; from birdlab.cli.app import main; sys.argv[0] = 'birdlab'; main()"
-    environment = {
-        k: v for k, v in os.environ.items() if k not in ("BIRDLAB_HOME", "MLFLOW_TRACKING_URI")
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", program, *words],
-        cwd=world.lab,
-        env={**environment, "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"birdlab {' '.join(words)}:\n{done.stdout}{done.stderr}")
+    """Run a command in this process, which has most of what it imports already."""
+    from commandline import print_of
+
+    from birdlab.lab import open_lab
+
+    before = dict(os.environ)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    try:
+        print_of(open_lab(world.lab), *words)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _copy(source: str, target: str) -> None:
