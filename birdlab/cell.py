@@ -35,7 +35,7 @@ from birdlab.lab import Lab
 from birdlab.lacks import in_words
 from birdlab.lessons import load_lessons
 from birdlab.network import build_model, device_name, pick_device
-from birdlab.sed.interrupts import stoppable
+from birdlab.sed.interrupts import Hold, stoppable
 from birdlab.softlabels import make_labels
 from birdlab.soup import average_sources
 from birdlab.validation import predict_fold, store_outputs
@@ -67,8 +67,11 @@ def finish_cell(job: CellJob, lab: Lab, report: Report) -> None:
 
 
 def _train(job: CellJob, lab: Lab, report: Report) -> None:
-    import torch
-    from safetensors.torch import save_model
+    with Hold():  # what is half imported cannot be imported again, and a stop asks the checkpoint
+        import torch
+        from safetensors.torch import save_model
+
+        import birdlab.sed.checkpoint  # noqa: F401
 
     torch.set_num_threads(job.stage.train.threads_per_cell)
     part = part_folder(lab, job.cell_id)
@@ -173,10 +176,10 @@ def _told(job: CellJob, lab: Lab, report: Report) -> Iterator[None]:
 
 
 def _going_on(job: CellJob, lab: Lab) -> str:
-    from birdlab.sed.checkpoint import saved_epoch
-
     if is_trained(lab, job):
         return "its trained weights"
+    from birdlab.sed.checkpoint import saved_epoch
+
     try:
         epoch = saved_epoch(part_folder(lab, job.cell_id))
     except BirdlabError:

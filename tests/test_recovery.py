@@ -247,6 +247,33 @@ def test_a_scheduler_that_stops_the_driver_has_worker_processes_save(make_lab: M
     assert_said_and_goes_on(make_lab, lab, said, 2)
 
 
+STOPPED_AT_IMPORT = """\
+import os, signal, sys
+
+class Stopping:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch._prims":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+sys.meta_path.insert(0, Stopping())
+from birdlab.lab import open_lab
+from birdlab.run import run_experiment
+from birdlab.spec import load_spec
+
+spec = load_spec("tiny.yaml", {"cells.folds": [0]})
+run_experiment(spec, lab=open_lab(), emit=lambda e: print(e.kind, e.values, flush=True))
+"""
+
+
+@pytest.mark.crash
+def test_a_cell_that_is_stopped_while_torch_is_imported_is_no_failure(make_lab: MakeLab) -> None:
+    lab = make_lab()
+    words = [sys.executable, "-c", STOPPED_AT_IMPORT]
+    done = subprocess.run(words, cwd=lab.root, capture_output=True, text=True, timeout=240)
+    assert "stopped {" in done.stdout and "failed" not in done.stdout, done.stderr
+    assert done.stderr.rstrip().endswith("KeyboardInterrupt"), done.stderr
+
+
 def test_a_full_disk_keeps_the_last_good_checkpoint(
     make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
+from alembic import command
 from conftest import MakeLab
+from mlflow.store.db.utils import _get_alembic_config
+from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
 
 from birdlab.cli.runs import runs as list_runs
 from birdlab.cli.show import diff, show
@@ -33,6 +37,7 @@ from birdlab.tracking.mlflow_sink import MlflowSink
 from birdlab.tracking.resolve import resolve_run
 from birdlab.tracking.runcontent import MAX_PARAMS
 from birdlab.tracking.runextras import Extras
+from birdlab.tracking.schema import database_level, known_levels
 
 
 def report(result: RunResult) -> dict[str, str]:
@@ -243,6 +248,28 @@ def test_a_lost_database_is_written_again(lab: Lab, mlflow_database: Path) -> No
     parent = connect(lab).get_run(link["parent"])
     assert parent.data.metrics["cv/padded_cmap"] == pytest.approx(changed.cv)
     assert len(all_runs(lab)) == 5
+
+
+def test_a_database_whose_migration_was_cut_short_is_migrated(make_lab: MakeLab) -> None:
+    lab = make_lab(decoded=False)
+    path = lab.stores / "mlflow.db"
+    lab.stores.mkdir(exist_ok=True)
+    engine = sqlalchemy.create_engine(f"sqlite:///{path}")
+    InitialBase.metadata.create_all(engine)
+    levels = known_levels()
+    config = _get_alembic_config(str(engine.url))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, levels[3])
+    engine.dispose()
+    assert database_level(path) == levels[3]
+    path.with_name("mlflow.db.part").write_bytes(b"of a migration that was killed")
+    connect(lab)
+    assert database_level(path) == levels[0]
+    assert not path.with_name("mlflow.db.part").exists()
+    before = path.stat().st_ino
+    connect(lab)
+    assert path.stat().st_ino == before
 
 
 def test_a_tracker_that_cannot_be_used_costs_no_training(lab: Lab) -> None:

@@ -11,6 +11,7 @@ from filelock import FileLock
 
 from birdlab.errors import TrackingError
 from birdlab.lab import Lab, hide_password
+from birdlab.tracking.schema import bring_up_to_date
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # it prints user and password
@@ -68,6 +69,8 @@ def open_client(lab: Lab) -> Any:
     folder.mkdir(exist_ok=True)
     served = lab.tracking_uri.startswith("http")  # a server migrates its database itself
     with nullcontext() if served else FileLock(folder / "migration.lock"):
+        if not lab.server_uri:
+            bring_up_to_date(lab.stores / "mlflow.db")
         client = MlflowClient(tracking_uri=lab.tracking_uri, registry_uri=lab.tracking_uri)
         client.search_experiments(max_results=1)
     return client
