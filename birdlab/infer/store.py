@@ -187,12 +187,13 @@ class WorkStore:
 
 def _read_entry(line: bytes) -> KnownFile | None:
     """What a line of `files.jsonl` says; None for one that is not whole."""
+    if not line.endswith(b"\n"):
+        return None
     try:
-        entry = KnownFile(**parse_json(line)) if line.endswith(b"\n") else None
+        entry = KnownFile(**parse_json(line))
     except (ValueError, TypeError):
         return None
-    numbers = () if entry is None else (entry.place, entry.n_windows)
-    whole = numbers and all(type(n) is int and 0 <= n <= _MOST for n in numbers)
+    whole = all(type(n) is int and 0 <= n <= _MOST for n in (entry.place, entry.n_windows))
     return entry if whole and isinstance(entry.reason, str | None) else None
 
 
