@@ -94,7 +94,9 @@ def test_runs_that_share_a_sweep_or_a_start_are_one_lineage(tmp_path: Path) -> N
     starts = {"e-0": "pre", "pre": None, "f-0": "pre", "g-0": "d-0"}
     for cell, start in starts.items():
         (lab.cells / cell).mkdir(parents=True)
-        (lab.cells / cell / CARD).write_text(json.dumps({"start": start}))
+        card = {"cell_id": cell, "stage": "train", "device": "cpu", "document": {}, "model": {}}
+        card |= {"seconds": 1.0, "steps": 1, "seed": 0, "classes": ["a"], "start": start}
+        (lab.cells / cell / CARD).write_text(json.dumps(card))
     records = [
         build_record("a", sweeps=("lr",)),
         build_record("b", sweeps=("lr", "loss")),

@@ -22,7 +22,7 @@ from birdlab.spec.yamlfile import load_yaml
 from birdlab.study.ledger_csv import read_csv_table
 from birdlab.upkeep.foreign_table import read_predictions
 
-N_DEALT = 520
+N_DEALT = 525
 
 
 @pytest.fixture(scope="module")

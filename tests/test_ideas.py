@@ -479,6 +479,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
                 for fold in range(3)
             ]
             evaluation: dict[str, Any] = {"rows_hash": "r", "classes_hash": "c", "folds": [0, 1, 2]}
+            evaluation |= {"metric": "padded_cmap", "seeds": [0], "n_rows": 252, "n_classes": 12}
             record: dict[str, Any] = {
                 "spec_id": run,
                 "name": title,
@@ -486,7 +487,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
                 "spec": dump,
             }
             record |= {"delta": changes, "cells": cells, "scores": {"cv/floor": 0.5}}
-            record |= {"evaluation": evaluation, "created_at": f"2026-01-0{at + 1}"}
+            day = f"2026-01-0{at + 1}"
+            record |= {"evaluation": evaluation, "created_at": day, "updated_at": day, "sweeps": {}}
             lab.runs.mkdir(parents=True, exist_ok=True)
             (lab.runs / f"{run}.json").write_text(json.dumps(record))
             listed.append({"title": title, "delta": changes, "spec_id": run, "point": {}})
