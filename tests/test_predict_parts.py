@@ -234,16 +234,23 @@ def test_a_log_gets_lines_and_a_terminal_one_that_renews_itself() -> None:
 # ---------------------------------------------------------------- a process of its own
 
 REPORT = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 from birdlab.infer.predict import PredictRequest, predict_to_file
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def memory_kib(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+
+before = memory_kib("VmRSS")
 model, folder, out = map(Path, sys.argv[1:])
 summary = predict_to_file(PredictRequest(model, folder, out, sessions=1, threads=1))
 print(json.dumps({
     "names": sorted({name.partition(".")[0] for name in sys.modules}),
     "birdlab": sorted(name for name in sys.modules if name.startswith("birdlab.")),
-    "grown_mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024,
+    "grown_mb": (memory_kib("VmHWM") - before) / 1024,
     "rows": summary.n_rows,
 }))
 """
