@@ -237,6 +237,11 @@ def break_history(lab: Lab) -> None:
         file.write("{}\n")
 
 
+def spoil_history(lab: Lab) -> None:
+    with (lab.models / HISTORY_FILE).open("ab") as file:
+        file.write(b'{"alias": "\xff"}\n')
+
+
 def delete_version(lab: Lab) -> None:
     connect(lab).delete_model_version("peeps", "2")
 
@@ -247,7 +252,15 @@ def tear_card(lab: Lab) -> None:
 
 @pytest.mark.parametrize(
     "hinder",
-    [block_aliases, block_note, block_history, break_history, delete_version, tear_card],
+    [
+        block_aliases,
+        block_note,
+        block_history,
+        break_history,
+        spoil_history,
+        delete_version,
+        tear_card,
+    ],
 )
 def test_whatever_fails_leaves_the_old_champion_in_service(lab: Lab, hinder: object) -> None:
     move_alias(lab, "champion", NAMES[0])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,3 +71,12 @@ def test_safe_forms_break_no_rule() -> None:
         "try:\n    pass\nexcept pickle.UnpicklingError:\n    pass\n"
     )
     assert broken_rules(ast.parse(code)) == []
+
+
+def test_onnx_runtime_keeps_no_id_of_the_machine(tmp_path: Path) -> None:
+    kept = ("PATH", "LD_LIBRARY_PATH")
+    environment = {name: os.environ[name] for name in kept if name in os.environ}
+    environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-c", "import birdlab.infer.session"]
+    subprocess.run(words, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    assert not list(tmp_path.iterdir())

@@ -45,10 +45,10 @@ def load_history(lab: Lab) -> list[AliasMove]:
     Raises PromotionError for any other line that cannot be read.
     """
     path = lab.models / HISTORY_FILE
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    content = path.read_bytes() if path.is_file() else b""
     moves = []
-    for number, line in enumerate(text.splitlines(keepends=True), start=1):
-        if not line.endswith("\n"):
+    for number, line in enumerate(content.splitlines(keepends=True), start=1):
+        if not line.endswith(b"\n"):
             break
         try:
             moves.append(AliasMove(**json.loads(line)))
