@@ -56,7 +56,7 @@ def _again(world: World, args: argparse.Namespace, folder: Path) -> int:
     outcome = run_one(kind, int(number), args.seed, world, folder, fresh=args.fresh)
     assert outcome is not None  # the last tier passes nothing on
     ended = outcome.ended
-    print(f"birdlab {' '.join(ended.argv)[:500]}\n{ended.said[:5000]}")
+    print(f"birdlab {' '.join(ended.argv)[:500]}\n{ended.said[-5000:]}")
     print(f"exit code {ended.code} after {ended.seconds:.2f} s: {ended.fault or 'as it should'}")
     return bool(ended.fault)
 

@@ -23,6 +23,9 @@ from .guard import watch
 WALL_S = 10.0
 MEMORY_BYTES = 2 << 30
 FILE_BYTES = 1 << 30
+PACKAGES_BYTES = 2 << 30
+"""What packages may map in a new interpreter, where they are imported under the limits."""
+
 OUTPUT_CHARS = 200_000
 """No command prints more than that of a small lab."""
 
@@ -188,7 +191,7 @@ def be_fresh() -> None:
     from birdlab.cli.app import start
 
     room = Room(Path(sys.argv[1]))
-    _limit(room, _open_told(room))
+    _limit(room, _open_told(room), PACKAGES_BYTES)
     sys.argv = ["birdlab", *sys.argv[2:]]
     start()
 
@@ -210,14 +213,15 @@ def _call_main() -> int:
     return code
 
 
-def _limit(room: Room, told: int) -> None:
+def _limit(room: Room, told: int, to_come_bytes: int = 0) -> None:
     home, temporary = str(room.root / "home"), str(room.root / "tmp")
     os.environ.update(HOME=home, TMPDIR=temporary, COLUMNS="80", PATH="/usr/bin:/bin")
-    os.environ.pop("BIRDLAB_HOME", None)
+    for name in ("BIRDLAB_HOME", "TORCHINDUCTOR_CACHE_DIR"):  # torch sets the second for children
+        os.environ.pop(name, None)
     tempfile.tempdir = None
     os.chdir(room.lab)
     sys.dont_write_bytecode = True
-    memory = MEMORY_BYTES + _data_bytes()
+    memory = MEMORY_BYTES + _data_bytes() + to_come_bytes
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (int(WALL_S), int(WALL_S) + 1))
