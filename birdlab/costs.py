@@ -127,14 +127,21 @@ def _load(path: Path) -> dict[str, Any]:
     """Model id → processor → the fields of its ModelCosts; empty where nothing was measured."""
     fix = "remove the file: costs are measured again"
     known = load_json(path, fix) if path.is_file() else {}
-    wanted = {field.name for field in fields(ModelCosts)}
     for model, entries in known.items():
         costs = entries.values() if isinstance(entries, dict) else [None]
-        if any(not isinstance(one, dict) or one.keys() != wanted for one in costs):
+        if not all(_is_whole(one) for one in costs):
             raise TrackingError(
                 "the costs of architectures are not as birdlab writes them",
                 where=f"{path}: {model}",
-                expected=", ".join(sorted(wanted)),
+                expected=", ".join(sorted(field.name for field in fields(ModelCosts))),
                 fix=fix,
             )
     return known
+
+
+def _is_whole(costs: Any) -> bool:
+    wanted = [field.name for field in fields(ModelCosts)]
+    if not isinstance(costs, dict) or sorted(costs) != sorted(wanted):
+        return False
+    *numbers, processor = (costs[name] for name in wanted)
+    return isinstance(processor, str) and all(isinstance(n, int | float) for n in numbers)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from birdlab.spec.base import Name, Spec, Tuple
 from birdlab.spec.sources import Source
@@ -82,3 +83,18 @@ class LabFile(Spec):
     """Log what the machine does while runs are under way."""
     notify_url: str = ""
     """The address that is told when a run or sweep ends; BIRDLAB_NOTIFY_URL goes before it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_characters(cls, said: Any) -> Any:
+        if any("\0" in text for text in _texts(said)):
+            raise ValueError("a text holds the character of number 0, which no path has")
+        return said
+
+
+def _texts(said: Any) -> Iterator[str]:
+    if isinstance(said, str):
+        yield said
+    elif isinstance(said, dict | list):
+        for part in said.values() if isinstance(said, dict) else said:
+            yield from _texts(part)

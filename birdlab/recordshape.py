@@ -37,6 +37,8 @@ def find_record_fault(record: Mapping[str, Any]) -> str:
     faults += [_find_fault(c, _CELL, f"cells.{i}.") for i, c in enumerate(record["cells"])]
     faults += [_find_fault(s, {"title": str}, f"sweeps.{n}.") for n, s in record["sweeps"].items()]
     number = (int, float, type(None))
+    if "model_id" in record:  # those of old have none
+        faults.append(_find_fault(record, {"model_id": str}))
     faults.append(_find_fault(record["scores"], dict.fromkeys(record["scores"], number), "scores."))
     return next(filter(None, faults), "")
 

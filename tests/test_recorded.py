@@ -11,12 +11,14 @@ import pytest
 
 from birdlab.cellfiles import CARD
 from birdlab.costs import costs_of, costs_path
-from birdlab.errors import TrackingError
+from birdlab.data.csvfile import Findings
+from birdlab.errors import BirdlabError, TrackingError
 from birdlab.keeping import cells_in_work
-from birdlab.lab import Lab
+from birdlab.lab import Lab, open_lab
 from birdlab.labfile import LabFile
 from birdlab.recorded import load_card, load_record, load_records
 from birdlab.recordshape import find_card_fault, find_record_fault
+from birdlab.spec.field_changes import compare_fields
 from birdlab.tracking.client import Experiments
 from birdlab.tracking.drivers import Driver, ask_to_stop
 from birdlab.tracking.summaries import LINK, is_due, load_summary_link, save_summary, summary_folder
@@ -78,6 +80,7 @@ def changed(where: str, value: Any) -> dict[str, Any]:
         ("cells.0.fold", "0", "cells.0.fold: str"),
         ("scores", {"cv/padded_cmap": "high"}, "scores.cv/padded_cmap: str"),
         ("sweeps", {"lr": {}}, "sweeps.lr.title: not there"),
+        ("model_id", ["m"], "model_id: list"),
     ],
 )
 def test_a_record_that_is_not_as_written_is_named_with_its_fault(
@@ -121,7 +124,16 @@ def test_a_card_says_what_it_lacks_and_that_of_a_foreign_cell_says_little(tmp_pa
         load_card(lab, "c1")
 
 
-@pytest.mark.parametrize("text", ["[1", '{"m": 3}', '{"m": {"cpu": {"parameters": 1}}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1",
+        '{"m": 3}',
+        '{"m": {"cpu": {"parameters": 1}}}',
+        '{"m": {"cpu": {"parameters": 1, "size_mb": 1, "cpu_ms_per_window": "2", '
+        '"processor": ""}}}',
+    ],
+)
 def test_broken_costs_are_one_error(tmp_path: Path, text: str) -> None:
     lab = Lab(tmp_path)
     costs_path(lab).parent.mkdir(parents=True)
@@ -199,3 +211,21 @@ def test_a_server_of_the_environment_keeps_its_artifacts_itself(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://there:5000")
     assert Experiments(lab, Client())["birds"] == "1"
     assert places == [lab.artifacts.resolve().as_uri(), None]
+
+
+def test_lists_that_are_no_named_items_are_compared_whole() -> None:
+    one, two = [{"name": "a", "p": 1}], [{"name": "a", "p": 1}, ["b"]]
+    assert [change.field for change in compare_fields("augment", one, two)] == ["augment"]
+    assert [change.field for change in compare_fields("augment", one, [])] == ["augment.a"]
+
+
+def test_a_lab_file_holds_no_character_that_no_path_has(tmp_path: Path) -> None:
+    (tmp_path / "birdlab.toml").write_text('[data]\nbirds = "a\\u0000b"\n')
+    with pytest.raises(BirdlabError, match="number 0"):
+        open_lab(tmp_path)
+
+
+def test_an_example_of_what_is_wrong_is_cut() -> None:
+    findings = Findings(Path("a.csv"))
+    findings.note("file is not there", ["x" * 5_000])
+    assert len(findings.notes[0]) < 400 and findings.notes[0].endswith("...")

@@ -22,12 +22,14 @@ import soundfile
 from onnx import TensorProto, helper, numpy_helper
 from test_upkeep import cli as cli
 
+from birdlab.cli.model_words import list_words
 from birdlab.errors import BirdlabError, PredictError, PromotionError, TrackingError
 from birdlab.infer.card import MemberCard, ModelCard
 from birdlab.infer.models import ALIASES_FILE, find_model, find_promoted, load_aliases
 from birdlab.lab import Lab
 from birdlab.labfile import LabFile
 from birdlab.promote.aliases import MOVING_FILE, move_alias, settle_aliases
+from birdlab.promote.catalogue import list_lines
 from birdlab.promote.history import HISTORY_FILE, load_history
 from birdlab.promote.likeness import correlate_predictions
 from birdlab.promote.registry import alias_version, register_model
@@ -194,6 +196,13 @@ def test_aliases_move_in_both_stores_and_back_again(lab: Lab) -> None:
     assert told == [] and moves[3].why == "it fell"
     lines = (lab.models / HISTORY_FILE).read_text().splitlines()
     assert len(lines) == len(moves)
+
+
+def test_a_card_whose_figures_are_none_says_so(lab: Lab) -> None:
+    path = lab.models / NAMES[0] / "card.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "score": {"value": ["x"]}}))
+    line = next(line for line in list_lines(lab) if line.name == NAMES[0])
+    assert line.score is None and "     -" in list_words([line], {})[1]
 
 
 def test_a_rollback_passes_over_a_model_whose_file_is_gone(lab: Lab) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from birdlab.errors import DataError
+from birdlab.words import cut_text
 
-N_EXAMPLES = 5
+N_EXAMPLES, EXAMPLE_CHARS = 5, 300
 PARQUET = (".parquet", ".pq")
 TAB_SEPARATED = (".tsv", ".txt")
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
@@ -69,7 +70,7 @@ def _counted(what: str, examples: Iterable[object]) -> list[str]:
     found = list(examples)
     if not found:
         return []
-    shown = ", ".join(str(item) for item in found[:N_EXAMPLES])
+    shown = ", ".join(cut_text(item, EXAMPLE_CHARS) for item in found[:N_EXAMPLES])
     more = ", ..." if len(found) > N_EXAMPLES else ""
     return [f"{len(found)} x {what}: {shown}{more}"]
 

@@ -130,18 +130,26 @@ def _line(
         aliases=tuple(sorted(a for a, name in aliases.items() if name == model.name)),
         promoted_at=str(card.get("promoted_at", "")),
         runs=tuple(run_names.get(run, run) for run in model.runs),
-        weights=card.get("weights"),
-        n_members=card.get("n_members"),
-        score=of.get("value"),
-        metric=of.get("metric"),
-        minutes=card.get("predicted_minutes"),
-        limit_minutes=card.get("limit_minutes"),
+        weights=_text(card.get("weights")),
+        n_members=_number(card.get("n_members")),
+        score=_number(of.get("value")),
+        metric=_text(of.get("metric")),
+        minutes=_number(card.get("predicted_minutes")),
+        limit_minutes=_number(card.get("limit_minutes")),
         variants=_variants(model),
         size_mb=model.path.stat().st_size / 1e6 if model.path.is_file() else None,
         version=model.version,
         forced=bool(card.get("forced")),
         reason=str(card.get("reason") or ""),
     )
+
+
+def _number(said: Any) -> Any:
+    return said if isinstance(said, int | float) else None
+
+
+def _text(said: Any) -> str | None:
+    return said if isinstance(said, str) else None
 
 
 def _variants(model: PromotedModel) -> tuple[str, ...]:

@@ -23,8 +23,8 @@ def compare_fields(dotted: str, one: Any, two: Any) -> list[Change]:
     """The fields that differ below `dotted`; parts of another kind are compared whole."""
     if one == two:
         return []
-    named = _named(one) or _named(two)
-    if named and dotted:
+    lists = [value for value in (one, two) if isinstance(value, list)]
+    if dotted and any(lists) and all(_is_item(item) for items in lists for item in items):
         one, two = (_by_kind(value) for value in (one, two))
         shared = [key for key in one if key in two]
         if shared != [key for key in two if key in one]:
@@ -43,10 +43,6 @@ def _inner(dotted: str, one: Mapping[str, Any], two: Mapping[str, Any]) -> list[
         inner = f"{dotted}.{key}" if dotted else str(key)
         found += compare_fields(inner, one.get(key, OFF), two.get(key, OFF))
     return found
-
-
-def _named(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(_is_item(item) for item in value)
 
 
 def _is_item(item: Any) -> bool:
