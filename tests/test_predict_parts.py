@@ -109,6 +109,16 @@ def test_files_come_in_order_and_a_bad_one_says_why(tmp_path: Path) -> None:
     ahead.close()  # and no thread waits for ever
 
 
+def test_a_header_that_states_more_than_the_file_can_hold_says_nothing(tmp_path: Path) -> None:
+    path, windowing = tmp_path / "a.flac", Windowing(1.0, RATE)
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, RATE * 3), RATE)
+    assert read_headers([path], windowing, RATE)[0].n_windows == 3
+    raw = bytearray(path.read_bytes())
+    raw[22:26] = b"\xff" * 4  # of the number of samples, 36 bits in the first block
+    path.write_bytes(raw)
+    assert read_headers([path], windowing, RATE)[0].n_windows is None
+
+
 def test_a_file_that_is_cut_while_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,11 +26,14 @@ HELD_SAMPLES = 24_000_000
 """A file of up to 12.5 minutes at 32 kHz is decoded once and held; a longer one is decoded twice
 and streams by. So a reader holds less than 150 MB."""
 _PIECES_AHEAD = 16
+_FEWEST_BYTES_A_SECOND = 5
+"""Even of digital silence every coder takes more; a header that states more seconds is damaged, and
+one of millions of windows would take minutes to name them."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says before it is decoded: `n_windows` it should give, None if it won't open."""
+    """What a file says before it is decoded: `n_windows` it should give, None if it can't say."""
 
     path: Path
     size_bytes: int
@@ -126,6 +129,8 @@ def _read_header(path: Path, windowing: Windowing, hop_samples: int) -> Header:
             rate, frames = int(file.samplerate), int(file.frames)
     except AudioError:
         return Header(path, stat.st_size, stat.st_mtime_ns, None, None)
+    if frames / rate > stat.st_size / _FEWEST_BYTES_A_SECOND:
+        return Header(path, stat.st_size, stat.st_mtime_ns, rate, None)
     n_samples = math.ceil(frames * windowing.sample_rate_hz / rate)
     n = count_hops(n_samples, windowing, hop_samples)
     return Header(path, stat.st_size, stat.st_mtime_ns, rate, n)
