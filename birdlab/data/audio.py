@@ -26,7 +26,7 @@ DECODE_SEMANTICS = 1
 FULL_SCALE = 32767
 _HELD_SAMPLES = 1 << 24  # 64 MiB of float32, about 9 minutes; longer files are decoded twice
 _CACHED_SAMPLES = 1 << 14
-_MOST_STRETCH = 256
+MOST_STRETCH = 256
 Int16 = npt.NDArray[np.int16]
 
 
@@ -188,12 +188,12 @@ def to_int16(wave: Float32, scale: float, out: Int16) -> None:
 def _mono_blocks(path: Path, sample_rate_hz: int) -> Iterator[Float32]:
     """Non-empty blocks of the resampled mono wave in order."""
     with open_audio(path) as file:
-        if file.samplerate * _MOST_STRETCH < sample_rate_hz:  # a wrong header would fill the memory
+        if file.samplerate * MOST_STRETCH < sample_rate_hz:  # a wrong header would fill the memory
             raise AudioError(
                 "the recording's header states a rate that no recording has",
                 where=str(path),
                 got=f"{file.samplerate} Hz",
-                expected=f"at least 1/{_MOST_STRETCH} of {sample_rate_hz} Hz",
+                expected=f"at least 1/{MOST_STRETCH} of {sample_rate_hz} Hz",
             )
         blocks = read_whole(path, file)
         if file.samplerate != sample_rate_hz:  # a resampler would spread what is not finite

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from birdlab.data.audio import WaveStream, open_stream
+from birdlab.data.audio import MOST_STRETCH, WaveStream, open_stream
 from birdlab.data.audiofile import SUFFIXES, open_audio
 from birdlab.errors import AudioError, PredictError
 from birdlab.evaluate.windows import Windowing, count_windows, stream_windows
@@ -129,7 +129,8 @@ def _read_header(path: Path, windowing: Windowing, hop_samples: int) -> Header:
             rate, frames = int(file.samplerate), int(file.frames)
     except AudioError:
         return Header(path, stat.st_size, stat.st_mtime_ns, None, None)
-    if frames / rate > stat.st_size / _FEWEST_BYTES_A_SECOND:
+    too_long = frames / rate > stat.st_size / _FEWEST_BYTES_A_SECOND
+    if too_long or rate * MOST_STRETCH < windowing.sample_rate_hz:  # is refused when decoded
         return Header(path, stat.st_size, stat.st_mtime_ns, rate, None)
     n_samples = math.ceil(frames * windowing.sample_rate_hz / rate)
     n = count_hops(n_samples, windowing, hop_samples)
