@@ -1,4 +1,4 @@
-"""What a machine may lack while a cell is trained: memory, room on the disk. In words."""
+"""What a machine may lack or refuse, in words: memory, room on the disk, files."""
 
 from __future__ import annotations
 
@@ -7,9 +7,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from birdlab.errors import BirdlabError, CellError
+from birdlab.errors import BirdlabError, CellError, LabError
 
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+_MAKE_ROOM = (
+    "make room (birdlab doctor says how much is free, birdlab gc frees some), then give the same "
+    "command again: what is finished is kept"
+)
+_REFUSED = {
+    **dict.fromkeys(_FULL, _MAKE_ROOM),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM),
+        "let the user that runs birdlab read and write it, or name another place",
+    ),
+    errno.EROFS: "name a place that can be written to",
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more open files: ulimit -n 4096"),
+    **dict.fromkeys((errno.EIO, errno.ESTALE), "look at the disk or the network drive it is on"),
+}
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "std::bad_alloc")
 
 
@@ -34,6 +48,24 @@ def in_words(what: str, folder: Path, going_on: Callable[[], str]) -> Iterator[N
                 fix=f"make room: the same command continues from {going_on()}",
             ) from None
         raise
+
+
+def of_the_machine(error: OSError | MemoryError) -> LabError | None:
+    """What the machine lacks or refuses, in words; None for what is no fault of the machine."""
+    if is_out_of_memory(error):
+        return LabError(
+            "there is not enough memory",
+            got=_said(error),
+            fix="close other programs; with --jobs or --sessions, ask for fewer",
+        )
+    if not isinstance(error, OSError) or error.errno not in _REFUSED:
+        return None
+    return LabError(
+        "the machine refuses to read or write a file",
+        where=str(error.filename) if error.filename else None,
+        got=error.strerror,
+        fix=_REFUSED[error.errno],
+    )
 
 
 def _no_memory(error: Exception, what: str) -> CellError:

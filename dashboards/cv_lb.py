@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from dash import Dash, Input, Output, dcc, html
+from dash.dependencies import State as Held
 
 from birdlab.errors import PredictError
 from birdlab.study import cvlb_figures as figures
@@ -13,7 +14,7 @@ from birdlab.study.cvlb_choice import CvLbChoice, Pair, choice_of, pair_tables
 from birdlab.study.cvlb_view import CvLbView, build_cv_lb_view, compare_view_estimators, study_view
 from birdlab.study.figures import label_above
 from birdlab.study.pick_figures import get_pick_info, plot_pick
-from birdlab.study.pick_view import show_picks
+from birdlab.study.pick_view import NextView, PickView, show_picks
 from birdlab.study.pick_words import NEXT_COLUMNS, PICK_COLUMNS, candidates_words
 from birdlab.study.tables import StudyTables
 from dashboards.cv_lb_study import lay_out_estimators, lay_out_sentences, lay_out_study
@@ -58,7 +59,10 @@ def build_layout() -> html.Div:
 
 
 def register_callbacks(app: Dash, source: LabSource) -> None:
-    """Keep controls, URL and content of the page in step; the study of what is shown follows."""
+    """Keep controls, URL and content of the page in step; the study of what is shown follows.
+
+    Its parts follow one after the other, so that the browser that draws keeps a core to itself.
+    """
 
     def show(wanted: State) -> Shown:
         view = _view(source, wanted)
@@ -84,15 +88,21 @@ def register_callbacks(app: Dash, source: LabSource) -> None:
         return lay_out_sentences(found), lay_out_study(found)
 
     @app.callback(  # type: ignore[untyped-decorator]
-        Output("cv-lb-estimators", "children"), Input("cv-lb-state", "data")
+        Output("cv-lb-estimators", "children"),
+        Input("cv-lb-study", "children"),
+        Held("cv-lb-state", "data"),
+        prevent_initial_call=True,
     )
-    def compare(state: dict[str, str]) -> list[Part]:
+    def compare(_: object, state: dict[str, str]) -> list[Part]:
         return lay_out_estimators(_compare(source, choice_of(state)))
 
     @app.callback(  # type: ignore[untyped-decorator]
-        Output("cv-lb-pick", "children"), Input("cv-lb-state", "data")
+        Output("cv-lb-pick", "children"),
+        Input("cv-lb-estimators", "children"),
+        Held("cv-lb-state", "data"),
+        prevent_initial_call=True,
     )
-    def pick(state: dict[str, str]) -> list[Part]:
+    def pick(_: object, state: dict[str, str]) -> list[Part]:
         return _lay_out_pick(source, choice_of(state))
 
 
@@ -161,7 +171,13 @@ def _lay_out_pick(source: LabSource, choice: CvLbChoice) -> list[Part]:
         blended = source.blended()
     except PredictError as error:
         return [*parts, html.P(f"{error.what}: {error.where}.")]
-    shown = show_picks(blended, source.likeness, seen=choice.lb, metric=choice.metric, cv=choice.cv)
+
+    def read() -> tuple[PickView, NextView] | str:
+        asked = {"seen": choice.lb, "metric": choice.metric, "cv": choice.cv}
+        return show_picks(blended, source.likeness, **asked)
+
+    key = choice.lb, choice.metric, choice.cv  # no filter changes it
+    shown = source.keep("picks", key, blended, read)
     if isinstance(shown, str):
         return [*parts, html.P(shown)]
     pick, coming = shown

@@ -62,6 +62,7 @@ class LabSource:
         self._held: tuple[object, StudyTables] | None = None
         self._records: dict[str, tuple[object, dict[str, Any]]] = {}
         self._kept: dict[str, OrderedDict[Any, Any]] = {}
+        self._reading: dict[tuple[str, object], threading.RLock] = {}
 
     def tables(self) -> StudyTables:
         """Runs, cells and ledger; files are looked at every 5 s, and read where they changed."""
@@ -215,16 +216,23 @@ class LabSource:
     def keep(self, kind: str, key: object, state: object, read: Callable[[], T]) -> T:
         """What `read` returned when `state` was the same; else it is read now.
 
-        The 12 values of a kind that were asked for last are kept.
+        The 12 values of a kind that were asked for last are kept. Who asks for another value does
+        not wait while one is read.
         """
         with self._lock:
-            held = self._kept.setdefault(kind, OrderedDict())
-            if key not in held or held[key][0] != state:
-                held[key] = (state, read())
-            held.move_to_end(key)
-            while len(held) > KEPT:
-                held.popitem(last=False)
-            value: T = held[key][1]
+            reading = self._reading.setdefault((kind, key), threading.RLock())
+        with reading:
+            with self._lock:
+                held = self._kept.setdefault(kind, OrderedDict())
+                known = held.get(key)
+            if known is None or known[0] != state:
+                known = (state, read())
+            with self._lock:
+                held[key] = known
+                held.move_to_end(key)
+                while len(held) > KEPT:
+                    held.popitem(last=False)
+            value: T = known[1]
             return value
 
 

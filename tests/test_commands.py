@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pty
@@ -23,6 +24,7 @@ from birdlab.cli.commands import first_sentence, split_example
 from birdlab.cli.reference import commands_page, list_commands
 from birdlab.cli.voice import plain
 from birdlab.lab import Lab, open_lab
+from birdlab.lacks import of_the_machine
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = dict(list_commands())
@@ -356,6 +358,45 @@ def test_ctrl_c_at_any_moment_ends_with_130_and_without_a_traceback(
         out, err = process.communicate(timeout=60)
     assert process.returncode in (0, 130), err
     assert "Traceback" not in out + err
+
+
+def test_a_file_that_the_machine_refuses_is_an_error_in_words(
+    lab: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody makes files in /sys. -v shows the cause, too."""
+    (run,) = (path.stem for path in lab.runs.glob("*.json") if "." not in path.stem)
+    (lab.stores / "drivers").symlink_to("/sys/kernel")
+    words = ["rerun", run, "--no-mlflow"]
+    code, _, err = run_main(capsys, monkeypatch, *words)
+    said = err[err.index("error: ") :]
+    assert code == 1 and said.startswith("error: the machine refuses to read or write a file\n")
+    assert "where:    /sys/kernel/." in said and "\n  fix:      " in said
+    assert "Traceback" not in err
+    code, _, err = run_main(capsys, monkeypatch, *words, "-v")
+    assert code == 1 and "Error: [Errno " in err and said.splitlines()[0] in err
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EROFS, "Read-only file system", "/a"), ("/a", "can be written to")),
+        (PermissionError(errno.EACCES, "Permission denied", "/a"), ("/a", "the user that runs")),
+        (OSError(errno.EMFILE, "Too many open files"), (None, "ulimit -n")),
+        (OSError(errno.EIO, "Input/output error", "/a"), ("/a", "look at the disk")),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), (None, "close other programs")),
+        (MemoryError("Unable to allocate 8 TiB"), (None, "close other programs")),
+    ],
+)
+def test_what_the_machine_lacks_is_told_from_bugs(
+    error: OSError | MemoryError, said: tuple[str | None, str]
+) -> None:
+    told = of_the_machine(error)
+    assert told is not None and told.where == said[0] and said[1] in str(told.fix)
+    assert told.got, "what the machine said"
+
+
+def test_a_file_that_should_be_there_is_a_bug() -> None:
+    assert of_the_machine(FileNotFoundError(errno.ENOENT, "No such file", "/a")) is None
 
 
 def on_terminal(words: list[str], lab: Path, **more: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -90,3 +92,23 @@ def test_what_is_kept_has_a_bound(source: LabSource) -> None:
     assert made == list(range(KEPT + 1))
     assert read(0) == 0 and len(made) == KEPT + 1, "what was asked for last stays"
     assert read(1) == 1 and made[-1] == 1
+
+
+def test_who_asks_for_one_thing_does_not_wait_for_another(source: LabSource) -> None:
+    """While a value is read others are, and who asks for the same one gets that of the first."""
+    begun, go_on, made = threading.Event(), threading.Event(), list[str]()
+
+    def slow() -> str:
+        begun.set()
+        assert go_on.wait(10)
+        made.append("slow")
+        return "slow"
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(source.keep, "kind", "slow", 0, slow)
+        assert begun.wait(10)
+        second = pool.submit(source.keep, "kind", "slow", 0, slow)
+        assert source.keep("kind", "quick", 0, lambda: "quick") == "quick"
+        assert len(source.tables().runs) and not first.done()
+        go_on.set()
+        assert first.result(10) == second.result(10) == "slow" and made == ["slow"]

@@ -134,6 +134,15 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except (OSError, MemoryError) as error:
+        from birdlab.lacks import of_the_machine
+
+        told = of_the_machine(error)
+        if told is None:
+            raise
+        told.__cause__ = error
+        print_error(told)
+        sys.exit(1)
     finally:
         speak_normally()  # -q and -v are this call's: another may follow in the process
 

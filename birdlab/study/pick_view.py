@@ -11,7 +11,7 @@ import pandas as pd
 
 from birdlab.errors import DataError
 from birdlab.study.board_model import PUBLIC_SHARE, BoardModel, fit_board
-from birdlab.study.next_submission import rank_next, sort_worth, word_next
+from birdlab.study.next_submission import COLUMNS, rank_next, sort_worth, word_next
 from birdlab.study.output_likeness import Likeness
 from birdlab.study.pick import Pick, pick_two, top_by
 from birdlab.study.pick_rows import BoardRows, add_likeness, list_board
@@ -98,14 +98,15 @@ def build_next(
     """What to submit next among the candidates without a score; DataError as for a pick."""
     model = fit_rows(board, public_share=public_share, public_noise=public_noise)
     scored = board.rows.loc[board.rows["public"].notna(), "run"]
-    kept, twins = _part_twins(board, list(dict.fromkeys([*scored, *board.candidates])))
-    waiting = [run for run in board.candidates if run in kept and run not in board.submitted]
+    runs, twins = _part_twins(board, list(dict.fromkeys([*scored, *board.candidates])))
+    kept, submitted = set(runs), set(board.submitted)
+    waiting = [run for run in board.candidates if run in kept and run not in submitted]
     seen = [run for run in scored if run in kept]
     parts = [
         rank_next(posterior(model, [*seen, *waiting[start : start + BATCH]]))
-        for start in range(0, max(len(waiting), 1), BATCH)
+        for start in range(0, len(waiting), BATCH)
     ]
-    table = sort_worth(pd.concat(parts))
+    table = sort_worth(pd.concat(parts) if parts else pd.DataFrame(columns=list(COLUMNS)))
     said = (*twins, *word_next(table, len(scored)))
     return NextView(board, model, table, said, (*word_model(board, model), *said))
 
