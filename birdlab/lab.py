@@ -181,7 +181,7 @@ def _load_toml(path: Path) -> dict[str, Any]:
         return {}
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:  # no UTF-8, no TOML, a number of thousands of digits
         raise LabError(
             "the lab file cannot be read",
             where=str(path),

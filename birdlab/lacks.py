@@ -22,6 +22,7 @@ _REFUSED = {
     ),
     errno.EROFS: "name a place that can be written to",
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more open files: ulimit -n 4096"),
+    errno.ENAMETOOLONG: "give it a shorter name",
     **dict.fromkeys((errno.EIO, errno.ESTALE), "look at the disk or the network drive it is on"),
 }
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "std::bad_alloc")

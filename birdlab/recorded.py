@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -147,16 +148,31 @@ def spec_of(record: Mapping[str, Any]) -> ExperimentSpec:
             where=record["name"] or record["spec_id"],
             fix=f"`birdlab runs`, `birdlab show`{known} work with it",
         )
-    try:
+    with reading_spec(record):
         return ExperimentSpec.model_validate_json(json.dumps(record["spec"]))
+
+
+@contextmanager
+def reading_spec(record: Mapping[str, Any]) -> Iterator[None]:
+    """While parts of the spec of a record are read: ResolveError where it is not as birdlab writes
+    it, because something changed it or took a part away."""
+    where = str(record["spec_id"])
+    try:
+        yield
     except ValidationError as error:
         fault = error.errors()[0]
-        raise ResolveError(
-            "the spec in the record of a run does not hold",
-            where=f"{record['spec_id']}, field {'.'.join(map(str, fault['loc']))}",
-            got=fault["msg"],
-            fix="take the record from a backup, or move it away and run the spec again",
-        ) from None
+        where += f", field {'.'.join(map(str, fault['loc']))}"
+        got = fault["msg"]
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        got = f"{error} is not there" if isinstance(error, LookupError) else str(error)
+    else:
+        return
+    raise ResolveError(
+        "the spec in the record of a run does not hold",
+        where=where,
+        got=got,
+        fix="take the record from a backup, or move it away and run the spec again",
+    )
 
 
 def name_remarks(records: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -14,7 +14,7 @@ from birdlab.errors import ResolveError
 from birdlab.evaluate.outputs import StoredOutputs, load_outputs
 from birdlab.evaluate.score import FoldTable, fold_table
 from birdlab.lab import Lab
-from birdlab.recorded import AS_IS, is_foreign, is_ledger_line, load_card
+from birdlab.recorded import AS_IS, is_foreign, is_ledger_line, load_card, reading_spec
 from birdlab.spec.parts import EvaluateSpec, OutputSpec
 from birdlab.spec.postprocess import PostStep, chain_of
 
@@ -100,8 +100,10 @@ def scored_as(
     if is_foreign(record):
         return AS_IS, EvaluateSpec(secondary=record["foreign"]["secondary"]), ()
     spec = record["spec"]
-    output = OutputSpec.model_validate(spec["output"])
-    return output, EvaluateSpec(secondary=spec["evaluate"]["secondary"]), steps_of(record)
+    with reading_spec(record):
+        output = OutputSpec.model_validate(spec["output"])
+        evaluate = EvaluateSpec(secondary=spec["evaluate"]["secondary"])
+    return output, evaluate, steps_of(record)
 
 
 def steps_of(record: Mapping[str, Any]) -> tuple[PostStep, ...]:

@@ -382,6 +382,7 @@ def test_a_file_that_the_machine_refuses_is_an_error_in_words(
         (OSError(errno.EROFS, "Read-only file system", "/a"), ("/a", "can be written to")),
         (PermissionError(errno.EACCES, "Permission denied", "/a"), ("/a", "the user that runs")),
         (OSError(errno.EMFILE, "Too many open files"), (None, "ulimit -n")),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "/a"), ("/a", "shorter name")),
         (OSError(errno.EIO, "Input/output error", "/a"), ("/a", "look at the disk")),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), (None, "close other programs")),
         (MemoryError("Unable to allocate 8 TiB"), (None, "close other programs")),

@@ -75,6 +75,7 @@ def test_unknown_names_come_with_the_nearest(root: Path) -> None:
     ("text", "part"),
     [
         ("jobs = ", "cannot be read"),
+        ("jobs = " + "1" * 5_000, "cannot be read"),
         ("jobs = 0", "jobs: got 0"),
         ("jbos = 1", "did you mean 'jobs'"),
         ('[data.own]\nkind = "table"\npath = "x"\nfile = "i.csv"\naudios = "y"', "mean 'audio'"),

@@ -12,13 +12,15 @@ import pytest
 from birdlab.cellfiles import CARD
 from birdlab.costs import costs_of, costs_path
 from birdlab.data.csvfile import Findings
-from birdlab.errors import BirdlabError, TrackingError
+from birdlab.errors import BirdlabError, ResolveError, TrackingError
 from birdlab.keeping import cells_in_work
 from birdlab.lab import Lab, open_lab
 from birdlab.labfile import LabFile
 from birdlab.recorded import load_card, load_record, load_records
 from birdlab.recordshape import find_card_fault, find_record_fault
+from birdlab.runtables import scored_as
 from birdlab.spec.field_changes import compare_fields
+from birdlab.study.recipe_words import recipe_lines
 from birdlab.tracking.client import Experiments
 from birdlab.tracking.drivers import Driver, ask_to_stop
 from birdlab.tracking.summaries import LINK, is_due, load_summary_link, save_summary, summary_folder
@@ -229,3 +231,26 @@ def test_an_example_of_what_is_wrong_is_cut() -> None:
     findings = Findings(Path("a.csv"))
     findings.note("file is not there", ["x" * 5_000])
     assert len(findings.notes[0]) < 400 and findings.notes[0].endswith("...")
+
+
+@pytest.mark.parametrize(
+    ("spec", "part"),
+    [
+        ({}, "'train' is not there"),
+        ({"train": {"length": {}}, "data": {}}, "not enough values"),
+        ({"train": 3, "data": {}}, "not subscriptable"),
+    ],
+)
+def test_a_recorded_spec_that_lacks_a_part_is_named(spec: Any, part: str) -> None:
+    with pytest.raises(ResolveError, match="does not hold") as caught:
+        recipe_lines({**RECORD, "spec": spec})
+    assert part in str(caught.value) and RECORD["spec_id"] in str(caught.value)
+    with pytest.raises(ResolveError, match="does not hold"):
+        scored_as({**RECORD, "spec": spec})
+    assert recipe_lines({**RECORD, "spec": None}) == {}
+
+
+def test_how_a_changed_record_was_scored_is_named() -> None:
+    spec = {"output": {}, "evaluate": {"secondary": [0.0, 1.0]}}
+    with pytest.raises(ResolveError, match=r"field secondary(.|\n)*'count' or 'ignore'"):
+        scored_as({**RECORD, "spec": spec})

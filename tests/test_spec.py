@@ -149,6 +149,8 @@ def test_a_number_with_exponent_is_a_number_and_no_is_text() -> None:
         ("a: " + "[" * 20_000, "nested too deeply"),  # a tree of it would take half a minute
         ("a: " + "[" * 600 + "]" * 600 + "\n", ""),
         ("base: &b {x: 1}\na:\n  <<: *b\n", "merge keys"),
+        ('a: {b: "x\\uD808"}\n', "half of a character"),
+        ('"\\uDC35": 1\n', "half of a character"),
     ],
 )
 def test_yaml_that_is_no_plain_data_is_refused(text: str, part: str) -> None:

@@ -443,3 +443,13 @@ def test_a_recorded_sweep_reads_back_as_it_was(tmp_path: Path) -> None:
         (tmp_path / "s.yaml").write_text(f"base: baseline.yaml\n{form}\n")
         spec = load_sweep(tmp_path / "s.yaml").spec
         assert type(spec).model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_a_grid_of_a_billion_points_is_refused_before_it_is_laid_out(load: Any) -> None:
+    fields = ("train.batch", "train.window_s", "train.secondary", "train.length.steps")
+    many = "".join(f"  {name}: {list(range(1, 180))}\n" for name in fields)
+    with pytest.raises(SpecError, match="more than 10,000 arms"):
+        sweep_arms(load(f"base: tiny.yaml\ngrid:\n{many}"))
+    values = ", ".join(str(n) for n in range(1, 10_002))
+    with pytest.raises(SpecError, match="more than 10,000 arms"):
+        sweep_arms(load(f"base: tiny.yaml\none_factor:\n  train.batch: [{values}]\n"))

@@ -583,6 +583,7 @@ def test_a_foreign_model_joins_runs_and_comparisons(make_lab: MakeLab, cli: Any)
         (lambda t: t.assign(**{t.columns[-1]: 1.5}), "from 0 to 1"),
         (lambda t: t.assign(**{t.columns[-1]: np.nan}), "from 0 to 1"),
         (lambda t: t.assign(fold=0.5), "whole numbers"),
+        (lambda t: t.assign(seed="9" * 400), "no number"),
     ],
 )
 def test_tables_that_do_not_fit_are_refused(make_lab: MakeLab, change: Any, part: str) -> None:

@@ -17,6 +17,8 @@ from birdlab.spec.points import SearchSpace
 from birdlab.spec.space import WHEN, Axis, Changes, When, lay_over
 from birdlab.spec.sweep import ALL, BASE, Arm, Sweep
 
+MAX_ARMS = 10_000
+"""As many as a search may have trials."""
 _MISSES = 200
 """After so many draws that are no new experiment, a space has no more to give."""
 
@@ -84,7 +86,10 @@ def _planned(sweep: Sweep) -> Iterator[Planned]:
         "leave_one_out": _leave_one_out,
         "random": _random,
     }[sweep.spec.form]
-    return make(sweep)
+    for n, planned in enumerate(make(sweep)):
+        if n >= MAX_ARMS:
+            raise _too_many(sweep, sweep.spec.form)
+        yield planned
 
 
 def _sort_out(sweep: Sweep) -> tuple[list[Arm], dict[str, str]]:
@@ -142,7 +147,12 @@ def _grid(sweep: Sweep) -> Iterator[Planned]:
                 unused[key, option.title] = None
     points = [_Point()]
     for key, options in axes.items():
-        there = [(p, _there(sweep, conditions, key, options, p)) for p in points]
+        there, n = list[tuple[_Point, list[_Option]]](), 0
+        for p in points:
+            there.append((p, _there(sweep, conditions, key, options, p)))
+            n += len(there[-1][1]) or 1
+            if n > MAX_ARMS:
+                raise _too_many(sweep, f"grid.{key}")
         for key_title in {(key, o.title) for _, found in there for o in found}:
             unused.pop(key_title, None)
         points = [q for p, found in there for q in [p.take(key, o) for o in found] or [p]]
@@ -156,6 +166,15 @@ def _grid(sweep: Sweep) -> Iterator[Planned]:
         title = ", ".join(p.titles) or BASE
         build = partial(sweep.build_arm, point=p.chosen, origin=_origin("grid", p))
         yield title, partial(build, title, p.delta)
+
+
+def _too_many(sweep: Sweep, field: str) -> SpecError:
+    return SpecError(
+        f"the sweep has more than {MAX_ARMS:,} arms",
+        where=sweep.place(field),
+        expected=f"{MAX_ARMS:,} or fewer",
+        fix="search instead: `random:` or `optuna:` try as many points of a space as you say",
+    )
 
 
 def _options(key: str, axis: Axis) -> list[_Option]:

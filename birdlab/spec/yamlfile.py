@@ -155,6 +155,19 @@ def parse_value(text: str) -> Any:
     return parse_yaml("value: " + text, f"--set {text}").data["value"]
 
 
+def refuse_half_characters(text: str, where: str | None) -> None:
+    """SpecError for text that no file can hold: half of a character, as "\\ud800" in YAML is."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise SpecError(
+            "a text holds half of a character",
+            where=where,
+            got=ascii(text[error.start : error.end]),
+            fix="write the character itself, in UTF-8",
+        ) from None
+
+
 class _Reader:
     """Turns ruamel's tree into plain data, noting places; aliases may not blow it up."""
 
@@ -196,6 +209,7 @@ class _Reader:
                     where=f"{self.origin}:{line}",
                     fix=f'put it in quotes: "{key}"',
                 )
+            refuse_half_characters(key, f"{self.origin}:{line}")
             inner = f"{dotted}.{key}" if dotted else key
             self.places[inner] = f"{self.origin}:{line}"
             out[str(key)] = self.read(value, inner, depth + 1)
@@ -224,6 +238,7 @@ def _scalar(node: Any, dotted: str, origin: str) -> Any:
     if isinstance(node, float):
         return float(node)
     if isinstance(node, str):
+        refuse_half_characters(node, f"{origin}, field {dotted}")
         return str(node)
     raise SpecError(
         f"the value {node!s} is not text, a number, true or false",

@@ -5,18 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from birdlab.recorded import is_foreign, reading_spec
+
 Dump = Mapping[str, Any]
 _PART_OF_A_LINE = frozenset({"kind", "name"})
 
 
-def recipe_lines(spec: Dump) -> dict[str, str]:
-    """What is said of each part of a recorded spec, in the order of a recipe.
+def recipe_lines(record: Dump) -> dict[str, str]:
+    """What is said of each part of the spec of a record, in the order of a recipe.
 
-    `spec` is a record's own copy, so that it is read also where its kinds are gone or have changed
-    since. Settings that are off are left out.
+    It is read also where its kinds are gone or have changed since. Settings that are off are left
+    out. Nothing of a foreign run; ResolveError where the spec is not as birdlab writes it.
     """
+    if is_foreign(record):
+        return {}
+    with reading_spec(record):
+        return _recipe(record["spec"])
+
+
+def _recipe(spec: Dump) -> dict[str, str]:
     train, data = spec["train"], spec["data"]
-    length = next(f"{n} {unit}" for unit, n in train["length"].items() if n is not None)
+    length, *_ = (f"{n} {unit}" for unit, n in train["length"].items() if n is not None)
     stages = spec.get("stages", ())
     lines = {
         "competition": f"{spec['competition']['name']}, windows of "

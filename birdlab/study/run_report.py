@@ -92,10 +92,12 @@ def describe_run(
         folds=cells[[c for c in FOLD_COLUMNS if c in cells]],
         classes=classes.rename(columns={"code": "class"}),
         curves=_long_curves(curves),
-        notes=() if spec is None else tuple(n for n in (spec["notes"], spec["expect"]) if n),
+        notes=()
+        if spec is None
+        else tuple(n for n in (spec.get("notes"), spec.get("expect")) if n),
         chosen=chosen_sentence(record.get("chosen", "")),
         stopped_at=record.get("stopped_at", ""),
-        recipe={} if spec is None else recipe_lines(spec),
+        recipe=recipe_lines(record),
         evidence=evidence_sentences([record]),
         environment=environment_table([record]),
         code="" if spec is None else code_sentence([record]),

@@ -100,7 +100,7 @@ def describe_sweep(sweep: StoredSweep) -> SweepReportInfo:
         expect=spec.expected,
         bets=judge_sweep(sweep).sentences,
         smallest_effect=spec.smallest_effect,
-        recipe={} if base is None or not base["spec"] else recipe_lines(base["spec"]),
+        recipe={} if base is None else recipe_lines(base),
         arms=_arms_table(sweep),
         responses=sweep.responses if runs else (),
         chosen=tuple(chosen_words(sweep.scored, [run.get("chosen", "") for run in runs])),

@@ -94,7 +94,7 @@ def _numbers(table: pd.DataFrame, columns: Sequence[str], where: str) -> npt.NDA
     """Columns as numbers, NaN where a cell is empty; DataError for text."""
     try:
         return np.asarray(table[list(columns)].to_numpy(np.float64, na_value=np.nan))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise DataError(
             "a column holds what is no number", where=where, got=error, expected="numbers"
         ) from None

@@ -75,10 +75,11 @@ def _no_file(path: Path, rng: random.Random) -> None:
         path.symlink_to(rng.choice(("/dev/zero", "/dev/urandom", "/dev/null", "/etc/passwd")))
     else:
         header = lying_wav(rng)
-        slow = int.from_bytes(header[24:28], "little") <= 8_000  # hours of audio are work, no hang
+        rate_hz = int.from_bytes(header[24:28], "little")
+        size = 300 << 20 if rate_hz > 8_000 else 4_000 * rate_hz  # days of audio are work, no hang
         with path.open("wb") as file:  # holes: large, and takes no room on the disk
             file.write(header)
-            file.truncate((30 if slow else 300) << 20)
+            file.truncate(max(size, len(header)))
 
 
 def write_bad(path: Path, rng: random.Random) -> None:
