@@ -60,8 +60,8 @@ def sweep_arms(sweep: Sweep) -> list[Arm]:
     The order: a grid with its last entry changing fastest, everything else as in the file, the
     base (or `all`) first. Over another base than that of its file, arms that do not hold there or
     change nothing are no arms (`arms_left_out`). Raises SpecError for an arm that does not hold,
-    two arms that are the same experiment, a control that is none, a race or finalists' cells that
-    cannot be.
+    two arms that are the same experiment, more than 10,000 arms, a control that is none, a race or
+    finalists' cells that cannot be.
     """
     if sweep.rebased:
         arms, left_out = _sort_out(sweep)

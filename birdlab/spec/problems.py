@@ -12,7 +12,7 @@ from birdlab.errors import BirdlabError, SpecError
 from birdlab.spec.base import Spec
 from birdlab.spec.kinds import KindOf, kinds, nearest
 from birdlab.spec.named import NamedList, item_name
-from birdlab.spec.yamlfile import Document, refuse_half_characters
+from birdlab.spec.yamlfile import Document
 
 M = TypeVar("M", bound=Spec)
 
@@ -34,9 +34,6 @@ def validate(cls: type[M], raw: dict[str, Any], document: Document) -> M:
         problems = _problems(cls, raw, document, error)
     except PydanticCustomError as error:
         problems = [error.message()]
-    except UnicodeEncodeError as error:  # in the name of a file
-        refuse_half_characters(str(error.object), document.place(""))
-        raise
     except SpecError as error:
         if error.where is None:
             error.where = document.place("competition")

@@ -155,7 +155,7 @@ def parse_value(text: str) -> Any:
     return parse_yaml("value: " + text, f"--set {text}").data["value"]
 
 
-def refuse_half_characters(text: str, where: str | None) -> None:
+def _refuse_half_characters(text: str, where: str) -> None:
     """SpecError for text that no file can hold: half of a character, as "\\ud800" in YAML is."""
     try:
         text.encode()
@@ -209,7 +209,7 @@ class _Reader:
                     where=f"{self.origin}:{line}",
                     fix=f'put it in quotes: "{key}"',
                 )
-            refuse_half_characters(key, f"{self.origin}:{line}")
+            _refuse_half_characters(key, f"{self.origin}:{line}")
             inner = f"{dotted}.{key}" if dotted else key
             self.places[inner] = f"{self.origin}:{line}"
             out[str(key)] = self.read(value, inner, depth + 1)
@@ -238,7 +238,7 @@ def _scalar(node: Any, dotted: str, origin: str) -> Any:
     if isinstance(node, float):
         return float(node)
     if isinstance(node, str):
-        refuse_half_characters(node, f"{origin}, field {dotted}")
+        _refuse_half_characters(node, f"{origin}, field {dotted}")
         return str(node)
     raise SpecError(
         f"the value {node!s} is not text, a number, true or false",

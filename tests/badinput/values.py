@@ -6,6 +6,7 @@ import json
 import math
 import random
 from collections.abc import Iterator
+from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,7 @@ def _change(tree: Any, rng: random.Random, values: tuple[Any, ...]) -> Any:
     elif change == 6:
         holder[key] = odd_text(rng)
     else:
-        holder[key] = rng.choice(values)
+        holder[key] = deepcopy(rng.choice(values))  # else it may come to hold itself
     return tree
 
 
