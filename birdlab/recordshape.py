@@ -17,6 +17,13 @@ _EVALUATION: Kinds = {
     **dict.fromkeys(("folds", "seeds"), list),
     **dict.fromkeys(("n_rows", "n_classes"), int),
 }
+_NEWER: Kinds = {
+    **dict.fromkeys(("model_id", "chosen", "stopped_at"), str),
+    **dict.fromkeys(("estimators", "data"), list),
+    "environment": dict,
+}
+"""What records of old do not have."""
+_DATA: Kinds = {**dict.fromkeys(("name", "role", "digest"), str), "n_rows": int}
 _CELL: Kinds = {"cell_id": str, "fold": (int, type(None)), "seed": int}
 _FOREIGN_CARD: Kinds = {"cell_id": str, "document": dict, "start": type(None)}
 _CARD: Kinds = {
@@ -37,8 +44,14 @@ def find_record_fault(record: Mapping[str, Any]) -> str:
     faults += [_find_fault(c, _CELL, f"cells.{i}.") for i, c in enumerate(record["cells"])]
     faults += [_find_fault(s, {"title": str}, f"sweeps.{n}.") for n, s in record["sweeps"].items()]
     number = (int, float, type(None))
-    if "model_id" in record:  # those of old have none
-        faults.append(_find_fault(record, {"model_id": str}))
+    newer = {name: kind for name, kind in _NEWER.items() if name in record}
+    faults.append(_find_fault(record, newer))
+    if not faults[-1]:
+        inputs, estimators = record.get("data", ()), record.get("estimators", ())
+        faults += [_find_fault(d, _DATA, f"data.{i}.") for i, d in enumerate(inputs)]
+        texts = {"environment": record.get("environment", {})}
+        texts["estimators"] = {str(i): name for i, name in enumerate(estimators)}
+        faults += [_find_fault(t, dict.fromkeys(t, str), f"{n}.") for n, t in texts.items()]
     faults.append(_find_fault(record["scores"], dict.fromkeys(record["scores"], number), "scores."))
     return next(filter(None, faults), "")
 

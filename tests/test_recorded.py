@@ -83,6 +83,10 @@ def changed(where: str, value: Any) -> dict[str, Any]:
         ("scores", {"cv/padded_cmap": "high"}, "scores.cv/padded_cmap: str"),
         ("sweeps", {"lr": {}}, "sweeps.lr.title: not there"),
         ("model_id", ["m"], "model_id: list"),
+        ("estimators", [["auc"]], "estimators.0: list"),
+        ("data", {}, "data: dict"),
+        ("data", [{"name": "birds", "role": "base", "n_rows": 3}], "data.0.digest: not there"),
+        ("environment", {"python": 3.11}, "environment.python: float"),
     ],
 )
 def test_a_record_that_is_not_as_written_is_named_with_its_fault(
