@@ -62,13 +62,6 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     return each_link(markdown, point)
 
 
-def on_post_build(config: MkDocsConfig) -> None:
-    """Write the search index as a script too: a page opened from the disk may not fetch a file."""
-    index = Path(config.site_dir) / "search" / "search_index.json"
-    text = index.read_text(encoding="utf-8")
-    index.with_suffix(".js").write_text(f"var __index = {text}", encoding="utf-8")
-
-
 def outside(source: str, text: str) -> list[str]:
     """The files of the repository, not in `docs/`, that the document `source` links to."""
     found: list[str] = []

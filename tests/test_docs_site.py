@@ -7,11 +7,16 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections import Counter
+from functools import partial
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
+from browsing import complaints, wait
 from documents import DOCUMENTS, ROOT, blocks, tokens_of
 
 COUNTED = ("h2", "h3", "li", "table", "tr", "pre", "img")
@@ -99,3 +104,23 @@ def test_a_page_shows_what_a_code_host_shows(
     tags["img"] = sum(c.type == "image" for t in tokens_of(name) for c in t.children or ())
     shown = pages[html_of(site, name)].tags
     assert {tag: shown[tag] for tag in COUNTED} == {tag: tags[tag] for tag in COUNTED}
+
+
+@pytest.mark.browser
+def test_the_served_site_is_searched(browser: Any, site: Path) -> None:
+    """A browser lets no page search that is opened from the disk: `make docs-serve` is for that."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            browser.get(f"http://127.0.0.1:{server.server_port}/index.html")
+            wait(browser, "document.readyState === 'complete'")
+            browser.find_element("css selector", ".md-search__input").send_keys("spearman")
+            found = "[...document.querySelectorAll('.md-search-result__link')].map(a => a.pathname)"
+            wait(browser, f"{found}.length")
+            assert "/statistics_plain.html" in browser.execute_script(f"return {found}")
+            assert complaints(browser) == []
+        finally:
+            server.shutdown()
+            thread.join()
