@@ -18,6 +18,7 @@ from birdlab.study.pick_rows import BoardRows, add_likeness, list_board
 from birdlab.study.private_posterior import posterior
 from birdlab.study.submission_blends import BlendedTables
 from birdlab.study.tables import StudyTables
+from birdlab.words import name_apart
 
 BATCH = 200
 """So many runs without a score are looked at at once: what they share among them is not needed."""
@@ -120,14 +121,14 @@ def _part_twins(board: BoardRows, runs: Sequence[str]) -> tuple[list[str], tuple
         return list(runs), ()
     rows = board.rows.set_index("run")
     public, kept, words = rows["public"], list(runs), []
+    names = dict(zip(rows.index, name_apart(rows["name"], rows.index), strict=True))
     for run, first in board.likeness.twins.items():
         differ = public[[run, first]].notna().all() and public[run] != public[first]
         if run in kept and first in kept and not differ:
             scored = public[[run]].notna().all() and not public[[first]].notna().all()
             kept.remove(first if scored else run)
             words.append(
-                f"{rows.at[run, 'name']} predicts the same as {rows.at[first, 'name']}: one of "
-                "them is enough."
+                f"{names[run]} predicts the same as {names[first]}: one of them is enough."
             )
     return kept, tuple(words)
 
