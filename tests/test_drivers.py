@@ -250,9 +250,8 @@ def test_a_detached_sweep_is_seen_stopped_and_goes_on(make_lab: MakeLab) -> None
 
 def test_sigterm_ends_a_driver_as_stopped(make_lab: MakeLab) -> None:
     lab = make_lab()
-    process = start(
-        lab, "-m", "birdlab.cli.app", "sweep", sweep_file(lab, 400), "--no-mlflow", "-j1"
-    )
+    program = "from birdlab.cli.app import start; start()"  # `-m` may die of the signal instead
+    process = start(lab, "-c", program, "sweep", sweep_file(lab, 400), "--no-mlflow", "-j1")
     wait_until(lambda: bool(load_drivers(lab)) and only(lab).count("running") == 1)
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
