@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -10,6 +9,7 @@ from pydantic import Field, model_validator
 from birdlab.spec.base import Name, Spec, Tuple
 from birdlab.spec.sources import Source
 from birdlab.spec.teaching import TeacherFile
+from birdlab.words import texts_in
 
 GPUName = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")]
 
@@ -87,14 +87,6 @@ class LabFile(Spec):
     @model_validator(mode="before")
     @classmethod
     def _check_characters(cls, said: Any) -> Any:
-        if any("\0" in text for text in _texts(said)):
+        if any("\0" in text for text in texts_in(said)):
             raise ValueError("a text holds the character of number 0, which no path has")
         return said
-
-
-def _texts(said: Any) -> Iterator[str]:
-    if isinstance(said, str):
-        yield said
-    elif isinstance(said, dict | list):
-        for part in said.values() if isinstance(said, dict) else said:
-            yield from _texts(part)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 def count_words(n: int, noun: str, plural: str = "") -> str:
@@ -32,3 +32,12 @@ def cut_text(text: object, most: int) -> str:
     """`text` in at most so many characters: what is longer ends in three points."""
     said = str(text)
     return said if len(said) <= most else f"{said[: most - 3]}..."
+
+
+def texts_in(value: object) -> Iterator[str]:
+    """Every text in plain data of mappings and lists, at any depth; keys are not among them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from texts_in(part)

@@ -15,6 +15,7 @@ from birdlab.data.index import content_key
 from birdlab.data.shards import list_shards, load_rows, samples_path
 from birdlab.lab import BUILT_IN_DATA, Lab
 from birdlab.recorded import load_records
+from birdlab.words import texts_in
 
 _USUAL_RATE_HZ = 32_000
 
@@ -65,17 +66,9 @@ def _audio(root: Path) -> Iterator[Path]:
 
 def _places(lab: Lab, name: str) -> Iterator[Path]:
     """Every path of the lab that the description of a data set holds."""
-    for text in _texts(lab.source(name).model_dump(mode="json")):
+    for text in texts_in(lab.source(name).model_dump(mode="json")):
         if text and (lab.root / text).exists():
             yield (lab.root / text).absolute()
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _texts(inner)
 
 
 def _rates(value: Any) -> Iterator[int]:
